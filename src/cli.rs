@@ -1,0 +1,305 @@
+//! What can be typed: every flag and its PODSTRAP_* variable. What it means is `plan`'s matter.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// Boot interpreted apps in Pods: clone, venv, pip install, publish; then configure NGINX Unit or
+/// FreeUnit.
+#[derive(Debug, Parser)]
+#[command(name = "podstrap", version, max_term_width = 100)]
+#[command(after_help = "Every flag can be given as PODSTRAP_<FLAG>: PODSTRAP_REPO, PODSTRAP_VENV_FINAL_PATH, \
+    … Lists are separated by white space.\nExit codes: 0 done, 2 usage, 3 source, 4 environment, 5 volume, \
+    6 Unit unreachable, 7 Unit refused, 8 probe failed, 130/143 interrupted, 1 anything else.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// How stderr is written
+    #[arg(long, global = true, value_enum, default_value = "text", env = "PODSTRAP_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// How much is written; debug shows what children print
+    #[arg(long, global = true, value_enum, default_value = "info", env = "PODSTRAP_LOG_LEVEL")]
+    pub log_level: LogLevel,
+    /// Where the last words go for `kubectl describe`; used if it exists
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/dev/termination-log",
+        env = "PODSTRAP_TERMINATION_LOG"
+    )]
+    pub termination_log: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Clone, create the virtual environment, install, and publish into the shared volume
+    Init(InitArgs),
+    /// Wait for Unit's control socket, PUT the configuration, and prove it
+    Apply(ApplyArgs),
+    /// Copy this binary (and a static uv beside it) to where another container can run it
+    CopySelf(CopySelfArgs),
+    /// Try an app on this machine: init into a scratch directory, then serve it
+    Up(UpArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Git repository (https://, http://, file://) or a local directory
+    #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
+    pub repo: String,
+    #[command(flatten)]
+    pub checkout: CheckoutArgs,
+    /// The shared volume
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
+    pub root: PathBuf,
+    /// Publish the tree at <root>/NAME instead of in the root itself
+    #[arg(long, value_name = "NAME", env = "PODSTRAP_LINK")]
+    pub link: Option<String>,
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
+    /// Also copy this binary (and a static uv beside it) to PATH
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
+    pub copy_self: Option<PathBuf>,
+    /// Time for everything, retries included
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckoutArgs {
+    /// Branch, tag, full commit SHA or refs/… name [default: the repository's HEAD]
+    #[arg(long = "ref", value_name = "REF", env = "PODSTRAP_REF")]
+    pub reference: Option<String>,
+    /// Commits of history to fetch; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
+    pub depth: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct EnvironmentArgs {
+    /// The virtual environment's directory in the tree, or `none` [default: venv, if there is
+    /// anything to install]
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_VENV")]
+    pub venv: Option<String>,
+    /// Where the app's container sees the environment [default: where it is published]
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_VENV_FINAL_PATH")]
+    pub venv_final_path: Option<PathBuf>,
+    /// Base interpreter: a path, or a version to look for [default: python3 on PATH]
+    #[arg(long, value_name = "PATH|X.Y", env = "PODSTRAP_PYTHON")]
+    pub python: Option<String>,
+    /// Requirements file in the tree; repeatable [default: requirements.txt, if it is there and no
+    /// package is named]
+    #[arg(short, long = "requirement", value_name = "FILE", env = "PODSTRAP_REQUIREMENT")]
+    pub requirements: Vec<PathBuf>,
+    /// Constraints file in the tree; repeatable
+    #[arg(short, long = "constraint", value_name = "FILE", env = "PODSTRAP_CONSTRAINT")]
+    pub constraints: Vec<PathBuf>,
+    /// What installs: uv if there is one, else pip; or the path of a uv binary
+    #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
+    pub engine: String,
+    /// Build a new environment even if nothing changed, with the newest versions allowed
+    #[arg(long, env = "PODSTRAP_REFRESH")]
+    pub refresh: bool,
+    /// Packages to install: Flask, gunicorn==23.0.0, …
+    #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
+    pub packages: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The configuration, sent as it is: Unit's comments and trailing commas are fine
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
+    pub config: PathBuf,
+    /// Unit's control socket [default: the first usual path that answers]
+    #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
+    pub control_socket: Option<String>,
+    /// Time to wait for the socket and for the applications to start
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+    /// Afterwards GET this from the listener; any answer below 500 passes
+    #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
+    pub probe: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CopySelfArgs {
+    /// A file's path, or a directory's
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Local directory or Git repository [default: a small Flask example]
+    #[arg(value_name = "DIR|URL", env = "PODSTRAP_REPO")]
+    pub source: Option<String>,
+    #[command(flatten)]
+    pub checkout: CheckoutArgs,
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
+    /// Unit's configuration, in the tree or an absolute path [default: unit.conf.json]
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Ask the app once, print its answer and exit
+    #[arg(long, env = "PODSTRAP_ONCE")]
+    pub once: bool,
+    /// Time until the app answers
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+impl Cli {
+    /// Parses a command line; lists that came from a variable are split at white space.
+    ///
+    /// # Errors
+    /// clap's: unknown flags, missing values, and `--help` and `--version` as well.
+    pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(args)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        if let (Some((_, matches)), Some(environment)) = (matches.subcommand(), cli.environment_mut()) {
+            split(matches, "packages", &mut environment.packages);
+            split(matches, "requirements", &mut environment.requirements);
+            split(matches, "constraints", &mut environment.constraints);
+        }
+        Ok(cli)
+    }
+
+    fn environment_mut(&mut self) -> Option<&mut EnvironmentArgs> {
+        match &mut self.command {
+            Command::Init(args) => Some(&mut args.environment),
+            Command::Up(args) => Some(&mut args.environment),
+            Command::Apply(_) | Command::CopySelf(_) => None,
+        }
+    }
+}
+
+fn split<T: AsRef<std::ffi::OsStr> + for<'a> From<&'a str>>(matches: &ArgMatches, id: &str, values: &mut Vec<T>) {
+    if matches.value_source(id) != Some(ValueSource::EnvVariable) {
+        return;
+    }
+    let joined: Vec<_> = values.iter().map(|value| value.as_ref().to_string_lossy().into_owned()).collect();
+    *values = joined.iter().flat_map(|value| value.split_whitespace()).map(T::from).collect();
+}
+
+/// The variables that podstrap reads, for the warning about others of its prefix.
+pub fn variables() -> Vec<String> {
+    let command = Cli::command();
+    let mut names: Vec<String> = command
+        .get_subcommands()
+        .chain([&command])
+        .flat_map(|command| command.get_arguments().filter_map(clap::Arg::get_env))
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A variable of our prefix that we do not know, with the known one it resembles.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misspelt {
+    pub name: String,
+    pub meant: Option<String>,
+}
+
+/// Finds variables that look like ours and are not. Those that Kubernetes injects for a Service
+/// called `podstrap` or `podstrap-…` are left alone.
+pub fn misspelt(names: impl IntoIterator<Item = String>) -> Vec<Misspelt> {
+    let known = variables();
+    names
+        .into_iter()
+        .filter(|name| name.starts_with("PODSTRAP_") && !known.contains(name) && !injected_for_service(name))
+        .filter(|name| !name.starts_with("PODSTRAP_TEST_"))
+        .map(|name| {
+            let meant = known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(&name, known), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 3)
+                .map(|(_, known)| known.clone());
+            Misspelt { name, meant }
+        })
+        .collect()
+}
+
+/// `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT`, `X_PORT_80_TCP[_PROTO|_PORT|_ADDR]`:
+/// <https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables>
+fn injected_for_service(name: &str) -> bool {
+    if name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") {
+        return true;
+    }
+    let Some((_, rest)) = name.split_once("_PORT_") else { return false };
+    let mut parts = rest.split('_');
+    parts.next().is_some_and(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+        && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+        && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+        && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let command = Cli::command();
+        for sub in command.get_subcommands().chain([&command]) {
+            for arg in sub.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
+                if let Some(long) = arg.get_long() {
+                    let expected = format!("PODSTRAP_{}", long.to_uppercase().replace('-', "_"));
+                    assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()), "--{long}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_found_and_a_service_is_not() {
+        let names = [
+            "PODSTRAP_REPO",
+            "PODSTRAP_REPOO",
+            "PODSTRAP_PORT",
+            "PODSTRAP_SERVICE_HOST",
+            "PODSTRAP_PORT_80_TCP_ADDR",
+            "PODSTRAP_X_SERVICE_PORT_HTTP",
+            "PODSTRAP_QQQQQQQQ",
+            "HOME",
+        ];
+        let found = misspelt(names.map(String::from));
+        assert_eq!(
+            found,
+            [
+                Misspelt { name: "PODSTRAP_REPOO".into(), meant: Some("PODSTRAP_REPO".into()) },
+                Misspelt { name: "PODSTRAP_QQQQQQQQ".into(), meant: None },
+            ]
+        );
+    }
+}

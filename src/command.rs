@@ -1,0 +1,283 @@
+//! The only place that starts a child process.
+//!
+//! A child gets no standard input, its own process group, an environment without what would
+//! change its meaning or leak (see [`CHANGES_MEANING`]), and an end: when the future is dropped or the
+//! deadline passes, the whole group is killed and reaped. Its stderr is logged line by line at
+//! debug level, and its last lines are kept for the error that shows them.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::redact;
+use crate::retry::Deadline;
+
+/// Inherited variables that would change what an interpreter or installer does. Settings that
+/// users rely on (proxies, `PIP_INDEX_URL`, `SSL_CERT_FILE`, compilers' flags, …) pass.
+const CHANGES_MEANING: &[&str] = &[
+    // Another environment's idea of where Python lives.
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "__PYVENV_LAUNCHER__",
+    // Installs into other places than the environment, or nowhere.
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_ROOT",
+    "PIP_USER",
+    "PIP_DRY_RUN",
+    "PIP_REQUIRE_VIRTUALENV",
+    "PIP_PYTHON",
+    "PIP_REQUIREMENT",
+    "PIP_EDITABLE",
+    "PIP_REPORT",
+    "PIP_LOG",
+    "PIP_NO_COMPILE",
+    "PIP_COMPILE",
+    "UV_PYTHON",
+    "UV_SYSTEM_PYTHON",
+    "UV_TARGET",
+    "UV_PREFIX",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_CONFIG_FILE",
+    "UV_COMPILE_BYTECODE",
+];
+
+/// Whole families of such variables: `PYTHONPATH` and its kin, and podstrap's own, which may hold
+/// credentials that no child needs.
+const CHANGES_MEANING_PREFIXES: &[&str] = &["PYTHON", "PODSTRAP_"];
+
+/// How many of a child's last stderr lines an error can show.
+const TAIL_LINES: usize = 40;
+
+/// A child to be: program, arguments and changes to the environment.
+#[derive(Debug)]
+pub struct Command {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    cwd: Option<PathBuf>,
+    stdin: Option<Vec<u8>>,
+}
+
+/// What a finished child left.
+#[derive(Debug)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    /// Its last lines, cleaned for printing.
+    pub stderr: String,
+}
+
+/// Why there is no [`Output`].
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("cannot start {}", program.display())]
+    Start { program: PathBuf, source: std::io::Error },
+    #[error("{} was ended at the deadline, after {:.1} s (--timeout {})", program.display(), deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()))]
+    Deadline { program: PathBuf, deadline: Deadline, stderr: String },
+    #[error("cannot read what {} prints", program.display())]
+    Read { program: PathBuf, source: std::io::Error },
+}
+
+impl Command {
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), args: Vec::new(), env: Vec::new(), cwd: None, stdin: None }
+    }
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+    /// Sets a variable, whatever was inherited.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+    #[must_use]
+    pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
+        self.cwd = Some(dir.as_ref().to_owned());
+        self
+    }
+    /// Bytes that the child reads from its standard input, which then ends.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Runs the child to its end, whatever its exit status.
+    ///
+    /// # Errors
+    /// It cannot be started, or the deadline passed and its process group was killed.
+    pub async fn run(self, deadline: Deadline) -> Result<Output, Failure> {
+        let program = self.program.clone();
+        tracing::debug!(program = %program.display(), args = ?self.args, "start");
+        let input = self.stdin.clone();
+        let mut child = self.spawn(Stdio::piped(), Stdio::piped())?;
+
+        // Both are there: spawn() was asked for pipes.
+        let mut stdout = child.process.stdout.take().expect("stdout is piped");
+        let stderr = child.process.stderr.take().expect("stderr is piped");
+        let stdin = child.process.stdin.take();
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut tail = Tail::default();
+        let mut printed = Vec::new();
+        let finished = async {
+            let feed = async {
+                if let (Some(mut pipe), Some(bytes)) = (stdin, input) {
+                    // A child that does not read all of it says so by its exit status.
+                    let _ = pipe.write_all(&bytes).await;
+                }
+                Ok(())
+            };
+            tokio::try_join!(stdout.read_to_end(&mut printed), tail.follow(stderr, &name), feed)?;
+            child.process.wait().await
+        };
+        match tokio::time::timeout_at(deadline.instant(), finished).await {
+            Ok(Ok(status)) => Ok(Output { status, stdout: printed, stderr: tail.text() }),
+            Ok(Err(source)) => Err(Failure::Read { program, source }),
+            Err(_) => Err(Failure::Deadline { program, deadline, stderr: tail.text() }),
+        }
+    }
+
+    /// Starts a child that shares our stdout and stderr and lives until it ends or the handle is
+    /// dropped.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn serve(self) -> Result<Running, Failure> {
+        self.spawn(Stdio::inherit(), Stdio::inherit())
+    }
+
+    fn spawn(self, stdout: Stdio, stderr: Stdio) -> Result<Running, Failure> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(stdout)
+            .stderr(stderr)
+            .process_group(0)
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if changes_meaning(&name) {
+                command.env_remove(&name);
+            }
+        }
+        command.envs(self.env);
+        if let Some(dir) = &self.cwd {
+            command.current_dir(dir);
+        }
+        let process = command.spawn().map_err(|source| Failure::Start { program: self.program.clone(), source })?;
+        Ok(Running { process })
+    }
+}
+
+/// A started child. Dropping it kills its process group.
+#[derive(Debug)]
+pub struct Running {
+    process: tokio::process::Child,
+}
+
+impl Running {
+    /// Waits for the child's own end.
+    ///
+    /// # Errors
+    /// The wait itself failed.
+    pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.process.wait().await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The group's leader is the child; once it is reaped its id may belong to somebody else.
+        if let Some(pid) = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+fn changes_meaning(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    CHANGES_MEANING.contains(&name) || CHANGES_MEANING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The last lines of a stream, and all of them to the log.
+#[derive(Default)]
+struct Tail(VecDeque<String>);
+
+impl Tail {
+    async fn follow(&mut self, stream: impl tokio::io::AsyncRead + Unpin, name: &str) -> std::io::Result<()> {
+        let mut lines = BufReader::new(stream);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).await? > 0 {
+            let text = redact::clean(&String::from_utf8_lossy(&line));
+            let text = text.trim_end();
+            if !text.is_empty() {
+                tracing::debug!("{name}: {text}");
+                if self.0.len() == TAIL_LINES {
+                    self.0.pop_front();
+                }
+                self.0.push_back(text.to_owned());
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn run(command: Command, limit: Duration) -> Result<Output, Failure> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(command.run(Deadline::after(limit)))
+    }
+
+    #[test]
+    fn output_status_and_tail_come_back() {
+        let script = "cat; echo 'https://u:pw@h/x' >&2; exit 3";
+        let output = run(Command::new("/bin/sh").args(["-c", script]).stdin(*b"in"), Duration::from_secs(10)).unwrap();
+        assert_eq!(
+            (output.status.code(), output.stdout.as_slice(), output.stderr.as_str()),
+            (Some(3), &b"in"[..], "https://***@h/x")
+        );
+    }
+
+    #[test]
+    fn the_deadline_ends_grandchildren_in_the_group_too() {
+        let started = Instant::now();
+        let failure =
+            run(Command::new("/bin/sh").args(["-c", "sleep 30 & echo $! >&2; wait"]), Duration::from_millis(300))
+                .unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(5));
+        let Failure::Deadline { stderr, .. } = failure else { panic!("{failure:?}") };
+        let gone = Instant::now() + Duration::from_secs(5);
+        let stat = format!("/proc/{}/stat", stderr.trim());
+        // Killed, it may stay a zombie until whoever inherited it reaps it.
+        let alive = || std::fs::read_to_string(&stat).is_ok_and(|s| !s.contains(") Z"));
+        while alive() {
+            assert!(Instant::now() < gone, "grandchild {stderr} lives on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

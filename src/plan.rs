@@ -1,0 +1,434 @@
+//! What was typed, turned into what is meant: absolute paths, checked names, deadlines.
+//! No I/O: a plan can be made and tested without a disk or a network.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::redact::RemoteUrl;
+use crate::retry::Deadline;
+
+/// Where the release's own files live below the root; no repository may use the name.
+pub const RESERVED: &str = ".podstrap";
+
+/// `podstrap init`, understood.
+#[derive(Debug)]
+pub struct Init {
+    pub source: Source,
+    pub target: Target,
+    pub environment: Environment,
+    pub copy_self: Option<CopySelf>,
+    pub deadline: Deadline,
+}
+
+/// Where the tree comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Git(GitSource),
+    /// A directory on this machine, copied as it is.
+    Dir(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub struct GitSource {
+    pub url: RemoteUrl,
+    /// None: the remote's HEAD.
+    pub reference: Option<String>,
+    /// Commits of history; 0 for all.
+    pub depth: u32,
+}
+
+/// Where the tree is published.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The shared volume, absolute.
+    pub root: PathBuf,
+    /// `Some(NAME)`: at `<root>/NAME`; None: its entries in the root itself.
+    pub link: Option<String>,
+}
+
+impl Target {
+    /// The path under which the app finds the tree when it mounts the volume at the same place.
+    pub fn public(&self) -> PathBuf {
+        match &self.link {
+            Some(link) => self.root.join(link),
+            None => self.root.clone(),
+        }
+    }
+}
+
+/// The virtual environment that is wanted.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub wanted: Wanted,
+    /// Its directory in the tree.
+    pub venv: TreePath,
+    /// Its absolute path in the app's container: what shebangs and metadata will say.
+    pub final_path: PathBuf,
+    pub python: PythonRequest,
+    /// Relative ones are in the tree.
+    pub requirements: Vec<PathBuf>,
+    /// Relative ones are in the tree.
+    pub constraints: Vec<PathBuf>,
+    pub packages: Vec<String>,
+    pub engine: EngineRequest,
+    pub refresh: bool,
+}
+
+/// Whether there is to be an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// `--venv none`.
+    Never,
+    /// If there is something to install.
+    IfNeeded,
+    /// `--venv PATH`, or packages or files were named.
+    Always,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PythonRequest {
+    /// python3 on PATH.
+    Default,
+    Path(PathBuf),
+    Version {
+        major: u32,
+        minor: u32,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineRequest {
+    /// uv if there is one, else pip.
+    Auto,
+    /// The uv beside podstrap, or on PATH.
+    Uv,
+    UvAt(PathBuf),
+    Pip,
+}
+
+/// Where `--copy-self` puts the binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopySelf {
+    /// Below the root: it becomes part of the release.
+    InTree(TreePath),
+    Outside(PathBuf),
+}
+
+/// `podstrap apply`, understood.
+#[derive(Debug)]
+pub struct Apply {
+    pub config: PathBuf,
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub probe: Option<reqwest::Url>,
+    pub deadline: Deadline,
+}
+
+/// Unit's control API: a socket's path or a TCP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    Unix(PathBuf),
+    Http(reqwest::Url),
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Http(url) => f.write_str(url.as_str().trim_end_matches('/')),
+        }
+    }
+}
+
+/// `podstrap up`, understood.
+#[derive(Debug)]
+pub struct Up {
+    /// None: the built-in example.
+    pub source: Option<Source>,
+    pub environment: cli::EnvironmentArgs,
+    pub config: PathBuf,
+    pub once: bool,
+    pub deadline: Deadline,
+}
+
+/// A relative path that cannot name anything outside the tree: no root, no `..`, not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreePath(PathBuf);
+
+impl TreePath {
+    pub fn new(path: &Path) -> Option<Self> {
+        let mut clean = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => clean.push(name),
+                Component::CurDir => {}
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+            }
+        }
+        (!clean.as_os_str().is_empty()).then_some(Self(clean))
+    }
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+    /// The first component: the entry that appears at the tree's top level.
+    pub fn top(&self) -> &Path {
+        self.0.iter().next().map_or(self.as_path(), Path::new)
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Init {
+    pub fn new(args: cli::InitArgs) -> Result<Self> {
+        let target = Target { root: absolute("--root", &args.root)?, link: args.link.map(link_name).transpose()? };
+        let environment = Environment::new(&args.environment, &target)?;
+        let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
+        Ok(Self {
+            source: Source::new(&args.repo, args.checkout)?,
+            target,
+            environment,
+            copy_self,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl Source {
+    pub fn new(repo: &str, checkout: cli::CheckoutArgs) -> Result<Self> {
+        if repo.is_empty() {
+            return Err(Error::usage("--repo is empty").hint("give a URL or a directory"));
+        }
+        let git = |url| Ok(Self::Git(GitSource { url, reference: checkout.reference.clone(), depth: checkout.depth }));
+        if !repo.contains("://") {
+            if scp_like(repo) {
+                return Err(ssh_unsupported(repo));
+            }
+            if checkout.reference.is_some() {
+                return Err(Error::usage(format!("--ref does not go with the directory {repo}")).hint(format!(
+                    "a directory is copied as it is; for a commit of its repository use file://{repo}"
+                )));
+            }
+            return Ok(Self::Dir(absolute("--repo", Path::new(repo))?));
+        }
+        let url: RemoteUrl = repo
+            .parse()
+            .map_err(|error| Error::usage(format!("--repo {repo} is no URL")).because(format!("{error}")))?;
+        match url.url().scheme() {
+            "http" | "https" | "file" => git(url),
+            "ssh" | "git+ssh" => Err(ssh_unsupported(&url.to_string())),
+            other => Err(Error::usage(format!("--repo {url}: the scheme {other}:// is not supported"))
+                .hint("use https://, http://, file:// or a local directory")),
+        }
+    }
+}
+
+fn ssh_unsupported(repo: &str) -> Error {
+    Error::usage(format!("--repo {repo}: SSH is not supported yet"))
+        .hint("use the repository's https:// address; a token may stand in PODSTRAP_REPO as https://user:token@host/…")
+}
+
+/// `user@host:path` or `host:path`: no slash before the first colon, as Git decides it.
+fn scp_like(repo: &str) -> bool {
+    repo.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/'))
+}
+
+impl Environment {
+    pub fn new(args: &cli::EnvironmentArgs, target: &Target) -> Result<Self> {
+        let asked = args.venv.as_deref().filter(|venv| *venv != "none");
+        let named = !(args.packages.is_empty() && args.requirements.is_empty());
+        let wanted = match args.venv.as_deref() {
+            Some("none") if named => {
+                return Err(Error::usage("--venv none, but packages or requirements files are named")
+                    .hint("drop one of the two"));
+            }
+            Some("none") => Wanted::Never,
+            Some(_) => Wanted::Always,
+            None if named => Wanted::Always,
+            None => Wanted::IfNeeded,
+        };
+        let venv = TreePath::new(Path::new(asked.unwrap_or("venv"))).ok_or_else(|| {
+            Error::usage(format!("--venv {} is not inside the tree", asked.unwrap_or_default())).hint(
+                "give a path relative to the repository's top, without ..; where the app sees it is --venv-final-path",
+            )
+        })?;
+        let final_path = match &args.venv_final_path {
+            Some(path) if !path.is_absolute() => {
+                return Err(Error::usage(format!("--venv-final-path {} is not absolute", path.display()))
+                    .hint("give the path that the app's container will see, e.g. /app/python/venv"));
+            }
+            Some(path) => normal(path),
+            None => target.public().join(venv.as_path()),
+        };
+        if let Some(bad) = args.packages.iter().find(|package| package.starts_with('-')) {
+            return Err(
+                Error::usage(format!("{bad} is no package")).hint("put podstrap's own flags before the packages")
+            );
+        }
+        for file in args.requirements.iter().chain(&args.constraints) {
+            if file.is_relative() && TreePath::new(file).is_none() {
+                return Err(Error::usage(format!("{} is not inside the tree", file.display()))
+                    .hint("give a path relative to the repository's top, without .., or an absolute one"));
+            }
+        }
+        Ok(Self {
+            wanted,
+            venv,
+            final_path,
+            python: PythonRequest::new(args.python.as_deref())?,
+            requirements: args.requirements.clone(),
+            constraints: args.constraints.clone(),
+            packages: args.packages.clone(),
+            engine: EngineRequest::new(&args.engine)?,
+            refresh: args.refresh,
+        })
+    }
+}
+
+impl PythonRequest {
+    fn new(text: Option<&str>) -> Result<Self> {
+        let Some(text) = text else { return Ok(Self::Default) };
+        if text.contains('/') {
+            return Ok(Self::Path(absolute("--python", Path::new(text))?));
+        }
+        let version = text.strip_prefix("python").unwrap_or(text);
+        let parts: Vec<Option<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
+        match parts[..] {
+            [Some(major), Some(minor)] => Ok(Self::Version { major, minor }),
+            _ => Err(Error::usage(format!("--python {text} is neither a path nor a version"))
+                .hint("give a path with a slash, or major.minor: 3.13")),
+        }
+    }
+}
+
+impl EngineRequest {
+    fn new(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "uv" => Ok(Self::Uv),
+            "pip" => Ok(Self::Pip),
+            path if path.contains('/') => Ok(Self::UvAt(absolute("--engine", Path::new(path))?)),
+            other => Err(Error::usage(format!("--engine {other} is unknown"))
+                .hint("give auto, uv, pip, or the path of a uv binary with a slash in it")),
+        }
+    }
+}
+
+impl CopySelf {
+    fn new(path: &Path, target: &Target) -> Result<Self> {
+        let directory = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let mut path = absolute("--copy-self", path)?;
+        if directory {
+            path.push("podstrap");
+        }
+        let Ok(below) = path.strip_prefix(&target.root) else { return Ok(Self::Outside(path)) };
+        let in_tree = match &target.link {
+            Some(link) => below.strip_prefix(link).ok(),
+            None => Some(below),
+        };
+        in_tree.and_then(TreePath::new).filter(|path| path.top() != Path::new(RESERVED)).map(Self::InTree).ok_or_else(
+            || {
+                Error::usage(format!(
+                    "--copy-self {}: below the root it must be a file inside the published tree",
+                    path.display()
+                ))
+                .hint(format!(
+                    "name a file below {}, or mount another volume for the binary",
+                    target.public().display()
+                ))
+            },
+        )
+    }
+}
+
+impl Apply {
+    pub fn new(args: cli::ApplyArgs) -> Result<Self> {
+        Ok(Self {
+            config: absolute("--config", &args.config)?,
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            probe: args.probe.as_deref().map(probe_url).transpose()?,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl Control {
+    fn new(text: &str) -> Result<Self> {
+        let unusable = |why: &str| {
+            Error::usage(format!("--control-socket {text}: {why}"))
+                .hint("give a path, unix:PATH as unitd's --control takes it, or http://HOST:PORT")
+        };
+        if text.starts_with("http://") {
+            let url = reqwest::Url::parse(text).map_err(|error| unusable(&error.to_string()))?;
+            return Ok(Self::Http(url));
+        }
+        let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
+        if path.is_empty() || text.starts_with("https://") {
+            return Err(unusable("neither a socket's path nor an http:// address"));
+        }
+        Ok(Self::Unix(absolute("--control-socket", Path::new(path))?))
+    }
+}
+
+fn probe_url(text: &str) -> Result<reqwest::Url> {
+    let url = reqwest::Url::parse(text).map_err(|error| {
+        Error::usage(format!("--probe {text} is no URL"))
+            .because(error)
+            .hint("give the listener's full address: http://127.0.0.1:8300/")
+    })?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(Error::usage(format!("--probe {text}: {other}:// is not HTTP"))
+            .hint("give the listener's full address: http://127.0.0.1:8300/")),
+    }
+}
+
+impl Up {
+    pub fn new(args: cli::UpArgs) -> Result<Self> {
+        let source = args.source.as_deref().map(|text| Source::new(text, args.checkout)).transpose()?;
+        Ok(Self {
+            source,
+            environment: args.environment,
+            config: args.config.unwrap_or_else(|| PathBuf::from("unit.conf.json")),
+            once: args.once,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+fn link_name(name: String) -> Result<String> {
+    let good = TreePath::new(Path::new(&name))
+        .is_some_and(|path| path.as_path() == path.top() && path.as_path() == Path::new(&name));
+    if good && name != RESERVED {
+        return Ok(name);
+    }
+    Err(Error::usage(format!("--link {name} is no usable name"))
+        .hint(format!("give one name without a slash, which becomes a link in the root; {RESERVED} is podstrap's own")))
+}
+
+/// An absolute path without `.` and `..`; relative ones start at the working directory.
+fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map(|path| normal(&path))
+        .map_err(|error| Error::usage(format!("{flag} {}: no usable path", path.display())).because(error))
+}
+
+/// Removes `.` and resolves `..` by name.
+fn normal(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    clean
+}

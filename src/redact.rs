@@ -1,0 +1,195 @@
+//! What must not be printed: secrets of ours, and control sequences of others.
+//!
+//! [`Secret`] and [`RemoteUrl`] cannot print what they hide; [`clean`] is for text that somebody
+//! else wrote (a server's answer, pip's output), where a URL may carry a password and a byte may
+//! move the terminal's cursor.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::Url;
+
+/// A password or token. Neither `Debug` nor `Display` shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+    /// The value itself, for the request that needs it and nothing else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A user name and a password that stood in a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Userinfo {
+    pub username: String,
+    pub password: Secret,
+}
+
+/// A URL whose userinfo was moved out on parsing: what it prints and hands out has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteUrl {
+    url: Url,
+    userinfo: Option<Userinfo>,
+}
+
+impl RemoteUrl {
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+    pub fn userinfo(&self) -> Option<&Userinfo> {
+        self.userinfo.as_ref()
+    }
+}
+
+impl FromStr for RemoteUrl {
+    type Err = url::ParseError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut url = Url::parse(text)?;
+        let decode = |part: &str| percent_decode(part);
+        let userinfo = (!url.username().is_empty() || url.password().is_some()).then(|| Userinfo {
+            username: decode(url.username()),
+            password: Secret::new(decode(url.password().unwrap_or_default())),
+        });
+        // Both calls fail only for URLs that cannot have userinfo, and then there is none.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Ok(Self { url, userinfo })
+    }
+}
+
+impl fmt::Display for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.url.query().is_none() && self.url.fragment().is_none() {
+            return self.url.fmt(f);
+        }
+        // A query may be a token; what it says is nobody's business.
+        let mut shown = self.url.clone();
+        shown.set_fragment(None);
+        if shown.query().is_some() {
+            shown.set_query(Some("***"));
+        }
+        shown.fmt(f)
+    }
+}
+
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = (bytes[i] == b'%')
+            .then(|| text.get(i + 1..i + 3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(byte) = hex {
+            out.push(byte);
+            i += 3;
+        } else {
+            out.push(bytes[i]);
+            i += 1;
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Foreign text made safe to print: terminal sequences and control characters are dropped (line
+/// feeds and tabs stay) and `scheme://user:password@` loses its userinfo.
+pub fn clean(text: &str) -> String {
+    hide_userinfo(&strip_controls(text))
+}
+
+fn strip_controls(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => match chars.next() {
+                // CSI: parameters, then one final byte (ECMA-48, 5.4).
+                Some('[') => {
+                    for c in chars.by_ref() {
+                        if ('\u{40}'..='\u{7e}').contains(&c) {
+                            break;
+                        }
+                    }
+                }
+                // OSC and its kin end with BEL or ESC \.
+                Some(']' | 'P' | 'X' | '^' | '_') => {
+                    while let Some(c) = chars.next() {
+                        if c == '\u{7}' {
+                            break;
+                        }
+                        if c == '\u{1b}' {
+                            chars.next_if_eq(&'\\');
+                            break;
+                        }
+                    }
+                }
+                _ => {}
+            },
+            '\n' | '\t' => out.push(c),
+            // Bidirectional overrides can make text read as what it is not.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn hide_userinfo(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        out.push_str(head);
+        // The authority ends at a slash, question mark, hash, quote or white space. An @ may stand
+        // unescaped in a password, so the last one counts.
+        let end = tail
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<' | '>' | '`'))
+            .unwrap_or(tail.len());
+        match tail[..end].rfind('@') {
+            Some(at) => {
+                out.push_str("***@");
+                rest = &tail[at + 1..];
+            }
+            None => rest = tail,
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_url_never_prints_its_secrets() {
+        let remote: RemoteUrl = "https://u%40x:p%3Aw@host:8443/a.git?token=abc".parse().unwrap();
+        let shown = format!("{remote} {remote:?} {}", remote.url());
+        assert!(!shown.contains("p%3Aw") && !shown.contains("p:w"), "{shown}");
+        assert_eq!(remote.to_string(), "https://host:8443/a.git?***");
+        let userinfo = remote.userinfo().unwrap();
+        assert_eq!((userinfo.username.as_str(), userinfo.password.reveal()), ("u@x", "p:w"));
+    }
+
+    #[test]
+    fn clean_hides_userinfo_and_escapes() {
+        assert_eq!(
+            clean("Looking at https://me:to@ken@host/simple, \u{1b}]0;title\u{7}ok\u{1b}[1m!\r\n"),
+            "Looking at https://***@host/simple, ok!\n"
+        );
+        assert_eq!(clean("git+ssh://git@host/x and a@b"), "git+ssh://***@host/x and a@b");
+    }
+}

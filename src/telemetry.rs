@@ -1,0 +1,182 @@
+//! Logs: stderr, one line per phase with its duration; JSON on request; a spinner on a terminal.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::cli::{LogFormat, LogLevel};
+use crate::redact;
+
+/// The spinner, where stderr is a terminal and logs are text.
+static SPINNER: OnceLock<ProgressBar> = OnceLock::new();
+
+/// Sets up logging for the process; call it once.
+pub fn init(format: LogFormat, level: LogLevel) {
+    let filter = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    // Other crates' events are about their insides (hyper's pool, rustls' handshakes).
+    let ours = tracing_subscriber::filter::filter_fn(|meta| meta.target().starts_with("podstrap"));
+    use tracing_subscriber::prelude::*;
+    let registry = tracing_subscriber::registry();
+    let layer = tracing_subscriber::fmt::layer().with_writer(Stderr);
+    // Fails only when a logger is set already, as a second call in one test process would find.
+    let _ = match format {
+        LogFormat::Json => registry
+            .with(layer.json().flatten_event(true).with_target(false).with_filter(filter).with_filter(ours))
+            .try_init(),
+        LogFormat::Text => {
+            if io::stderr().is_terminal() && level != LogLevel::Error {
+                let bar = ProgressBar::no_length();
+                bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a valid template"));
+                let _ = SPINNER.set(bar);
+            }
+            registry.with(layer.event_format(Lines).with_filter(filter).with_filter(ours)).try_init()
+        }
+    };
+}
+
+/// Takes the spinner off the terminal, before the last words are printed.
+pub fn finish() {
+    if let Some(bar) = SPINNER.get() {
+        bar.finish_and_clear();
+    }
+}
+
+/// A step of the work that is logged once, when it is done, with its duration.
+#[derive(Debug)]
+pub struct Phase {
+    name: &'static str,
+    started: Instant,
+}
+
+/// How long a phase took.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct PhaseTime {
+    pub phase: &'static str,
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub took: Duration,
+}
+
+fn as_seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+impl Phase {
+    /// `doing` is what a terminal shows meanwhile.
+    pub fn start(name: &'static str, doing: &str) -> Self {
+        if let Some(bar) = SPINNER.get() {
+            bar.set_message(format!("{name}: {}", redact::clean(doing)));
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        tracing::debug!("{name}: {doing}");
+        Self { name, started: Instant::now() }
+    }
+
+    /// Logs the phase's line: its name, its duration and `result`.
+    pub fn done(self, result: &str) -> PhaseTime {
+        let took = self.started.elapsed();
+        tracing::info!(phase = self.name, seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0, "{result}");
+        PhaseTime { phase: self.name, took }
+    }
+}
+
+/// What a terminal shows beside the spinner: bytes received, files written.
+pub fn progress(text: &str) {
+    if let Some(bar) = SPINNER.get() {
+        bar.set_message(redact::clean(text));
+    }
+}
+
+/// `podstrap: clone    0.412s  main is 1a2b3c4 …`, or `podstrap: warning: …`.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            Level::INFO => "",
+            _ => "debug: ",
+        };
+        write!(writer, "podstrap: {level}")?;
+        if let (Some(phase), Some(seconds)) = (&fields.phase, fields.seconds) {
+            write!(writer, "{phase:<8} {seconds:>7.3}s  ")?;
+        }
+        writeln!(writer, "{}{}", redact::clean(&fields.message), redact::clean(&fields.rest))
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    phase: Option<String>,
+    seconds: Option<f64>,
+    rest: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => {
+                use fmt::Write as _;
+                let _ = write!(self.rest, " {name}={value:?}");
+            }
+        }
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "phase" => self.phase = Some(value.to_owned()),
+            "message" => value.clone_into(&mut self.message),
+            _ => self.record_debug(field, &value),
+        }
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        match field.name() {
+            "seconds" => self.seconds = Some(value),
+            _ => self.record_debug(field, &value),
+        }
+    }
+}
+
+/// stderr that steps aside for the spinner.
+#[derive(Clone, Copy)]
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match SPINNER.get() {
+            Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
+            None => io::stderr().write(bytes),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
