@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection may stay silent: a clone may take long, but never without a byte.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client that follows no redirect by itself: who follows one decides what goes along.
 ///

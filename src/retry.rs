@@ -104,21 +104,21 @@ mod tests {
             calls.set(calls.get() + 1);
             if calls.get() < 3 { Err(Error::source("no").transient(None)) } else { Ok(calls.get()) }
         };
-        assert_eq!(run(retry(Deadline::after(Duration::from_secs(600)), "x", flaky)).unwrap(), 3);
+        assert_eq!(run(retry(Deadline::after(Duration::from_mins(10)), "x", flaky)).unwrap(), 3);
 
         calls.set(0);
         let broken = || async {
             calls.set(calls.get() + 1);
             Err::<(), _>(Error::source("no"))
         };
-        run(retry(Deadline::after(Duration::from_secs(600)), "x", broken)).unwrap_err();
+        run(retry(Deadline::after(Duration::from_mins(10)), "x", broken)).unwrap_err();
         assert_eq!(calls.get(), 1);
     }
 
     #[test]
     fn giving_up_says_how_often_and_keeps_the_cause() {
         let fails = || async { Err::<(), _>(Error::source("cannot reach it").because("refused").transient(None)) };
-        let error = run(retry(Deadline::after(Duration::from_secs(600)), "x", fails)).unwrap_err();
+        let error = run(retry(Deadline::after(Duration::from_mins(10)), "x", fails)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("refused") && text.contains("gave up after 6 tries"), "{text}");
     }
@@ -128,9 +128,9 @@ mod tests {
         let calls = Cell::new(0);
         let throttled = || async {
             calls.set(calls.get() + 1);
-            Err::<(), _>(Error::source("429").transient(Some(Duration::from_secs(3600))))
+            Err::<(), _>(Error::source("429").transient(Some(Duration::from_hours(1))))
         };
-        run(retry(Deadline::after(Duration::from_secs(600)), "x", throttled)).unwrap_err();
+        run(retry(Deadline::after(Duration::from_mins(10)), "x", throttled)).unwrap_err();
         assert_eq!(calls.get(), 1);
     }
 }

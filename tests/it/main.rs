@@ -1,1 +1,9 @@
 //! The integration tests: one binary, a module for each part of the data flow.
+
+mod support;
+
+mod cli;
+mod publish;
+mod source;
+mod unit;
+mod venv;
