@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+/// Where the kubelet reads a container's last words, unless the Pod says otherwise.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+
 /// Boot interpreted apps in Pods: clone, venv, pip install, publish; then configure NGINX Unit or
 /// FreeUnit.
 #[derive(Debug, Parser)]
@@ -34,7 +37,7 @@ pub struct Global {
         long,
         global = true,
         value_name = "PATH",
-        default_value = "/dev/termination-log",
+        default_value = TERMINATION_LOG,
         env = "PODSTRAP_TERMINATION_LOG"
     )]
     pub termination_log: PathBuf,

@@ -6,10 +6,86 @@ pub mod cli;
 pub mod command;
 pub mod error;
 pub mod http;
+pub mod init;
 pub mod plan;
+pub mod publish;
 pub mod redact;
+pub mod report;
 pub mod retry;
+pub mod selfcopy;
 pub mod source;
 pub mod telemetry;
+pub mod tree;
 pub mod unit;
+pub mod up;
 pub mod venv;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use cli::{Cli, Command};
+use error::{Error, Kind, Result};
+
+/// Runs one command to its end, or to the first SIGTERM or SIGINT.
+///
+/// # Errors
+/// The command's own, or [`Kind::Interrupted`].
+pub fn run(cli: Cli) -> Result<()> {
+    for wrong in cli::misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        let meant = wrong.meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        tracing::warn!("{} is no variable of podstrap's and is ignored{meant}", wrong.name);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = command(cli) => result,
+            error = interrupted() => Err(error),
+        }
+    });
+    // A blocking Git call cannot be dropped, and nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+async fn command(cli: Cli) -> Result<()> {
+    let last_words = cli.global.termination_log;
+    match cli.command {
+        Command::Init(args) => {
+            let plan = plan::Init::new(args)?;
+            let outcome = init::run(&plan).await?;
+            report::built(&outcome, plan.deadline.elapsed(), &last_words);
+        }
+        Command::Apply(args) => {
+            let plan = plan::Apply::new(args)?;
+            let config = unit::read_config(&plan.config)?;
+            let applied = unit::apply(plan.control.as_ref(), &config, plan.deadline).await?;
+            tracing::info!("{} at {} has {}", applied.server, applied.control, plan.config.display());
+            if let Some(url) = &plan.probe {
+                unit::probe(url, plan.deadline).await?;
+            }
+        }
+        Command::CopySelf(args) => {
+            for path in selfcopy::copy_to(&args.path)? {
+                tracing::info!("copied {}", path.display());
+            }
+        }
+        Command::Up(args) => up::run(plan::Up::new(args)?).await?,
+    }
+    Ok(())
+}
+
+/// Ends with the first signal that asks the process to end.
+async fn interrupted() -> Error {
+    let listen = |kind| signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error));
+    let (mut terminate, mut interrupt) = match (listen(SignalKind::terminate()), listen(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => return error,
+    };
+    let (name, number) = tokio::select! {
+        _ = terminate.recv() => ("SIGTERM", 15),
+        _ = interrupt.recv() => ("SIGINT", 2),
+    };
+    Error::new(Kind::Interrupted(number), format!("ended by {name}"))
+}

@@ -1,1 +1,30 @@
-fn main() {}
+//! Parse, run, report, exit code.
+
+use std::process::ExitCode;
+
+use podstrap::cli::{Cli, TERMINATION_LOG};
+use podstrap::{report, telemetry};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // The flag may be what is wrong; its variable and its default are not.
+            let last_words = std::env::var_os("PODSTRAP_TERMINATION_LOG").unwrap_or_else(|| TERMINATION_LOG.into());
+            report::usage(&error, last_words.as_ref());
+            error.exit()
+        }
+    };
+    let (format, last_words) = (cli.global.log_format, cli.global.termination_log.clone());
+    telemetry::init(format, cli.global.log_level);
+    match podstrap::run(cli) {
+        Ok(()) => {
+            telemetry::finish();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            report::failure(&error, format, &last_words);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}

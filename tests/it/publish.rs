@@ -1,1 +1,181 @@
-//! Placeholder.
+//! The shared volume: what a reader sees before, while and after a release is switched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use podstrap::error::Kind;
+use podstrap::plan::Target;
+use podstrap::publish::{MANIFEST_VERSION, Manifest, Release, SourceRecord, Volume};
+use podstrap::retry::Deadline;
+use podstrap::source::Revision;
+
+use crate::support::sandbox::Sandbox;
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn lock(root: &Path) -> Volume {
+    wait(Volume::lock(root, Deadline::after(Duration::from_secs(10)))).unwrap()
+}
+
+fn manifest(key: &str) -> Manifest {
+    Manifest {
+        version: MANIFEST_VERSION,
+        key: format!("{key:0<64}"),
+        podstrap: "test".into(),
+        built_at: "2026-01-01T00:00:00Z".into(),
+        source: SourceRecord {
+            repo: "https://host/app.git".into(),
+            revision: Revision { commit: key.repeat(40), reference: None },
+            files: 1,
+            bytes: 1,
+        },
+        environment: None,
+    }
+}
+
+/// Publishes a tree of these files, each holding `key`.
+fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> podstrap::error::Result<Release> {
+    let staging = volume.stage()?;
+    for file in files {
+        let path = staging.tree().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, key).unwrap();
+    }
+    let release = volume.commit(&staging, key, manifest(key))?;
+    volume.switch(&release, target)?;
+    drop(staging);
+    volume.prune();
+    Ok(release)
+}
+
+fn entries(root: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn target(root: PathBuf, link: Option<&str>) -> Target {
+    Target { root, link: link.map(str::to_owned) }
+}
+
+#[test]
+fn entries_appear_in_the_root_and_old_ones_go() {
+    let sandbox = Sandbox::new();
+    let target = target(sandbox.root(), None);
+    fs::create_dir(target.root.join("lost+found")).unwrap();
+    fs::write(target.root.join("notes"), "mine").unwrap();
+    let volume = lock(&target.root);
+
+    publish(&volume, &target, "a", &["python/index.py", "old.txt"]).unwrap();
+    assert_eq!(entries(&target.root), [".podstrap", "lost+found", "notes", "old.txt", "python"]);
+    assert_eq!(fs::read_to_string(target.root.join("python/index.py")).unwrap(), "a");
+
+    publish(&volume, &target, "b", &["python/index.py", "new.txt"]).unwrap();
+    assert_eq!(entries(&target.root), [".podstrap", "lost+found", "new.txt", "notes", "python"]);
+    assert_eq!(fs::read_to_string(target.root.join("python/index.py")).unwrap(), "b");
+    assert_eq!(fs::read_to_string(target.root.join("notes")).unwrap(), "mine");
+    assert_eq!(entries(&target.root.join(".podstrap/releases")).len(), 1, "the old release is deleted");
+    assert!(entries(&target.root.join(".podstrap/staging")).is_empty());
+}
+
+#[test]
+fn the_volume_may_be_mounted_elsewhere() {
+    for link in [None, Some("app")] {
+        let sandbox = Sandbox::new();
+        let target = target(sandbox.root(), link);
+        publish(&lock(&target.root), &target, "a", &["python/index.py"]).unwrap();
+        let moved = sandbox.path("elsewhere");
+        fs::rename(&target.root, &moved).unwrap();
+        let seen = moved.join(link.unwrap_or_default()).join("python/index.py");
+        assert_eq!(fs::read_to_string(seen).unwrap(), "a");
+    }
+}
+
+#[test]
+fn links_and_entries_share_a_root_without_losing_releases() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root();
+    let volume = lock(&root);
+    publish(&volume, &target(root.clone(), None), "a", &["index.py"]).unwrap();
+    publish(&volume, &target(root.clone(), Some("one")), "b", &["index.py"]).unwrap();
+    publish(&volume, &target(root.clone(), Some("two")), "c", &["index.py"]).unwrap();
+    publish(&volume, &target(root.clone(), Some("one")), "d", &["index.py"]).unwrap();
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    assert_eq!([read("index.py"), read("one/index.py"), read("two/index.py")], ["a", "d", "c"]);
+    assert_eq!(entries(&root.join(".podstrap/releases")).len(), 3);
+}
+
+#[test]
+fn what_podstrap_did_not_make_stays_and_nothing_is_published() {
+    for (link, foreign) in [(None, "index.py"), (Some("app"), "app")] {
+        let sandbox = Sandbox::new();
+        let target = target(sandbox.root(), link);
+        fs::write(target.root.join(foreign), "mine").unwrap();
+        let error = publish(&lock(&target.root), &target, "a", &["index.py", "other.py"]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Volume);
+        assert!(error.to_string().contains("is in the way"), "{error}");
+        assert_eq!(fs::read_to_string(target.root.join(foreign)).unwrap(), "mine");
+        assert_eq!(entries(&target.root), [".podstrap", foreign]);
+    }
+}
+
+#[test]
+fn a_release_is_found_by_its_key_and_a_second_with_the_same_gets_its_own_id() {
+    let sandbox = Sandbox::new();
+    let target = target(sandbox.root(), Some("app"));
+    let volume = lock(&target.root);
+    assert!(volume.is_new());
+    let first = publish(&volume, &target, "a", &["index.py"]).unwrap();
+    assert!(!volume.is_new());
+    assert_eq!(volume.find(&manifest("a").key, &target).unwrap().id, first.id);
+    assert!(volume.find(&manifest("b").key, &target).is_none());
+    let second = publish(&volume, &target, "a", &["index.py"]).unwrap();
+    assert_ne!(first.id, second.id);
+    assert!(!volume.switch(&second, &target).unwrap(), "it is shown already");
+}
+
+#[test]
+fn a_release_without_a_readable_manifest_is_not_taken() {
+    let sandbox = Sandbox::new();
+    let target = target(sandbox.root(), None);
+    let volume = lock(&target.root);
+    let release = publish(&volume, &target, "a", &["index.py"]).unwrap();
+    let json = target.root.join(".podstrap/releases").join(&release.id).join("release.json");
+    fs::write(&json, "{").unwrap();
+    assert!(volume.find(&manifest("a").key, &target).is_none());
+}
+
+#[test]
+fn staging_left_by_a_killed_run_is_cleared() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root();
+    let volume = lock(&root);
+    let staging = volume.stage().unwrap();
+    fs::create_dir_all(staging.tree()).unwrap();
+    std::mem::forget(staging);
+    drop(volume);
+    assert_eq!(entries(&root.join(".podstrap/staging")).len(), 1);
+    drop(lock(&root));
+    assert!(entries(&root.join(".podstrap/staging")).is_empty());
+}
+
+#[test]
+fn a_held_lock_is_waited_for_and_the_time_out_says_so() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root();
+    let held = lock(&root);
+    let error = wait(Volume::lock(&root, Deadline::after(Duration::from_millis(80)))).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("stayed locked") && text.contains("--timeout 80ms"), "{text}");
+    let waiter = {
+        let root = root.clone();
+        std::thread::spawn(move || drop(lock(&root)))
+    };
+    std::thread::sleep(Duration::from_millis(100));
+    drop(held);
+    waiter.join().unwrap();
+}

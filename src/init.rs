@@ -1,0 +1,461 @@
+//! `podstrap init`: source → venv → publish.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, IoContext, Result};
+use crate::plan::{CopySelf, Init, Source, Wanted};
+use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
+use crate::redact;
+use crate::selfcopy;
+use crate::source::{self, Checkout, Resolved, Revision};
+use crate::telemetry::{Phase, PhaseTime};
+use crate::tree;
+use crate::venv::{self, Builder, Built, Inputs, Toolchain};
+
+/// What is installed when nothing is named.
+const DEFAULT_REQUIREMENTS: &str = "requirements.txt";
+
+/// Settings of the engines that decide what is installed. Their values enter the release's key
+/// without credentials.
+const DECISIVE_SETTINGS: &[&str] = &[
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_NO_INDEX",
+    "PIP_CONSTRAINT",
+    "PIP_PRE",
+    "PIP_NO_BINARY",
+    "PIP_ONLY_BINARY",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_INDEX_STRATEGY",
+    "UV_FIND_LINKS",
+    "UV_NO_INDEX",
+    "UV_CONSTRAINT",
+    "UV_PRERELEASE",
+    "UV_RESOLUTION",
+    "UV_EXCLUDE_NEWER",
+    "UV_NO_BINARY",
+    "UV_NO_BUILD",
+];
+
+/// What a run of `init` left.
+#[derive(Debug)]
+pub struct Outcome {
+    pub release: Release,
+    /// Where the tree is found by its public name.
+    pub path: PathBuf,
+    /// False if the release was there already.
+    pub built: bool,
+    pub phases: Vec<PhaseTime>,
+}
+
+/// Brings the volume to the state that the plan describes.
+pub async fn run(plan: &Init) -> Result<Outcome> {
+    let volume = Volume::lock(&plan.target.root, plan.deadline).await?;
+    volume.check(&plan.target, None)?;
+    if let Some(CopySelf::Outside(path)) = &plan.copy_self {
+        selfcopy::copy_to(path)?;
+    }
+    let run = Run { plan, volume: &volume, toolchain: toolchain(plan).await? };
+
+    if let Some(revision) = pinned(&plan.source)
+        && let Some(outcome) = run.reuse(&revision, Vec::new())?
+    {
+        return Ok(outcome);
+    }
+    // Nothing to reuse on a new volume: the environment need not wait for the reference.
+    let resolved = if volume.is_new() { None } else { Some(run.resolve().await?) };
+    if let Some((resolved, phase)) = &resolved
+        && let Some(outcome) = run.reuse(&resolved.revision, vec![*phase])?
+    {
+        return Ok(outcome);
+    }
+    run.build(resolved).await
+}
+
+/// What every step of one run needs.
+struct Run<'a> {
+    plan: &'a Init,
+    volume: &'a Volume,
+    toolchain: Option<Toolchain>,
+}
+
+/// A checked out source.
+struct Fetched {
+    revision: Revision,
+    checkout: Checkout,
+    phases: Vec<PhaseTime>,
+}
+
+/// An environment on its way, and what remains to be installed into it.
+struct Begun {
+    builder: Builder,
+    waiting: bool,
+    phases: Vec<PhaseTime>,
+}
+
+impl Run<'_> {
+    async fn resolve(&self) -> Result<(Resolved, PhaseTime)> {
+        let shown = shown(&self.plan.source);
+        let phase = Phase::start("resolve", &shown);
+        let resolved = source::resolve(&self.plan.source, self.plan.deadline).await?;
+        let time = phase.done(&format!("{shown}: {}", describe(&resolved.revision)));
+        Ok((resolved, time))
+    }
+
+    /// The release that these inputs gave before, published.
+    fn reuse(&self, revision: &Revision, mut phases: Vec<PhaseTime>) -> Result<Option<Outcome>> {
+        if self.plan.environment.refresh {
+            return Ok(None);
+        }
+        let Some(release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        let phase = Phase::start("publish", &release.id);
+        if self.volume.switch(&release, &self.plan.target)? {
+            self.volume.prune();
+            phases.push(phase.done(&format!("{} again", release.id)));
+        }
+        Ok(Some(Outcome { release, path: self.plan.target.public(), built: false, phases }))
+    }
+
+    async fn build(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
+        let staging = self.volume.stage()?;
+        let (fetched, begun) = tokio::try_join!(self.fetch(resolved, &staging), self.begin(&staging))?;
+        let mut phases = fetched.phases.clone();
+
+        let environment = match self.finish(begun, &staging, &mut phases).await? {
+            Some(built) => {
+                let venv = &self.plan.environment.venv;
+                let place = tree::place("--venv", &staging.tree(), venv)?;
+                fs::rename(staging.venv(), &place)
+                    .on_volume(|| format!("cannot move the environment to {}", place.display()))?;
+                Some(self.record(built)?)
+            }
+            None => None,
+        };
+        if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
+            selfcopy::copy_to(&tree::place("--copy-self", &staging.tree(), path)?)?;
+        }
+
+        let phase = Phase::start("publish", &self.plan.target.public().display().to_string());
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            key: self.key(&fetched.revision)?,
+            podstrap: env!("CARGO_PKG_VERSION").to_owned(),
+            built_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            source: SourceRecord {
+                repo: shown(&self.plan.source),
+                revision: fetched.revision.clone(),
+                files: fetched.checkout.files,
+                bytes: fetched.checkout.bytes,
+            },
+            environment,
+        };
+        let release = self.volume.commit(&staging, short(&fetched.revision.commit), manifest)?;
+        self.volume.switch(&release, &self.plan.target)?;
+        drop(staging);
+        self.volume.prune();
+        phases.push(phase.done(&release.id));
+        Ok(Outcome { release, path: self.plan.target.public(), built: true, phases })
+    }
+
+    async fn fetch(&self, resolved: Option<(Resolved, PhaseTime)>, staging: &Staging) -> Result<Fetched> {
+        let (resolved, resolving) = match resolved {
+            Some(resolved) => resolved,
+            None => self.resolve().await?,
+        };
+        let scratch = staging.scratch().join("git");
+        fs::create_dir(&scratch).on_volume(|| format!("cannot make the directory {}", scratch.display()))?;
+        let phase = Phase::start("clone", &shown(&self.plan.source));
+        let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.deadline).await?;
+        // The object database counts for the volume's peak size no longer than it must.
+        let _ = fs::remove_dir_all(&scratch);
+        self.volume.check(&self.plan.target, Some(&staging.tree()))?;
+        let fetched = phase.done(&format!(
+            "{}: {} files, {}",
+            short(&resolved.revision.commit),
+            checkout.files,
+            size(checkout.bytes)
+        ));
+        Ok(Fetched { revision: resolved.revision, checkout, phases: vec![resolving, fetched] })
+    }
+
+    /// Starts the environment beside the clone, as far as it does not need the tree.
+    async fn begin(&self, staging: &Staging) -> Result<Option<Begun>> {
+        if self.plan.environment.wanted != Wanted::Always {
+            return Ok(None);
+        }
+        let mut begun = self.create(staging).await?;
+        if !venv::needs_tree(&self.plan.environment) {
+            let inputs = self.inputs(None)?;
+            begun.phases.push(self.install(&begun.builder, &inputs, None).await?);
+            begun.waiting = false;
+        }
+        Ok(Some(begun))
+    }
+
+    async fn create(&self, staging: &Staging) -> Result<Begun> {
+        let environment = &self.plan.environment;
+        let found;
+        let toolchain = match &self.toolchain {
+            Some(toolchain) => toolchain,
+            None => {
+                found = venv::locate(&environment.python, &environment.engine, self.plan.deadline).await?;
+                &found
+            }
+        };
+        let phase = Phase::start("venv", &environment.venv.to_string());
+        let builder = Builder::create(
+            toolchain,
+            &staging.venv(),
+            &environment.final_path,
+            &staging.scratch(),
+            &self.volume.cache(),
+            self.plan.deadline,
+        )
+        .await?;
+        let time = phase.done(&format!("for {}", environment.final_path.display()));
+        Ok(Begun { builder, waiting: true, phases: vec![time] })
+    }
+
+    async fn install(&self, builder: &Builder, inputs: &Inputs, tree: Option<&Path>) -> Result<PhaseTime> {
+        let names =
+            inputs.requirements.iter().map(|file| format!("-r {}", file.file_name().unwrap_or_default().display()));
+        let doing = inputs.packages.iter().cloned().chain(names).collect::<Vec<_>>().join(" ");
+        let phase = Phase::start("install", &doing);
+        builder.install(inputs, tree, self.plan.deadline).await?;
+        Ok(phase.done(&doing))
+    }
+
+    /// The environment's rest, now that the tree is there.
+    async fn finish(
+        &self,
+        begun: Option<Begun>,
+        staging: &Staging,
+        phases: &mut Vec<PhaseTime>,
+    ) -> Result<Option<Built>> {
+        let tree = staging.tree();
+        let found = self.plan.environment.wanted == Wanted::IfNeeded && tree.join(DEFAULT_REQUIREMENTS).is_file();
+        let begun = match begun {
+            Some(begun) => begun,
+            None if found => self.create(staging).await?,
+            None => return Ok(None),
+        };
+        phases.extend(begun.phases);
+        if begun.waiting {
+            let mut inputs = self.inputs(Some(&tree))?;
+            if found {
+                tracing::info!("installing {DEFAULT_REQUIREMENTS}, which is in the tree");
+                inputs.requirements.push(tree::file("-r", &tree, Path::new(DEFAULT_REQUIREMENTS))?);
+            }
+            if !(inputs.packages.is_empty() && inputs.requirements.is_empty()) {
+                phases.push(self.install(&begun.builder, &inputs, Some(&tree)).await?);
+            }
+        }
+        let phase = Phase::start("finish", "relocate, compile, verify");
+        let built = begun.builder.finish(self.plan.deadline).await?;
+        phases.push(phase.done(&format!("{} packages for Python {}", built.distributions.len(), built.python_version)));
+        Ok(Some(built))
+    }
+
+    fn inputs(&self, tree: Option<&Path>) -> Result<Inputs> {
+        let environment = &self.plan.environment;
+        let resolve = |flag: &str, files: &[PathBuf]| -> Result<Vec<PathBuf>> {
+            files
+                .iter()
+                .map(|file| match tree {
+                    Some(tree) if file.is_relative() => tree::file(flag, tree, file),
+                    _ => Ok(file.clone()),
+                })
+                .collect()
+        };
+        Ok(Inputs {
+            packages: environment.packages.clone(),
+            requirements: resolve("-r", &environment.requirements)?,
+            constraints: resolve("-c", &environment.constraints)?,
+            refresh: environment.refresh,
+        })
+    }
+
+    fn record(&self, built: Built) -> Result<EnvironmentRecord> {
+        let toolchain =
+            self.toolchain.clone().ok_or_else(|| Error::internal("an environment without a known toolchain"))?;
+        Ok(EnvironmentRecord {
+            venv: self.plan.environment.venv.as_path().to_owned(),
+            final_path: self.plan.environment.final_path.clone(),
+            python: built.python_version,
+            engine: built.engine,
+            toolchain,
+            packages: built.distributions,
+        })
+    }
+
+    /// Hash of all that decides what a release holds. What the tree decides (the contents of the
+    /// requirements files in it) is in the commit.
+    fn key(&self, revision: &Revision) -> Result<String> {
+        #[derive(Serialize)]
+        struct Key<'a> {
+            manifest: u32,
+            repo: String,
+            commit: &'a str,
+            environment: Option<EnvironmentKey<'a>>,
+            copy_self: Option<(&'a Path, &'static str, u64)>,
+        }
+        #[derive(Serialize)]
+        struct EnvironmentKey<'a> {
+            venv: &'a Path,
+            final_path: &'a Path,
+            toolchain: Option<&'a Toolchain>,
+            packages: &'a [String],
+            requirements: &'a [PathBuf],
+            constraints: &'a [PathBuf],
+            outside: Vec<String>,
+            settings: Vec<(&'static str, String)>,
+        }
+        let environment = &self.plan.environment;
+        let wanted = (environment.wanted != Wanted::Never).then(|| -> Result<_> {
+            let mut outside = Vec::new();
+            for file in environment.requirements.iter().chain(&environment.constraints).filter(|f| f.is_absolute()) {
+                outside.extend(digest_requirements(file)?);
+            }
+            Ok(EnvironmentKey {
+                venv: environment.venv.as_path(),
+                final_path: &environment.final_path,
+                toolchain: self.toolchain.as_ref(),
+                packages: &environment.packages,
+                requirements: &environment.requirements,
+                constraints: &environment.constraints,
+                outside,
+                settings: DECISIVE_SETTINGS
+                    .iter()
+                    .filter_map(|name| Some((*name, redact::clean(&std::env::var(name).ok()?))))
+                    .collect(),
+            })
+        });
+        let copy_self = match &self.plan.copy_self {
+            Some(CopySelf::InTree(path)) => {
+                let size = fs::metadata("/proc/self/exe").map_or(0, |meta| meta.len());
+                Some((path.as_path(), env!("CARGO_PKG_VERSION"), size))
+            }
+            _ => None,
+        };
+        let key = Key {
+            manifest: MANIFEST_VERSION,
+            repo: shown(&self.plan.source),
+            commit: &revision.commit,
+            environment: wanted.transpose()?,
+            copy_self,
+        };
+        let text = serde_json::to_vec(&key).map_err(|error| Error::internal("cannot make the key").because(error))?;
+        Ok(hex(&Sha256::digest(text)))
+    }
+}
+
+/// The interpreter and the engine. Where no environment may be needed, a missing one is no error yet.
+async fn toolchain(plan: &Init) -> Result<Option<Toolchain>> {
+    let environment = &plan.environment;
+    if environment.wanted == Wanted::Never {
+        return Ok(None);
+    }
+    match venv::locate(&environment.python, &environment.engine, plan.deadline).await {
+        Ok(toolchain) => Ok(Some(toolchain)),
+        Err(error) if environment.wanted == Wanted::Always => Err(error),
+        Err(error) => {
+            tracing::debug!("no environment possible: {}", error.summary());
+            Ok(None)
+        }
+    }
+}
+
+/// The revision that a full commit SHA names without asking anybody.
+fn pinned(source: &Source) -> Option<Revision> {
+    let Source::Git(git) = source else { return None };
+    let commit = git.reference.as_ref()?;
+    let full = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    full.then(|| Revision { commit: commit.to_ascii_lowercase(), reference: None })
+}
+
+/// Hashes of a requirements file outside the tree and of all that it includes.
+fn digest_requirements(file: &Path) -> Result<Vec<String>> {
+    let mut digests = Vec::new();
+    let mut seen = Vec::new();
+    let mut open = vec![file.to_owned()];
+    while let Some(file) = open.pop() {
+        let text = fs::read(&file).map_err(|error| {
+            Error::environment(format!("cannot read the requirements file {}", file.display()))
+                .because(error)
+                .hint("absolute paths are read as they are: is the volume or ConfigMap mounted?")
+        })?;
+        digests.push(hex(&Sha256::digest(&text)));
+        for line in String::from_utf8_lossy(&text).lines() {
+            if let Some(name) = included(line.trim()) {
+                let path = file.parent().unwrap_or(Path::new("/")).join(name);
+                if !seen.contains(&path) {
+                    seen.push(path.clone());
+                    open.push(path);
+                }
+            }
+        }
+    }
+    Ok(digests)
+}
+
+/// The file of a `-r FILE` or `-c FILE` line, in all the ways in which pip lets it be written.
+fn included(line: &str) -> Option<&str> {
+    ["-r", "-c", "--requirement", "--constraint"]
+        .iter()
+        .filter_map(|flag| line.strip_prefix(flag))
+        .map(|rest| rest.trim_start_matches([' ', '\t', '=']))
+        .find(|rest| !rest.is_empty() && !rest.starts_with('-') && !rest.contains("://"))
+}
+
+fn shown(source: &Source) -> String {
+    match source {
+        Source::Git(git) => git.url.to_string(),
+        Source::Dir(dir) => dir.display().to_string(),
+    }
+}
+
+/// `main is 1a2b3c4d5e6f`.
+fn describe(revision: &Revision) -> String {
+    match &revision.reference {
+        Some(reference) => {
+            let name = reference.strip_prefix("refs/heads/").or_else(|| reference.strip_prefix("refs/tags/"));
+            format!("{} is {}", name.unwrap_or(reference), short(&revision.commit))
+        }
+        None => short(&revision.commit).to_owned(),
+    }
+}
+
+/// Twelve digits of a commit or of a directory's hash.
+pub fn short(commit: &str) -> &str {
+    let digits = commit.strip_prefix("sha256:").unwrap_or(commit);
+    digits.get(..12).unwrap_or(digits)
+}
+
+/// `3.4 MB`
+pub fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let number = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", number / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", number / 1e6),
+        _ => format!("{:.1} GB", number / 1e9),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

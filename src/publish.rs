@@ -1,0 +1,428 @@
+//! Build beside, then switch: the shared volume shows the old complete state or the new one.
+//!
+//! ```text
+//! <root>/.podstrap/lock                      held while anything below is changed; never deleted
+//! <root>/.podstrap/staging/<random>/         garbage to whoever holds the lock
+//! <root>/.podstrap/releases/<id>/            tree/ and release.json; appears whole, by one rename
+//! <root>/.podstrap/current -> releases/<id>  the switch, without --link
+//! <root>/<entry> -> .podstrap/current/tree/<entry>
+//! <root>/NAME -> .podstrap/releases/<id>/tree  the switch, with --link NAME
+//! ```
+//!
+//! That a release directory exists *is* its completeness marker. Links are relative, so the volume
+//! may be mounted anywhere, also by a subPath that goes through one of them. Several inits may
+//! share a root under different links; a release stays as long as any link names it.
+//!
+//! | Killed while | the next run finds |
+//! |---|---|
+//! | building in staging | the old state; staging is cleared |
+//! | renaming the release into place | no release, or a whole one that is reused |
+//! | adding top-level links | links that dangle until the switch |
+//! | switching | old or new |
+//! | dropping old links and releases | the rest is tidied |
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext, Result};
+use crate::plan::{RESERVED, Target};
+use crate::retry::Deadline;
+use crate::source::Revision;
+use crate::venv::{Distribution, Toolchain};
+
+/// How often a held lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// release.json: what is in the release, for the app, for people and for the next run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format of this file.
+    pub version: u32,
+    /// Hash of everything that decided the release's contents; equal keys need no new build.
+    pub key: String,
+    /// The podstrap that built it.
+    pub podstrap: String,
+    /// RFC 3339, UTC.
+    pub built_at: String,
+    pub source: SourceRecord,
+    pub environment: Option<EnvironmentRecord>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Without credentials.
+    pub repo: String,
+    #[serde(flatten)]
+    pub revision: Revision,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnvironmentRecord {
+    /// Relative to the tree.
+    pub venv: PathBuf,
+    pub final_path: PathBuf,
+    /// `3.13.1`
+    pub python: String,
+    /// `uv 0.13.9`
+    pub engine: String,
+    pub toolchain: Toolchain,
+    pub packages: Vec<Distribution>,
+}
+
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// The shared volume, locked by us for as long as this lives.
+#[derive(Debug)]
+pub struct Volume {
+    root: PathBuf,
+    /// `<root>/.podstrap`
+    own: PathBuf,
+    _lock: File,
+}
+
+/// A complete release.
+#[derive(Debug)]
+pub struct Release {
+    pub id: String,
+    pub manifest: Manifest,
+}
+
+/// A directory for one build, removed when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    dir: PathBuf,
+}
+
+impl Staging {
+    /// Does not exist yet; becomes the release's `tree`.
+    pub fn tree(&self) -> PathBuf {
+        self.release().join("tree")
+    }
+    /// Does not exist yet; for an environment that moves into the tree when it is ready.
+    pub fn venv(&self) -> PathBuf {
+        self.dir.join("venv")
+    }
+    /// An empty directory for anything temporary.
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+    fn release(&self) -> PathBuf {
+        self.dir.join("release")
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed now is cleared by the next holder of the lock.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Volume {
+    /// Checks the root and takes its lock, waiting for another podstrap if there is one.
+    ///
+    /// # Errors
+    /// The root is missing, no directory or not writable; or the lock stayed taken until the
+    /// deadline.
+    pub async fn lock(root: &Path, deadline: Deadline) -> Result<Self> {
+        let shown = root.display();
+        match fs::metadata(root) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => {
+                return Err(Error::volume(format!("--root {shown} is not a directory"))
+                    .hint("name the directory where the shared volume is mounted"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::volume(format!("--root {shown} does not exist"))
+                    .hint("mount the shared volume there (volumeMounts), or name the path where it is mounted"));
+            }
+            Err(error) => return Err(error).on_volume(|| format!("cannot look at --root {shown}")),
+        }
+        let own = root.join(RESERVED);
+        for dir in [&own, &own.join("staging"), &own.join("releases"), &own.join("cache")] {
+            make_dir(dir)?;
+        }
+        let path = own.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o666)
+            .open(&path)
+            .on_volume(|| format!("cannot open {}", path.display()))?;
+        // Past the umask, for another uid that shares the volume; only the creator may, and must.
+        let _ = lock.set_permissions(Permissions::from_mode(0o666));
+        let mut told = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if !deadline.passed() => {
+                    if !told {
+                        tracing::info!("waiting for another podstrap that is working on {shown}");
+                        told = true;
+                    }
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::volume(format!("{} stayed locked", path.display()))
+                        .because(format!(
+                            "waited {:.1} s (--timeout {}) for another podstrap to finish",
+                            deadline.elapsed().as_secs_f64(),
+                            humantime::format_duration(deadline.limit())
+                        ))
+                        .hint("look at the other container's log, or raise --timeout"));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error)
+                        .on_volume(|| format!("cannot lock {}", path.display()))
+                        .map_err(|error| error.hint("the volume's file system must support flock"));
+                }
+            }
+        }
+        let volume = Self { root: root.to_owned(), own, _lock: lock };
+        volume.empty_staging();
+        Ok(volume)
+    }
+
+    /// Where engines may keep downloads for the next run.
+    pub fn cache(&self) -> PathBuf {
+        self.own.join("cache")
+    }
+
+    /// Whether nothing was ever published here.
+    pub fn is_new(&self) -> bool {
+        fs::read_dir(self.own.join("releases")).is_ok_and(|mut entries| entries.next().is_none())
+    }
+
+    /// A complete release with this key; the published one is preferred.
+    pub fn find(&self, key: &str, target: &Target) -> Option<Release> {
+        let current = self.published(target);
+        let others = fs::read_dir(self.own.join("releases")).ok()?.flatten();
+        let ids = current.into_iter().chain(others.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        ids.filter_map(|id| self.release(&id)).find(|release| release.manifest.key == key)
+    }
+
+    /// What the target shows now.
+    pub fn current(&self, target: &Target) -> Option<Release> {
+        self.release(&self.published(target)?)
+    }
+
+    /// The tree of a release.
+    pub fn tree(&self, release: &Release) -> PathBuf {
+        self.own.join("releases").join(&release.id).join("tree")
+    }
+
+    fn release(&self, id: &str) -> Option<Release> {
+        let text = fs::read(self.own.join("releases").join(id).join("release.json")).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&text).ok()?;
+        (manifest.version == MANIFEST_VERSION).then(|| Release { id: id.to_owned(), manifest })
+    }
+
+    fn published(&self, target: &Target) -> Option<String> {
+        match &target.link {
+            Some(name) => release_of_link(&fs::read_link(self.root.join(name)).ok()?),
+            None => release_of_current(&fs::read_link(self.own.join("current")).ok()?),
+        }
+    }
+
+    /// A place to build in.
+    pub fn stage(&self) -> Result<Staging> {
+        let dir = self.own.join("staging").join(random());
+        let staging = Staging { dir };
+        for dir in [&staging.dir, &staging.release(), &staging.scratch()] {
+            make_dir(dir)?;
+        }
+        Ok(staging)
+    }
+
+    /// Makes what was built a release: written out to the disk, then there by one rename.
+    ///
+    /// `name` begins its id, for people who list the directory.
+    pub fn commit(&self, staging: &Staging, name: &str, manifest: Manifest) -> Result<Release> {
+        let path = staging.release().join("release.json");
+        let text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| Error::internal("cannot write release.json").because(error))?;
+        fs::write(&path, text)
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+            .on_volume(|| format!("cannot write {}", path.display()))?;
+
+        let releases = self.own.join("releases");
+        let opened = File::open(&releases).on_volume(|| format!("cannot open {}", releases.display()))?;
+        // The marker must not reach the disk before what it vouches for.
+        rustix::fs::syncfs(&opened)
+            .map_err(io::Error::from)
+            .on_volume(|| format!("cannot write {} out to its disk", self.root.display()))?;
+        let base = format!("{name}-{}", &manifest.key[..12]);
+        let id = (1..)
+            .map(|n| if n == 1 { base.clone() } else { format!("{base}-{n}") })
+            .find(|id| !releases.join(id).exists())
+            .unwrap_or(base);
+        let to = releases.join(&id);
+        fs::rename(staging.release(), &to)
+            .and_then(|()| opened.sync_all())
+            .on_volume(|| format!("cannot make the release {}", to.display()))?;
+        Ok(Release { id, manifest })
+    }
+
+    /// Makes the target show the release. True if it did not already.
+    ///
+    /// # Errors
+    /// Something that podstrap did not make is in the way; then nothing is changed.
+    pub fn switch(&self, release: &Release, target: &Target) -> Result<bool> {
+        self.check(target, Some(&self.tree(release)))?;
+        match &target.link {
+            Some(name) => self.switch_link(release, name),
+            None => self.switch_entries(release),
+        }
+    }
+
+    /// Finds what stands where the target's links must go, before any work is spent on it. `tree` is
+    /// what will be published, if it is there yet.
+    ///
+    /// # Errors
+    /// The first path in the way that podstrap did not make.
+    pub fn check(&self, target: &Target, tree: Option<&Path>) -> Result<()> {
+        let entries = match (&target.link, tree) {
+            (Some(name), _) => vec![OsString::from(name)],
+            (None, Some(tree)) => names(tree)?,
+            (None, None) => return Ok(()),
+        };
+        for name in entries {
+            let path = self.root.join(name);
+            let free = match fs::read_link(&path) {
+                Ok(to) => to.starts_with(RESERVED),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            if !free {
+                return Err(in_the_way(&path));
+            }
+        }
+        Ok(())
+    }
+
+    fn switch_link(&self, release: &Release, name: &str) -> Result<bool> {
+        let link = self.root.join(name);
+        let to = Path::new(RESERVED).join("releases").join(&release.id).join("tree");
+        if fs::read_link(&link).is_ok_and(|now| now == to) {
+            return Ok(false);
+        }
+        self.link(&to, &link)?;
+        sync_dir(&self.root)?;
+        Ok(true)
+    }
+
+    fn switch_entries(&self, release: &Release) -> Result<bool> {
+        let entries = names(&self.tree(release))?;
+        for name in &entries {
+            let (link, to) = (self.root.join(name), entry_target(name));
+            if !fs::read_link(&link).is_ok_and(|now| now == to) {
+                self.link(&to, &link)?;
+            }
+        }
+        let current = self.own.join("current");
+        let to = Path::new("releases").join(&release.id);
+        let changed = !fs::read_link(&current).is_ok_and(|now| now == to);
+        if changed {
+            self.link(&to, &current)?;
+            sync_dir(&self.own)?;
+        }
+        let kept: HashSet<_> = entries.into_iter().collect();
+        for name in names(&self.root)? {
+            let link = self.root.join(&name);
+            if !kept.contains(&name) && fs::read_link(&link).is_ok_and(|to| to == entry_target(&name)) {
+                fs::remove_file(&link).on_volume(|| format!("cannot remove the old link {}", link.display()))?;
+            }
+        }
+        sync_dir(&self.root)?;
+        Ok(changed)
+    }
+
+    /// Deletes the releases that nothing shows any more.
+    pub fn prune(&self) {
+        let mut live: HashSet<String> = HashSet::new();
+        live.extend(fs::read_link(self.own.join("current")).ok().and_then(|to| release_of_current(&to)));
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        live.extend(entries.filter_map(|entry| release_of_link(&fs::read_link(entry.path()).ok()?)));
+        for entry in fs::read_dir(self.own.join("releases")).into_iter().flatten().flatten() {
+            let id = entry.file_name();
+            if !id.to_str().is_some_and(|id| live.contains(id)) {
+                // Out of the way by one rename: a half-deleted release is never found among the whole.
+                let doomed = self.own.join("staging").join(random());
+                if let Err(error) = fs::rename(entry.path(), &doomed) {
+                    tracing::warn!("cannot put the old release {} aside: {error}", entry.path().display());
+                }
+            }
+        }
+        self.empty_staging();
+    }
+
+    fn empty_staging(&self) {
+        for entry in fs::read_dir(self.own.join("staging")).into_iter().flatten().flatten() {
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                // A writer that outlived its run may still be at it; the next run tries again.
+                tracing::debug!("cannot clear {}: {error}", entry.path().display());
+            }
+        }
+    }
+
+    /// Puts a link in place by one rename, whether or not one is there.
+    fn link(&self, to: &Path, at: &Path) -> Result<()> {
+        let temporary = self.own.join("staging").join(random());
+        symlink(to, &temporary)
+            .and_then(|()| fs::rename(&temporary, at))
+            .on_volume(|| format!("cannot make the link {}", at.display()))
+    }
+}
+
+/// Where the link of a top-level entry points.
+fn entry_target(name: &OsString) -> PathBuf {
+    Path::new(RESERVED).join("current/tree").join(name)
+}
+
+/// The id in `.podstrap/releases/<id>/tree`.
+fn release_of_link(to: &Path) -> Option<String> {
+    release_of_current(to.strip_prefix(RESERVED).ok()?.parent()?)
+}
+
+/// The id in `releases/<id>`.
+fn release_of_current(to: &Path) -> Option<String> {
+    to.strip_prefix("releases").ok()?.to_str().map(str::to_owned)
+}
+
+fn in_the_way(path: &Path) -> Error {
+    Error::volume(format!("{} is in the way", path.display()))
+        .because("podstrap did not make it, so it stays as it is")
+        .hint("move it away, publish under another name with --link NAME, or give podstrap a volume of its own")
+}
+
+fn names(dir: &Path) -> Result<Vec<OsString>> {
+    let list = || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    list().on_volume(|| format!("cannot list {}", dir.display()))
+}
+
+/// A directory that everybody can read, whatever the umask.
+fn make_dir(path: &Path) -> Result<()> {
+    let made = match DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    };
+    made.on_volume(|| format!("cannot make the directory {}", path.display()))
+}
+
+fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|dir| dir.sync_all()).on_volume(|| format!("cannot sync {}", path.display()))
+}
+
+fn random() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(12).map(|c| c.to_ascii_lowercase()).collect()
+}

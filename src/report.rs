@@ -1,0 +1,118 @@
+//! The last words: an error or a summary, on stderr and in the termination message, where
+//! `kubectl describe pod` shows them.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::cli::LogFormat;
+use crate::error::Error;
+use crate::init::{self, Outcome};
+use crate::redact;
+use crate::telemetry;
+
+/// Kubernetes cuts a container's termination message after this many bytes.
+/// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
+const TERMINATION_LIMIT: usize = 4096;
+
+/// Prints a failure and leaves it in the termination message.
+pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
+    telemetry::finish();
+    let text = error.to_string();
+    match format {
+        LogFormat::Text => {
+            let _ = writeln!(std::io::stderr(), "podstrap: {text}");
+        }
+        LogFormat::Json => {
+            tracing::error!(exit_code = error.kind().exit_code(), "{}", text.trim_start_matches("error: "));
+        }
+    }
+    terminate(&format!("podstrap: {text}"), termination_log);
+}
+
+/// Leaves what clap says of a command line in the termination message; clap prints it itself.
+pub fn usage(error: &clap::Error, termination_log: &Path) {
+    if error.use_stderr() {
+        terminate(&redact::clean(&format!("podstrap: {error}")), termination_log);
+    }
+}
+
+/// What `init` built, for people; also in the termination message, so that `kubectl describe`
+/// shows the commit of a finished init container.
+pub fn built(outcome: &Outcome, took: std::time::Duration, termination_log: &Path) {
+    let text = summary(outcome, took);
+    for line in text.lines() {
+        tracing::info!("{line}");
+    }
+    terminate(&text, termination_log);
+}
+
+fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
+    let manifest = &outcome.release.manifest;
+    let revision = &manifest.source.revision;
+    let mut text = format!(
+        "{} {} of {}",
+        if outcome.built { "built" } else { "unchanged:" },
+        revision
+            .reference
+            .as_deref()
+            .map_or_else(|| revision.commit.clone(), |reference| format!("{} ({reference})", revision.commit)),
+        manifest.source.repo,
+    );
+    if let Some(environment) = &manifest.environment {
+        let packages: Vec<_> =
+            environment.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
+        let _ = write!(
+            text,
+            "\nenvironment: {} for {}, Python {}, {}: {}",
+            environment.venv.display(),
+            environment.final_path.display(),
+            environment.python,
+            environment.engine,
+            if packages.is_empty() { "no packages".to_owned() } else { packages.join(", ") },
+        );
+    }
+    let _ = write!(text, "\npublished at {} in {:.3} s", outcome.path.display(), took.as_secs_f64());
+    let phases: Vec<_> =
+        outcome.phases.iter().map(|phase| format!("{} {:.3}", phase.phase, phase.took.as_secs_f64())).collect();
+    if !phases.is_empty() {
+        let _ = write!(text, " ({})", phases.join(", "));
+    }
+    let _ = write!(text, "; {} files of {}", manifest.source.files, init::size(manifest.source.bytes));
+    redact::clean(&text)
+}
+
+/// Writes to the termination message file if there is one: the kubelet makes it, we do not.
+fn terminate(text: &str, path: &Path) {
+    let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path) else { return };
+    if let Err(error) = file.write_all(limited(text).as_bytes()) {
+        tracing::debug!("cannot write {}: {error}", path.display());
+    }
+}
+
+/// The beginning and the end of a text that is too long: what failed, and the hint.
+fn limited(text: &str) -> String {
+    const MARK: &str = "\n…\n";
+    if text.len() <= TERMINATION_LIMIT {
+        return text.to_owned();
+    }
+    let half = (TERMINATION_LIMIT - MARK.len()) / 2;
+    let head = text.floor_char_boundary(half);
+    let tail = text.ceil_char_boundary(text.len() - half);
+    format!("{}{MARK}{}", &text[..head], &text[tail..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_ends_within_the_limit() {
+        let text = format!("error: it\n{}\nhint: end", "ä".repeat(5000));
+        let short = limited(&text);
+        assert!(short.len() <= TERMINATION_LIMIT, "{}", short.len());
+        assert!(short.starts_with("error: it") && short.ends_with("hint: end"));
+        assert_eq!(limited("short"), "short");
+    }
+}

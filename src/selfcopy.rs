@@ -1,0 +1,73 @@
+//! Copies the running binary, and a static uv that lies beside it, to where another container can
+//! run them: Unit's image contains neither.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext, Result};
+
+/// The binary that runs, also when its file was replaced meanwhile.
+const RUNNING: &str = "/proc/self/exe";
+
+/// Copies to `path`: a file's path, or a directory's, where the file is called `podstrap`.
+/// Returns what is there afterwards.
+pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
+    let as_directory = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let to = if as_directory { path.join("podstrap") } else { path.to_owned() };
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).on_volume(|| format!("cannot make the directory {}", parent.display()))?;
+    let mut copied = vec![to.clone()];
+    copy(Path::new(RUNNING), &to)?;
+    if let Some(uv) = uv_beside() {
+        let to = parent.join("uv");
+        copy(&uv, &to)?;
+        copied.push(to);
+    }
+    Ok(copied)
+}
+
+/// A uv in the running binary's directory that needs no dynamic loader, and so runs in any image.
+fn uv_beside() -> Option<PathBuf> {
+    let uv = std::env::current_exe().ok()?.with_file_name("uv");
+    match is_static(&uv) {
+        Ok(true) => Some(uv),
+        Ok(false) => {
+            tracing::warn!("{} is not copied: it is dynamically linked and may not run elsewhere", uv.display());
+            None
+        }
+        Err(error) => {
+            tracing::debug!("no uv to copy beside podstrap: {error}");
+            None
+        }
+    }
+}
+
+/// Whether an ELF file names no program interpreter (`PT_INTERP`).
+fn is_static(path: &Path) -> io::Result<bool> {
+    use object::read::elf::{FileHeader, ProgramHeader};
+    let cache = object::ReadCache::new(File::open(path)?);
+    let header = object::elf::FileHeader64::<object::Endianness>::parse(&cache).map_err(io::Error::other)?;
+    let endian = header.endian().map_err(io::Error::other)?;
+    let segments = header.program_headers(endian, &cache).map_err(io::Error::other)?;
+    Ok(segments.iter().all(|segment| segment.p_type(endian) != object::elf::PT_INTERP))
+}
+
+/// Beside, then renamed: a container that starts the old one meanwhile gets the old one whole.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if to.is_dir() {
+        return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
+            .hint("name the file, or the directory that is to hold it"));
+    }
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = to.with_file_name(name);
+    let done = fs::copy(from, &temporary)
+        .and_then(|_| fs::set_permissions(&temporary, Permissions::from_mode(0o755)))
+        .and_then(|()| fs::rename(&temporary, to));
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    done.on_volume(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}

@@ -1,0 +1,73 @@
+//! Paths that users name in a tree whose contents others wrote: resolved beneath it, or refused.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::plan::TreePath;
+
+/// The path of something new in the tree. Its parents are created; a symbolic link on the way, or
+/// anything that is there already, is refused.
+pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
+    let full = tree.join(wanted.as_path());
+    let mut at = tree.to_owned();
+    for part in wanted.as_path().parent().into_iter().flat_map(Path::iter) {
+        at.push(part);
+        match fs::symlink_metadata(&at) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(meta) => {
+                let kind = if meta.is_symlink() { "a symbolic link" } else { "a file" };
+                let shown = at.strip_prefix(tree).unwrap_or(&at).display();
+                return Err(Error::usage(format!("{flag} {wanted}: {shown} is {kind} in the repository"))
+                    .hint(format!("name a path for {flag} whose parents are real directories")));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir(&at).on_volume(|| format!("cannot make the directory {}", at.display()))?;
+            }
+            Err(error) => return Err(error).on_volume(|| format!("cannot look at {}", at.display())),
+        }
+    }
+    if fs::symlink_metadata(&full).is_ok() {
+        return Err(Error::usage(format!("{flag} {wanted}: the repository has an entry of that name"))
+            .hint(format!("give {flag} a path that the repository does not use")));
+    }
+    Ok(full)
+}
+
+/// The path of a file that the tree should have. A symbolic link that leads out of the tree is
+/// refused.
+pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
+    let shown = wanted.display();
+    let full = tree.join(wanted);
+    let real = full.canonicalize().map_err(|error| {
+        Error::new(Kind::Environment, format!("{flag} {shown}: cannot be read in the tree"))
+            .because(error)
+            .hint(listing(tree, wanted))
+    })?;
+    let inside = tree.canonicalize().is_ok_and(|tree| real.starts_with(tree));
+    if !inside {
+        return Err(Error::new(Kind::Environment, format!("{flag} {shown} leads out of the tree"))
+            .because("it is, or goes through, a symbolic link of the repository")
+            .hint("commit the file itself, or name it by an absolute path"));
+    }
+    Ok(full)
+}
+
+/// What is there instead of a missing file.
+fn listing(tree: &Path, wanted: &Path) -> String {
+    let parent = wanted.parent().unwrap_or(Path::new(""));
+    let mut names: Vec<_> = fs::read_dir(tree.join(parent))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.truncate(12);
+    let shown = if parent.as_os_str().is_empty() { "the tree".into() } else { parent.display().to_string() };
+    if names.is_empty() {
+        return format!("there is nothing in {shown}: paths are relative to the repository's top");
+    }
+    format!("paths are relative to the repository's top; {shown} has {}", names.join(", "))
+}

@@ -1,0 +1,244 @@
+//! `podstrap up`: the whole of it on one machine, for trying an app out.
+//!
+//! init into a scratch root, then a server for the configuration that the app brings: the real
+//! `unitd` if there is one on PATH, else the environment's own Python with the standard library's
+//! WSGI server. The configuration names the paths of the app's container; here they are mapped to
+//! the scratch tree, and nothing else of it is changed but `user` and `group`.
+
+mod config;
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::command::{Command, Running};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::init::{self, Outcome};
+use crate::plan::{Control, Environment, Init, Source, Target, Up};
+use crate::unit;
+
+/// The example that is served when no source is named: `examples/flask` of this repository.
+const EXAMPLE: &[(&str, &str)] = &[
+    ("index.py", include_str!("../../examples/flask/index.py")),
+    ("requirements.txt", include_str!("../../examples/flask/requirements.txt")),
+    ("unit.conf.json", include_str!("../../examples/flask/unit.conf.json")),
+];
+
+const SERVE: &str = include_str!("serve.py");
+
+/// Serves the app until the process is told to end; with `--once` until it has answered once.
+pub async fn run(plan: Up) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let app = App::prepare(plan, &scratch).await?;
+    // Or the answer of whoever has the port would be taken for the app's.
+    port_is_free(&app.url)?;
+    let mut server = app.start(&scratch).await?;
+    let answer = tokio::select! {
+        answer = unit::probe(&app.url, app.plan.deadline) => answer?,
+        ended = server.running.wait() => return Err(ended_early(&server, ended)),
+    };
+    if app.plan.once {
+        tracing::info!("{} answered {} at {}", server.name, answer.status, app.url);
+        return std::io::stdout()
+            .write_all(&answer.body)
+            .map_err(|error| Error::internal("cannot print the answer").because(error));
+    }
+    tracing::info!("serving at {} with {} until Ctrl-C", app.url, server.name);
+    let ended = server.running.wait().await;
+    Err(ended_early(&server, ended))
+}
+
+/// An app that is installed, with its configuration as it is to be served here.
+struct App {
+    plan: Up,
+    outcome: Outcome,
+    config: unit::Config,
+    /// None: not even the dialect; Unit will say what is wrong with it.
+    value: Option<Value>,
+    url: reqwest::Url,
+}
+
+/// What serves.
+struct Server {
+    name: &'static str,
+    running: Running,
+}
+
+impl App {
+    async fn prepare(plan: Up, scratch: &Scratch) -> Result<Self> {
+        let source = match &plan.source {
+            Some(source) => source.clone(),
+            None => Source::Dir(scratch.example()?),
+        };
+        let target = Target { root: scratch.make("root")?, link: Some("app".to_owned()) };
+        let environment = Environment::new(&plan.environment, &target)?;
+        let init = Init { source, target, environment, copy_self: None, deadline: plan.deadline };
+        let outcome = init::run(&init).await?;
+        let environment = init.environment;
+        let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;
+
+        let mut config = unit::read_config(&tree.join(&plan.config)).map_err(|error| {
+            error.hint("`up` serves what Unit's configuration describes: commit one as unit.conf.json, or name it with --config")
+        })?;
+        let mut value = unit::dialect::to_value(&config.bytes).ok();
+        let mut url = None;
+        if let Some(value) = &mut value {
+            let named = plan.environment.venv_final_path.is_some().then_some(environment.final_path.as_path());
+            config::localize(value, named, environment.venv.as_path(), &tree);
+            config.bytes = serde_json::to_vec_pretty(value)
+                .map_err(|error| Error::internal("cannot write the configuration").because(error))?;
+            url = config::listener(value).and_then(config::url_of);
+        }
+        let url = url.ok_or_else(|| {
+            Error::usage(format!("{} has no TCP listener to ask", plan.config.display()))
+                .hint("`up` needs one such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")
+        })?;
+        Ok(Self { plan, outcome, config, value, url })
+    }
+
+    async fn start(&self, scratch: &Scratch) -> Result<Server> {
+        match on_path("unitd") {
+            Some(unitd) => self.start_unit(&unitd, scratch).await,
+            None => self.start_wsgi(scratch),
+        }
+    }
+
+    async fn start_unit(&self, unitd: &Path, scratch: &Scratch) -> Result<Server> {
+        tracing::info!("serving with the real Unit, {}", unitd.display());
+        let socket = scratch.dir.join("control.unit.sock");
+        let mut running = Command::new(unitd)
+            .args(["--no-daemon", "--log", "/dev/stderr", "--control"])
+            .arg(format!("unix:{}", socket.display()))
+            .arg("--pid")
+            .arg(scratch.dir.join("unit.pid"))
+            .arg("--statedir")
+            .arg(scratch.make("unit-state")?)
+            .arg("--tmpdir")
+            .arg(scratch.make("unit-tmp")?)
+            .serve()
+            .map_err(|failure| Error::environment("cannot start Unit").because(failure))?;
+        let control = Control::Unix(socket);
+        let applied = tokio::select! {
+            applied = unit::apply(Some(&control), &self.config, self.plan.deadline) => applied.map(|_| ()),
+            ended = running.wait() => Err(ended_early_as("Unit", ended)),
+        };
+        applied?;
+        Ok(Server { name: "Unit", running })
+    }
+
+    fn start_wsgi(&self, scratch: &Scratch) -> Result<Server> {
+        tracing::info!(
+            "there is no unitd on PATH: serving with Python's own WSGI server instead, which is not Unit \
+             (no processes, limits, routes or static files)"
+        );
+        let value = self.value.as_ref().ok_or_else(|| {
+            Error::usage(format!("{} cannot be read as Unit's JSON", self.plan.config.display()))
+                .hint("put unitd on PATH: it says where the mistake is")
+        })?;
+        let application = config::wsgi(value)?;
+        let python = match &self.outcome.release.manifest.environment {
+            Some(record) => {
+                application.warn_of_version(&record.python);
+                self.outcome.path.join(&record.venv).join("bin/python")
+            }
+            None => on_path("python3").ok_or_else(|| {
+                Error::environment("there is neither unitd nor python3 on PATH to serve the app with")
+                    .hint("install one of the two")
+            })?,
+        };
+        let wanted = scratch.dir.join("wsgi.json");
+        let host = self.url.host_str().unwrap_or("127.0.0.1");
+        let any = config::listener(value).is_some_and(|listener| listener.starts_with('*'));
+        let text = json!({
+            "host": if any { "0.0.0.0" } else { host },
+            "port": self.url.port_or_known_default(),
+            "path": application.path,
+            "module": application.module,
+            "callable": application.callable,
+            "factory": application.factory,
+            "working_directory": application.working_directory,
+            "environment": application.environment,
+            "prefix": application.prefix,
+        });
+        fs::write(&wanted, text.to_string()).on_volume(|| format!("cannot write {}", wanted.display()))?;
+        let running = Command::new(python)
+            .args(["-B", "-c", SERVE])
+            .arg(&wanted)
+            .serve()
+            .map_err(|failure| Error::environment("cannot start the WSGI server").because(failure))?;
+        Ok(Server { name: "Python's WSGI server", running })
+    }
+}
+
+fn port_is_free(url: &reqwest::Url) -> Result<()> {
+    let addresses = url.socket_addrs(|| None).unwrap_or_default();
+    match std::net::TcpListener::bind(&addresses[..]) {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(Error::usage(format!("cannot serve at {url}"))
+                .because(error)
+                .hint("end the program that listens there, or give the configuration another port"))
+        }
+        // Whether other trouble matters here, the server itself will say.
+        _ => Ok(()),
+    }
+}
+
+fn ended_early(server: &Server, ended: std::io::Result<std::process::ExitStatus>) -> Error {
+    ended_early_as(server.name, ended)
+}
+
+fn ended_early_as(name: &str, ended: std::io::Result<std::process::ExitStatus>) -> Error {
+    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+    Error::new(Kind::Probe, format!("{name} ended by itself"))
+        .because(how)
+        .hint("what it printed is above: an import that fails, or a port that is taken, are the usual reasons")
+}
+
+/// The first executable of that name on PATH.
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
+}
+
+/// A directory below TMPDIR that is removed at the end.
+struct Scratch {
+    dir: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let suffix: String = std::iter::repeat_with(fastrand::alphanumeric).take(8).collect();
+        let scratch = Self { dir: std::env::temp_dir().join(format!("podstrap-up-{suffix}")) };
+        scratch.make("")?;
+        Ok(scratch)
+    }
+
+    /// A directory in it that Unit's own user can read.
+    fn make(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir)
+            .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o755)))
+            .on_volume(|| format!("cannot make the directory {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    fn example(&self) -> Result<PathBuf> {
+        let dir = self.make("example")?;
+        for (name, text) in EXAMPLE {
+            let path = dir.join(name);
+            fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}

@@ -1,0 +1,49 @@
+"""Serves one WSGI application of a Unit configuration with the standard library's server.
+
+argv[1]: a JSON file with host, port, path (a list), module, callable, factory, working_directory,
+environment and prefix: the application's members as Unit means them.
+"""
+import importlib
+import json
+import os
+import socketserver
+import sys
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.util import shift_path_info
+
+
+class Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class Handler(WSGIRequestHandler):
+    def address_string(self):  # no reverse look-up
+        return self.client_address[0]
+
+
+def below(prefix, application):
+    """Unit's `prefix`: moved from PATH_INFO to SCRIPT_NAME where a request has it."""
+    names = [name for name in prefix.split("/") if name]
+
+    def wrapped(environ, start_response):
+        path = environ.get("PATH_INFO", "")
+        if (path + "/").startswith("/" + "/".join(names) + "/"):
+            for _ in names:
+                shift_path_info(environ)
+        return application(environ, start_response)
+
+    return wrapped
+
+
+with open(sys.argv[1]) as file:
+    wanted = json.load(file)
+os.environ.update(wanted["environment"])
+if wanted["working_directory"]:
+    os.chdir(wanted["working_directory"])
+sys.path[:0] = wanted["path"]
+application = getattr(importlib.import_module(wanted["module"]), wanted["callable"])
+if wanted["factory"]:
+    application = application()
+if wanted["prefix"]:
+    application = below(wanted["prefix"], application)
+make_server(wanted["host"], wanted["port"], application, Server, Handler).serve_forever()
