@@ -1,0 +1,35 @@
+# `just` lists the recipes; CI and people run the same ones.
+
+_default:
+    @just --list
+
+# The example, end to end, on this machine
+demo:
+    cargo run --release --locked -- up --once
+
+# All tests that need no Unit
+test:
+    cargo test --locked
+
+# The tests against a real unitd: just test-unitd /usr/sbin/unitd
+test-unitd unitd:
+    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored
+
+# What a change must pass before it is committed
+check:
+    cargo fmt --all --check
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo doc --locked --no-deps
+
+# The release binary is static, small and stripped
+size: 
+    cargo build --release --locked
+    tests/static.sh
+
+# Against the article's recipe and the best script by hand; writes docs/performance.md
+bench:
+    cargo bench --locked --bench boot
+
+# Licences, advisories and sources of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check
