@@ -160,7 +160,9 @@ impl Volume {
             .open(&path)
             .on_volume(|| format!("cannot open {}", path.display()))?;
         // Past the umask, for another uid that shares the volume; only the creator may, and must.
-        let _ = lock.set_permissions(Permissions::from_mode(0o666));
+        if lock.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o777 != 0o666) {
+            let _ = lock.set_permissions(Permissions::from_mode(0o666));
+        }
         let mut told = false;
         loop {
             match lock.try_lock() {

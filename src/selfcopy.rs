@@ -54,17 +54,29 @@ fn is_static(path: &Path) -> io::Result<bool> {
     Ok(segments.iter().all(|segment| segment.p_type(endian) != object::elf::PT_INTERP))
 }
 
-/// Beside, then renamed: a container that starts the old one meanwhile gets the old one whole.
+/// Beside, then renamed, unless the same file is there already: a container that starts the old one meanwhile gets the old one whole.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.is_dir() {
         return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
             .hint("name the file, or the directory that is to hold it"));
+    }
+    let modified = fs::metadata(from)
+        .and_then(|meta| meta.modified())
+        .on_volume(|| format!("cannot look at {}", from.display()))?;
+    let same = |meta: fs::Metadata| {
+        Ok(meta.modified()? == modified
+            && meta.len() == fs::metadata(from)?.len()
+            && meta.permissions().mode() & 0o111 == 0o111)
+    };
+    if fs::metadata(to).and_then(same).unwrap_or(false) {
+        return Ok(());
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = to.with_file_name(name);
     let done = fs::copy(from, &temporary)
         .and_then(|_| fs::set_permissions(&temporary, Permissions::from_mode(0o755)))
+        .and_then(|()| File::options().write(true).open(&temporary)?.set_modified(modified))
         .and_then(|()| fs::rename(&temporary, to));
     if done.is_err() {
         let _ = fs::remove_file(&temporary);

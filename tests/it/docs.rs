@@ -1,0 +1,92 @@
+//! The documentation says what the binary does: flags, variables, exit codes, files.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use clap::CommandFactory;
+use podstrap::cli::Cli;
+use podstrap::error::Kind;
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The `--flags` that begin the rows of the README's table with this heading.
+fn documented(readme: &str, heading: &str) -> BTreeSet<String> {
+    let table = readme.split("<!-- flags").nth(1).unwrap().split("<!-- /flags").next().unwrap();
+    let section = table.split("\n\n").find(|section| section.trim_start().contains(heading)).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `-"));
+    rows.map(|row| row.split("--").nth(1).unwrap().split([' ', '`', '=']).next().unwrap().to_owned()).collect()
+}
+
+fn defined(command: &clap::Command) -> BTreeSet<String> {
+    let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
+    arguments.filter(|name| !["help", "version"].contains(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_lists_every_flag_and_no_other() {
+    let readme = read("README.md");
+    let cli = Cli::command();
+    let sub = |name: &str| defined(cli.find_subcommand(name).unwrap());
+    assert_eq!(documented(&readme, "`podstrap init`"), sub("init"));
+    assert_eq!(documented(&readme, "`podstrap apply`"), sub("apply"));
+    assert_eq!(documented(&readme, "everywhere"), defined(&cli));
+    assert!(sub("copy-self").is_empty());
+    // `up` is described by its difference to `init`.
+    let inherited: BTreeSet<_> = sub("init")
+        .into_iter()
+        .filter(|flag| !["repo", "root", "link", "copy-self"].contains(&flag.as_str()))
+        .collect();
+    let own = documented(&readme, "`podstrap up");
+    assert_eq!(own.union(&inherited).cloned().collect::<BTreeSet<_>>(), sub("up"));
+}
+
+#[test]
+fn the_readme_and_the_help_list_the_exit_codes() {
+    let readme = read("README.md");
+    let kinds = [
+        Kind::Internal,
+        Kind::Usage,
+        Kind::Source,
+        Kind::Environment,
+        Kind::Volume,
+        Kind::UnitUnreachable,
+        Kind::UnitRefused,
+        Kind::Probe,
+    ];
+    for kind in kinds {
+        assert!(readme.contains(&format!("\n| {} | ", kind.exit_code())), "{kind:?} is not in the README");
+    }
+    let help = Cli::command().render_help().to_string();
+    for code in ["2 usage", "3 source", "4 environment", "5 volume", "8 probe"] {
+        assert!(help.replace('\n', " ").contains(code), "{code} is not in --help");
+    }
+}
+
+#[test]
+fn the_map_of_the_code_names_every_module_and_no_other() {
+    let map = read("docs/architecture.md");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules: BTreeSet<_> = std::fs::read_dir(source)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let slash = if entry.path().is_dir() { "/" } else { "" };
+            format!("{}{slash}", entry.file_name().to_string_lossy())
+        })
+        .collect();
+    let rows = map.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned));
+    assert_eq!(rows.collect::<BTreeSet<_>>(), modules);
+}
+
+#[test]
+fn ci_runs_the_readmes_two_commands() {
+    let readme = read("README.md");
+    let ci = read(".ci/run");
+    let commands: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        assert!(ci.contains(command), ".ci/run does not call `{command}`");
+    }
+}
