@@ -1,0 +1,86 @@
+//! Unit's JSON: what it accepts in a configuration, and how it shows one.
+//!
+//! Unit takes JSON with `//` and `/* */` comments, one trailing comma and a UTF-8 byte order mark,
+//! and nothing else beyond the standard (`nxt_conf.c`, `nxt_controller.c`). It echoes a number as
+//! it was written (`2e2` stays `2e2`), so two texts are compared by value.
+
+use jsonc_parser::ParseOptions;
+use serde_json::{Number, Value};
+
+/// Reads a configuration as Unit does. The error says where and why, in the parser's words.
+pub fn to_value(bytes: &[u8]) -> Result<Value, String> {
+    let bytes = without_bom(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_missing_commas: false,
+        allow_loose_object_property_names: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    if text.trim().is_empty() {
+        return Err("it is empty".into());
+    }
+    jsonc_parser::parse_to_serde_value::<Value>(text, &options).map_err(|error| error.to_string())
+}
+
+/// The bytes that Unit counts offsets and columns from: it skips a byte order mark first.
+pub fn without_bom(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Equal in meaning: member order is free, numbers count by value.
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => same_number(a, b),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+fn same_number(a: &Number, b: &Number) -> bool {
+    // Two integers are equal or not; one that is written `2e2` or `200.0` is read as a float.
+    a == b || (a.is_f64() != b.is_f64() && a.as_f64().map(f64::to_bits) == b.as_f64().map(f64::to_bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_unit_accepts_is_read() {
+        let text = "\u{feff}// head\r\n{\"a\": [1, 2,], /* x */ \"b\": {\"c\": \"/é\\u0041\",},}\r\n";
+        assert_eq!(to_value(text.as_bytes()).unwrap(), json!({"a": [1, 2], "b": {"c": "/éA"}}));
+    }
+
+    #[test]
+    fn what_unit_refuses_is_not() {
+        for text in ["", " \n", "# x\n{}", "{'a':1}", "{a:1}", "{\"a\":1,,}", "{\"a\":1 \"b\":2}", "{\"a\":+1}", "{} x"]
+        {
+            assert!(to_value(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_compared_by_value_and_members_without_order() {
+        let same_text = |a: &str, b: &str| same(&to_value(a.as_bytes()).unwrap(), &to_value(b.as_bytes()).unwrap());
+        assert!(same_text("{\"a\":2e2,\"b\":[1.0]}", "{\"b\":[1],\"a\":200}"));
+        assert!(!same_text("{\"a\":[1,2]}", "{\"a\":[2,1]}"));
+        assert!(!same_text("{\"a\":\"1\"}", "{\"a\":1}"));
+        assert!(!same_text("{\"a\":1}", "{\"a\":1,\"b\":null}"));
+    }
+
+    #[test]
+    fn a_deep_text_is_refused_and_does_not_end_the_process() {
+        assert!(to_value("[".repeat(100_000).as_bytes()).is_err());
+    }
+}

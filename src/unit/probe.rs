@@ -1,0 +1,76 @@
+//! Asking the listener: an accepted configuration may still serve nothing (`spare: 0` starts an
+//! application only with its first request).
+
+use std::time::Duration;
+
+use reqwest::{Client, Url};
+use tokio::time::{sleep, timeout_at};
+
+use super::{Answer, gave_up};
+use crate::error::{Error, Kind, Result};
+use crate::http;
+use crate::retry::Deadline;
+use crate::telemetry::Phase;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How much of an answer is kept.
+const BODY: usize = 64 * 1024;
+
+/// GETs `url` until it answers below 500 or the deadline passes; redirects are not followed.
+pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {
+    let phase = Phase::start("probe", url.as_str());
+    let client = http::client()?;
+    let mut pause = FIRST_PAUSE;
+    let mut tries = 0;
+    let mut last = None;
+    loop {
+        tries += 1;
+        match timeout_at(deadline.instant(), ask(&client, url)).await {
+            Ok(Ok(answer)) if answer.status < 500 => {
+                phase.done(&format!("{url} answers {}", answer.status));
+                return Ok(answer);
+            }
+            Ok(outcome) => last = Some(outcome),
+            // The deadline has cut this try short: an earlier one may know more.
+            Err(_) => {}
+        }
+        if deadline.remaining() <= pause {
+            return Err(failed(url, last).because(gave_up(tries, deadline)));
+        }
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn ask(client: &Client, url: &Url) -> reqwest::Result<Answer> {
+    let mut response = client.get(url.clone()).send().await?;
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = BODY - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == BODY {
+            break;
+        }
+    }
+    Ok(Answer { status, body })
+}
+
+fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
+    let error = |what| Error::new(Kind::Probe, format!("the configuration is applied, but {url} {what}"));
+    match last {
+        Some(Ok(answer)) => {
+            let body = String::from_utf8_lossy(&answer.body);
+            let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("(an empty body)");
+            error(format!("answers {}", answer.status))
+                .because(first.chars().take(200).collect::<String>())
+                .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`)")
+        }
+        Some(Err(cause)) => error("cannot be reached".into())
+            .because(cause.without_url())
+            .hint("does a listener of the configuration have this address and port?"),
+        None => error("gave no answer".into())
+            .hint("the application takes longer than that, or hangs: raise --timeout, or look into Unit's log"),
+    }
+}

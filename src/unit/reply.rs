@@ -1,0 +1,228 @@
+//! Unit's refusals, in words that lead to the line to change.
+//!
+//! A 400 is about the text: `location` for bad JSON, `detail` for a configuration that makes no
+//! sense. A 500 says only that applying failed; why is in Unit's log and nowhere else.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::channel::Reply;
+use super::{Config, dialect};
+use crate::error::{Error, Kind};
+
+/// How much of a long line is shown around the place.
+const WINDOW: usize = 100;
+
+/// What Unit says when it does not do as told.
+#[derive(Debug, Deserialize)]
+struct Complaint {
+    error: String,
+    detail: Option<String>,
+    location: Option<Location>,
+}
+
+/// `line` and `column` count from 1, and columns are characters; both are missing when the line
+/// up to there is no UTF-8. `offset` counts bytes from 0, after a byte order mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+struct Location {
+    offset: usize,
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+/// What is known about the Unit that refused.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// `python 3.11.2`, …; empty when it does not say.
+    pub(super) modules: Vec<String>,
+    /// The user it runs as, where the kernel told.
+    pub(super) uid: Option<u32>,
+}
+
+/// Whether the modules that Unit has would help to explain the reply.
+pub(super) fn asks_for_modules(reply: &Reply) -> bool {
+    reply.status == 400 && String::from_utf8_lossy(&reply.body).contains("The module to run")
+}
+
+/// `python 3.11.2`, … from what `GET /status` says (Unit 1.34 and later).
+pub(super) fn modules(status: &[u8]) -> Vec<String> {
+    let status: Value = serde_json::from_slice(status).unwrap_or_default();
+    let Some(modules) = status.get("modules").and_then(Value::as_object) else { return Vec::new() };
+    let versions = |module: &Value| match module {
+        // Several versions of one language are an array.
+        Value::Array(all) => all.iter().filter_map(|one| one["version"].as_str().map(str::to_owned)).collect(),
+        one => vec![one["version"].as_str().unwrap_or_default().to_owned()],
+    };
+    modules
+        .iter()
+        .flat_map(|(name, module)| versions(module).into_iter().map(move |v| format!("{name} {v}").trim().to_owned()))
+        .collect()
+}
+
+/// Turns a reply other than 200 to `PUT /config` into what the user reads.
+pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -> Error {
+    let path = config.path.display();
+    let Ok(complaint) = serde_json::from_slice::<Complaint>(&reply.body) else {
+        let first = String::from_utf8_lossy(&reply.body).lines().next().unwrap_or_default().to_owned();
+        return Error::new(Kind::UnitRefused, format!("cannot apply {path} to {at}"))
+            .because(format!("{} answered {}: {first:?}", reply.server, reply.status))
+            .hint("is this Unit's control API? Name the address of unitd's --control option");
+    };
+    if let Some(location) = complaint.location {
+        let (line, column) = location.place(&config.bytes);
+        return Error::new(Kind::UnitRefused, format!("{path}:{line}:{column}: {}", invalid(&complaint)))
+            .excerpt(caret(&config.bytes, line, column));
+    }
+    let error =
+        Error::new(Kind::UnitRefused, format!("Unit at {at} did not apply {path}")).because(match &complaint.detail {
+            Some(detail) => format!("{} {detail}", complaint.error),
+            None => complaint.error.clone(),
+        });
+    match (reply.status, &complaint.detail) {
+        (500, None) => failed_to_apply(error, config, about),
+        (400, Some(detail)) => match detail_hint(detail, config, about) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        },
+        _ => error,
+    }
+}
+
+fn invalid(complaint: &Complaint) -> String {
+    let detail = complaint.detail.as_deref().unwrap_or(&complaint.error);
+    format!("invalid JSON: {}", detail.trim_end_matches('.').replace("  ", " "))
+}
+
+fn failed_to_apply(error: Error, config: &Config, about: &About) -> Error {
+    let error = match about.uid {
+        Some(uid) if uid != 0 && switches_user(config) => error.hint(format!(
+            "Unit runs as uid {uid} and cannot switch users: take \"user\" and \"group\" out of the applications"
+        )),
+        _ => error,
+    };
+    error
+        .hint(
+            "Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER`, or /var/log/unit.log \
+             (/var/log/freeunit.log) in the container",
+        )
+        .hint(
+            "the usual ones: the module cannot be imported or has no such callable; \"home\", \"path\" or \
+             \"working_directory\" does not exist; an unknown \"user\" or \"group\"; the listener's port is in use",
+        )
+}
+
+fn switches_user(config: &Config) -> bool {
+    let value = dialect::to_value(&config.bytes).unwrap_or_default();
+    let apps = value.get("applications").and_then(Value::as_object);
+    apps.is_some_and(|apps| apps.values().any(|app| app.get("user").or(app.get("group")).is_some()))
+}
+
+fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
+    if detail.starts_with("The module to run") {
+        let has = match &about.modules[..] {
+            [] => "its log lists the modules it loaded".to_owned(),
+            all => format!("this Unit has {}", all.join(", ")),
+        };
+        return Some(format!(
+            "{has}; \"type\" is a language, alone (\"python\") or with the beginning of a version that ends at a \
+             dot (\"python 3\", \"python 3.11\"); another language needs another image"
+        ));
+    }
+    if detail.starts_with("Request \"pass\"") {
+        let names = targets(config);
+        let names = if names.is_empty() { "nothing".into() } else { names.join(", ") };
+        return Some(format!("this configuration defines {names} for \"pass\" to name"));
+    }
+    if detail.starts_with("The listener address") {
+        return Some(if detail.contains("{{") || detail.contains("${") {
+            "the template was not rendered: the file still has its placeholders".into()
+        } else {
+            "give \"*:PORT\", \"IP:PORT\", \"[IPv6]:PORT\" or \"unix:PATH\"; host names are not accepted".into()
+        });
+    }
+    detail
+        .starts_with("Unknown parameter")
+        .then(|| "check the name's spelling and the object it stands in, and that this Unit's version has it".into())
+}
+
+/// What a `pass` could name in this configuration.
+fn targets(config: &Config) -> Vec<String> {
+    let value = dialect::to_value(&config.bytes).unwrap_or_default();
+    ["applications", "upstreams", "routes"]
+        .iter()
+        .flat_map(|part| match value.get(part) {
+            Some(Value::Object(names)) => names.keys().map(|name| format!("{part}/{name}")).collect(),
+            Some(Value::Array(_)) => vec![(*part).to_owned()],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+impl Location {
+    /// Line and column, counted here where Unit gave none.
+    fn place(self, bytes: &[u8]) -> (usize, usize) {
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            return (line, column);
+        }
+        let bytes = dialect::without_bom(bytes);
+        let before = &bytes[..self.offset.min(bytes.len())];
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let line = before.split(|byte| *byte == b'\n').count();
+        (line, 1 + String::from_utf8_lossy(&before[start..]).chars().count())
+    }
+}
+
+/// The line, and a caret below the column. Tabs stay in both, so that they line up.
+fn caret(bytes: &[u8], line: usize, column: usize) -> String {
+    let text = String::from_utf8_lossy(dialect::without_bom(bytes));
+    let shown = text.split('\n').nth(line - 1).unwrap_or_default().trim_end_matches('\r');
+    // What would not be printed must still take its column.
+    let printable = |c: char| if c == '\t' || !c.is_control() { c } else { '\u{fffd}' };
+    let shown: Vec<char> = shown.chars().map(printable).collect();
+    let at = (column - 1).min(shown.len());
+    let from = if shown.len() <= WINDOW { 0 } else { at.saturating_sub(WINDOW / 2).min(shown.len() - WINDOW) };
+    let to = shown.len().min(from + WINDOW);
+    let cut = |cut: bool| if cut { "…" } else { "" };
+    let gap: String = shown[from..at].iter().map(|c| if *c == '\t' { '\t' } else { ' ' }).collect();
+    let head = if from > 0 { " " } else { "" };
+    format!("{}{}{}\n{head}{gap}^", cut(from > 0), shown[from..to].iter().collect::<String>(), cut(to < shown.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_below_the_column() {
+        assert_eq!(caret(b"{\n\t\"a\": 1\r\n\t\"b\": 2\n}", 3, 2), "\t\"b\": 2\n\t^");
+        assert_eq!(caret("\u{feff}{\"é€\" 1}".as_bytes(), 1, 7), "{\"é€\" 1}\n      ^");
+        assert_eq!(caret(b"{", 1, 2), "{\n ^");
+        assert_eq!(caret(b"{\"a\":\n", 2, 1), "\n^");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_column() {
+        let line = format!("{}x{}", "a".repeat(300), "b".repeat(300));
+        let text = caret(line.as_bytes(), 1, 301);
+        let (shown, below) = text.split_once('\n').unwrap();
+        assert_eq!(shown.chars().count(), WINDOW + 2);
+        assert_eq!(shown.chars().nth(below.chars().count() - 1), Some('x'));
+        let end = caret(line.as_bytes(), 1, 602);
+        let (shown, below) = end.split_once('\n').unwrap();
+        assert_eq!((shown.chars().count(), below.chars().count()), (WINDOW + 1, WINDOW + 2));
+    }
+
+    #[test]
+    fn a_place_that_unit_does_not_count_is_counted_here() {
+        let location = Location { offset: 6, line: None, column: None };
+        assert_eq!(location.place(b"\xef\xbb\xbfa\n\xff\xfebc"), (2, 5));
+    }
+
+    #[test]
+    fn modules_of_one_and_of_several_versions() {
+        let status =
+            br#"{"modules": {"python": {"version": "3.11.2"}, "php": [{"version": "8.2"}, {"version": "8.3"}]}}"#;
+        assert_eq!(modules(status), ["python 3.11.2", "php 8.2", "php 8.3"]);
+        assert!(modules(b"{}").is_empty() && modules(b"x").is_empty());
+    }
+}

@@ -1,0 +1,260 @@
+//! Waiting for a control API that answers, and remembering why it does not yet.
+//!
+//! A socket's file proves nothing: a killed unitd leaves it behind, a starting one has it before
+//! it answers, and the entrypoint's temporary one has it before the final one. So each look
+//! connects, asks the kernel who listens, and wants an answer to `GET /config`, which Unit gives at
+//! once even while it applies something (but not while it starts the applications it remembers).
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use tokio::time::{sleep, timeout_at};
+
+use super::channel::{self, Failure, Peer, Reply};
+use super::gave_up;
+use super::listener::{Listener, judge};
+use crate::error::{Error, Kind, Result};
+use crate::plan::Control;
+use crate::retry::Deadline;
+use crate::telemetry;
+
+/// The pause between looks: Unit needs about 20 ms to start, and a look costs a connect.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A control API that has just answered.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) control: Control,
+    /// None over TCP.
+    pub(super) peer: Option<Peer>,
+    pub(super) listener: Listener,
+    pub(super) server: String,
+    /// What `GET /config` said.
+    pub(super) config: Bytes,
+}
+
+/// Why a control address gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    Absent,
+    /// Holds the directory that is missing.
+    NoDirectory(PathBuf),
+    /// Nobody listens on the socket.
+    Stale,
+    /// A file or device where the socket should be.
+    NotASocket,
+    Directory,
+    /// Holds what stands in the way: `the socket has mode 0600 and belongs to uid 0 …`.
+    Forbidden(String),
+    PathTooLong,
+    /// Connected, but no answer yet.
+    Busy,
+    /// The connection ended without an answer; holds how.
+    Dying(String),
+    /// The same at once, by a Unit of another user than ours.
+    Shut {
+        peer: u32,
+    },
+    /// Holds the pid of the entrypoint's temporary daemon.
+    Temporary(i32),
+    /// Something answers that is not Unit's control API; holds what it said.
+    Foreign(String),
+    Other(String),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("no such file"),
+            Self::NoDirectory(path) => write!(f, "no directory {}", path.display()),
+            Self::Stale => f.write_str("nobody listens on the socket (stale: its Unit is gone)"),
+            Self::NotASocket => f.write_str("not a socket"),
+            Self::Directory => f.write_str("a directory, not a socket"),
+            Self::Forbidden(what) => write!(f, "permission denied: {what}, and podstrap runs as uid {}", uid()),
+            Self::PathTooLong => f.write_str("the path is longer than the 107 bytes a socket's may have"),
+            Self::Busy => f.write_str("connected, but no answer yet: Unit still starts, or applies something else"),
+            Self::Dying(how) => write!(f, "the connection ended without an answer: {how}"),
+            Self::Shut { peer } => write!(
+                f,
+                "the connection was closed without an answer: the server runs as uid {peer}, podstrap as uid {}",
+                uid()
+            ),
+            Self::Temporary(pid) => {
+                write!(f, "the entrypoint's temporary Unit (pid {pid}) answers, the final one has not started")
+            }
+            Self::Foreign(what) | Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Obstacle {
+    /// Whether time cannot help.
+    fn permanent(&self) -> bool {
+        matches!(self, Self::Directory | Self::PathTooLong | Self::Foreign(_))
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Absent | Self::NoDirectory(_) | Self::Directory => {
+                "--control-socket must be the path of unitd's --control option as this container sees it; for another \
+                 container's Unit share the socket's directory through a volume"
+            }
+            Self::Stale | Self::Dying(_) | Self::NotASocket => {
+                "does unitd run? Its log and `kubectl logs` say why it stopped"
+            }
+            Self::Forbidden(_) => {
+                "run podstrap as the socket's owner, or start unitd with --control-mode 0660 and a \
+                 --control-group that podstrap's user is in (Unit 1.32 and later)"
+            }
+            Self::PathTooLong => "choose a shorter path for unitd's --control option",
+            Self::Busy => {
+                "an application that takes long to start holds Unit up: raise --timeout; Unit's log names the application"
+            }
+            Self::Shut { .. } => {
+                "FreeUnit 1.36 and later answer only root and the user that unitd runs as: give both containers the \
+                 same runAsUser"
+            }
+            Self::Temporary(_) => {
+                "a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy: raise --timeout"
+            }
+            Self::Foreign(_) => {
+                "name Unit's control address (unitd's --control option), not a listener of its configuration"
+            }
+            Self::Other(_) => "check --control-socket against unitd's --control option",
+        }
+    }
+
+    /// How far it is from an answer: the farthest of several sockets is the one to explain.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::NoDirectory(_) => 0,
+            Self::Absent => 1,
+            Self::Other(_) | Self::Directory | Self::PathTooLong | Self::NotASocket => 2,
+            Self::Stale => 3,
+            Self::Forbidden(_) | Self::Foreign(_) => 4,
+            Self::Dying(_) | Self::Shut { .. } => 5,
+            Self::Temporary(_) | Self::Busy => 6,
+        }
+    }
+}
+
+/// Looks at the addresses in turn until one answers, none ever can, or the deadline passes.
+pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) -> Result<Found> {
+    let mut tries = 0;
+    let mut seen: Vec<Obstacle> = Vec::new();
+    loop {
+        tries += 1;
+        let mut now = Vec::with_capacity(controls.len());
+        for control in controls {
+            match timeout_at(deadline.instant(), look(control, proc)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(obstacle)) => now.push(obstacle),
+                Err(_) => now.push(Obstacle::Busy),
+            }
+        }
+        if now != seen {
+            let (control, obstacle) = farthest(controls, &now);
+            telemetry::progress(&format!("wait: {control}: {obstacle}"));
+            tracing::debug!("{control}: {obstacle}");
+            seen = now;
+        }
+        if deadline.passed() || seen.iter().all(Obstacle::permanent) {
+            return Err(unreachable(controls, &seen, tries, deadline));
+        }
+        sleep(PAUSE.min(deadline.remaining())).await;
+    }
+}
+
+fn farthest<'a>(controls: &'a [Control], seen: &'a [Obstacle]) -> (&'a Control, &'a Obstacle) {
+    // Of equals the first, which max_by_key alone would not give.
+    controls.iter().zip(seen).rev().max_by_key(|(_, obstacle)| obstacle.rank()).expect("there is an address to look at")
+}
+
+fn unreachable(controls: &[Control], seen: &[Obstacle], tries: u32, deadline: Deadline) -> Error {
+    let (control, obstacle) = farthest(controls, seen);
+    let error = if let [only] = controls {
+        Error::new(Kind::UnitUnreachable, format!("no answer from Unit's control API at {only}"))
+            .because(obstacle.to_string())
+    } else {
+        let list = controls.iter().zip(seen).map(|(control, obstacle)| format!("{control}: {obstacle}\n"));
+        Error::new(Kind::UnitUnreachable, "no answer from Unit's control API at any of the usual sockets")
+            .because(format!("{control}: {obstacle}"))
+            .excerpt(list.collect::<String>())
+    };
+    let error = if obstacle.permanent() { error } else { error.because(gave_up(tries, deadline)) };
+    error.hint(obstacle.hint())
+}
+
+/// One look at one address.
+async fn look(control: &Control, proc: &Path) -> Result<Found, Obstacle> {
+    let (peer, listener) = match control {
+        Control::Unix(path) => {
+            let peer = channel::peer(path).await.map_err(|error| classify(path, &error))?;
+            (Some(peer), judge(proc, peer.pid))
+        }
+        // The entrypoint's daemon listens on a Unix socket only.
+        Control::Http(_) => (None, Listener::Final),
+    };
+    if listener == Listener::Temporary {
+        return Err(Obstacle::Temporary(peer.and_then(|peer| peer.pid).unwrap_or_default()));
+    }
+    let Reply { status, server, body } = match channel::send(control, Method::GET, "/config", Bytes::new()).await {
+        Ok(reply) => reply,
+        Err(Failure::Connect(error)) => match control {
+            Control::Unix(path) => return Err(classify(path, &error)),
+            Control::Http(_) => return Err(Obstacle::Other(error.to_string())),
+        },
+        Err(Failure::Cut(how)) => match peer {
+            Some(peer) if uid() != 0 && uid() != peer.uid => return Err(Obstacle::Shut { peer: peer.uid }),
+            _ => return Err(Obstacle::Dying(how)),
+        },
+        Err(Failure::Garbled(how)) => {
+            return Err(Obstacle::Foreign(format!("what answers does not speak HTTP: {how}")));
+        }
+    };
+    // Unit's own answer to this is 200, always.
+    if status != 200 {
+        return Err(Obstacle::Foreign(format!("{server} answered GET /config with {status}: no control API of Unit")));
+    }
+    Ok(Found { control: control.clone(), peer, listener, server, config: body })
+}
+
+/// What a failed connect says about the path. connect(2) tells neither a directory nor a plain
+/// file from a stale socket: all three are "refused".
+fn classify(path: &Path, error: &io::Error) -> Obstacle {
+    use io::ErrorKind as K;
+    match error.kind() {
+        K::NotFound => match path.ancestors().skip(1).filter(|dir| !dir.exists()).last() {
+            Some(dir) => Obstacle::NoDirectory(dir.to_owned()),
+            None => Obstacle::Absent,
+        },
+        K::ConnectionRefused => match path.metadata() {
+            Ok(meta) if meta.is_dir() => Obstacle::Directory,
+            Ok(meta) if !meta.file_type().is_socket() => Obstacle::NotASocket,
+            _ => Obstacle::Stale,
+        },
+        K::PermissionDenied => Obstacle::Forbidden(match path.metadata() {
+            Ok(meta) => format!(
+                "the socket has mode {:04o} and belongs to uid {} gid {}",
+                meta.mode() & 0o7777,
+                meta.uid(),
+                meta.gid()
+            ),
+            Err(_) => "its directory may not be searched".into(),
+        }),
+        // A backlog that is full.
+        K::WouldBlock => Obstacle::Busy,
+        K::InvalidInput => Obstacle::PathTooLong,
+        K::ConnectionReset | K::BrokenPipe => Obstacle::Dying(error.to_string()),
+        _ => Obstacle::Other(error.to_string()),
+    }
+}
+
+fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
