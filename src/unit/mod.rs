@@ -329,8 +329,3 @@ pub fn read_config(path: &Path) -> Result<Config> {
     }
     Ok(Config { path: path.to_owned(), bytes })
 }
-pub mod dialect {
-    pub fn to_value(_: &[u8]) -> Result<serde_json::Value, ()> {
-        todo!()
-    }
-}
