@@ -1,8 +1,16 @@
 //! repo@ref → a checkout: which commit is meant, and its files.
 
-use std::path::Path;
+mod checkout;
+mod directory;
+mod git;
+mod pktline;
+mod refs;
+mod remote;
+mod transport;
 
-use crate::error::Result;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
 use crate::plan::Source;
 use crate::retry::Deadline;
 
@@ -11,7 +19,8 @@ use crate::retry::Deadline;
 pub struct Revision {
     /// 40 hexadecimal digits of a commit, or `sha256:…` over a local directory's contents.
     pub commit: String,
-    /// The full name of the reference (`refs/heads/main`); none for a bare commit or a directory.
+    /// The full name of the reference (`refs/heads/main`; `HEAD` where the remote does not tell
+    /// which branch that is); none for a bare commit or a directory.
     pub reference: Option<String>,
 }
 
@@ -19,25 +28,63 @@ pub struct Revision {
 #[derive(Debug)]
 pub struct Resolved {
     pub revision: Revision,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Git(git::Git),
+    Directory(PathBuf),
 }
 
 /// What a checkout wrote.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkout {
+    /// Files and symlinks.
     pub files: u64,
+    /// The files' contents.
     pub bytes: u64,
 }
 
-/// Finds out which revision is meant. One request for Git over HTTP.
-pub async fn resolve(_source: &Source, _deadline: Deadline) -> Result<Resolved> {
-    todo!()
+/// Finds out which revision is meant. One request for Git over HTTP; a directory is read once.
+pub async fn resolve(source: &Source, deadline: Deadline) -> Result<Resolved> {
+    match source {
+        Source::Git(source) => {
+            let git = git::Git::resolve(source, deadline).await?;
+            Ok(Resolved { revision: git.revision(), origin: Origin::Git(git) })
+        }
+        Source::Dir(path) => {
+            let path = path.clone();
+            let from = path.clone();
+            let commit = blocking(move || directory::digest(&from, deadline)).await?;
+            Ok(Resolved { revision: Revision { commit, reference: None }, origin: Origin::Directory(path) })
+        }
+    }
 }
 
 impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing
     /// empty directory on the same file system for what the checkout needs meanwhile (the object
     /// database); the caller removes it.
-    pub async fn checkout(&self, _tree: &Path, _scratch: &Path, _deadline: Deadline) -> Result<Checkout> {
-        todo!()
+    pub async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
+        match &self.origin {
+            Origin::Git(git) => git.checkout(tree, scratch, deadline).await,
+            Origin::Directory(path) => {
+                let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
+                blocking(move || directory::copy(&path, &tree, &commit, deadline)).await
+            }
+        }
     }
+}
+
+/// Work on files and in libgit2 would hold up signals and timers on the main thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
+}
+
+/// The deadline has passed in the middle of work on files.
+fn late(what: &str) -> Error {
+    Error::source(what).because("the time is over").hint("raise --timeout")
 }

@@ -1,0 +1,251 @@
+//! A Git repository: which commit is meant, its objects brought into a scratch repository, and
+//! the checkout of exactly that commit.
+//!
+//! Over HTTP a clone is two requests: the list of references, and one for the pack. libgit2 never
+//! sees the real list but one with a single reference, the wanted object. So names cannot be
+//! mistaken, and a commit that is no tip can be asked for whether or not the server announces that
+//! it would allow it: it says no by itself, and then everything is fetched and the commit looked up.
+//! A `file://` repository is read where it is.
+
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Repository, RepositoryInitOptions};
+use rustix::io::Errno;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, IoContext, Result, volume_error};
+use crate::plan::GitSource;
+use crate::retry::{Deadline, retry};
+use crate::source::pktline::packet;
+use crate::source::refs::{Choice, Ref, Refs};
+use crate::source::remote::{Listing, Remote};
+use crate::source::transport::{self, Wire};
+use crate::source::{Checkout, Revision, blocking, checkout};
+
+/// The one reference that libgit2 is told about.
+const WANTED: &str = "refs/podstrap/wanted";
+/// The scratch repository's directory.
+const REPOSITORY: &str = "git";
+/// Packets on their way to libgit2: at most 2 MiB.
+const IN_FLIGHT: usize = 32;
+
+/// A repository whose reference has been resolved.
+#[derive(Debug)]
+pub(super) struct Git {
+    url: String,
+    origin: Origin,
+    choice: Choice,
+    depth: u32,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Http { remote: Remote, listing: Listing },
+    /// The directory of its objects.
+    File(PathBuf),
+}
+
+impl Git {
+    pub(super) async fn resolve(source: &GitSource, deadline: Deadline) -> Result<Self> {
+        let url = source.url.to_string();
+        let (origin, choice) = if source.url.url().scheme() == "file" {
+            let path = source.url.url().to_file_path().map_err(|()| {
+                Error::source(format!("{url} names no path on this machine")).hint("write file:///absolute/path")
+            })?;
+            let name = url.clone();
+            let (refs, objects) = blocking(move || open_local(&path, &name)).await?;
+            (Origin::File(objects), refs.choose(source.reference.as_deref(), &url)?)
+        } else {
+            let remote = Remote::new(source.url.clone())?;
+            let listing = retry(deadline, &format!("listing the references of {url}"), || remote.list(deadline)).await?;
+            let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
+            (Origin::Http { remote, listing }, choice)
+        };
+        Ok(Self { url, origin, choice, depth: source.depth })
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
+    }
+
+    pub(super) async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
+        let repository = scratch.join(REPOSITORY);
+        match &self.origin {
+            Origin::Http { remote, listing } => {
+                let doing = format!("fetching from {}", self.url);
+                retry(deadline, &doing, || self.fetch(remote, listing, &repository, deadline)).await?;
+            }
+            Origin::File(objects) => {
+                let (repository, objects) = (repository.clone(), objects.clone());
+                blocking(move || {
+                    create(&repository)?;
+                    let line = [objects.as_os_str().as_encoded_bytes(), b"\n"].concat();
+                    std::fs::write(repository.join("objects/info/alternates"), line)
+                        .on_volume(|| format!("cannot write to {}", repository.display()))
+                })
+                .await?;
+            }
+        }
+        let (url, choice, tree) = (self.url.clone(), self.choice.clone(), tree.to_owned());
+        blocking(move || {
+            let repo = Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
+            checkout::write(&repo, &choice, &tree, &url, deadline)
+        })
+        .await
+    }
+
+    /// One try: a fresh repository, and the wanted commit in it.
+    async fn fetch(&self, remote: &Remote, listing: &Listing, repository: &Path, deadline: Deadline) -> Result<()> {
+        let wanted = single(self.choice.want, &listing.refs.capabilities);
+        let depth = if has(&listing.refs.capabilities, "shallow") { self.depth } else { 0 };
+        let spec = [format!("+{WANTED}:{WANTED}")];
+        let Some(refusal) =
+            self.download(remote, listing, repository, wanted, spec.to_vec(), depth, deadline).await?
+        else {
+            return Ok(());
+        };
+        if !self.choice.advertised {
+            tracing::info!("the server gives no single commits ({refusal}): fetching everything");
+            let specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec();
+            let refused =
+                self.download(remote, listing, repository, listing.body.clone(), specs, 0, deadline).await?;
+            return refused.map_or(Ok(()), |refusal| Err(self.refused(&refusal)));
+        }
+        let error = self.refused(&refusal);
+        // The reference moved since it was listed, or one of several servers lags behind.
+        Err(if refusal.contains("not our ref") { error.transient(None) } else { error })
+    }
+
+    /// libgit2 on a blocking thread, HTTP on this one, a channel in between. Comes back with what
+    /// the server says against the request, if it does.
+    #[expect(clippy::too_many_arguments, reason = "the two fetches differ in three of them")]
+    async fn download(
+        &self,
+        remote: &Remote,
+        listing: &Listing,
+        repository: &Path,
+        shown: Vec<u8>,
+        refspecs: Vec<String>,
+        depth: u32,
+        deadline: Deadline,
+    ) -> Result<Option<String>> {
+        let what = self.what();
+        let (request, requested) = oneshot::channel();
+        let (send, packets) = mpsc::channel(IN_FLIGHT);
+        let wire = Wire { listing: shown, request, packets };
+        let (repository, doing) = (repository.to_owned(), what.clone());
+        let libgit2 = blocking(move || {
+            create(&repository)?;
+            transport::download(&repository, wire, &refspecs, depth, deadline).map_err(|error| {
+                let late = error.code() == ErrorCode::User;
+                let error = failure(&doing, &error);
+                if late { error.because("the time was over before the pack was indexed") } else { error }
+            })
+        });
+        let http = async {
+            match requested.await {
+                Ok(body) => remote.upload_pack(&what, &listing.endpoint, body, send, deadline).await,
+                // libgit2 gave up before it asked for anything, and says why.
+                Err(_) => Ok(None),
+            }
+        };
+        let (http, libgit2) = tokio::join!(http, libgit2);
+        match http? {
+            Some(refusal) => Ok(Some(refusal)),
+            None => libgit2.map(|()| None),
+        }
+    }
+
+    fn what(&self) -> String {
+        let name = self.choice.reference.clone().unwrap_or_else(|| self.choice.commit.to_string());
+        format!("cannot fetch {name} of {}", self.url)
+    }
+
+    fn refused(&self, says: &str) -> Error {
+        Error::source(self.what()).because(format!("the server says: {says}"))
+    }
+}
+
+/// A list with one reference (gitprotocol-http, "Smart Server Response").
+fn single(want: git2::Oid, capabilities: &str) -> Vec<u8> {
+    let capabilities: Vec<&str> = capabilities.split(' ').filter(|word| !word.starts_with("symref=")).collect();
+    let line = format!("{want} {WANTED}\0{}\n", capabilities.join(" "));
+    [packet(b"# service=git-upload-pack\n"), b"0000".to_vec(), packet(line.as_bytes()), b"0000".to_vec()].concat()
+}
+
+fn has(capabilities: &str, name: &str) -> bool {
+    capabilities.split(' ').any(|word| word == name)
+}
+
+/// A new bare repository in place of whatever a failed try left there.
+fn create(path: &Path) -> Result<()> {
+    transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
+    if path.exists() {
+        std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
+    }
+    let what = format!("cannot create a scratch repository in {}", path.display());
+    let made = (|| {
+        let mut options = RepositoryInitOptions::new();
+        let mut config = Repository::init_opts(path, options.bare(true).external_template(false))?.config()?;
+        for (name, value) in [
+            // What makes a name dangerous elsewhere is refused here as well.
+            ("core.protectHFS", true),
+            ("core.protectNTFS", true),
+            ("core.symlinks", true),
+            ("core.fileMode", true),
+            ("core.autocrlf", false),
+        ] {
+            config.set_bool(name, value)?;
+        }
+        Ok(())
+    })();
+    made.map_err(|error| failure(&what, &error))
+}
+
+/// The references of a repository on this machine, and where its objects are.
+fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
+    transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
+    let read = || {
+        let repo = Repository::open(path)?;
+        let mut refs = Refs::default();
+        for reference in repo.references()? {
+            let reference = reference?;
+            // One that leads nowhere is as good as none.
+            let (Ok(name), Some(oid)) = (reference.name(), reference.resolve().ok().and_then(|direct| direct.target()))
+            else {
+                continue;
+            };
+            let peeled = repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
+            refs.all.push(Ref { name: name.to_owned(), oid, peeled });
+        }
+        let head = repo.find_reference("HEAD")?;
+        refs.head = head.symbolic_target().ok().flatten().map(str::to_owned);
+        if let Some(oid) = head.resolve().ok().and_then(|direct| direct.target()) {
+            refs.all.insert(0, Ref { name: "HEAD".to_owned(), oid, peeled: None });
+        }
+        Ok((refs, repo.commondir().join("objects")))
+    };
+    read().map_err(|error: git2::Error| {
+        Error::source(format!("{url} is no Git repository that can be read"))
+            .because(error.message())
+            .hint("give a repository's directory; to copy a directory as it is, give its path without file://")
+    })
+}
+
+/// libgit2's words for a failure. What the volume caused is told by the text that libgit2 takes
+/// from the system; a pack that arrived damaged may arrive whole the next time.
+pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
+    let message = error.message();
+    for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS] {
+        let system = std::io::Error::from(errno);
+        let text = system.to_string();
+        if text.split(" (os error").next().is_some_and(|text| message.contains(text)) {
+            return volume_error(format!("{what}: {message}"), &system);
+        }
+    }
+    let made = Error::source(what).because(message);
+    match error.class() {
+        git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
+        _ => made,
+    }
+}

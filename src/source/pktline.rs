@@ -1,0 +1,94 @@
+//! Git's framing: four hexadecimal digits of length, themselves included, then the payload
+//! (gitprotocol-common, "pkt-line Format"). `0000` is a flush.
+
+/// The longest packet there is: 65520 bytes with its length.
+const LONGEST: usize = 65_520;
+
+/// What is no framing.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer does not follow Git's protocol")]
+pub(super) struct Malformed;
+
+/// Cuts a stream of bytes, given piece by piece, into whole packets.
+#[derive(Debug, Default)]
+pub(super) struct Framer {
+    bytes: Vec<u8>,
+    /// Where the next packet starts.
+    at: usize,
+}
+
+impl Framer {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next packet as it was sent, length included; none while it is incomplete.
+    pub(super) fn next(&mut self) -> Result<Option<&[u8]>, Malformed> {
+        let rest = &self.bytes[self.at..];
+        let Some(digits) = rest.first_chunk::<4>() else { return Ok(None) };
+        let length = std::str::from_utf8(digits)
+            .ok()
+            .filter(|digits| !digits.starts_with('+'))
+            .and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let length = match length {
+            Some(0) => 4,
+            Some(length @ 4..=LONGEST) => length,
+            _ => return Err(Malformed),
+        };
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let start = self.at;
+        self.at += length;
+        Ok(Some(&self.bytes[start..self.at]))
+    }
+
+    /// Whether everything that was pushed has been taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+}
+
+/// What a packet carries; none for a flush.
+pub(super) fn payload(packet: &[u8]) -> Option<&[u8]> {
+    (packet != b"0000").then(|| packet.get(4..).unwrap_or_default())
+}
+
+/// One packet with `payload`, which is far shorter than the limit.
+pub(super) fn packet(payload: &[u8]) -> Vec<u8> {
+    let mut out = format!("{:04x}", payload.len() + 4).into_bytes();
+    out.extend_from_slice(payload);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_come_whole_however_the_bytes_arrive() {
+        let sent = [packet(b"one\n"), b"0000".to_vec(), packet(b"")].concat();
+        for size in 1..=sent.len() {
+            let (mut framer, mut got) = (Framer::default(), Vec::new());
+            for piece in sent.chunks(size) {
+                framer.push(piece);
+                while let Some(packet) = framer.next().unwrap() {
+                    got.push(packet.to_vec());
+                }
+            }
+            assert!(framer.is_empty());
+            assert_eq!(got, [b"0008one\n".to_vec(), b"0000".to_vec(), b"0004".to_vec()]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_packet_is_refused() {
+        for bad in ["<htm", "+004", "0001", "fff1"] {
+            let mut framer = Framer::default();
+            framer.push(bad.as_bytes());
+            framer.next().unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Which commit a reference means, given what the remote advertises. No I/O.
+//!
+//! A name is a full refname, a branch or a tag; 40 hexadecimal digits are a commit; nothing is the
+//! remote's HEAD. A name that is both a branch and a tag is refused instead of guessed at.
+
+use std::fmt::Display;
+
+use git2::Oid;
+
+use crate::error::{Error, Result};
+use crate::source::pktline::{Framer, Malformed, payload};
+
+/// How many names a hint lists.
+const LISTED: usize = 5;
+/// From which Jaro-Winkler similarity on a name is offered as what was meant.
+const SIMILAR: f64 = 0.8;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ref {
+    pub(super) name: String,
+    pub(super) oid: Oid,
+    /// What an annotated tag leads to.
+    pub(super) peeled: Option<Oid>,
+}
+
+/// What a remote says it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Refs {
+    pub(super) all: Vec<Ref>,
+    /// The branch that HEAD stands for, if the remote tells.
+    pub(super) head: Option<String>,
+    /// What the server can do, as it says it; empty for a local repository.
+    pub(super) capabilities: String,
+}
+
+/// What is to be fetched and checked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// The object to ask for: a commit or an annotated tag.
+    pub(super) want: Oid,
+    /// What it peels to.
+    pub(super) commit: Oid,
+    /// The full name; none for a bare commit.
+    pub(super) reference: Option<String>,
+    /// Whether the remote advertises it: what it does not it may refuse.
+    pub(super) advertised: bool,
+}
+
+/// Why an advertisement is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the list of references breaks off")]
+    Truncated,
+    #[error("the server says: {0}")]
+    Refused(String),
+    #[error("the repository uses {0} object names, which are not supported")]
+    ObjectFormat(String),
+}
+
+impl Refs {
+    /// Reads the answer to `info/refs?service=git-upload-pack`, protocol version 0 or 1
+    /// (gitprotocol-http, "Smart Server Response").
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Unreadable> {
+        let mut framer = Framer::default();
+        framer.push(body);
+        let mut refs = Self::default();
+        let mut flushes = 0;
+        while flushes < 2 {
+            let Some(packet) = framer.next()? else { return Err(Unreadable::Truncated) };
+            match payload(packet) {
+                None => flushes += 1,
+                Some(line) if flushes == 0 && line.starts_with(b"# service=") => {}
+                Some(line) => refs.line(&String::from_utf8_lossy(line))?,
+            }
+        }
+        Ok(refs)
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), Unreadable> {
+        let line = line.trim_end_matches('\n');
+        let (line, capabilities) = line.split_once('\0').unwrap_or((line, ""));
+        if let Some(message) = line.strip_prefix("ERR ") {
+            return Err(Unreadable::Refused(message.to_owned()));
+        }
+        for word in capabilities.split(' ') {
+            match word.split_once('=') {
+                Some(("symref", target)) => self.head = target.strip_prefix("HEAD:").map(str::to_owned),
+                Some(("object-format", format)) if format != "sha1" => {
+                    return Err(Unreadable::ObjectFormat(format.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        if !capabilities.is_empty() {
+            capabilities.clone_into(&mut self.capabilities);
+        }
+        let (Some(oid), Some(name)) = (line.get(..40), line.get(41..)) else {
+            return if line.starts_with("version ") || line.starts_with("shallow ") {
+                Ok(())
+            } else {
+                Err(Malformed.into())
+            };
+        };
+        let oid = Oid::from_str(oid).map_err(|_| Malformed)?;
+        match (name, self.all.last_mut()) {
+            // What stands there when there is nothing to list.
+            ("capabilities^{}", _) => {}
+            (peeled, Some(tag)) if peeled.strip_suffix("^{}") == Some(&tag.name) => tag.peeled = Some(oid),
+            _ => self.all.push(Ref { name: name.to_owned(), oid, peeled: None }),
+        }
+        Ok(())
+    }
+
+    /// Finds out what `reference` means; `url` is for the message when it means nothing.
+    pub(super) fn choose(&self, reference: Option<&str>, url: &dyn Display) -> Result<Choice> {
+        if self.all.is_empty() {
+            return Err(Error::source(format!("{url} is an empty repository")).hint("push a commit to it first"));
+        }
+        match reference {
+            None | Some("HEAD") => self.head(url),
+            Some(name) if is_hex(name) && name.len() == 40 => self.commit(name, url),
+            Some(name) => self.named(name, url),
+        }
+    }
+
+    fn head(&self, url: &dyn Display) -> Result<Choice> {
+        if let Some(head) = self.find("HEAD") {
+            let name = self.head.as_ref().unwrap_or(&head.name);
+            return Ok(head.chosen_as(name));
+        }
+        let target = self.head.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+        Err(Error::source(format!("HEAD of {url} names a branch without a commit{target}"))
+            .hint(format!("choose a branch with --ref: {}", self.listed())))
+    }
+
+    fn commit(&self, name: &str, url: &dyn Display) -> Result<Choice> {
+        let oid = Oid::from_str(name)
+            .map_err(|error| Error::source(format!("cannot look for {name} in {url}")).because(error))?;
+        // A tag's own object is as good a name for its commit as the commit's.
+        let tip = self.all.iter().find(|tip| tip.oid == oid || tip.peeled == Some(oid));
+        Ok(match tip {
+            Some(tip) => Choice { reference: None, ..tip.chosen_as("") },
+            None => Choice { want: oid, commit: oid, reference: None, advertised: false },
+        })
+    }
+
+    fn named(&self, name: &str, url: &dyn Display) -> Result<Choice> {
+        if name.starts_with("refs/") {
+            return self.find(name).map(|found| found.chosen_as(name)).ok_or_else(|| self.unknown(name, url));
+        }
+        let (branch, tag) = (self.find(&format!("refs/heads/{name}")), self.find(&format!("refs/tags/{name}")));
+        match (branch, tag) {
+            (Some(branch), Some(tag)) => Err(Error::source(format!("{url} has a branch and a tag named {name}"))
+                .hint(format!("say which with --ref {} or --ref {}", branch.name, tag.name))),
+            (Some(found), None) | (None, Some(found)) => Ok(found.chosen_as(&found.name)),
+            (None, None) => match self.find(&format!("refs/{name}")) {
+                Some(found) => Ok(found.chosen_as(&found.name)),
+                None => Err(self.unknown(name, url)),
+            },
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Ref> {
+        self.all.iter().find(|found| found.name == name)
+    }
+
+    fn unknown(&self, name: &str, url: &dyn Display) -> Error {
+        let error = Error::source(format!("{url} has no branch or tag {name}"));
+        if is_hex(name) && (7..40).contains(&name.len()) {
+            return error.hint("for a commit give all 40 digits of its name: a server does not look up shortened ones");
+        }
+        // As a local clone would call it.
+        let name = name.strip_prefix("origin/").unwrap_or(name);
+        let close = self
+            .all
+            .iter()
+            .filter_map(|found| {
+                found.name.strip_prefix("refs/heads/").or_else(|| found.name.strip_prefix("refs/tags/"))
+            })
+            .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+            .filter(|(likeness, _)| *likeness >= SIMILAR)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let error = match close {
+            Some((_, candidate)) => error.hint(format!("did you mean {candidate}?")),
+            None => error,
+        };
+        error.hint(format!("there are: {}", self.listed()))
+    }
+
+    /// A few branches; tags where there are none.
+    fn listed(&self) -> String {
+        let below = |prefix: &'static str| self.all.iter().filter_map(move |found| found.name.strip_prefix(prefix));
+        let mut names: Vec<&str> = below("refs/heads/").collect();
+        if names.is_empty() {
+            names = below("refs/tags/").collect();
+        }
+        let more = names.len().saturating_sub(LISTED);
+        names.truncate(LISTED);
+        let names = names.join(", ");
+        if more == 0 { names } else { format!("{names} and {more} more") }
+    }
+}
+
+impl Ref {
+    fn chosen_as(&self, name: &str) -> Choice {
+        Choice {
+            want: self.oid,
+            commit: self.peeled.unwrap_or(self.oid),
+            reference: Some(name.to_owned()),
+            advertised: true,
+        }
+    }
+}
+
+fn is_hex(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::pktline::packet;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    /// An advertisement of `lines` (`oid name`), as http-backend sends it.
+    fn parse(capabilities: &str, lines: &[&str]) -> Result<Refs, Unreadable> {
+        let mut body = [packet(b"# service=git-upload-pack\n"), b"0000".to_vec()].concat();
+        for (i, line) in lines.iter().enumerate() {
+            let capabilities = if i == 0 { format!("\0{capabilities}") } else { String::new() };
+            body.extend(packet(format!("{line}{capabilities}\n").as_bytes()));
+        }
+        body.extend(b"0000");
+        Refs::parse(&body)
+    }
+
+    fn refs(names: &[&str]) -> Refs {
+        let lines: Vec<String> = names.iter().map(|name| format!("{A} {name}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        parse("multi_ack symref=HEAD:refs/heads/trunk agent=git/2", &lines).unwrap()
+    }
+
+    fn chosen(refs: &Refs, name: Option<&str>) -> Option<String> {
+        refs.choose(name, &"URL").unwrap().reference
+    }
+
+    fn refused(refs: &Refs, name: Option<&str>) -> String {
+        refs.choose(name, &"URL").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_are_full_refnames_branches_or_tags() {
+        let refs = refs(&["HEAD", "refs/heads/trunk", "refs/heads/f/x", "refs/tags/v1", "refs/pull/7/head"]);
+        for (name, full) in [
+            (None, "refs/heads/trunk"),
+            (Some("HEAD"), "refs/heads/trunk"),
+            (Some("trunk"), "refs/heads/trunk"),
+            (Some("f/x"), "refs/heads/f/x"),
+            (Some("v1"), "refs/tags/v1"),
+            (Some("tags/v1"), "refs/tags/v1"),
+            (Some("pull/7/head"), "refs/pull/7/head"),
+            (Some("refs/pull/7/head"), "refs/pull/7/head"),
+        ] {
+            assert_eq!(chosen(&refs, name).as_deref(), Some(full));
+        }
+    }
+
+    #[test]
+    fn an_annotated_tag_is_asked_for_and_its_commit_is_meant() {
+        let refs = parse("x", &[&format!("{A} refs/tags/v1"), &format!("{B} refs/tags/v1^{{}}")]).unwrap();
+        let tag = refs.choose(Some("v1"), &"URL").unwrap();
+        assert_eq!((tag.want.to_string().as_str(), tag.commit.to_string().as_str()), (A, B));
+        let commit = refs.choose(Some(B), &"URL").unwrap();
+        assert_eq!((commit.want.to_string().as_str(), commit.reference, commit.advertised), (A, None, true));
+        assert!(!refs.choose(Some(&A.replace('a', "C")), &"URL").unwrap().advertised);
+    }
+
+    #[test]
+    fn what_is_not_there_is_explained() {
+        let some = refs(&["HEAD", "refs/heads/main", "refs/heads/dev", "refs/tags/dev"]);
+        insta::assert_snapshot!(refused(&some, Some("mian")), @r"
+        error: URL has no branch or tag mian
+        hint: did you mean main?
+        hint: there are: main, dev
+        ");
+        insta::assert_snapshot!(refused(&some, Some("refs/heads/no")), @r"
+        error: URL has no branch or tag refs/heads/no
+        hint: there are: main, dev
+        ");
+        insta::assert_snapshot!(refused(&some, Some("0123abc")), @r"
+        error: URL has no branch or tag 0123abc
+        hint: for a commit give all 40 digits of its name: a server does not look up shortened ones
+        ");
+        insta::assert_snapshot!(refused(&some, Some("dev")), @r"
+        error: URL has a branch and a tag named dev
+        hint: say which with --ref refs/heads/dev or --ref refs/tags/dev
+        ");
+        let many = refs(&["refs/heads/a", "refs/heads/b", "refs/heads/c", "refs/heads/d", "refs/heads/e", "refs/heads/f"]);
+        insta::assert_snapshot!(refused(&many, None), @r"
+        error: HEAD of URL names a branch without a commit (refs/heads/trunk)
+        hint: choose a branch with --ref: a, b, c, d, e and 1 more
+        ");
+        let none = parse("x", &[&format!("{} capabilities^{{}}", Oid::ZERO_SHA1)]).unwrap();
+        insta::assert_snapshot!(refused(&none, Some("main")), @r"
+        error: URL is an empty repository
+        hint: push a commit to it first
+        ");
+    }
+
+    #[test]
+    fn an_advertisement_that_cannot_be_used_says_why() {
+        assert!(matches!(Refs::parse(b"001e# service=git-upload-pack\n0000"), Err(Unreadable::Truncated)));
+        assert!(matches!(Refs::parse(b"<html>"), Err(Unreadable::Malformed(_))));
+        assert!(matches!(parse("", &["ERR go away"]), Err(Unreadable::Refused(text)) if text == "go away"));
+        let sha256 = parse("object-format=sha256", &[&format!("{A}{} HEAD", &A[..24])]);
+        assert!(matches!(sha256, Err(Unreadable::ObjectFormat(format)) if format == "sha256"));
+    }
+}

@@ -1,0 +1,373 @@
+//! A Git repository behind HTTP: its list of references, and packs (gitprotocol-http, the smart
+//! protocol, version 0). Every way in which a server can fail becomes an [`Error`] here.
+//!
+//! Credentials go to the scheme, host and port that the user named and nowhere else; a redirect is
+//! followed for the list of references only, as Git does, and moves what is asked afterwards.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::redact::{RemoteUrl, Userinfo};
+use crate::retry::Deadline;
+use crate::source::pktline::{Framer, payload};
+use crate::source::refs::{Refs, Unreadable};
+
+const MAX_REDIRECTS: usize = 10;
+/// The longest list of references that is read: about a million of them.
+const MAX_LIST: usize = 64 << 20;
+/// How much of an error's body is read, how many lines of it are shown, and how many characters
+/// of each.
+const BODY_READ: usize = 16 << 10;
+const BODY_LINES: usize = 4;
+const BODY_COLUMNS: usize = 200;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const CREDENTIALS: &str = "credentials may stand in PODSTRAP_REPO as https://user:token@host/…, from a Secret";
+
+/// A repository and the way to it. `Display` shows its URL without secrets.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    client: Client,
+    url: RemoteUrl,
+}
+
+/// Where requests go, once redirects are known.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    base: Url,
+    userinfo: Option<Userinfo>,
+}
+
+/// What a server said when it was asked which references it has.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) endpoint: Endpoint,
+    pub(super) refs: Refs,
+    /// As it was received.
+    pub(super) body: Vec<u8>,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+impl Remote {
+    pub(super) fn new(url: RemoteUrl) -> Result<Self> {
+        Ok(Self { client: crate::http::client()?, url })
+    }
+
+    /// Asks for the references: one request, and one more for each redirect.
+    pub(super) async fn list(&self, deadline: Deadline) -> Result<Listing> {
+        let what = format!("cannot list the references of {self}");
+        let mut endpoint = Endpoint { base: self.url.url().clone(), userinfo: self.url.userinfo().cloned() };
+        for _ in 0..=MAX_REDIRECTS {
+            let request = self.client.get(endpoint.url("/info/refs", true));
+            let mut response = self.send(&what, &endpoint, request, deadline).await?;
+            if let Some(location) = redirect(&response) {
+                endpoint = endpoint.redirected(&response.url().join(&location).map_err(|error| {
+                    Error::source(&what).because(format!("the server redirects to {location:?}")).because(error)
+                })?)?;
+                tracing::debug!("{self} redirects to {endpoint}");
+                continue;
+            }
+            self.check(&what, &endpoint, &mut response, "advertisement", deadline).await?;
+            let mut body = Vec::new();
+            while let Some(chunk) = self.chunk(&what, &mut response, body.len(), deadline).await? {
+                body.extend_from_slice(&chunk);
+                if body.len() > MAX_LIST {
+                    return Err(Error::source(what).because(format!("the list is longer than {MAX_LIST} bytes")));
+                }
+            }
+            let refs = Refs::parse(&body).map_err(|error| {
+                let cut = matches!(error, Unreadable::Truncated);
+                let error = Error::source(&what).because(self.hide(&error.to_string()));
+                if cut { error.transient(None) } else { error }
+            })?;
+            return Ok(Listing { endpoint, refs, body });
+        }
+        Err(Error::source(what).because(format!("more than {MAX_REDIRECTS} redirects, the last to {endpoint}")))
+    }
+
+    /// Sends a request for a pack and hands the packets of the answer to `packets` one by one,
+    /// until the answer ends or nobody takes them any more. What the server itself says against
+    /// it (`ERR`, sideband 3) comes back as text.
+    pub(super) async fn upload_pack(
+        &self,
+        what: &str,
+        endpoint: &Endpoint,
+        body: Vec<u8>,
+        packets: mpsc::Sender<Vec<u8>>,
+        deadline: Deadline,
+    ) -> Result<Option<String>> {
+        let request = self
+            .client
+            .post(endpoint.url("/git-upload-pack", false))
+            .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
+            .header(ACCEPT, "application/x-git-upload-pack-result")
+            .body(body);
+        let mut response = self.send(what, endpoint, request, deadline).await?;
+        self.check(what, endpoint, &mut response, "result", deadline).await?;
+        let (mut framer, mut received, mut in_pack, mut ended) = (Framer::default(), 0, false, false);
+        while let Some(chunk) = self.chunk(what, &mut response, received, deadline).await? {
+            received += chunk.len();
+            framer.push(&chunk);
+            while let Some(packet) = framer.next().map_err(|error| Error::source(what).because(error))? {
+                match payload(packet) {
+                    None => ended = in_pack,
+                    Some([1, ..]) => in_pack = true,
+                    Some([2, text @ ..]) => self.progress(text),
+                    Some([3, text @ ..] | [b'E', b'R', b'R', b' ', text @ ..]) => {
+                        return Ok(Some(self.hide(String::from_utf8_lossy(text).trim())));
+                    }
+                    Some(_) => {}
+                }
+                if packets.send(packet.to_vec()).await.is_err() {
+                    return Ok(None);
+                }
+            }
+        }
+        if ended && framer.is_empty() {
+            return Ok(None);
+        }
+        Err(Error::source(what).because(format!("the answer broke off after {received} bytes")).transient(None))
+    }
+
+    fn progress(&self, text: &[u8]) {
+        let text = self.hide(&String::from_utf8_lossy(text));
+        // Counters that overwrite themselves end with a carriage return: their last state is enough.
+        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.ends_with('\r')) {
+            tracing::debug!("remote: {}", crate::redact::clean(line.rsplit('\r').next().unwrap_or(line)));
+        }
+    }
+
+    async fn send(
+        &self,
+        what: &str,
+        endpoint: &Endpoint,
+        request: RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<Response> {
+        let request = match &endpoint.userinfo {
+            Some(Userinfo { username, password }) => request.basic_auth(username, Some(password.reveal())),
+            None => request,
+        };
+        match timeout_at(deadline.instant(), request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(unreachable(what, error)),
+            Err(_) => Err(late(what)),
+        }
+    }
+
+    /// The next part of a body of which `received` bytes are here.
+    async fn chunk(
+        &self,
+        what: &str,
+        response: &mut Response,
+        received: usize,
+        deadline: Deadline,
+    ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>> {
+        match timeout_at(deadline.instant(), response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => {
+                let broke = format!("the answer broke off after {received} bytes");
+                Err(causes(Error::source(what).because(broke), &error.without_url()).transient(None))
+            }
+            Err(_) => Err(late(what).because(format!("{received} bytes of the answer had come"))),
+        }
+    }
+
+    /// Whether this is the answer of a Git server; anything else becomes an error that shows it.
+    async fn check(
+        &self,
+        what: &str,
+        endpoint: &Endpoint,
+        response: &mut Response,
+        kind: &str,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let status = response.status();
+        tracing::debug!("{} answers {status}", shown(response.url()));
+        let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
+        let html = content_type.starts_with("text/html");
+        if status == StatusCode::OK {
+            if content_type == format!("application/x-git-upload-pack-{kind}") {
+                return Ok(());
+            }
+            let error = Error::source(what).because(format!(
+                "{endpoint} is not a Git repository over HTTP: it answers with {}",
+                if html { "a web page".to_owned() } else { format!("content type {content_type:?}") }
+            ));
+            return Err(error.hint("give the address that git clone takes; it often ends with .git"));
+        }
+        let after = text(response.headers(), RETRY_AFTER.as_str()).and_then(|seconds| seconds.trim().parse().ok());
+        let mut error = Error::source(what).because(format!("{endpoint} answers {status}"));
+        let body = self.head_of_body(response, html, deadline).await;
+        if !body.is_empty() {
+            error = error.excerpt(body);
+        }
+        let error = match (status.as_u16(), endpoint.userinfo.is_some()) {
+            (401, true) => error.hint("the user name or the token in the URL is wrong, or has expired"),
+            (401, false) => error.hint(format!("the repository is private or does not exist: {CREDENTIALS}")),
+            (403, true) => error.hint("the token in the URL may not read this repository: check its scope"),
+            (403, false) => error.hint(CREDENTIALS),
+            (404, true) => error.hint("check the path in the URL, and that the token may read this repository"),
+            (404, false) => error.hint(format!("check the path in the URL; if the repository is private, {CREDENTIALS}")),
+            _ => error,
+        };
+        Err(match status.as_u16() {
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => error.transient(after.map(Duration::from_secs)),
+            _ => error,
+        })
+    }
+
+    /// The first lines of an error's body, or a web page's title: what a person wrote to explain it.
+    async fn head_of_body(&self, response: &mut Response, html: bool, deadline: Deadline) -> String {
+        let mut body = Vec::new();
+        let until = deadline.instant().min(tokio::time::Instant::now() + BODY_TIMEOUT);
+        while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
+            body.extend_from_slice(&chunk);
+            if body.len() >= BODY_READ {
+                body.truncate(BODY_READ);
+                break;
+            }
+        }
+        let text = self.hide(&String::from_utf8_lossy(&body));
+        let text = match html {
+            true => between(&text, "<title>", "</title>"),
+            false => &text,
+        };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(BODY_LINES);
+        lines.map(|line| line.chars().take(BODY_COLUMNS).collect()).collect::<Vec<String>>().join("\n")
+    }
+
+    /// Foreign text without our secrets, should the server repeat them.
+    fn hide(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        let userinfo = self.url.userinfo();
+        let secrets = userinfo.into_iter().flat_map(|Userinfo { username, password }| {
+            // A token often stands alone, as the user's name.
+            [password.reveal(), if password.reveal().is_empty() { username } else { "" }]
+        });
+        for secret in secrets.filter(|secret| !secret.is_empty()) {
+            let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            text = text.replace(secret, "***").replace(&encoded, "***");
+        }
+        for (_, value) in self.url.url().query_pairs().filter(|(_, value)| !value.is_empty()) {
+            text = text.replace(&*value, "***");
+        }
+        text
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown(&self.base))
+    }
+}
+
+impl Endpoint {
+    /// A service of the repository; with `?service=` where that tells smart HTTP from dumb.
+    fn url(&self, service: &str, query: bool) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{service}", self.base.path().trim_end_matches('/')));
+        url.set_fragment(None);
+        if query {
+            url.query_pairs_mut().append_pair("service", "git-upload-pack");
+        }
+        url
+    }
+
+    /// The repository behind the target of a redirect of its info/refs.
+    fn redirected(&self, target: &Url) -> Result<Self> {
+        let refused = |why: &str| {
+            Error::source(format!("{self} redirects to {}", shown(target)))
+                .because(why)
+                .hint("give the address to which it moved, or credentials if that is a login page")
+        };
+        match (self.base.scheme(), target.scheme()) {
+            (_, "https") | ("http", "http") => {}
+            ("https", "http") => return Err(refused("that would leave HTTPS")),
+            _ => return Err(refused("that is not HTTP")),
+        }
+        let Some(path) = target.path().strip_suffix("/info/refs") else {
+            return Err(refused("that is no Git repository: its address would end with /info/refs"));
+        };
+        let same = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+        let userinfo = self.userinfo.clone().filter(|_| same(&self.base) == same(target));
+        let mut base = target.clone();
+        base.set_path(path);
+        let kept: Vec<_> = target.query_pairs().filter(|(name, _)| name != "service").collect();
+        base.set_query(None);
+        if !kept.is_empty() {
+            base.query_pairs_mut().extend_pairs(kept);
+        }
+        // A redirect that names credentials gets none sent: they would be somebody else's.
+        let _ = base.set_username("");
+        let _ = base.set_password(None);
+        Ok(Self { base, userinfo })
+    }
+}
+
+fn redirect(response: &Response) -> Option<String> {
+    let status = response.status().as_u16();
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+        .then(|| text(response.headers(), LOCATION.as_str()).map(str::to_owned))
+        .flatten()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A URL without what may be secret in it.
+fn shown(url: &Url) -> String {
+    url.as_str().parse::<RemoteUrl>().map_or_else(|_| "a URL".to_owned(), |url| url.to_string())
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
+}
+
+fn late(what: &str) -> Error {
+    Error::source(what).because("the server did not answer in the time that was left").transient(None)
+}
+
+/// A request that got no answer: no such host, refused, reset, an unknown CA.
+fn unreachable(what: &str, error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let made = causes(Error::source(what), &error);
+    let text = chain(&error).pop().unwrap_or_default();
+    if text.contains("invalid peer certificate") {
+        return if text.contains("UnknownIssuer") {
+            made.hint("for a CA of your own, mount its certificate as a PEM file and name that file in SSL_CERT_FILE")
+        } else {
+            made
+        };
+    }
+    let made = if error.is_connect() {
+        made.hint("check the host and the port, and whether the Pod's network policy and proxy let it out")
+    } else {
+        made
+    };
+    made.transient(None)
+}
+
+/// The innermost causes: what reqwest and hyper wrap around them says nothing to a user.
+fn causes(made: Error, error: &reqwest::Error) -> Error {
+    let chain = chain(error);
+    let from = chain.len().saturating_sub(2);
+    chain.into_iter().skip(from).fold(made, Error::because)
+}
+
+fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+}

@@ -1,0 +1,164 @@
+//! libgit2's end of the wire: it speaks through a channel to the HTTP client on the other side.
+//!
+//! libgit2 asks a transport for two things, the list of references and then a pack, and blocks
+//! while it reads them. Here the list is given beforehand, and the request for the pack is sent to
+//! an async task that answers with packets. No network, no credentials and no deadline live on
+//! this side: when the task is done or gone the channel closes, and libgit2 stops.
+//!
+//! This is the one module with `unsafe`: libgit2's process-wide switches are not synchronised, so
+//! they are set once, before anything else uses it.
+
+use std::cell::RefCell;
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use git2::{AutotagOption, ConfigLevel, ErrorClass, ErrorCode, FetchOptions, RemoteCallbacks, Repository};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::retry::Deadline;
+
+/// The scheme under which libgit2 finds this transport.
+const SCHEME: &str = "podstrap";
+/// Ends a request: nothing more is on offer, send the pack (gitprotocol-pack, "upload-request").
+const DONE: &[u8] = b"0009done\n";
+
+/// What libgit2 is connected to during one fetch.
+pub(super) struct Wire {
+    /// The list of references it is to believe in.
+    pub(super) listing: Vec<u8>,
+    /// Takes the request for the pack.
+    pub(super) request: oneshot::Sender<Vec<u8>>,
+    /// Brings the answer, a packet at a time.
+    pub(super) packets: mpsc::Receiver<Vec<u8>>,
+}
+
+thread_local! {
+    /// How the wire of this thread's fetch reaches the transport that libgit2 makes for it.
+    static WIRE: RefCell<Option<Wire>> = const { RefCell::new(None) };
+}
+
+/// Makes libgit2 fit for a Pod, once for the process: no configuration of the machine or the user
+/// counts, and a volume owned by somebody else is no reason to refuse.
+#[expect(unsafe_code, reason = "libgit2's process-wide switches and its register of transports are unsynchronised")]
+pub(super) fn set_up() -> Result<(), git2::Error> {
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+    let set = || {
+        // SAFETY: OnceLock runs this on one thread, and every use of libgit2 comes after it.
+        unsafe {
+            git2::opts::set_verify_owner_validation(false)?;
+            for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
+                git2::opts::set_search_path(level, "")?;
+            }
+            git2::transport::register(SCHEME, |remote| {
+                let wire = WIRE.take().ok_or_else(|| failed("no fetch is under way on this thread"))?;
+                Transport::smart(remote, true, Http(Arc::new(Mutex::new(Line::new(wire)))))
+            })
+        }
+    };
+    let done = DONE.get_or_init(|| set().map_err(|error: git2::Error| error.message().to_owned()));
+    done.as_ref().copied().map_err(|error| failed(error))
+}
+
+/// Fetches what `refspecs` name in the wire's listing into `repo`; `depth` 0 is everything.
+pub(super) fn download(
+    repo: &Path,
+    wire: Wire,
+    refspecs: &[String],
+    depth: u32,
+    deadline: Deadline,
+) -> Result<(), git2::Error> {
+    let repo = Repository::open_bare(repo)?;
+    let mut callbacks = RemoteCallbacks::new();
+    // Indexing takes its own time after the last byte has come.
+    callbacks.transfer_progress(|_| !deadline.passed());
+    let mut options = FetchOptions::new();
+    options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
+    options.depth(i32::try_from(depth).unwrap_or(i32::MAX));
+    WIRE.set(Some(wire));
+    let fetched = repo.remote_anonymous(&format!("{SCHEME}://wire"))?.download(refspecs, Some(&mut options));
+    WIRE.set(None);
+    fetched
+}
+
+struct Http(Arc<Mutex<Line>>);
+
+struct Line {
+    listing: Vec<u8>,
+    request: Option<oneshot::Sender<Vec<u8>>>,
+    body: Vec<u8>,
+    packets: mpsc::Receiver<Vec<u8>>,
+    packet: Cursor<Vec<u8>>,
+}
+
+impl Line {
+    fn new(wire: Wire) -> Self {
+        Self {
+            listing: wire.listing,
+            request: Some(wire.request),
+            body: Vec::new(),
+            packets: wire.packets,
+            packet: Cursor::default(),
+        }
+    }
+}
+
+impl SmartSubtransport for Http {
+    fn action(&self, _url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        match action {
+            Service::UploadPackLs => {
+                let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Box::new(Cursor::new(std::mem::take(&mut line.listing))))
+            }
+            Service::UploadPack => Ok(Box::new(Pack(Arc::clone(&self.0)))),
+            Service::ReceivePackLs | Service::ReceivePack => Err(failed("nothing is ever pushed")),
+        }
+    }
+
+    fn close(&self) -> Result<(), git2::Error> {
+        Ok(())
+    }
+}
+
+/// The exchange that ends in a pack.
+///
+/// For a limited depth libgit2 wants two: one that tells where history is cut, and a second, the
+/// same with `done`, that brings the pack. A fresh repository has nothing to negotiate in between,
+/// so `done` goes out with the first, and the second reads on where the first one stopped: each
+/// read returns one packet at most, and the first exchange stops at its flush.
+struct Pack(Arc<Mutex<Line>>);
+
+impl Write for Pack {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).body.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Pack {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(request) = line.request.take() {
+            let mut body = std::mem::take(&mut line.body);
+            if !body.ends_with(DONE) {
+                body.extend_from_slice(DONE);
+            }
+            // Nobody there any more: the packets will end at once.
+            let _ = request.send(body);
+        }
+        let mut read = line.packet.read(buffer)?;
+        if read == 0 {
+            line.packet = Cursor::new(line.packets.blocking_recv().unwrap_or_default());
+            read = line.packet.read(buffer)?;
+        }
+        Ok(read)
+    }
+}
+
+fn failed(message: &str) -> git2::Error {
+    git2::Error::new(ErrorCode::GenericError, ErrorClass::Net, message)
+}
