@@ -28,7 +28,7 @@ size:
 
 # Against the article's recipe and the best script by hand; writes docs/performance.md
 bench:
-    cargo bench --locked --bench boot
+    PODSTRAP_BENCH_WRITE=1 cargo bench --locked --bench boot
 
 # Licences, advisories and sources of the dependencies (needs cargo-deny)
 deny:

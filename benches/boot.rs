@@ -1,0 +1,247 @@
+//! `cargo bench --bench boot`: whole processes, from start to exit, against what people run today.
+//!
+//! In each round every contender runs once, on a fresh directory with empty caches, against a local
+//! Git server and a local package index; ratios are taken within a round, so a machine that slows
+//! down slows all of them. With PODSTRAP_BENCH_WRITE=1 the tables go to docs/performance.md.
+
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the benchmark uses a part of the tests' support")]
+mod support;
+
+use std::fmt::Write as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use support::git::{GitServer, Repo};
+use support::index::{self, IndexServer};
+
+const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
+
+/// Runs argv and prints seconds, the largest process' peak in KiB, and the exit code.
+const MEASURE: &str = "import resource, subprocess, sys, time
+start = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code)";
+
+/// The article's one-liner; `&&` so that a failure is seen.
+const RECIPE: &str = r#"git clone -q "$REPO" "$DIR/app" &&
+python3 -m venv "$DIR/app/python/venv" && . "$DIR/app/python/venv/bin/activate" &&
+pip install -q --index-url "$INDEX" Flask"#;
+
+/// The best that we can do by hand: shallow, two things at once, uv, compiled.
+const BY_HAND: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
+"$UV" venv -q "$DIR/venv" && wait $clone &&
+"$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" Flask"#;
+
+/// The article's hook.
+const LOOP: &str = r#"while [ ! -e "$SOCKET" ]; do sleep 1; done &&
+curl -s -X PUT --data-binary @"$CONFIG" --unix-socket "$SOCKET" http://localhost/config"#;
+
+struct Contender {
+    name: &'static str,
+    argv: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    seconds: f64,
+    peak_mib: f64,
+}
+
+fn main() {
+    // `cargo test --benches` only wants to know that it builds and starts.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let mut report = String::new();
+    for (title, files) in [("The article's app: 3 files, Flask", 0), ("The same with 1,200 files more", 1_200)] {
+        init(&mut report, title, files, rounds);
+    }
+    apply(&mut report, rounds);
+    println!("{report}");
+    if std::env::var_os("PODSTRAP_BENCH_WRITE").is_some() {
+        write_docs(&report, rounds);
+    }
+}
+
+fn init(report: &mut String, title: &str, files: usize, rounds: usize) {
+    let work = tempfile::tempdir().expect("a directory");
+    let repos = work.path().join("repos");
+    let repo = Repo::new(&repos.join("app.git"));
+    repo.file("python/flask/index.py", "from flask import Flask\napplication = Flask(__name__)\n");
+    repo.file("python/testapp/index.py", "def application(environ, start_response): ...\n").file("README.md", "app\n");
+    for n in 0..files {
+        repo.file(format!("data/{:02}/{n}.txt", n % 40), format!("{n}: {}\n", "some text ".repeat(n % 400)));
+    }
+    repo.commit("all");
+    let (server, packages, uv) = (GitServer::start(&repos), IndexServer::start(&index::wheelhouse()), index::uv());
+    let podstrap = |engine: String| {
+        let args = ["init", "--repo", "$REPO", "--root", "$DIR", "--venv", "python/venv", "--engine", &engine, "Flask"];
+        args.map(str::to_owned).to_vec()
+    };
+    let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+    let contenders = [
+        Contender { name: "the article's recipe", argv: shell(RECIPE) },
+        Contender { name: "the best script by hand", argv: shell(BY_HAND) },
+        Contender { name: "podstrap init, uv", argv: [vec![PODSTRAP.to_owned()], podstrap(uv.display().to_string())].concat() },
+        Contender { name: "podstrap init, pip", argv: [vec![PODSTRAP.to_owned()], podstrap("pip".into())].concat() },
+    ];
+    let url = server.url("app.git");
+    let samples = rounds_of(&contenders, rounds, |contender| {
+        let dir = tempfile::tempdir_in(work.path()).expect("a directory");
+        let argv = contender.argv.iter().map(|arg| match arg.as_str() {
+            "$REPO" => url.clone(),
+            "$DIR" => dir.path().display().to_string(),
+            arg => arg.to_owned(),
+        });
+        let sample = measure(argv, &[
+            ("REPO", url.as_ref()),
+            ("DIR", dir.path()),
+            ("HOME", dir.path()),
+            ("TMPDIR", dir.path()),
+            ("UV", &uv),
+            ("UV_CACHE_DIR", &dir.path().join(".cache")),
+            ("INDEX", packages.url().as_ref()),
+            ("PIP_INDEX_URL", packages.url().as_ref()),
+        ]);
+        drop(dir);
+        sample
+    });
+    table(report, &format!("## init: {title}"), &contenders, &samples);
+}
+
+/// From the start of Unit, at a moment between two looks of the loop, to the applied configuration.
+fn apply(report: &mut String, rounds: usize) {
+    let contenders = [
+        Contender { name: "the article's loop", argv: vec!["sh".into(), "-c".into(), LOOP.into()] },
+        Contender { name: "podstrap apply", argv: vec![PODSTRAP.into(), "apply".into()] },
+    ];
+    let mut round = 0;
+    let samples = rounds_of(&contenders, rounds, |contender| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (socket, config) = (dir.path().join("control.unit.sock"), dir.path().join("unit.conf.json"));
+        std::fs::write(&config, r#"{"listeners": {}, "applications": {}}"#).expect("writable");
+        // Spread evenly over the loop's second.
+        #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+        let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
+        round += 1;
+        let at = socket.clone();
+        let server = std::thread::spawn(move || {
+            std::thread::sleep(late);
+            answer(&UnixListener::bind(at).expect("a free path"));
+        });
+        let mut sample = measure(contender.argv.iter().cloned(), &[
+            ("SOCKET", &socket),
+            ("CONFIG", &config),
+            ("PODSTRAP_CONTROL_SOCKET", &socket),
+            ("PODSTRAP_CONFIG", &config),
+        ]);
+        sample.seconds -= late.as_secs_f64();
+        // The server waits for a last connection: this one.
+        let _ = std::os::unix::net::UnixStream::connect(&socket);
+        drop(server);
+        sample
+    });
+    table(report, "## apply: from the socket's appearance to the configuration applied", &contenders, &samples);
+}
+
+/// As much of Unit as both contenders ask for: an empty configuration, and every PUT succeeds.
+fn answer(listener: &UnixListener) {
+    use std::io::{Read, Write};
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { return };
+        let mut head = [0; 4096];
+        let Ok(read @ 1..) = stream.read(&mut head) else { continue };
+        let put = head[..read].starts_with(b"PUT");
+        let body = if put { r#"{"success": "Reconfiguration done."}"# } else { r#"{"listeners": {}, "applications": {}}"# };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nServer: Unit/1.35.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}
+
+fn rounds_of(
+    contenders: &[Contender],
+    rounds: usize,
+    mut run: impl FnMut(&Contender) -> Sample,
+) -> Vec<Vec<Sample>> {
+    // The first round warms the page cache and is not counted.
+    (0..=rounds).map(|_| contenders.iter().map(&mut run).collect()).skip(1).collect()
+}
+
+fn measure(argv: impl Iterator<Item = String>, env: &[(&str, &Path)]) -> Sample {
+    let output = Command::new("python3")
+        .args(["-c", MEASURE])
+        .args(argv)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        .envs(env.iter().copied())
+        .output()
+        .expect("python3 is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [seconds, kib, code] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
+    assert!(code == 0.0, "{}", String::from_utf8_lossy(&output.stderr));
+    Sample { seconds, peak_mib: kib / 1024.0 }
+}
+
+fn table(report: &mut String, title: &str, contenders: &[Contender], rounds: &[Vec<Sample>]) {
+    let column = |index: usize, value: fn(&Sample) -> f64| -> Vec<f64> {
+        rounds.iter().map(|round| value(&round[index])).collect()
+    };
+    let others = contenders.iter().position(|c| c.name.starts_with("podstrap")).expect("podstrap takes part");
+    let _ = write!(report, "{title}\n\n| | seconds: min, median, max | peak of the largest process, MiB |");
+    for contender in &contenders[..others] {
+        let _ = write!(report, " ratio to {} |", contender.name);
+    }
+    let _ = writeln!(report, "\n|---|---|---|{}", "---|".repeat(others));
+    for (index, contender) in contenders.iter().enumerate() {
+        let [low, middle, high] = spread(column(index, |sample| sample.seconds));
+        let [_, peak, _] = spread(column(index, |sample| sample.peak_mib));
+        let _ = write!(report, "| {} | {low:.3}, **{middle:.3}**, {high:.3} | {peak:.0} |", contender.name);
+        for other in 0..others {
+            if index < others {
+                report.push_str(" |");
+                continue;
+            }
+            let ratios = rounds.iter().map(|round| round[index].seconds / round[other].seconds).collect();
+            let [low, middle, high] = spread(ratios);
+            let _ = write!(report, " {low:.2}, **{middle:.2}**, {high:.2} |");
+        }
+        report.push('\n');
+    }
+    report.push('\n');
+}
+
+/// Minimum, median, maximum.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
+}
+
+fn write_docs(report: &str, rounds: usize) {
+    let version = |program: &Path, args: &[&str]| {
+        let output = Command::new(program).args(args).output().expect("it ran before");
+        String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let text = format!(
+        "# Performance\n\nWritten by `PODSTRAP_BENCH_WRITE=1 cargo bench --bench boot`: {rounds} rounds after a warm-up, in \
+         each of which every\ncontender runs once on a fresh directory with empty caches, against a Git server \
+         (`git http-backend`) and a package\nindex on this machine. Ratios are taken within a round; below 1 podstrap is \
+         faster. Absolute times are those of one\nmachine with {cores} cores; {}, {}, {}.\n\n{}\n",
+        version(Path::new("git"), &["--version"]),
+        version(Path::new("python3"), &["--version"]),
+        version(&index::uv(), &["--version"]),
+        report.trim_end(),
+    );
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+    std::fs::write(path, text).expect("the checkout is writable");
+}
