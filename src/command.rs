@@ -59,6 +59,7 @@ pub struct Command {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    inherited: Option<Vec<(OsString, OsString)>>,
     cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
 }
@@ -85,7 +86,7 @@ pub enum Failure {
 
 impl Command {
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), cwd: None, stdin: None }
+        Self { program: program.into(), args: Vec::new(), env: Vec::new(), inherited: None, cwd: None, stdin: None }
     }
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -101,6 +102,12 @@ impl Command {
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+    /// What it inherits instead of this process's environment, less what would change its meaning.
+    #[must_use]
+    pub fn inherit(mut self, vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        self.inherited = Some(vars.into_iter().collect());
         self
     }
     #[must_use]
@@ -168,11 +175,8 @@ impl Command {
             .stderr(stderr)
             .process_group(0)
             .kill_on_drop(true);
-        for (name, _) in std::env::vars_os() {
-            if changes_meaning(&name) {
-                command.env_remove(&name);
-            }
-        }
+        let inherited = self.inherited.unwrap_or_else(|| std::env::vars_os().collect());
+        command.env_clear().envs(inherited.into_iter().filter(|(name, _)| !changes_meaning(name)));
         command.envs(self.env);
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);

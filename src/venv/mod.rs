@@ -1,8 +1,26 @@
 //! interpreter → environment → installed, relocated, compiled, verified.
+//!
+//! An environment is built at a path that nobody uses yet. Python's own `venv` makes it, uv or pip
+//! fills it, and then it is checked against the records of what was installed, told its last path
+//! and compiled. What the user's variables say about indexes comes in through [`Settings`].
+
+mod compile;
+mod engine;
+mod explain;
+mod interpreter;
+mod record;
+mod relocate;
+mod settings;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use crate::error::Result;
+pub use self::settings::Settings;
+
+use self::engine::Engine;
+use self::relocate::Move;
+use crate::command::Failure;
+use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::retry::Deadline;
 
@@ -14,6 +32,8 @@ pub struct Toolchain {
     pub engine: EngineKind,
     /// The uv binary, or none for pip, which belongs to the interpreter.
     pub uv: Option<Stamp>,
+    /// uv was asked for: if it does not run, pip is no substitute.
+    pub uv_required: bool,
 }
 
 /// A file as it is recognized without being read.
@@ -60,46 +80,277 @@ pub struct Distribution {
 
 /// Finds the interpreter and the engine without starting either where that can be avoided.
 pub async fn locate(
-    _python: &plan::PythonRequest,
-    _engine: &plan::EngineRequest,
-    _deadline: Deadline,
+    python: &plan::PythonRequest,
+    engine: &plan::EngineRequest,
+    deadline: Deadline,
 ) -> Result<Toolchain> {
-    todo!()
+    locate_with(&Settings::of_process(), python, engine, deadline).await
+}
+
+/// [`locate`] with another environment than the process's own.
+pub async fn locate_with(
+    settings: &Settings,
+    python: &plan::PythonRequest,
+    engine: &plan::EngineRequest,
+    deadline: Deadline,
+) -> Result<Toolchain> {
+    let python = interpreter::locate(python, settings, deadline).await?;
+    let uv = engine::locate_uv(engine, settings)?;
+    let kind = if uv.is_some() { EngineKind::Uv } else { EngineKind::Pip };
+    Ok(Toolchain { python, engine: kind, uv, uv_required: *engine != plan::EngineRequest::Auto })
 }
 
 /// An environment under construction at a path that is not its last.
 #[derive(Debug)]
-pub struct Builder {}
+pub struct Builder {
+    settings: Settings,
+    toolchain: Toolchain,
+    dir: PathBuf,
+    final_path: PathBuf,
+    tree_final: Option<PathBuf>,
+    scratch: PathBuf,
+    cache: PathBuf,
+    python: Python,
+    engine: Engine,
+    installed: OnceLock<(Inputs, Option<PathBuf>)>,
+}
+
+/// What the interpreter says of itself.
+#[derive(Debug)]
+struct Python {
+    version: String,
+    /// What a wheel must be for: `cp313 manylinux x86_64`.
+    platform: String,
+    /// Where `pip` can be imported from, and its version.
+    pip: Option<(PathBuf, String)>,
+    /// site-packages as a path in the environment.
+    site: PathBuf,
+}
 
 impl Builder {
     /// Creates an empty environment at `dir` (absolute, not existing yet), which is to be used at
     /// `final_path`. `scratch` is an existing directory for temporary files (TMPDIR, NETRC);
     /// `cache` is where an engine may keep downloads for the next run on this volume.
     pub async fn create(
-        _toolchain: &Toolchain,
-        _dir: &Path,
-        _final_path: &Path,
-        _scratch: &Path,
-        _cache: &Path,
-        _deadline: Deadline,
+        toolchain: &Toolchain,
+        dir: &Path,
+        final_path: &Path,
+        scratch: &Path,
+        cache: &Path,
+        deadline: Deadline,
     ) -> Result<Self> {
-        todo!()
+        Self::create_with(Settings::of_process(), toolchain, dir, final_path, scratch, cache, deadline).await
     }
 
-    /// Installs into it. `cwd` is the tree, which relative paths in requirements files refer to.
-    pub async fn install(&self, _inputs: &Inputs, _cwd: Option<&Path>, _deadline: Deadline) -> Result<()> {
-        todo!()
+    /// [`create`](Self::create) with another environment than the process's own.
+    pub async fn create_with(
+        settings: Settings,
+        toolchain: &Toolchain,
+        dir: &Path,
+        final_path: &Path,
+        scratch: &Path,
+        cache: &Path,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let made = create(&settings, &toolchain.python.path, dir, final_path, scratch, deadline);
+        let (python, uv) = tokio::join!(made, engine::start_uv(toolchain, &settings, scratch, deadline));
+        let python = python?;
+        let engine = match uv? {
+            Some(uv) => uv,
+            None => Engine::pip(&toolchain.python.path, &python)?,
+        };
+        Ok(Self {
+            settings,
+            toolchain: toolchain.clone(),
+            dir: dir.to_owned(),
+            final_path: final_path.to_owned(),
+            tree_final: None,
+            scratch: scratch.to_owned(),
+            cache: cache.to_owned(),
+            python,
+            engine,
+            installed: OnceLock::new(),
+        })
+    }
+
+    /// Says where the tree that `install` works in will be, for projects in it that are installed
+    /// editable.
+    #[must_use]
+    pub fn tree_final(mut self, path: &Path) -> Self {
+        self.tree_final = Some(path.to_owned());
+        self
+    }
+
+    /// Installs into it, once. `cwd` is the tree, which relative paths in requirements files refer
+    /// to.
+    pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
+        if let Some(file) = inputs.requirements.iter().chain(&inputs.constraints).find(|file| !file.is_file()) {
+            return Err(explain::missing_file(file));
+        }
+        let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
+        self.engine.install(&self.place(), inputs, cwd, false, deadline).await
     }
 
     /// Makes it right for its final path, compiles the bytecode and verifies that every file the
     /// records name is there.
-    pub async fn finish(self, _deadline: Deadline) -> Result<Built> {
-        todo!()
+    pub async fn finish(self, deadline: Deadline) -> Result<Built> {
+        let site = &self.python.site;
+        let mut files = record::walk(&self.dir)?;
+        let mut missing = record::missing(&self.dir, &files, site);
+        if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
+            tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
+            self.rebuild(inputs, cwd.as_deref(), deadline).await?;
+            files = record::walk(&self.dir)?;
+            missing = record::missing(&self.dir, &files, site);
+        }
+        for problem in &missing {
+            tracing::warn!("{problem}, though its RECORD names it: the package itself is faulty");
+        }
+        relocate::relocate(&self.dir, &files, site, &self.moves())?;
+        let job = compile::Job {
+            python: &self.toolchain.python.path,
+            root: &self.dir,
+            final_path: &self.final_path,
+            scratch: &self.scratch,
+        };
+        let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
+        tracing::debug!("compiled {compiled} files");
+        Ok(Built {
+            distributions: record::distributions(&self.dir, &files, site)?,
+            python_version: self.python.version,
+            engine: self.engine.name,
+        })
     }
+
+    /// Starts over with an empty environment and nothing from the cache.
+    async fn rebuild(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
+        std::fs::remove_dir_all(&self.dir).on_volume(|| format!("cannot remove {}", self.dir.display()))?;
+        let python = &self.toolchain.python.path;
+        create(&self.settings, python, &self.dir, &self.final_path, &self.scratch, deadline).await?;
+        self.engine.install(&self.place(), inputs, cwd, true, deadline).await
+    }
+
+    fn place(&self) -> engine::Place<'_> {
+        engine::Place {
+            settings: &self.settings,
+            dir: &self.dir,
+            scratch: &self.scratch,
+            cache: &self.cache,
+            python: &self.python,
+        }
+    }
+
+    fn moves(&self) -> Vec<Move> {
+        let mut moves = vec![Move { from: self.dir.clone(), to: self.final_path.clone() }];
+        let tree = self.installed.get().and_then(|(_, cwd)| cwd.clone());
+        if let (Some(from), Some(to)) = (tree, self.tree_final.clone()) {
+            moves.push(Move { from, to });
+        }
+        moves
+    }
+}
+
+/// Makes the empty environment and hears what the interpreter is, by one start of it.
+async fn create(
+    settings: &Settings,
+    python: &Path,
+    dir: &Path,
+    final_path: &Path,
+    scratch: &Path,
+    deadline: Deadline,
+) -> Result<Python> {
+    let what = || format!("cannot create a virtual environment with {}", python.display());
+    let output = settings
+        .command(python, scratch)
+        .args(interpreter::BARE)
+        .args(["-c", include_str!("environment.py")])
+        .arg(dir)
+        .arg(final_path)
+        .run(deadline)
+        .await
+        .map_err(|failure| child_error(&what(), failure))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    if let Some(version) = said("version") {
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
+        let number = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        interpreter::refuse_old(python, version, number)?;
+        if said("missing").is_some() {
+            return Err(Error::environment(what()).because("its standard library has no venv module").hint(
+                "install the rest of it (Debian, Ubuntu: python3-venv), or use an image with a complete Python",
+            ));
+        }
+        if output.status.success() && said("created").is_some() {
+            let (major, minor) = number;
+            let soabi = said("soabi").unwrap_or_default();
+            let arch = said("platform").and_then(|platform| platform.split_once('-')).map_or("", |(_, arch)| arch);
+            let libc = if soabi.ends_with("musl") { "musllinux" } else { "manylinux" };
+            return Ok(Python {
+                version: version.to_owned(),
+                platform: format!("cp{major}{minor} {libc} {arch}"),
+                pip: said("pip").zip(said("pip_version")).map(|(place, version)| (place.into(), version.to_owned())),
+                site: format!("lib/python{major}.{minor}/site-packages").into(),
+            });
+        }
+    }
+    if output.stderr.contains("No space left on device") {
+        return Err(crate::error::volume_error(what(), &std::io::Error::from(std::io::ErrorKind::StorageFull)));
+    }
+    Err(Error::environment(what())
+        .because(output.status.to_string())
+        .excerpt(explain::excerpt(&output.stderr))
+        .hint("run the same interpreter by hand: python3 -m venv --without-pip DIR"))
+}
+
+/// A child that gave no output: not started, or ended at the deadline.
+fn child_error(what: &str, failure: Failure) -> Error {
+    let excerpt = match &failure {
+        Failure::Deadline { stderr, .. } => explain::excerpt(stderr),
+        _ => String::new(),
+    };
+    let late = matches!(failure, Failure::Deadline { .. });
+    let mut error = Error::environment(what).because(failure);
+    if late {
+        error = error.hint("raise --timeout, or find out what is slow with --log-level debug");
+    }
+    if excerpt.is_empty() { error } else { error.excerpt(excerpt) }
 }
 
 /// Whether installing these must wait for the checkout, because a file or path in the tree is
 /// named.
-pub fn needs_tree(_plan: &plan::Environment) -> bool {
-    todo!()
+pub fn needs_tree(plan: &plan::Environment) -> bool {
+    let unnamed = plan.packages.is_empty() && plan.requirements.is_empty();
+    unnamed
+        || plan.requirements.iter().chain(&plan.constraints).any(|file| file.is_relative())
+        || plan.packages.iter().any(|package| is_local_path(package))
+}
+
+/// Whether pip would look for it in the working directory.
+fn is_local_path(package: &str) -> bool {
+    let target = package.split_once('@').map_or(package, |(_, target)| target).trim();
+    if let Some(path) = target.strip_prefix("file:") {
+        return !path.starts_with('/');
+    }
+    if target.starts_with('/') || target.contains("://") {
+        return false;
+    }
+    let archive = [".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2"].iter().any(|suffix| target.ends_with(suffix));
+    target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_paths_are_told_from_names() {
+        for path in [".", ".[dev]", "./x", "../x", "libs/x", "x-1.0-py3-none-any.whl", "x @ file:./x", "file:x"] {
+            assert!(is_local_path(path), "{path}");
+        }
+        for name in
+            ["Flask", "flask[async]==3.1.*", "x @ https://host/x.whl", "git+https://host/x", "/abs/x", "file:///abs/x"]
+        {
+            assert!(!is_local_path(name), "{name}");
+        }
+    }
 }

@@ -1,0 +1,91 @@
+//! Compiles all Python files of the environment to bytecode, on all processors at once.
+//!
+//! An app's user cannot write `__pycache__`, so without this every start compiles again. Files go
+//! to the workers by a fixed rule, so that the same environment gives the same bytes.
+
+use std::cmp::Reverse;
+use std::path::Path;
+
+use tokio::task::JoinSet;
+
+use super::child_error;
+use super::interpreter::BARE;
+use super::record::Files;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::retry::Deadline;
+
+const SCRIPT: &str = include_str!("compile.py");
+
+/// What one more worker must have to do to be worth its start: about 25 ms of compiling.
+const BYTES_PER_WORKER: u64 = 64 * 1024;
+
+/// Where the work is.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    /// The base interpreter, which starts faster than the environment's.
+    pub(super) python: &'a Path,
+    pub(super) root: &'a Path,
+    /// The path that tracebacks will show.
+    pub(super) final_path: &'a Path,
+    pub(super) scratch: &'a Path,
+}
+
+/// Compiles every `*.py` in site-packages; what has no valid syntax is left out, as pip does.
+/// Returns how many files there were.
+pub(super) async fn compile(
+    job: Job<'_>,
+    files: &Files,
+    site: &Path,
+    settings: &Settings,
+    deadline: Deadline,
+) -> Result<usize> {
+    let mut sources: Vec<(u64, &str)> = files
+        .iter()
+        .filter(|(name, _)| name.starts_with(site) && name.extension().is_some_and(|extension| extension == "py"))
+        .filter_map(|(name, size)| Some(((*size)?, name.to_str()?)))
+        .collect();
+    let count = sources.len();
+    if count == 0 {
+        return Ok(0);
+    }
+    let bytes: u64 = sources.iter().map(|(size, _)| size).sum();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.min(usize::try_from(bytes / BYTES_PER_WORKER).unwrap_or(cores)).clamp(1, count);
+
+    // The largest first, each to whoever has least.
+    sources.sort_by_key(|(size, name)| (Reverse(*size), *name));
+    let mut shares: Vec<(u64, Vec<&str>)> = vec![(0, Vec::new()); workers];
+    for (size, name) in sources {
+        if let Some(share) = shares.iter_mut().min_by_key(|(load, _)| *load) {
+            // An empty file costs as well.
+            share.0 += size + 512;
+            share.1.push(name);
+        }
+    }
+    let mut running = JoinSet::new();
+    for (_, names) in shares {
+        let command = settings
+            .command(job.python, job.scratch)
+            .args(BARE)
+            .args(["-W", "ignore", "-X", "utf8", "-c", SCRIPT])
+            .arg(job.root)
+            .arg(job.final_path)
+            .stdin(names.join("\0"));
+        running.spawn(command.run(deadline));
+    }
+    while let Some(finished) = running.join_next().await {
+        let output = finished
+            .map_err(|error| Error::internal("a compiler's watcher failed").because(error))?
+            .map_err(|failure| child_error("cannot compile the bytecode", failure))?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            tracing::debug!("not compiled: {line}");
+        }
+        if !output.status.success() {
+            return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
+                .excerpt(output.stderr)
+                .hint("out of memory or disk? raise the init container's memory limit, or free space"));
+        }
+    }
+    Ok(count)
+}

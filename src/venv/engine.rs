@@ -1,0 +1,229 @@
+//! The two installers, made to mean the same: uv as a child, or the base interpreter's pip.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::explain::{self, Failed};
+use super::interpreter::executable;
+use super::settings::Settings;
+use super::{Inputs, Python, Stamp, Toolchain, child_error};
+use crate::command::Command;
+use crate::error::{Error, Result};
+use crate::plan::EngineRequest;
+use crate::retry::{Deadline, retry};
+
+const RUN_PIP: &str = include_str!("pip.py");
+
+/// Tries of one request inside an engine. The whole installation is tried again anyway, and then
+/// says why.
+const TRIES_INSIDE: &str = "1";
+
+/// An engine that runs.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// `uv 0.13.9`, `pip 24.2`
+    pub(super) name: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Uv(PathBuf),
+    /// What `pip` is imported from, and pip's version (0, 0 if unknown).
+    Pip {
+        place: PathBuf,
+        version: (u32, u32),
+    },
+}
+
+/// Where an engine works.
+pub(super) struct Place<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) dir: &'a Path,
+    pub(super) scratch: &'a Path,
+    pub(super) cache: &'a Path,
+    pub(super) python: &'a Python,
+}
+
+/// The uv to use, if uv is to be used.
+pub(super) fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Stamp>> {
+    let required = match request {
+        EngineRequest::Pip => return Ok(None),
+        EngineRequest::UvAt(path) => {
+            if !executable(path) {
+                return Err(Error::environment(format!("--engine {}: no executable file", path.display()))
+                    .hint("name a uv binary, or use --engine auto or pip"));
+            }
+            return Stamp::of(path).map(Some);
+        }
+        EngineRequest::Auto => false,
+        EngineRequest::Uv => true,
+    };
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
+    let found = beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")).find(|file| executable(file));
+    match found {
+        Some(uv) => Stamp::of(&uv).map(Some),
+        None if required => Err(Error::environment("found no uv beside podstrap or on PATH")
+            .hint("put the static uv binary beside podstrap, name it with --engine PATH, or use --engine pip")),
+        None => Ok(None),
+    }
+}
+
+/// Makes sure that the uv which was found runs here. None: pip is to do it.
+pub(super) async fn start_uv(
+    toolchain: &Toolchain,
+    settings: &Settings,
+    scratch: &Path,
+    deadline: Deadline,
+) -> Result<Option<Engine>> {
+    let Some(uv) = &toolchain.uv else { return Ok(None) };
+    let what = format!("the uv at {} does not run", uv.path.display());
+    let error = match settings.command(&uv.path, scratch).arg("--version").run(deadline).await {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            let name = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            return Ok(Some(Engine { name, kind: Kind::Uv(uv.path.clone()) }));
+        }
+        Ok(output) => {
+            Error::environment(what).because(output.status.to_string()).excerpt(explain::excerpt(&output.stderr))
+        }
+        Err(failure) => child_error(&what, failure),
+    };
+    if toolchain.uv_required || deadline.passed() {
+        return Err(error.hint("use the static (musl) build of uv for this processor, or --engine pip"));
+    }
+    tracing::warn!("{}: using pip", error.summary());
+    Ok(None)
+}
+
+impl Engine {
+    /// The base interpreter's pip.
+    pub(super) fn pip(interpreter: &Path, python: &Python) -> Result<Self> {
+        let Some((place, version)) = &python.pip else {
+            return Err(Error::environment(format!("{} has no pip, and there is no uv", interpreter.display())).hint(
+                "put a static uv binary beside podstrap, or install pip in the image (Debian: python3-pip, Alpine: py3-pip)",
+            ));
+        };
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
+        let number = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        Ok(Self { name: format!("pip {version}"), kind: Kind::Pip { place: place.clone(), version: number } })
+    }
+
+    /// Installs everything by one call, tried again while the trouble may pass. `anew`: nothing that
+    /// was kept is to be trusted.
+    pub(super) async fn install(
+        &self,
+        place: &Place<'_>,
+        inputs: &Inputs,
+        cwd: Option<&Path>,
+        anew: bool,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if inputs.packages.is_empty() && inputs.requirements.is_empty() {
+            return Ok(());
+        }
+        let mut settings = place.settings.clone();
+        let packages: Vec<String> = inputs.packages.iter().map(|package| settings.without_password(package)).collect();
+        let netrc = settings.netrc(place.scratch)?;
+        let mut args: Vec<OsString> = packages.iter().map(OsString::from).collect();
+        for (flag, files) in [("-r", &inputs.requirements), ("-c", &inputs.constraints)] {
+            for file in files {
+                args.extend([OsString::from(flag), file.clone().into_os_string()]);
+            }
+        }
+        retry(deadline, "install", async || {
+            let mut command = match &self.kind {
+                Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew),
+                Kind::Pip { place: pip, version } => pip_install(pip, *version, place, &settings, inputs.refresh, anew),
+            };
+            command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
+            if let Some(netrc) = &netrc {
+                command = command.env("NETRC", &netrc.0);
+            }
+            let output = command
+                .run(deadline)
+                .await
+                .map_err(|failure| child_error(&format!("{} did not finish the installation", self.name), failure))?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let failed = Failed {
+                engine: &self.name,
+                status: output.status.to_string(),
+                stderr: &output.stderr,
+                python: &place.python.version,
+                platform: &place.python.platform,
+                settings: &settings,
+            };
+            Err(failed.explain().await)
+        })
+        .await
+    }
+}
+
+fn uv_install(uv: &Path, place: &Place<'_>, settings: &Settings, refresh: bool, anew: bool) -> Command {
+    let mut command = settings
+        .command(uv, place.scratch)
+        .args(["pip", "install", "--no-progress", "--color", "never"])
+        // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
+        // tree does not, as pip would not read it: looked for from the root on, none is found there.
+        .args(["--project", "/"])
+        .arg("--python")
+        .arg(place.dir.join("bin/python"))
+        .args(settings.uv_arguments())
+        // The interpreter is chosen already.
+        .env("UV_PYTHON_DOWNLOADS", "never");
+    if refresh {
+        command = command.args(["--upgrade", "--refresh"]);
+    }
+    if anew {
+        command = command.args(["--reinstall", "--refresh"]);
+    }
+    for (name, value) in settings.uv_variables() {
+        command = command.env(name, value);
+    }
+    if settings.get("UV_CACHE_DIR").is_none() {
+        command = command.env("UV_CACHE_DIR", place.cache.join("uv"));
+    }
+    if settings.get("UV_HTTP_RETRIES").is_none() && settings.get("PIP_RETRIES").is_none() {
+        command = command.env("UV_HTTP_RETRIES", TRIES_INSIDE);
+    }
+    // Its own roots serve an image that has none.
+    if settings.get("UV_SYSTEM_CERTS").is_none() && !rustls_native_certs::load_native_certs().certs.is_empty() {
+        command = command.env("UV_SYSTEM_CERTS", "1");
+    }
+    command
+}
+
+fn pip_install(
+    pip: &Path,
+    version: (u32, u32),
+    place: &Place<'_>,
+    settings: &Settings,
+    refresh: bool,
+    anew: bool,
+) -> Command {
+    let mut command = settings
+        .command(&place.dir.join("bin/python"), place.scratch)
+        .args(["-I", "-B", "-c", RUN_PIP])
+        .arg(pip)
+        .args(["install", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-compile"])
+        // Its messages are read.
+        .env("PIP_QUIET", "0")
+        .env("PIP_NO_COLOR", "1")
+        .env("PIP_ROOT_USER_ACTION", "ignore");
+    if settings.get("PIP_CACHE_DIR").is_none() || anew {
+        command = command.arg("--no-cache-dir");
+    }
+    if settings.get("PIP_RETRIES").is_none() {
+        command = command.env("PIP_RETRIES", TRIES_INSIDE);
+    }
+    if refresh {
+        command = command.arg("--upgrade");
+    }
+    // Before 23.1 a project without pyproject.toml needs setuptools in the environment, else.
+    if version < (23, 1) {
+        command = command.arg("--use-pep517");
+    }
+    command
+}

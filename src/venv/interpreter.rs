@@ -1,0 +1,196 @@
+//! Finds the base interpreter, without starting it where its file says enough.
+//!
+//! What is recorded is the real file: `/usr/bin/python3` is a link that an image update moves, and
+//! a venv's `python` leads to its base. A script in that place (a pyenv shim) is asked once.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::settings::Settings;
+use super::{Stamp, child_error};
+use crate::error::{Error, Result};
+use crate::plan::PythonRequest;
+use crate::retry::Deadline;
+
+/// The oldest Python whose `venv`, `compile` and wheels can be relied on.
+pub(super) const OLDEST: (u32, u32) = (3, 8);
+
+const HINT: &str =
+    "run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python";
+
+/// Flags for every start: no site-packages, no working directory, nothing from PYTHON*.
+pub(super) const BARE: &[&str] = &["-E", "-s", "-S", "-B"];
+
+/// An interpreter and its version, as far as that is known without asking it.
+struct Found {
+    path: PathBuf,
+    version: Option<(u32, u32)>,
+}
+
+/// The interpreter that is asked for.
+pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadline: Deadline) -> Result<Stamp> {
+    let names: Vec<String> = match request {
+        PythonRequest::Path(path) => {
+            if !path.exists() {
+                return Err(Error::environment(format!("--python {}: no such file", path.display())).hint(HINT));
+            }
+            let found = resolve(path, settings, deadline).await.map_err(|reason| {
+                Error::environment(format!("--python {} is no usable interpreter", path.display()))
+                    .because(reason)
+                    .hint(HINT)
+            })?;
+            return accept(found);
+        }
+        PythonRequest::Default => vec!["python3".into(), "python".into()],
+        PythonRequest::Version { major, minor } => {
+            vec![format!("python{major}.{minor}"), "python3".into(), "python".into()]
+        }
+    };
+    let mut seen = Vec::new();
+    for name in &names {
+        for dir in settings.path() {
+            let candidate = dir.join(name);
+            if !executable(&candidate) {
+                continue;
+            }
+            let mut found = match resolve(&candidate, settings, deadline).await {
+                Ok(found) => found,
+                Err(reason) => {
+                    tracing::debug!("{} is skipped: {reason}", candidate.display());
+                    seen.push(format!("{}: {reason}", candidate.display()));
+                    continue;
+                }
+            };
+            if let PythonRequest::Version { major, minor } = request {
+                if found.version.is_none() {
+                    found = match ask(&found.path, settings, deadline).await {
+                        Ok(found) => found,
+                        Err(reason) => {
+                            seen.push(format!("{}: {reason}", candidate.display()));
+                            continue;
+                        }
+                    };
+                }
+                if let Some((has_major, has_minor)) = found.version
+                    && (has_major, has_minor) != (*major, *minor)
+                {
+                    seen.push(format!("{} is Python {has_major}.{has_minor}", candidate.display()));
+                    continue;
+                }
+            }
+            return accept(found);
+        }
+    }
+    let what = match request {
+        PythonRequest::Version { major, minor } => format!("found no Python {major}.{minor}"),
+        _ => "found no Python".to_owned(),
+    };
+    let path: Vec<_> = settings.path().iter().map(|dir| dir.display().to_string()).collect();
+    let error = Error::environment(what)
+        .because(format!("looked for {} in PATH ({})", names.join(", "), path.join(":")))
+        .hint(HINT);
+    Err(if seen.is_empty() { error } else { error.excerpt(seen.join("\n")) })
+}
+
+fn accept(found: Found) -> Result<Stamp> {
+    if let Some((major, minor)) = found.version {
+        refuse_old(&found.path, &format!("{major}.{minor}"), (major, minor))?;
+    }
+    Stamp::of(&found.path)
+}
+
+/// The error for a Python that is too old to build an environment with.
+pub(super) fn refuse_old(path: &Path, version: &str, number: (u32, u32)) -> Result<()> {
+    if number >= OLDEST {
+        return Ok(());
+    }
+    let (major, minor) = OLDEST;
+    Err(Error::environment(format!("{} is Python {version}, which is too old", path.display()))
+        .because(format!("podstrap needs Python {major}.{minor} or newer"))
+        .hint("use an app image with a newer Python (and Unit's module for it), or name another interpreter with --python"))
+}
+
+/// Follows links to the file that runs; asks only what is no program itself.
+async fn resolve(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Found, String> {
+    let real = candidate.canonicalize().map_err(|error| error.to_string())?;
+    if !executable(&real) {
+        return Err("not an executable file".to_owned());
+    }
+    let mut magic = [0; 4];
+    let elf =
+        std::fs::File::open(&real).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"\x7fELF";
+    // A venv made with copies: the file is there, its base elsewhere.
+    let copied = real.ancestors().nth(2).is_some_and(|venv| venv.join("pyvenv.cfg").exists());
+    if elf && !copied {
+        let version = real.file_name().and_then(version_in_name);
+        return Ok(Found { path: real, version });
+    }
+    ask(candidate, settings, deadline).await
+}
+
+/// `python3.11` → (3, 11).
+fn version_in_name(name: &OsStr) -> Option<(u32, u32)> {
+    let (major, minor) = name.to_str()?.strip_prefix("python")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Found, String> {
+    const QUESTION: &str = "import sys; print('%d %d' % sys.version_info[:2]); \
+        print(getattr(sys, '_base_executable', None) or sys.executable)";
+    let output = settings
+        .command(candidate, Path::new("/tmp"))
+        .args(BARE)
+        .args(["-c", QUESTION])
+        .run(deadline)
+        .await
+        .map_err(|failure| child_error("cannot ask it for its version", failure).summary())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answer = text.split_once('\n').and_then(|(version, path)| {
+        let (major, minor) = version.split_once(' ')?;
+        Some(((major.parse().ok()?, minor.parse().ok()?), PathBuf::from(path.trim_end_matches('\n'))))
+    });
+    match answer {
+        Some((version, path)) if output.status.success() => {
+            let path = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok(Found { path, version: Some(version) })
+        }
+        _ => Err(format!(
+            "does not run ({}){}",
+            output.status,
+            output.stderr.lines().next().map(|line| format!(": {line}")).unwrap_or_default()
+        )),
+    }
+}
+
+/// Whether it is a file that may be run.
+pub(super) fn executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+impl Stamp {
+    /// The stamp of a file; links are followed.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        let stamp = || -> std::io::Result<Self> {
+            let path = path.canonicalize()?;
+            let meta = path.metadata()?;
+            let mtime = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+            Ok(Self { path, size: meta.len(), mtime })
+        };
+        stamp().map_err(|error| Error::environment(format!("cannot read {}", path.display())).because(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_names() {
+        assert_eq!(version_in_name(OsStr::new("python3.11")), Some((3, 11)));
+        assert_eq!(version_in_name(OsStr::new("python3")), None);
+        assert_eq!(version_in_name(OsStr::new("python3.11-config")), None);
+        assert_eq!(version_in_name(OsStr::new("python3.13t")), None);
+    }
+}

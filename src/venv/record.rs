@@ -1,0 +1,244 @@
+//! What is installed, and whether all of it is there.
+//!
+//! A wheel's RECORD (PyPA "Recording installed projects") lists its files with hash and size. An
+//! installer that was killed, or whose cache was damaged, leaves files out and says nothing; two
+//! wheels that ship the same file leave one RECORD wrong, which harms nobody. So a file must exist,
+//! and be of the size that *some* row states.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::Distribution;
+use crate::error::{Error, IoContext, Result};
+
+/// The files of an environment by their path in it, with sizes; links have none.
+pub(super) type Files = BTreeMap<PathBuf, Option<u64>>;
+
+/// A line of RECORD.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) path: String,
+    pub(super) hash: String,
+    pub(super) size: String,
+}
+
+/// Lists the files and makes everything readable by everybody on the way: an app runs as another
+/// user than the one whose umask decided the modes.
+pub(super) fn walk(root: &Path) -> Result<Files> {
+    let mut files = Files::new();
+    let mut dirs = vec![PathBuf::new()];
+    while let Some(dir) = dirs.pop() {
+        let path = root.join(&dir);
+        let failed = || format!("cannot read {}", path.display());
+        open_up(&path, &path.metadata().on_volume(failed)?)?;
+        for entry in path.read_dir().on_volume(failed)? {
+            let entry = entry.on_volume(failed)?;
+            let name = dir.join(entry.file_name());
+            let meta = entry.metadata().on_volume(failed)?;
+            if meta.is_symlink() {
+                files.insert(name, None);
+            } else if meta.is_dir() {
+                dirs.push(name);
+            } else {
+                open_up(&entry.path(), &meta)?;
+                files.insert(name, Some(meta.len()));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// `chmod a+rX`.
+fn open_up(path: &Path, meta: &std::fs::Metadata) -> Result<()> {
+    let mode = meta.permissions().mode() & 0o7777;
+    let execute = if meta.is_dir() || mode & 0o111 != 0 { 0o111 } else { 0 };
+    let wanted = mode | 0o444 | execute;
+    if mode == wanted {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))
+        .on_volume(|| format!("cannot make {} readable", path.display()))
+}
+
+/// The `*.dist-info` directories in `site` (site-packages, as a path in the environment).
+pub(super) fn dist_infos(files: &Files, site: &Path) -> BTreeSet<PathBuf> {
+    files
+        .keys()
+        .filter_map(|file| file.strip_prefix(site).ok()?.components().next())
+        .map(|first| site.join(first))
+        .filter(|dir| dir.extension().is_some_and(|extension| extension == "dist-info"))
+        .collect()
+}
+
+/// What the records name and the environment lacks: one sentence for each file.
+pub(super) fn missing(root: &Path, files: &Files, site: &Path) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut right = BTreeSet::new();
+    for info in dist_infos(files, site) {
+        let Ok(record) = std::fs::read_to_string(root.join(&info).join("RECORD")) else {
+            problems.push((PathBuf::new(), format!("{} has no RECORD", info.display())));
+            continue;
+        };
+        for row in rows(&record) {
+            let path = locate(root, site, &row.path);
+            let problem = match files.get(&path) {
+                Some(Some(size)) if row.size.parse().is_ok_and(|stated: u64| stated != *size) => {
+                    format!("{} has {size} bytes instead of {}", path.display(), row.size)
+                }
+                Some(_) => {
+                    right.insert(path);
+                    continue;
+                }
+                None => format!("{} is missing", path.display()),
+            };
+            let name = info.file_stem().unwrap_or_default().to_string_lossy().replacen('-', " ", 1);
+            problems.push((path, format!("{name}: {problem}")));
+        }
+    }
+    problems.into_iter().filter(|(path, _)| !right.contains(path)).map(|(_, problem)| problem).collect()
+}
+
+/// Where a RECORD row's path leads, as a path in the environment.
+pub(super) fn locate(root: &Path, site: &Path, path: &str) -> PathBuf {
+    let path = Path::new(path);
+    let joined = match path.strip_prefix(root) {
+        Ok(inside) => inside.to_owned(),
+        Err(_) => site.join(path),
+    };
+    let mut clean = PathBuf::new();
+    for part in joined.components() {
+        match part {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// RECORD's rows: CSV with quotes where a path needs them.
+pub(super) fn rows(text: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    let mut end = |fields: &mut Vec<String>| {
+        let mut fields = std::mem::replace(fields, vec![String::new()]).into_iter();
+        let mut next = || fields.next().unwrap_or_default();
+        let row = Row { path: next(), hash: next(), size: next() };
+        if !row.path.is_empty() {
+            rows.push(row);
+        }
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.next_if_eq(&'"').is_none() => quoted = false,
+            '"' if !quoted => quoted = true,
+            ',' if !quoted => fields.push(String::new()),
+            '\r' if !quoted => {}
+            '\n' if !quoted => end(&mut fields),
+            c => {
+                if let Some(field) = fields.last_mut() {
+                    field.push(c);
+                }
+            }
+        }
+    }
+    end(&mut fields);
+    rows
+}
+
+impl Row {
+    /// As a line of RECORD.
+    pub(super) fn line(&self) -> String {
+        let quote = |field: &str| {
+            if field.contains([',', '"', '\n', '\r']) {
+                format!("\"{}\"", field.replace('"', "\"\""))
+            } else {
+                field.to_owned()
+            }
+        };
+        format!("{},{},{}\n", quote(&self.path), quote(&self.hash), quote(&self.size))
+    }
+}
+
+/// What METADATA says of each distribution, sorted.
+pub(super) fn distributions(root: &Path, files: &Files, site: &Path) -> Result<Vec<Distribution>> {
+    let mut found = Vec::new();
+    for info in dist_infos(files, site) {
+        let path = root.join(&info).join("METADATA");
+        // Old projects write other encodings; name and version are ASCII.
+        let bytes = std::fs::read(&path)
+            .map_err(|error| Error::environment(format!("cannot read {}", path.display())).because(error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let header = |name: &str| {
+            text.lines()
+                .take_while(|line| !line.is_empty())
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(|value| value.trim().to_owned())
+        };
+        if let (Some(name), Some(version)) = (header("Name"), header("Version")) {
+            found.push(Distribution { name, version });
+        }
+    }
+    found.sort_by_key(|dist| dist.name.to_lowercase());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_csv() {
+        let text = "a.py,sha256=x,3\r\n\"odd,\"\"name.py\",,\n../../../bin/x,sha256=y,10\n\n";
+        let rows = rows(text);
+        assert_eq!(
+            rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(),
+            ["a.py", "odd,\"name.py", "../../../bin/x"]
+        );
+        assert_eq!(rows.iter().map(Row::line).collect::<String>(), text.replace('\r', "").replace("\n\n", "\n"));
+    }
+
+    #[test]
+    fn a_file_is_right_if_any_row_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Path::new("lib/site-packages");
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(site).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("tests/__init__.py", "12345");
+        write("a-1.0.dist-info/RECORD", "tests/__init__.py,,5\ngone.py,,1\n../../bin/a,,\n");
+        write("b-2.0.dist-info/RECORD", "tests/__init__.py,,0\n");
+        write("c-3.dist-info/METADATA", "Name: c\n");
+        let files = walk(dir.path()).unwrap();
+        assert_eq!(
+            missing(dir.path(), &files, site),
+            [
+                "a 1.0: lib/site-packages/gone.py is missing",
+                "a 1.0: lib/bin/a is missing",
+                "lib/site-packages/c-3.dist-info has no RECORD"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_strict_umask_does_not_show() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| dir.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        for (name, bits) in [("d/script", 0o700), ("d/text", 0o600), ("d", 0o700)] {
+            if name != "d" {
+                std::fs::write(dir.path().join(name), "").unwrap();
+            }
+            std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(bits)).unwrap();
+        }
+        walk(dir.path()).unwrap();
+        assert_eq!((mode("d"), mode("d/script"), mode("d/text")), (0o755, 0o755, 0o644));
+    }
+}

@@ -1,0 +1,333 @@
+//! What the user's environment says about installing, read once.
+//!
+//! Both engines get the same meaning from it. pip reads its `PIP_*` variables itself; for uv, which
+//! ignores them, one table translates. Passwords in index URLs go into a temporary netrc file
+//! first: pip hands its index URLs to child processes as arguments, which everyone on the machine
+//! can read.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+use crate::command::Command;
+use crate::error::{IoContext, Result};
+use crate::redact::{RemoteUrl, Userinfo};
+
+/// Variables that hold URLs, separated by white space (`UV_FIND_LINKS`: by commas).
+const URLS: &[&str] = &[
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+];
+
+/// pip's variable (or its alias), uv's, and how the value changes. uv's own wins where it is set.
+/// Sources: pip's "Configuration", uv's "Environment variables".
+const FOR_UV: &[(&str, &str, Form)] = &[
+    ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", Form::Same),
+    ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", Form::Same),
+    ("PIP_FIND_LINKS", "UV_FIND_LINKS", Form::Commas),
+    ("PIP_NO_INDEX", "UV_NO_INDEX", Form::Switch("1")),
+    ("PIP_CERT", "SSL_CERT_FILE", Form::Same),
+    ("PIP_CLIENT_CERT", "SSL_CLIENT_CERT", Form::Same),
+    ("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", Form::Same),
+    ("PIP_PROXY", "HTTP_PROXY", Form::Same),
+    ("PIP_PROXY", "HTTPS_PROXY", Form::Same),
+    ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", Form::Same),
+    ("PIP_TIMEOUT", "UV_HTTP_TIMEOUT", Form::Same),
+    ("PIP_CONSTRAINT", "UV_CONSTRAINT", Form::Same),
+    ("PIP_PRE", "UV_PRERELEASE", Form::Switch("allow")),
+    ("PIP_REQUIRE_HASHES", "UV_REQUIRE_HASHES", Form::Switch("1")),
+    ("PIP_RETRIES", "UV_HTTP_RETRIES", Form::Same),
+];
+
+/// The same for what uv takes as an argument only.
+const UV_ARGUMENTS: &[(&str, &str, Form)] = &[
+    ("PIP_NO_BINARY", "--no-binary", Form::Each),
+    ("PIP_ONLY_BINARY", "--only-binary", Form::Each),
+    ("PIP_NO_DEPS", "--no-deps", Form::Switch("")),
+];
+
+#[derive(Clone, Copy)]
+enum Form {
+    /// As it is.
+    Same,
+    /// White space becomes commas.
+    Commas,
+    /// pip's true becomes this; its false nothing.
+    Switch(&'static str),
+    /// One argument for each word.
+    Each,
+}
+
+/// The environment variables that children inherit, URLs without passwords, and the passwords.
+#[derive(Clone)]
+pub struct Settings {
+    vars: BTreeMap<OsString, OsString>,
+    logins: Vec<(String, Userinfo)>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Variables hold secrets of all kinds.
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Self::from_env(std::env::vars_os())
+    }
+
+    pub fn from_env(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut settings = Self { vars: vars.into_iter().collect(), logins: Vec::new() };
+        for name in URLS {
+            if let Some(value) = settings.get(name) {
+                let separator = if *name == "UV_FIND_LINKS" { ',' } else { ' ' };
+                let value = value.to_owned();
+                let words: Vec<String> = value
+                    .split(|c: char| if separator == ',' { c == ',' } else { c.is_whitespace() })
+                    .filter(|word| !word.is_empty())
+                    .map(|word| settings.without_password(word))
+                    .collect();
+                settings.vars.insert(name.into(), words.join(&separator.to_string()).into());
+            }
+        }
+        settings
+    }
+
+    /// Moves the userinfo of a URL (also behind `name=` or `name @ `) to the netrc. What that file
+    /// cannot say stays where it is.
+    pub(super) fn without_password(&mut self, text: &str) -> String {
+        let start = text.find("http://").or_else(|| text.find("https://"));
+        let Some((before, url)) = start.map(|at| text.split_at(at)) else { return text.to_owned() };
+        let (url, after) = url.split_at(url.find(char::is_whitespace).unwrap_or(url.len()));
+        // Git and its kin read no netrc that an engine could name to them.
+        if before.ends_with('+') {
+            return text.to_owned();
+        }
+        let Ok(url) = url.parse::<RemoteUrl>() else { return text.to_owned() };
+        let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
+        // netrc knows one login for a host, and its readers disagree about quoting.
+        let plain = |word: &str| {
+            !word.is_empty()
+                && !word.starts_with('#')
+                && word.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"".contains(&b))
+        };
+        let other = self.logins.iter().any(|(name, known)| name == host && known != login);
+        if other || !plain(&login.username) || !plain(login.password.reveal()) {
+            tracing::warn!(
+                "the password for {} stays in its URL, which child processes may show: {}",
+                url.url(),
+                if other { "another one is set for the same host" } else { "a netrc file cannot hold it" }
+            );
+            return text.to_owned();
+        }
+        let entry = (host.to_owned(), login.clone());
+        if !self.logins.contains(&entry) {
+            self.logins.push(entry);
+        }
+        format!("{before}{}{after}", url.url())
+    }
+
+    /// A variable that is set, not empty, and text.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.vars.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
+    }
+
+    /// PATH's directories, absolute ones only: what a relative one means depends on who asks.
+    pub(super) fn path(&self) -> Vec<PathBuf> {
+        let path = self.vars.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
+        std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect()
+    }
+
+    /// The package indexes that variables name, without passwords.
+    pub(super) fn indexes(&self) -> Vec<&str> {
+        ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"]
+            .iter()
+            .filter_map(|name| self.get(name))
+            .flat_map(str::split_whitespace)
+            .map(|word| word.find("http").map_or(word, |at| &word[at..]))
+            .collect()
+    }
+
+    /// The login that belongs to a URL's host.
+    pub(super) fn login(&self, host: &str) -> Option<&Userinfo> {
+        self.logins.iter().find(|(name, _)| name == host).map(|(_, login)| login)
+    }
+
+    /// A command that inherits these variables and keeps its temporary files in `scratch`.
+    pub(super) fn command(&self, program: &Path, scratch: &Path) -> Command {
+        let command = Command::new(program).inherit(self.vars.clone()).env("TMPDIR", scratch);
+        // An arbitrary user id has no home: `/` or nothing, or not its own.
+        let home = self.vars.get(OsStr::new("HOME")).map(PathBuf::from).filter(|home| {
+            home.is_absolute() && home != Path::new("/") && rustix::fs::access(home, Access::WRITE_OK).is_ok()
+        });
+        if home.is_some() { command } else { command.env("HOME", scratch) }
+    }
+
+    /// Variables for uv that say what pip's say.
+    pub(super) fn uv_variables(&self) -> Vec<(&'static str, String)> {
+        let mut vars = Vec::new();
+        for (pip, uv, form) in FOR_UV {
+            let named_otherwise = *uv == "UV_DEFAULT_INDEX" && self.get("UV_INDEX_URL").is_some()
+                || *uv == "UV_EXTRA_INDEX_URL" && self.get("UV_INDEX").is_some()
+                || uv.ends_with("_PROXY")
+                    && (self.get(&uv.to_lowercase()).is_some() || self.get("ALL_PROXY").is_some());
+            if let (Some(value), None, false) = (self.get(pip), self.get(uv), named_otherwise) {
+                vars.extend(form.apply(value).into_iter().map(|value| (*uv, value)));
+            }
+        }
+        // pip takes the best version of all indexes; uv would stop at the first that has the name.
+        if self.get("UV_INDEX_STRATEGY").is_none() {
+            vars.push(("UV_INDEX_STRATEGY", "unsafe-best-match".to_owned()));
+        }
+        vars
+    }
+
+    /// Arguments for uv that say what pip's variables say.
+    pub(super) fn uv_arguments(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        for (pip, flag, form) in UV_ARGUMENTS {
+            for value in self.get(pip).map(|value| form.apply(value)).unwrap_or_default() {
+                args.push((*flag).to_owned());
+                if !value.is_empty() {
+                    args.push(value);
+                }
+            }
+        }
+        args
+    }
+
+    /// Writes the passwords for the engines to read, after what the user's own netrc says.
+    pub(super) fn netrc(&self, scratch: &Path) -> Result<Option<Netrc>> {
+        if self.logins.is_empty() {
+            return Ok(None);
+        }
+        let own = match (self.get("NETRC"), self.get("HOME")) {
+            (Some(file), _) => Some(PathBuf::from(file)),
+            (None, home) => home.map(|home| Path::new(home).join(".netrc")),
+        };
+        let mut text = own.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        // An empty line ends a macro definition; the last entry for a host counts.
+        text.push_str("\n\n");
+        for (host, login) in &self.logins {
+            text.push_str(&format!("machine {host} login {} password {}\n", login.username, login.password.reveal()));
+        }
+        let path = scratch.join(format!("netrc-{:016x}", fastrand::u64(..)));
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .on_volume(|| format!("cannot write {}", path.display()))?;
+        Ok(Some(Netrc(path)))
+    }
+}
+
+impl Form {
+    fn apply(self, value: &str) -> Vec<String> {
+        match self {
+            Self::Same => vec![value.to_owned()],
+            Self::Commas => vec![value.split_whitespace().collect::<Vec<_>>().join(",")],
+            Self::Each => value
+                .split(|c: char| c == ',' || c.is_whitespace())
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            Self::Switch(on) => {
+                let truth = ["1", "true", "yes", "y", "t", "on"].contains(&value.to_lowercase().as_str());
+                if truth { vec![on.to_owned()] } else { Vec::new() }
+            }
+        }
+    }
+}
+
+/// A netrc file that goes when its reader is done.
+#[derive(Debug)]
+pub(super) struct Netrc(pub(super) PathBuf);
+
+impl Drop for Netrc {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(vars: &[(&str, &str)]) -> Settings {
+        Settings::from_env(vars.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    #[test]
+    fn pip_variables_mean_the_same_to_uv() {
+        let vars = settings(&[
+            ("PIP_INDEX_URL", "https://index.example/simple"),
+            ("PIP_EXTRA_INDEX_URL", "https://a.example/simple\nhttps://b.example/simple"),
+            ("PIP_FIND_LINKS", "/one /two"),
+            ("PIP_NO_INDEX", "0"),
+            ("PIP_PRE", "Yes"),
+            ("PIP_CERT", "/ca.pem"),
+            ("PIP_NO_BINARY", ":all:, numpy"),
+            ("UV_HTTP_TIMEOUT", "5"),
+            ("PIP_TIMEOUT", "60"),
+        ]);
+        assert_eq!(
+            vars.uv_variables(),
+            [
+                ("UV_DEFAULT_INDEX", "https://index.example/simple"),
+                ("UV_EXTRA_INDEX_URL", "https://a.example/simple https://b.example/simple"),
+                ("UV_FIND_LINKS", "/one,/two"),
+                ("SSL_CERT_FILE", "/ca.pem"),
+                ("UV_PRERELEASE", "allow"),
+                ("UV_INDEX_STRATEGY", "unsafe-best-match"),
+            ]
+            .map(|(name, value)| (name, value.to_owned()))
+        );
+        assert_eq!(vars.uv_arguments(), ["--no-binary", ":all:", "--no-binary", "numpy"]);
+    }
+
+    #[test]
+    fn passwords_move_from_urls_to_a_private_netrc() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        std::fs::write(&own, "machine other login a password b").unwrap();
+        let vars = settings(&[
+            ("PIP_INDEX_URL", "https://me:s3cr%21t@index.example/simple"),
+            ("UV_INDEX", "corp=https://you:t0ken@corp.example/simple"),
+            ("NETRC", own.to_str().unwrap()),
+        ]);
+        assert_eq!(vars.get("PIP_INDEX_URL"), Some("https://index.example/simple"));
+        assert_eq!(vars.indexes(), ["https://index.example/simple", "https://corp.example/simple"]);
+        let netrc = vars.netrc(dir.path()).unwrap().unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&netrc.0).unwrap(),
+            "machine other login a password b\n\nmachine index.example login me password s3cr!t\n\
+             machine corp.example login you password t0ken\n"
+        );
+        assert_eq!(std::fs::metadata(&netrc.0).unwrap().permissions().mode() & 0o777, 0o600);
+        let path = netrc.0.clone();
+        drop(netrc);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_netrc_cannot_hold_stays_in_the_url() {
+        let url = "https://me:two%20words@index.example/simple";
+        assert_eq!(settings(&[("PIP_INDEX_URL", url)]).get("PIP_INDEX_URL"), Some(url));
+    }
+}
