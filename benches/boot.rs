@@ -86,7 +86,10 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) {
     let contenders = [
         Contender { name: "the article's recipe", argv: shell(RECIPE) },
         Contender { name: "the best script by hand", argv: shell(BY_HAND) },
-        Contender { name: "podstrap init, uv", argv: [vec![PODSTRAP.to_owned()], podstrap(uv.display().to_string())].concat() },
+        Contender {
+            name: "podstrap init, uv",
+            argv: [vec![PODSTRAP.to_owned()], podstrap(uv.display().to_string())].concat(),
+        },
         Contender { name: "podstrap init, pip", argv: [vec![PODSTRAP.to_owned()], podstrap("pip".into())].concat() },
     ];
     let url = server.url("app.git");
@@ -97,16 +100,19 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) {
             "$DIR" => dir.path().display().to_string(),
             arg => arg.to_owned(),
         });
-        let sample = measure(argv, &[
-            ("REPO", url.as_ref()),
-            ("DIR", dir.path()),
-            ("HOME", dir.path()),
-            ("TMPDIR", dir.path()),
-            ("UV", &uv),
-            ("UV_CACHE_DIR", &dir.path().join(".cache")),
-            ("INDEX", packages.url().as_ref()),
-            ("PIP_INDEX_URL", packages.url().as_ref()),
-        ]);
+        let sample = measure(
+            argv,
+            &[
+                ("REPO", url.as_ref()),
+                ("DIR", dir.path()),
+                ("HOME", dir.path()),
+                ("TMPDIR", dir.path()),
+                ("UV", &uv),
+                ("UV_CACHE_DIR", &dir.path().join(".cache")),
+                ("INDEX", packages.url().as_ref()),
+                ("PIP_INDEX_URL", packages.url().as_ref()),
+            ],
+        );
         drop(dir);
         sample
     });
@@ -133,12 +139,15 @@ fn apply(report: &mut String, rounds: usize) {
             std::thread::sleep(late);
             answer(&UnixListener::bind(at).expect("a free path"));
         });
-        let mut sample = measure(contender.argv.iter().cloned(), &[
-            ("SOCKET", &socket),
-            ("CONFIG", &config),
-            ("PODSTRAP_CONTROL_SOCKET", &socket),
-            ("PODSTRAP_CONFIG", &config),
-        ]);
+        let mut sample = measure(
+            contender.argv.iter().cloned(),
+            &[
+                ("SOCKET", &socket),
+                ("CONFIG", &config),
+                ("PODSTRAP_CONTROL_SOCKET", &socket),
+                ("PODSTRAP_CONFIG", &config),
+            ],
+        );
         sample.seconds -= late.as_secs_f64();
         // The server waits for a last connection: this one.
         let _ = std::os::unix::net::UnixStream::connect(&socket);
@@ -156,7 +165,8 @@ fn answer(listener: &UnixListener) {
         let mut head = [0; 4096];
         let Ok(read @ 1..) = stream.read(&mut head) else { continue };
         let put = head[..read].starts_with(b"PUT");
-        let body = if put { r#"{"success": "Reconfiguration done."}"# } else { r#"{"listeners": {}, "applications": {}}"# };
+        let body =
+            if put { r#"{"success": "Reconfiguration done."}"# } else { r#"{"listeners": {}, "applications": {}}"# };
         let _ = write!(
             stream,
             "HTTP/1.1 200 OK\r\nServer: Unit/1.35.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
@@ -166,11 +176,7 @@ fn answer(listener: &UnixListener) {
     }
 }
 
-fn rounds_of(
-    contenders: &[Contender],
-    rounds: usize,
-    mut run: impl FnMut(&Contender) -> Sample,
-) -> Vec<Vec<Sample>> {
+fn rounds_of(contenders: &[Contender], rounds: usize, mut run: impl FnMut(&Contender) -> Sample) -> Vec<Vec<Sample>> {
     // The first round warms the page cache and is not counted.
     (0..=rounds).map(|_| contenders.iter().map(&mut run).collect()).skip(1).collect()
 }

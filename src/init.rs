@@ -221,6 +221,10 @@ impl Run<'_> {
             self.plan.deadline,
         )
         .await?;
+        let builder = match environment.tree_final() {
+            Some(tree) => builder.tree_final(&tree),
+            None => builder,
+        };
         let time = phase.done(&format!("for {}", environment.final_path.display()));
         Ok(Begun { builder, waiting: true, phases: vec![time] })
     }

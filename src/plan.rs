@@ -290,6 +290,18 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// Where the app's container has the tree itself, if the final path tells: `/app` for an
+    /// environment at `python/venv` that is to be at `/app/python/venv`.
+    pub fn tree_final(&self) -> Option<PathBuf> {
+        let mut tree = self.final_path.as_path();
+        for name in self.venv.as_path().iter().rev() {
+            tree = tree.parent().filter(|_| tree.file_name() == Some(name))?;
+        }
+        Some(tree.to_owned())
+    }
+}
+
 impl PythonRequest {
     fn new(text: Option<&str>) -> Result<Self> {
         let Some(text) = text else { return Ok(Self::Default) };
@@ -431,4 +443,104 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command, InitArgs};
+
+    fn args(flags: &[&str]) -> InitArgs {
+        let line = ["podstrap", "init", "--repo", "https://host/app.git", "--root", "/vol"];
+        let cli = Cli::try_parse(line.iter().chain(flags).map(Into::into)).unwrap();
+        let Command::Init(args) = cli.command else { panic!("{cli:?}") };
+        args
+    }
+
+    fn plan(flags: &[&str]) -> Init {
+        Init::new(args(flags)).unwrap()
+    }
+
+    fn refusal(flags: &[&str]) -> String {
+        Init::new(args(flags)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_environment_is_where_it_is_published_unless_told() {
+        assert_eq!(plan(&["Flask"]).environment.final_path, Path::new("/vol/venv"));
+        assert_eq!(plan(&["--link", "app", "Flask"]).environment.final_path, Path::new("/vol/app/venv"));
+        let moved = plan(&["--venv", "python/venv", "--venv-final-path", "/app/python/venv"]).environment;
+        assert_eq!(
+            (moved.final_path.as_path(), moved.tree_final()),
+            (Path::new("/app/python/venv"), Some("/app".into()))
+        );
+        assert_eq!(plan(&["--venv", "python/venv", "--venv-final-path", "/venv"]).environment.tree_final(), None);
+    }
+
+    #[test]
+    fn an_environment_is_wanted_when_something_is_named() {
+        assert_eq!(plan(&[]).environment.wanted, Wanted::IfNeeded);
+        assert_eq!(plan(&["--venv", "none"]).environment.wanted, Wanted::Never);
+        assert_eq!(plan(&["--venv", "v"]).environment.wanted, Wanted::Always);
+        assert_eq!(plan(&["-r", "r.txt"]).environment.wanted, Wanted::Always);
+        assert!(refusal(&["--venv", "none", "Flask"]).contains("--venv none"));
+    }
+
+    #[test]
+    fn paths_that_leave_the_tree_are_refused() {
+        for venv in ["../venv", "/venv", "a/../../b", ".", ""] {
+            assert!(refusal(&["--venv", venv]).contains("is not inside the tree"), "{venv}");
+        }
+        assert!(refusal(&["-r", "../r.txt"]).contains("is not inside the tree"));
+        assert_eq!(plan(&["-r", "/config/r.txt"]).environment.requirements, [Path::new("/config/r.txt")]);
+    }
+
+    #[test]
+    fn a_copy_below_the_root_is_part_of_the_release() {
+        let in_tree = |path: &str| Some(CopySelf::InTree(TreePath::new(Path::new(path)).unwrap()));
+        assert_eq!(plan(&["--copy-self", "/vol/bin/podstrap"]).copy_self, in_tree("bin/podstrap"));
+        assert_eq!(plan(&["--copy-self", "/vol/bin/"]).copy_self, in_tree("bin/podstrap"));
+        assert_eq!(plan(&["--link", "a", "--copy-self", "/vol/a/podstrap"]).copy_self, in_tree("podstrap"));
+        assert_eq!(plan(&["--copy-self", "/x/podstrap"]).copy_self, Some(CopySelf::Outside("/x/podstrap".into())));
+        for flags in [&["--link", "a", "--copy-self", "/vol/podstrap"][..], &["--copy-self", "/vol/.podstrap/x"]] {
+            assert!(refusal(flags).contains("inside the published tree"), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn links_and_sources_are_checked() {
+        for link in ["a/b", "..", ".", "", ".podstrap", "/a"] {
+            assert!(refusal(&["--link", link]).contains("no usable name"), "{link}");
+        }
+        let source = |repo: &str| Source::new(repo, args(&[]).checkout);
+        assert!(matches!(source("./here").unwrap(), Source::Dir(_)));
+        assert!(matches!(source("file:///srv/app.git").unwrap(), Source::Git(_)));
+        for ssh in ["git@host:app.git", "ssh://git@host/app.git"] {
+            assert!(source(ssh).unwrap_err().to_string().contains("SSH is not supported yet"), "{ssh}");
+        }
+        assert!(source("ftp://host/x").unwrap_err().to_string().contains("ftp"));
+        let error = source("https://user:s3cret@/").unwrap_err().to_string();
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn pythons_and_engines_are_told_apart() {
+        assert_eq!(plan(&["--python", "3.13"]).environment.python, PythonRequest::Version { major: 3, minor: 13 });
+        assert_eq!(
+            plan(&["--python", "/usr/bin/python3"]).environment.python,
+            PythonRequest::Path("/usr/bin/python3".into())
+        );
+        assert!(refusal(&["--python", "three"]).contains("neither a path nor a version"));
+        assert_eq!(plan(&["--engine", "/opt/uv"]).environment.engine, EngineRequest::UvAt("/opt/uv".into()));
+        assert!(refusal(&["--engine", "conda"]).contains("conda"));
+    }
+
+    #[test]
+    fn control_addresses_take_the_forms_of_unitd() {
+        for text in ["/run/x.sock", "unix:/run/x.sock", "unix:///run/x.sock"] {
+            assert_eq!(Control::new(text).unwrap(), Control::Unix("/run/x.sock".into()), "{text}");
+        }
+        assert_eq!(Control::new("http://127.0.0.1:8080").unwrap().to_string(), "http://127.0.0.1:8080");
+        assert!(Control::new("unix:").is_err() && Control::new("https://x").is_err());
+    }
 }

@@ -94,7 +94,8 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let (name, at) = (entry.file_name(), at.join(entry.file_name()));
             let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), &error))?;
-            if LEFT_OUT.iter().any(|left_out| name == *left_out) || (kind.is_dir() && entry.path().join(VENV_MARK).exists())
+            if LEFT_OUT.iter().any(|left_out| name == *left_out)
+                || (kind.is_dir() && entry.path().join(VENV_MARK).exists())
             {
                 tracing::debug!("left out: {}", at.display());
             } else if kind.is_dir() {
@@ -140,9 +141,8 @@ impl<'a> Walk<'a> {
         let executable = meta.permissions().mode() & 0o100 != 0;
         self.record(if executable { b'x' } else { b'f' }, at, meta.len());
         let to: Option<PathBuf> = self.to.map(|to| to.join(at));
-        let volume = |error: &io::Error, to: &Path| {
-            crate::error::volume_error(format!("cannot write {}", to.display()), error)
-        };
+        let volume =
+            |error: &io::Error, to: &Path| crate::error::volume_error(format!("cannot write {}", to.display()), error);
         let mut copy = match &to {
             Some(to) => Some((File::create_new(to).map_err(|error| volume(&error, to))?, to)),
             None => None,

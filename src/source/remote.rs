@@ -220,7 +220,9 @@ impl Remote {
             (403, true) => error.hint("the token in the URL may not read this repository: check its scope"),
             (403, false) => error.hint(CREDENTIALS),
             (404, true) => error.hint("check the path in the URL, and that the token may read this repository"),
-            (404, false) => error.hint(format!("check the path in the URL; if the repository is private, {CREDENTIALS}")),
+            (404, false) => {
+                error.hint(format!("check the path in the URL; if the repository is private, {CREDENTIALS}"))
+            }
             _ => error,
         };
         Err(match status.as_u16() {
@@ -301,7 +303,8 @@ impl Endpoint {
         let Some(path) = target.path().strip_suffix("/info/refs") else {
             return Err(refused("that is no Git repository: its address would end with /info/refs"));
         };
-        let same = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+        let same =
+            |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
         let userinfo = self.userinfo.clone().filter(|_| same(&self.base) == same(target));
         let mut base = target.clone();
         base.set_path(path);
