@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::redact;
@@ -200,12 +201,25 @@ impl Running {
     pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
         self.process.wait().await
     }
+
+    /// Asks the child to end, and waits for it no longer than `grace`.
+    pub async fn stop(&mut self, grace: Duration) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, Signal::TERM);
+            let _ = tokio::time::timeout(grace, self.process.wait()).await;
+        }
+    }
+
+    /// The child's id, until it is reaped: after that it may be somebody else's.
+    fn pid(&self) -> Option<Pid> {
+        self.process.id().and_then(|id| Pid::from_raw(id.cast_signed()))
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The group's leader is the child; once it is reaped its id may belong to somebody else.
-        if let Some(pid) = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        // The child leads its group.
+        if let Some(pid) = self.pid() {
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
@@ -247,7 +261,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn run(command: Command, limit: Duration) -> Result<Output, Failure> {
         tokio::runtime::Builder::new_current_thread()

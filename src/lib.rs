@@ -38,34 +38,20 @@ pub fn run(cli: Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = command(cli) => result,
-            error = interrupted() => Err(error),
-        }
-    });
+    let result = runtime.block_on(command(cli));
     // A blocking Git call cannot be dropped, and nobody waits for it.
     runtime.shutdown_background();
     result
 }
 
 async fn command(cli: Cli) -> Result<()> {
-    let last_words = cli.global.termination_log;
     match cli.command {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
-            let outcome = init::run(&plan).await?;
-            report::built(&outcome, plan.deadline.elapsed(), &last_words);
+            let outcome = unless_interrupted(init::run(&plan)).await?;
+            report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
-        Command::Apply(args) => {
-            let plan = plan::Apply::new(args)?;
-            let config = unit::read_config(&plan.config)?;
-            let applied = unit::apply(plan.control.as_ref(), &config, plan.deadline).await?;
-            tracing::info!("{} at {} has {}", applied.server, applied.control, plan.config.display());
-            if let Some(url) = &plan.probe {
-                unit::probe(url, plan.deadline).await?;
-            }
-        }
+        Command::Apply(args) => unless_interrupted(apply(plan::Apply::new(args)?)).await?,
         Command::CopySelf(args) => {
             for path in selfcopy::copy_to(&args.path)? {
                 tracing::info!("copied {}", path.display());
@@ -74,6 +60,24 @@ async fn command(cli: Cli) -> Result<()> {
         Command::Up(args) => up::run(plan::Up::new(args)?).await?,
     }
     Ok(())
+}
+
+async fn apply(plan: plan::Apply) -> Result<()> {
+    let config = unit::read_config(&plan.config)?;
+    let applied = unit::apply(plan.control.as_ref(), &config, plan.deadline).await?;
+    tracing::info!("{} at {} has {}", applied.server, applied.control, plan.config.display());
+    if let Some(url) = &plan.probe {
+        unit::probe(url, plan.deadline).await?;
+    }
+    Ok(())
+}
+
+/// The work's own result, or the error of the signal that ended it.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        result = work => result,
+        error = interrupted() => Err(error),
+    }
 }
 
 /// Ends with the first signal that asks the process to end.

@@ -11,6 +11,7 @@ use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
 use crate::plan::{Control, Environment, Init, Source, Target, Up};
 use crate::unit;
+use crate::{interrupted, unless_interrupted};
 
 /// The example that is served when no source is named: `examples/flask` of this repository.
 const EXAMPLE: &[(&str, &str)] = &[
@@ -27,28 +29,24 @@ const EXAMPLE: &[(&str, &str)] = &[
     ("unit.conf.json", include_str!("../../examples/flask/unit.conf.json")),
 ];
 
+/// How long a server may take to end by itself.
+const STOP_TIME: Duration = Duration::from_secs(1);
+
 const SERVE: &str = include_str!("serve.py");
 
 /// Serves the app until the process is told to end; with `--once` until it has answered once.
 pub async fn run(plan: Up) -> Result<()> {
     let scratch = Scratch::new()?;
-    let app = App::prepare(plan, &scratch).await?;
+    let app = unless_interrupted(App::prepare(plan, &scratch)).await?;
     // Or the answer of whoever has the port would be taken for the app's.
     port_is_free(&app.url)?;
-    let mut server = app.start(&scratch).await?;
-    let answer = tokio::select! {
-        answer = unit::probe(&app.url, app.plan.deadline) => answer?,
-        ended = server.running.wait() => return Err(ended_early(&server, ended)),
+    let (server, mut running) = app.start(&scratch)?;
+    let served = tokio::select! {
+        served = app.serve(&server) => served,
+        ended = running.wait() => Err(ended_early(&server, ended)),
     };
-    if app.plan.once {
-        tracing::info!("{} answered {} at {}", server.name, answer.status, app.url);
-        return std::io::stdout()
-            .write_all(&answer.body)
-            .map_err(|error| Error::internal("cannot print the answer").because(error));
-    }
-    tracing::info!("serving at {} with {} until Ctrl-C", app.url, server.name);
-    let ended = server.running.wait().await;
-    Err(ended_early(&server, ended))
+    running.stop(STOP_TIME).await;
+    served
 }
 
 /// An app that is installed, with its configuration as it is to be served here.
@@ -64,7 +62,8 @@ struct App {
 /// What serves.
 struct Server {
     name: &'static str,
-    running: Running,
+    /// Where it takes its configuration, if it is Unit.
+    control: Option<Control>,
 }
 
 impl App {
@@ -99,37 +98,35 @@ impl App {
         Ok(Self { plan, outcome, config, value, url })
     }
 
-    async fn start(&self, scratch: &Scratch) -> Result<Server> {
+    fn start(&self, scratch: &Scratch) -> Result<(Server, Running)> {
         match on_path("unitd") {
-            Some(unitd) => self.start_unit(&unitd, scratch).await,
+            Some(unitd) => start_unit(&unitd, scratch),
             None => self.start_wsgi(scratch),
         }
     }
 
-    async fn start_unit(&self, unitd: &Path, scratch: &Scratch) -> Result<Server> {
-        tracing::info!("serving with the real Unit, {}", unitd.display());
-        let socket = scratch.dir.join("control.unit.sock");
-        let mut running = Command::new(unitd)
-            .args(["--no-daemon", "--log", "/dev/stderr", "--control"])
-            .arg(format!("unix:{}", socket.display()))
-            .arg("--pid")
-            .arg(scratch.dir.join("unit.pid"))
-            .arg("--statedir")
-            .arg(scratch.make("unit-state")?)
-            .arg("--tmpdir")
-            .arg(scratch.make("unit-tmp")?)
-            .serve()
-            .map_err(|failure| Error::environment("cannot start Unit").because(failure))?;
-        let control = Control::Unix(socket);
-        let applied = tokio::select! {
-            applied = unit::apply(Some(&control), &self.config, self.plan.deadline) => applied.map(|_| ()),
-            ended = running.wait() => Err(ended_early_as("Unit", ended)),
+    /// Configures and asks the server, and with `--once` prints what it answers; else waits for the
+    /// signal that ends it.
+    async fn serve(&self, server: &Server) -> Result<()> {
+        let started = async {
+            if let Some(control) = &server.control {
+                unit::apply(Some(control), &self.config, self.plan.deadline).await?;
+            }
+            unit::probe(&self.url, self.plan.deadline).await
         };
-        applied?;
-        Ok(Server { name: "Unit", running })
+        let answer = unless_interrupted(started).await?;
+        if self.plan.once {
+            tracing::info!("{} answered {} at {}", server.name, answer.status, self.url);
+            return std::io::stdout()
+                .write_all(&answer.body)
+                .map_err(|error| Error::internal("cannot print the answer").because(error));
+        }
+        tracing::info!("serving at {} with {} until Ctrl-C", self.url, server.name);
+        interrupted().await;
+        Ok(())
     }
 
-    fn start_wsgi(&self, scratch: &Scratch) -> Result<Server> {
+    fn start_wsgi(&self, scratch: &Scratch) -> Result<(Server, Running)> {
         tracing::info!(
             "there is no unitd on PATH: serving with Python's own WSGI server instead, which is not Unit \
              (no processes, limits, routes or static files)"
@@ -169,7 +166,7 @@ impl App {
             .arg(&wanted)
             .serve()
             .map_err(|failure| Error::environment("cannot start the WSGI server").because(failure))?;
-        Ok(Server { name: "Python's WSGI server", running })
+        Ok((Server { name: "Python's WSGI server", control: None }, running))
     }
 }
 
@@ -186,13 +183,26 @@ fn port_is_free(url: &reqwest::Url) -> Result<()> {
     }
 }
 
-fn ended_early(server: &Server, ended: std::io::Result<std::process::ExitStatus>) -> Error {
-    ended_early_as(server.name, ended)
+fn start_unit(unitd: &Path, scratch: &Scratch) -> Result<(Server, Running)> {
+    tracing::info!("serving with the real Unit, {}", unitd.display());
+    let socket = scratch.dir.join("control.unit.sock");
+    let running = Command::new(unitd)
+        .args(["--no-daemon", "--log", "/dev/stderr", "--control"])
+        .arg(format!("unix:{}", socket.display()))
+        .arg("--pid")
+        .arg(scratch.dir.join("unit.pid"))
+        .arg("--statedir")
+        .arg(scratch.make("unit-state")?)
+        .arg("--tmpdir")
+        .arg(scratch.make("unit-tmp")?)
+        .serve()
+        .map_err(|failure| Error::environment("cannot start Unit").because(failure))?;
+    Ok((Server { name: "Unit", control: Some(Control::Unix(socket)) }, running))
 }
 
-fn ended_early_as(name: &str, ended: std::io::Result<std::process::ExitStatus>) -> Error {
+fn ended_early(server: &Server, ended: std::io::Result<std::process::ExitStatus>) -> Error {
     let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-    Error::new(Kind::Probe, format!("{name} ended by itself"))
+    Error::new(Kind::Probe, format!("{} ended by itself", server.name))
         .because(how)
         .hint("what it printed is above: an import that fails, or a port that is taken, are the usual reasons")
 }
