@@ -23,7 +23,13 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 const LFS_POINTER_MAX: u64 = 1024;
 
 /// Writes the chosen commit's files to `tree`, which does not exist yet.
-pub(super) fn write(repo: &Repository, choice: &Choice, tree: &Path, url: &str, deadline: Deadline) -> Result<Checkout> {
+pub(super) fn write(
+    repo: &Repository,
+    choice: &Choice,
+    tree: &Path,
+    url: &str,
+    deadline: Deadline,
+) -> Result<Checkout> {
     let commit = find(repo, choice, url)?;
     let what = format!("cannot check out {} of {url}", commit.id());
     let failed = |error: git2::Error| failure(&what, &error).permanent();
@@ -61,7 +67,8 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &str) -> Result<Co
         failure(&format!("cannot read {name} of {url}"), &error).permanent()
     })?;
     object.peel_to_commit().map_err(|_| {
-        let kind = object.peel(ObjectType::Any).ok().and_then(|object| object.kind()).map_or("nothing", |kind| kind.str());
+        let kind =
+            object.as_tag().and_then(git2::Tag::target_type).or(object.kind()).map_or("nothing", |kind| kind.str());
         Error::source(format!("{name} of {url} leads to a {kind}, not to a commit"))
             .hint("choose a branch, a tag of a commit, or a commit with --ref")
     })
@@ -82,6 +89,10 @@ impl Scan {
         while let Some((at, tree)) = trees.pop() {
             for entry in &tree {
                 let name = entry.name_bytes();
+                if name.contains(&b'/') {
+                    // libgit2 would take it for a path.
+                    return Err(git2::Error::from_str("the name of an entry holds a slash"));
+                }
                 let path = || at.join(std::ffi::OsStr::from_bytes(name));
                 match entry.kind() {
                     Some(ObjectType::Tree) => trees.push((path(), repo.find_tree(entry.id())?)),
@@ -125,7 +136,9 @@ fn settle(tree: &Path, lfs: bool, deadline: Deadline) -> Result<Checkout> {
             if meta.permissions().mode() & 0o7777 != mode {
                 set_mode(&entry.path(), mode).on_volume(volume)?;
             }
-            if lfs && meta.len() <= LFS_POINTER_MAX && fs::read(entry.path()).on_volume(volume)?.starts_with(LFS_POINTER)
+            if lfs
+                && meta.len() <= LFS_POINTER_MAX
+                && fs::read(entry.path()).on_volume(volume)?.starts_with(LFS_POINTER)
             {
                 pointers.push(entry.path().strip_prefix(tree).map(Path::to_owned).unwrap_or_default());
             }

@@ -5,8 +5,9 @@
 //! same revision wherever and whenever it is read.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -72,8 +73,12 @@ impl<'a> Walk<'a> {
             return Err(reserved(format!("{} has an entry {RESERVED}", self.from.display())));
         }
         self.directory(Path::new(""))?;
-        let digest: String = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((format!("sha256:{digest}"), self.done))
+        let mut digest = "sha256:".to_owned();
+        for byte in self.digest.finalize() {
+            // Writing to a String does not fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        Ok((digest, self.done))
     }
 
     fn directory(&mut self, at: &Path) -> Result<()> {
@@ -94,7 +99,8 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let (name, at) = (entry.file_name(), at.join(entry.file_name()));
             let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), &error))?;
-            if LEFT_OUT.iter().any(|left_out| name == *left_out) || (kind.is_dir() && entry.path().join(VENV_MARK).exists())
+            if LEFT_OUT.iter().any(|left_out| name == *left_out)
+                || (kind.is_dir() && entry.path().join(VENV_MARK).exists())
             {
                 tracing::debug!("left out: {}", at.display());
             } else if kind.is_dir() {
@@ -140,9 +146,8 @@ impl<'a> Walk<'a> {
         let executable = meta.permissions().mode() & 0o100 != 0;
         self.record(if executable { b'x' } else { b'f' }, at, meta.len());
         let to: Option<PathBuf> = self.to.map(|to| to.join(at));
-        let volume = |error: &io::Error, to: &Path| {
-            crate::error::volume_error(format!("cannot write {}", to.display()), error)
-        };
+        let volume =
+            |error: &io::Error, to: &Path| crate::error::volume_error(format!("cannot write {}", to.display()), error);
         let mut copy = match &to {
             Some(to) => Some((File::create_new(to).map_err(|error| volume(&error, to))?, to)),
             None => None,

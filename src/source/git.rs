@@ -40,7 +40,7 @@ pub(super) struct Git {
 
 #[derive(Debug)]
 enum Origin {
-    Http { remote: Remote, listing: Listing },
+    Http(Box<(Remote, Listing)>),
     /// The directory of its objects.
     File(PathBuf),
 }
@@ -57,9 +57,10 @@ impl Git {
             (Origin::File(objects), refs.choose(source.reference.as_deref(), &url)?)
         } else {
             let remote = Remote::new(source.url.clone())?;
-            let listing = retry(deadline, &format!("listing the references of {url}"), || remote.list(deadline)).await?;
+            let listing =
+                retry(deadline, &format!("listing the references of {url}"), || remote.list(deadline)).await?;
             let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
-            (Origin::Http { remote, listing }, choice)
+            (Origin::Http(Box::new((remote, listing))), choice)
         };
         Ok(Self { url, origin, choice, depth: source.depth })
     }
@@ -71,7 +72,8 @@ impl Git {
     pub(super) async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
         let repository = scratch.join(REPOSITORY);
         match &self.origin {
-            Origin::Http { remote, listing } => {
+            Origin::Http(http) => {
+                let (remote, listing) = &**http;
                 let doing = format!("fetching from {}", self.url);
                 retry(deadline, &doing, || self.fetch(remote, listing, &repository, deadline)).await?;
             }
@@ -88,7 +90,8 @@ impl Git {
         }
         let (url, choice, tree) = (self.url.clone(), self.choice.clone(), tree.to_owned());
         blocking(move || {
-            let repo = Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
+            let repo =
+                Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
             checkout::write(&repo, &choice, &tree, &url, deadline)
         })
         .await
@@ -99,16 +102,14 @@ impl Git {
         let wanted = single(self.choice.want, &listing.refs.capabilities);
         let depth = if has(&listing.refs.capabilities, "shallow") { self.depth } else { 0 };
         let spec = [format!("+{WANTED}:{WANTED}")];
-        let Some(refusal) =
-            self.download(remote, listing, repository, wanted, spec.to_vec(), depth, deadline).await?
+        let Some(refusal) = self.download(remote, listing, repository, wanted, spec.to_vec(), depth, deadline).await?
         else {
             return Ok(());
         };
         if !self.choice.advertised {
             tracing::info!("the server gives no single commits ({refusal}): fetching everything");
             let specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec();
-            let refused =
-                self.download(remote, listing, repository, listing.body.clone(), specs, 0, deadline).await?;
+            let refused = self.download(remote, listing, repository, listing.body.clone(), specs, 0, deadline).await?;
             return refused.map_or(Ok(()), |refusal| Err(self.refused(&refusal)));
         }
         let error = self.refused(&refusal);
@@ -215,7 +216,8 @@ fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
             else {
                 continue;
             };
-            let peeled = repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
+            let peeled =
+                repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
             refs.all.push(Ref { name: name.to_owned(), oid, peeled });
         }
         let head = repo.find_reference("HEAD")?;

@@ -298,7 +298,8 @@ mod tests {
         error: URL has a branch and a tag named dev
         hint: say which with --ref refs/heads/dev or --ref refs/tags/dev
         ");
-        let many = refs(&["refs/heads/a", "refs/heads/b", "refs/heads/c", "refs/heads/d", "refs/heads/e", "refs/heads/f"]);
+        let many =
+            refs(&["refs/heads/a", "refs/heads/b", "refs/heads/c", "refs/heads/d", "refs/heads/e", "refs/heads/f"]);
         insta::assert_snapshot!(refused(&many, None), @r"
         error: HEAD of URL names a branch without a commit (refs/heads/trunk)
         hint: choose a branch with --ref: a, b, c, d, e and 1 more
