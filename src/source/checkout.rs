@@ -68,7 +68,7 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &str) -> Result<Co
     })?;
     object.peel_to_commit().map_err(|_| {
         let kind =
-            object.peel(ObjectType::Any).ok().and_then(|object| object.kind()).map_or("nothing", |kind| kind.str());
+            object.as_tag().and_then(git2::Tag::target_type).or(object.kind()).map_or("nothing", |kind| kind.str());
         Error::source(format!("{name} of {url} leads to a {kind}, not to a commit"))
             .hint("choose a branch, a tag of a commit, or a commit with --ref")
     })
@@ -89,6 +89,10 @@ impl Scan {
         while let Some((at, tree)) = trees.pop() {
             for entry in &tree {
                 let name = entry.name_bytes();
+                if name.contains(&b'/') {
+                    // libgit2 would take it for a path.
+                    return Err(git2::Error::from_str("the name of an entry holds a slash"));
+                }
                 let path = || at.join(std::ffi::OsStr::from_bytes(name));
                 match entry.kind() {
                     Some(ObjectType::Tree) => trees.push((path(), repo.find_tree(entry.id())?)),

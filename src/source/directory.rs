@@ -5,8 +5,9 @@
 //! same revision wherever and whenever it is read.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -72,8 +73,12 @@ impl<'a> Walk<'a> {
             return Err(reserved(format!("{} has an entry {RESERVED}", self.from.display())));
         }
         self.directory(Path::new(""))?;
-        let digest: String = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((format!("sha256:{digest}"), self.done))
+        let mut digest = "sha256:".to_owned();
+        for byte in self.digest.finalize() {
+            // Writing to a String does not fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        Ok((digest, self.done))
     }
 
     fn directory(&mut self, at: &Path) -> Result<()> {

@@ -40,10 +40,7 @@ pub(super) struct Git {
 
 #[derive(Debug)]
 enum Origin {
-    Http {
-        remote: Remote,
-        listing: Listing,
-    },
+    Http(Box<(Remote, Listing)>),
     /// The directory of its objects.
     File(PathBuf),
 }
@@ -63,7 +60,7 @@ impl Git {
             let listing =
                 retry(deadline, &format!("listing the references of {url}"), || remote.list(deadline)).await?;
             let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
-            (Origin::Http { remote, listing }, choice)
+            (Origin::Http(Box::new((remote, listing))), choice)
         };
         Ok(Self { url, origin, choice, depth: source.depth })
     }
@@ -75,7 +72,8 @@ impl Git {
     pub(super) async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
         let repository = scratch.join(REPOSITORY);
         match &self.origin {
-            Origin::Http { remote, listing } => {
+            Origin::Http(http) => {
+                let (remote, listing) = &**http;
                 let doing = format!("fetching from {}", self.url);
                 retry(deadline, &doing, || self.fetch(remote, listing, &repository, deadline)).await?;
             }

@@ -29,7 +29,7 @@ const BODY_LINES: usize = 4;
 const BODY_COLUMNS: usize = 200;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const CREDENTIALS: &str = "credentials may stand in PODSTRAP_REPO as https://user:token@host/…, from a Secret";
+const CREDENTIALS: &str = "set PODSTRAP_REPO from a Secret, with user:token@ before the host";
 
 /// A repository and the way to it. `Display` shows its URL without secrets.
 #[derive(Debug, Clone)]
@@ -208,21 +208,25 @@ impl Remote {
             ));
             return Err(error.hint("give the address that git clone takes; it often ends with .git"));
         }
-        let after = text(response.headers(), RETRY_AFTER.as_str()).and_then(|seconds| seconds.trim().parse().ok());
-        let mut error = Error::source(what).because(format!("{endpoint} answers {status}"));
+        let after =
+            text(response.headers(), RETRY_AFTER.as_str()).and_then(|seconds| seconds.trim().parse::<u64>().ok());
+        let wait = after.map(|after| format!(", and asks to wait for {after} s")).unwrap_or_default();
+        let mut error = Error::source(what).because(format!("{endpoint} answers {status}{wait}"));
         let body = self.head_of_body(response, html, deadline).await;
         if !body.is_empty() {
             error = error.excerpt(body);
         }
-        let error = match (status.as_u16(), endpoint.userinfo.is_some()) {
-            (401, true) => error.hint("the user name or the token in the URL is wrong, or has expired"),
-            (401, false) => error.hint(format!("the repository is private or does not exist: {CREDENTIALS}")),
-            (403, true) => error.hint("the token in the URL may not read this repository: check its scope"),
-            (403, false) => error.hint(CREDENTIALS),
-            (404, true) => error.hint("check the path in the URL, and that the token may read this repository"),
-            (404, false) => {
-                error.hint(format!("check the path in the URL; if the repository is private, {CREDENTIALS}"))
+        let given = self.url.userinfo().is_some();
+        let error = match status.as_u16() {
+            401 | 403 | 404 if given && endpoint.userinfo.is_none() => {
+                error.hint(format!("the credentials were not sent on to another host: name {endpoint} itself"))
             }
+            401 if given => error.hint("the user name or the token in the URL is wrong, or has expired"),
+            403 if given => error.hint("the token in the URL may not read this repository: check its scope"),
+            404 if given => error.hint("check the path in the URL, and that the token may read this repository"),
+            401 => error.hint(format!("if the repository exists it is private: {CREDENTIALS}")),
+            403 => error.hint(format!("if the repository is private: {CREDENTIALS}")),
+            404 => error.hint(format!("check the path in the URL; if the repository is private: {CREDENTIALS}")),
             _ => error,
         };
         Err(match status.as_u16() {
@@ -243,10 +247,7 @@ impl Remote {
             }
         }
         let text = self.hide(&String::from_utf8_lossy(&body));
-        let text = match html {
-            true => between(&text, "<title>", "</title>"),
-            false => &text,
-        };
+        let text = if html { between(&text, "<title>", "</title>") } else { &text };
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(BODY_LINES);
         lines.map(|line| line.chars().take(BODY_COLUMNS).collect()).collect::<Vec<String>>().join("\n")
     }
@@ -364,13 +365,45 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
     made.transient(None)
 }
 
-/// The innermost causes: what reqwest and hyper wrap around them says nothing to a user.
+/// Every cause but reqwest's and hyper's wrapping, which says nothing to a user.
 fn causes(made: Error, error: &reqwest::Error) -> Error {
-    let chain = chain(error);
-    let from = chain.len().saturating_sub(2);
-    chain.into_iter().skip(from).fold(made, Error::because)
+    let wrapping =
+        ["error sending request", "client error (", "error decoding response body", "request or response body"];
+    let told = |text: &String| !wrapping.iter().any(|wrapping| text.starts_with(wrapping));
+    chain(error).into_iter().filter(told).fold(made, Error::because)
 }
 
 fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_moves_the_repository_and_takes_credentials_to_the_same_place_only() {
+        let named: RemoteUrl = "https://user:s3cret@host/a.git".parse().unwrap();
+        let start = Endpoint { base: named.url().clone(), userinfo: named.userinfo().cloned() };
+        let to = |target: &str| {
+            let moved = start.redirected(&Url::parse(target).unwrap()).map_err(|error| error.to_string())?;
+            Ok::<_, String>((moved.base.to_string(), moved.userinfo.is_some()))
+        };
+        assert_eq!(to("https://host:443/b/info/refs?service=git-upload-pack"), Ok(("https://host/b".into(), true)));
+        assert_eq!(to("https://host:8443/b/info/refs?x=1"), Ok(("https://host:8443/b?x=1".into(), false)));
+        assert_eq!(to("https://me:pw@other/b/info/refs"), Ok(("https://other/b".into(), false)));
+        assert!(to("http://host/a.git/info/refs").unwrap_err().contains("that would leave HTTPS"));
+        assert!(to("file:///a.git/info/refs").unwrap_err().contains("that is not HTTP"));
+    }
+
+    #[test]
+    fn a_service_is_below_the_path_and_keeps_the_query() {
+        let endpoint = Endpoint { base: Url::parse("https://host/a.git/?token=x#y").unwrap(), userinfo: None };
+        assert_eq!(
+            endpoint.url("/info/refs", true).as_str(),
+            "https://host/a.git/info/refs?token=x&service=git-upload-pack"
+        );
+        assert_eq!(endpoint.url("/git-upload-pack", false).as_str(), "https://host/a.git/git-upload-pack?token=x");
+        assert_eq!(endpoint.to_string(), "https://host/a.git/?***");
+    }
 }
