@@ -131,6 +131,7 @@ impl Engine {
                 args.extend([OsString::from(flag), file.clone().into_os_string()]);
             }
         }
+        let before = std::cell::RefCell::new(None);
         retry(deadline, "install", async || {
             let mut command = match &self.kind {
                 Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew),
@@ -140,10 +141,13 @@ impl Engine {
             if let Some(netrc) = &netrc {
                 command = command.env("NETRC", &netrc.0);
             }
-            let output = command
-                .run(deadline)
-                .await
-                .map_err(|failure| child_error(&format!("{} did not finish the installation", self.name), failure))?;
+            let output = command.run(deadline).await.map_err(|failure| {
+                let error = child_error(&format!("{} did not finish the installation", self.name), failure);
+                match before.take() {
+                    Some(summary) => error.because(format!("the try before failed: {summary}")),
+                    None => error,
+                }
+            })?;
             if output.status.success() {
                 return Ok(());
             }
@@ -155,7 +159,9 @@ impl Engine {
                 platform: &place.python.platform,
                 settings: &settings,
             };
-            Err(failed.explain().await)
+            let error = failed.explain().await;
+            before.replace(Some(error.summary()));
+            Err(error)
         })
         .await
     }

@@ -169,6 +169,7 @@ impl Failed<'_> {
             .between("Failed building wheel for ", "\n")
             .or_else(|| self.between("Failed to build `", "`"))
             .or_else(|| self.between("Building wheel for ", " "))
+            .and_then(|name| name.split(" @ ").next())
             .unwrap_or("a requirement")
             .trim();
         let compilers = ["cc", "gcc", "clang", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-gcc"];
@@ -209,7 +210,7 @@ impl Failed<'_> {
                 return error;
             }
         }
-        let error = Error::environment(format!("the package index has no {requirement}"));
+        let error = Error::environment(format!("cannot find {requirement} in the package index"));
         if name.len() == requirement.len() {
             error.hint("check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL")
         } else {
@@ -240,7 +241,7 @@ impl Failed<'_> {
         let refused = Error::environment(format!("the package index {index} answers {status}"));
         match status.as_u16() {
             401 => Some(refused.hint(
-                "give credentials: PIP_INDEX_URL=https://user:password@host/simple from a Secret, or a netrc file (NETRC)",
+                "put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)",
             )),
             403 => Some(refused.hint("these credentials may not read it: check them, and the index's permissions")),
             429 => {

@@ -41,7 +41,7 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
                     .because(reason)
                     .hint(HINT)
             })?;
-            return accept(found);
+            return accept(&found);
         }
         PythonRequest::Default => vec!["python3".into(), "python".into()],
         PythonRequest::Version { major, minor } => {
@@ -80,7 +80,7 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
                     continue;
                 }
             }
-            return accept(found);
+            return accept(&found);
         }
     }
     let what = match request {
@@ -94,7 +94,7 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
     Err(if seen.is_empty() { error } else { error.excerpt(seen.join("\n")) })
 }
 
-fn accept(found: Found) -> Result<Stamp> {
+fn accept(found: &Found) -> Result<Stamp> {
     if let Some((major, minor)) = found.version {
         refuse_old(&found.path, &format!("{major}.{minor}"), (major, minor))?;
     }

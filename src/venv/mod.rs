@@ -96,8 +96,9 @@ pub async fn locate_with(
 ) -> Result<Toolchain> {
     let python = interpreter::locate(python, settings, deadline).await?;
     let uv = engine::locate_uv(engine, settings)?;
+    let uv_asked = matches!(engine, plan::EngineRequest::Uv | plan::EngineRequest::UvAt(_));
     let kind = if uv.is_some() { EngineKind::Uv } else { EngineKind::Pip };
-    Ok(Toolchain { python, engine: kind, uv, uv_required: *engine != plan::EngineRequest::Auto })
+    Ok(Toolchain { python, engine: kind, uv, uv_required: uv_asked })
 }
 
 /// An environment under construction at a path that is not its last.

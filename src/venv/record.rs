@@ -1,6 +1,6 @@
 //! What is installed, and whether all of it is there.
 //!
-//! A wheel's RECORD (PyPA "Recording installed projects") lists its files with hash and size. An
+//! A wheel's RECORD ("Recording installed projects" of the packaging standards) lists its files with hash and size. An
 //! installer that was killed, or whose cache was damaged, leaves files out and says nothing; two
 //! wheels that ship the same file leave one RECORD wrong, which harms nobody. So a file must exist,
 //! and be of the size that *some* row states.
@@ -83,8 +83,8 @@ pub(super) fn missing(root: &Path, files: &Files, site: &Path) -> Vec<String> {
         for row in rows(&record) {
             let path = locate(root, site, &row.path);
             let problem = match files.get(&path) {
-                Some(Some(size)) if row.size.parse().is_ok_and(|stated: u64| stated != *size) => {
-                    format!("{} has {size} bytes instead of {}", path.display(), row.size)
+                Some(Some(actual)) if row.size.parse().is_ok_and(|stated: u64| stated != *actual) => {
+                    format!("{} has {actual} bytes instead of {}", path.display(), row.size)
                 }
                 Some(_) => {
                     right.insert(path);
@@ -221,7 +221,7 @@ mod tests {
             missing(dir.path(), &files, site),
             [
                 "a 1.0: lib/site-packages/gone.py is missing",
-                "a 1.0: lib/bin/a is missing",
+                "a 1.0: bin/a is missing",
                 "lib/site-packages/c-3.dist-info has no RECORD"
             ]
         );

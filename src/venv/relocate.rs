@@ -109,9 +109,22 @@ fn both_spellings(Move { from, to }: &Move) -> Vec<Result<(String, String)>> {
 }
 
 fn substitute(text: &str, moves: &[(String, String)]) -> String {
-    moves
-        .iter()
-        .fold(text.to_owned(), |text, (from, to)| if text.contains(from) { text.replace(from, to) } else { text })
+    moves.iter().fold(text.to_owned(), |text, (from, to)| {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some(at) = find_path(rest, from) {
+            out.push_str(&rest[..at]);
+            out.push_str(to);
+            rest = &rest[at + from.len()..];
+        }
+        out + rest
+    })
+}
+
+/// Where the text says the path itself, and not one whose last name is longer.
+fn find_path(text: &str, path: &str) -> Option<usize> {
+    let longer = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.match_indices(path).map(|(at, _)| at).find(|at| !text[at + path.len()..].starts_with(longer))
 }
 
 /// The whole script with its `#!` in the form that the new interpreter's path allows.
@@ -122,12 +135,12 @@ fn rewrite_script(text: &str, moves: &[(String, String)]) -> String {
         (None, Some(rest)) => rest.split_once('\n').unwrap_or((rest, "")),
         (None, None) => return substitute(text, moves),
     };
-    let Some((from, to)) = moves.iter().find(|(from, _)| command.contains(from)) else {
+    let Some((from, to)) = moves.iter().find(|(from, _)| find_path(command, from).is_some()) else {
         return substitute(text, moves);
     };
     // The old path may be quoted and may hold spaces; what follows it up to the next space is the
     // interpreter's name, then come its arguments.
-    let rest = &command[command.find(from).map_or(0, |at| at + from.len())..];
+    let rest = &command[find_path(command, from).map_or(0, |at| at + from.len())..];
     let end = rest.find([' ', '"', '\'']).unwrap_or(rest.len());
     let interpreter = format!("{to}{}", &rest[..end]);
     let arguments = rest[end..].trim_start_matches(['"', '\'']).trim_end();

@@ -222,7 +222,7 @@ impl Settings {
         // An empty line ends a macro definition; the last entry for a host counts.
         text.push_str("\n\n");
         for (host, login) in &self.logins {
-            text.push_str(&format!("machine {host} login {} password {}\n", login.username, login.password.reveal()));
+            text.extend(["machine ", host, " login ", &login.username, " password ", login.password.reveal(), "\n"]);
         }
         let path = scratch.join(format!("netrc-{:016x}", fastrand::u64(..)));
         std::fs::OpenOptions::new()

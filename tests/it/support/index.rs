@@ -1,1 +1,185 @@
-//! Placeholder.
+//! Package tools and a package index, without the network once they were fetched.
+//!
+//! [`uv`] and [`wheelhouse`] are fetched with pip on first use into `target/test-tools`, as the
+//! machine's own pip configuration says; [`IndexServer`] serves a wheelhouse as PEP 503 wants it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::http::{Request, Response, Server};
+
+const UV: &str = "uv==0.13.9";
+/// Flask with all that it needs, for every interpreter that a test may use; `docopt` is published
+/// as source only, and setuptools builds it.
+const WHEELS: &[&str] = &[
+    "flask==3.1.2",
+    "werkzeug==3.1.3",
+    "jinja2==3.1.6",
+    "click==8.1.8",
+    "blinker==1.9.0",
+    "itsdangerous==2.2.0",
+    "setuptools==75.3.2",
+    "wheel==0.45.1",
+];
+/// A second version, to be in conflict with the first.
+const OLDER: &str = "click==8.1.7";
+const SOURCES: &[&str] = &["docopt==0.6.2"];
+const COMPILED: &str = "markupsafe==3.0.2";
+
+/// The path of a uv binary.
+pub(crate) fn uv() -> PathBuf {
+    let tools = once("uv", UV, |dir| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(dir.join("venv")));
+        run(Command::new(dir.join("venv/bin/python")).args(["-m", "pip", "install", "--quiet", UV]));
+    });
+    tools.join("venv/bin/uv")
+}
+
+/// A directory with wheels of Flask and what it needs, of setuptools, and one source distribution.
+pub(crate) fn wheelhouse() -> PathBuf {
+    let version = capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]));
+    once(&format!("wheelhouse-{version}"), &format!("{WHEELS:?} {SOURCES:?} {COMPILED} {OLDER}"), |dir| {
+        let pip = || {
+            let mut command = Command::new("python3");
+            command.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(dir);
+            command
+        };
+        run(pip().args(WHEELS).arg(COMPILED));
+        run(pip().arg(OLDER));
+        // Building metadata of the source would need setuptools, which pip fetches as well.
+        run(pip().args(["--no-binary", "docopt"]).args(SOURCES));
+    })
+}
+
+/// Does `fill` for an empty directory once, whichever test or test process comes first, and again
+/// when `contents` is to be another.
+fn once(name: &str, contents: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").join("test-tools");
+    std::fs::create_dir_all(&tools).expect("the target directory is writable");
+    let lock = File::create(tools.join(format!("{name}.lock"))).expect("the target directory is writable");
+    lock.lock().expect("a lock");
+    let dir = tools.join(name);
+    let done = tools.join(format!("{name}.done"));
+    if std::fs::read_to_string(&done).unwrap_or_default() != contents {
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("the target directory is writable");
+        fill(&dir);
+        std::fs::write(&done, contents).expect("the target directory is writable");
+    }
+    dir
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("python3 starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn capture(command: &mut Command) -> String {
+    let output = command.output().expect("python3 starts");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// How an index treats its callers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Behaviour {
+    /// Basic credentials without which it answers 401.
+    pub(crate) login: Option<(&'static str, &'static str)>,
+    /// Answers every request with this.
+    pub(crate) always: Option<u16>,
+    /// Answers 503 so many times first.
+    pub(crate) unavailable: usize,
+}
+
+/// A package index (PEP 503) over the files of one directory.
+pub(crate) struct IndexServer {
+    server: Server,
+    requests: Arc<AtomicUsize>,
+}
+
+impl IndexServer {
+    pub(crate) fn start(wheelhouse: &Path) -> Self {
+        Self::behaving(wheelhouse, Behaviour::default())
+    }
+
+    pub(crate) fn behaving(wheelhouse: &Path, behaviour: Behaviour) -> Self {
+        let wheelhouse = wheelhouse.to_owned();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
+        let server = Server::start(move |request| {
+            let before = count.fetch_add(1, Ordering::SeqCst);
+            if let Some(status) = behaviour.always {
+                return Response::new(status, "");
+            }
+            if before < behaviour.unavailable {
+                return Response::new(503, "");
+            }
+            if let Some((user, password)) = behaviour.login
+                && request.authorization() != Some(&format!("Basic {}", base64(&format!("{user}:{password}"))))
+            {
+                return Response::new(401, "").header("WWW-Authenticate", "Basic realm=\"index\"");
+            }
+            answer(&wheelhouse, &request)
+        });
+        Self { server, requests }
+    }
+
+    /// `http://127.0.0.1:PORT/simple/`
+    pub(crate) fn url(&self) -> String {
+        format!("{}/simple/", self.server.url())
+    }
+    /// The same with credentials in it.
+    pub(crate) fn url_with(&self, user: &str, password: &str) -> String {
+        self.url().replace("http://", &format!("http://{user}:{password}@"))
+    }
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+fn answer(wheelhouse: &Path, request: &Request) -> Response {
+    let path = request.path();
+    if let Some(name) = path.strip_prefix("/files/") {
+        return match std::fs::read(wheelhouse.join(name)) {
+            Ok(bytes) if !name.contains('/') => {
+                Response::new(200, bytes).header("Content-Type", "application/octet-stream")
+            }
+            _ => Response::new(404, ""),
+        };
+    }
+    let mut projects: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in std::fs::read_dir(wheelhouse).expect("the wheelhouse is there") {
+        let file = entry.expect("readable").file_name().to_string_lossy().into_owned();
+        if Path::new(&file).extension().is_some_and(|extension| extension == "whl" || extension == "gz") {
+            let project = file.split('-').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
+            projects.entry(project).or_default().push(file);
+        }
+    }
+    let link = |target: String, text: &str| format!("<a href=\"{target}\">{text}</a><br>\n");
+    let body = match path.strip_prefix("/simple/").map(|rest| rest.trim_end_matches('/')) {
+        Some("") => projects.keys().map(|name| link(format!("/simple/{name}/"), name)).collect(),
+        Some(name) if projects.contains_key(name) => {
+            projects[name].iter().map(|file| link(format!("/files/{file}"), file)).collect::<String>()
+        }
+        _ => return Response::new(404, ""),
+    };
+    Response::new(200, format!("<!DOCTYPE html><html><body>\n{body}</body></html>\n"))
+        .header("Content-Type", "text/html")
+}
+
+/// RFC 4648, with padding.
+fn base64(text: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in text.as_bytes().chunks(3) {
+        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let letter = ALPHABET[(bits >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    out
+}
