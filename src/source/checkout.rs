@@ -1,15 +1,21 @@
-//! A commit's files, written by libgit2: no code of the repository runs, and names that would
-//! leave the tree or pose as Git's own directory are refused.
+//! A commit's files. No code of the repository runs, nothing is written through a link of the
+//! repository, and names that would leave the tree or pose as Git's own directory are refused.
+//!
+//! Two writers give the same tree. libgit2's knows attributes and judges names, and takes most of
+//! a clone's time: it looks at everything on disk again and again. The plain one writes blobs as
+//! they are; it is used when no attribute asks for a conversion and no name needs a second look.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, ErrorCode, ObjectType, Repository};
+use git2::{Commit, ErrorCode, ObjectType, Oid, Repository};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Result, volume_error};
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
 use crate::source::git::failure;
@@ -41,13 +47,23 @@ pub(super) fn write(
     warn_named(&scan.submodules, "submodules are not fetched, their directories stay empty");
     fs::create_dir(tree).on_volume(|| format!("cannot create {}", tree.display()))?;
 
+    if scan.plain {
+        scan.write(repo, tree, &what, deadline)?;
+    } else {
+        write_with_libgit2(repo, &files, tree).map_err(failed)?;
+    }
+    settle(tree, scan.lfs, deadline)
+}
+
+fn write_with_libgit2(repo: &Repository, files: &git2::Tree<'_>, tree: &Path) -> Result<(), git2::Error> {
     // Attributes are looked up in the index and in the working directory.
-    repo.set_workdir(tree, false).map_err(failed)?;
-    repo.index().and_then(|mut index| index.read_tree(&files).and_then(|()| index.write())).map_err(failed)?;
+    repo.set_workdir(tree, false)?;
+    let mut index = repo.index()?;
+    index.read_tree(files)?;
+    index.write()?;
     let mut options = CheckoutBuilder::new();
     options.force().update_index(false);
-    repo.checkout_tree(files.as_object(), Some(&mut options)).map_err(failed)?;
-    settle(tree, scan.lfs, deadline)
+    repo.checkout_tree(files.as_object(), Some(&mut options))
 }
 
 /// What a repository or directory gets that uses podstrap's own name.
@@ -74,39 +90,119 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &str) -> Result<Co
     })
 }
 
-/// What there is to know before anything is written.
-#[derive(Default)]
+/// What there is to write, and how.
 struct Scan {
+    /// Directories come before what is in them.
+    entries: Vec<Entry>,
     submodules: Vec<PathBuf>,
     /// Whether some attribute file hands files over to Git LFS.
     lfs: bool,
+    /// Whether blobs are files as they are.
+    plain: bool,
 }
+
+struct Entry {
+    path: PathBuf,
+    oid: Oid,
+    /// As the tree has it (gitformat-index, "mode"): what it is, and whether it may be run.
+    mode: i32,
+}
+
+const LINK: i32 = 0o120_000;
 
 impl Scan {
     fn new(repo: &Repository, root: &git2::Tree<'_>) -> Result<Self, git2::Error> {
-        let mut scan = Self::default();
+        let mut scan = Self { entries: Vec::new(), submodules: Vec::new(), lfs: false, plain: true };
         let mut trees = vec![(PathBuf::new(), root.clone())];
         while let Some((at, tree)) = trees.pop() {
             for entry in &tree {
-                let name = entry.name_bytes();
+                let (name, oid, mode) = (entry.name_bytes(), entry.id(), entry.filemode_raw());
                 if name.contains(&b'/') {
                     // libgit2 would take it for a path.
                     return Err(git2::Error::from_str("the name of an entry holds a slash"));
                 }
-                let path = || at.join(std::ffi::OsStr::from_bytes(name));
+                scan.plain &= !dubious(name);
+                let path = at.join(OsStr::from_bytes(name));
                 match entry.kind() {
-                    Some(ObjectType::Tree) => trees.push((path(), repo.find_tree(entry.id())?)),
-                    Some(ObjectType::Commit) => scan.submodules.push(path()),
-                    _ if name == b".gitattributes" => {
-                        let blob = repo.find_blob(entry.id())?;
-                        scan.lfs |= blob.content().windows(10).any(|text| text == b"filter=lfs");
-                    }
+                    Some(ObjectType::Tree) => trees.push((path.clone(), repo.find_tree(oid)?)),
+                    Some(ObjectType::Commit) => scan.submodules.push(path.clone()),
+                    _ if name == b".gitattributes" => scan.attributes(repo.find_blob(oid)?.content()),
                     _ => {}
                 }
+                scan.entries.push(Entry { path, oid, mode });
             }
         }
         Ok(scan)
     }
+
+    /// libgit2 converts line endings (eol, crlf, and text only if eol says so: on Linux its own
+    /// choice is to leave them) and `$Id$` (ident), gitattributes(5).
+    fn attributes(&mut self, text: &[u8]) {
+        let says = |word: &[u8]| text.windows(word.len()).any(|text| text == word);
+        self.lfs |= says(b"filter=lfs");
+        self.plain &= !says(b"crlf") && !says(b"ident");
+    }
+
+    /// Writes everything, links last: until then no path below `tree` leads through one.
+    fn write(&self, repo: &Repository, tree: &Path, what: &str, deadline: Deadline) -> Result<()> {
+        let odb = repo.odb().map_err(|error| failure(what, &error).permanent())?;
+        let (links, others): (Vec<_>, Vec<_>) = self.entries.iter().partition(|entry| entry.mode == LINK);
+        for Entry { path, oid, mode } in others.into_iter().chain(links) {
+            let path = tree.join(path);
+            let blob = || odb.read(*oid).map_err(|error| failure(what, &error).permanent());
+            let written = match FileKind::of(*mode) {
+                FileKind::Directory => fs::create_dir(&path).and_then(|()| set_mode(&path, 0o755)),
+                FileKind::Link => symlink(OsStr::from_bytes(blob()?.data()), &path),
+                FileKind::Regular { executable } => {
+                    let blob = blob()?;
+                    if deadline.passed() {
+                        return Err(late(what, deadline));
+                    }
+                    File::create_new(&path).and_then(|mut file| {
+                        file.write_all(blob.data())?;
+                        // Others are settled by what they are not.
+                        if executable { file.set_permissions(fs::Permissions::from_mode(0o755)) } else { Ok(()) }
+                    })
+                }
+            };
+            written.map_err(|error| match error.kind() {
+                // The directory is new: only the repository itself can have put something there.
+                ErrorKind::AlreadyExists => Error::source(what).because("two entries have the same name"),
+                _ => volume_error(format!("cannot write {}", path.display()), &error),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+enum FileKind {
+    /// A submodule's stays empty.
+    Directory,
+    Link,
+    Regular {
+        executable: bool,
+    },
+}
+
+impl FileKind {
+    fn of(mode: i32) -> Self {
+        match mode & 0o170_000 {
+            0o040_000 | 0o160_000 => Self::Directory,
+            LINK => Self::Link,
+            _ => Self::Regular { executable: mode & 0o100 != 0 },
+        }
+    }
+}
+
+/// Names about which libgit2 is to decide: `.`, `..`, and whatever might be `.git` to some file
+/// system, by case, by code points that HFS+ ignores, or by NTFS's trailing characters, streams
+/// and short names. `.gitignore` and its like are not among them.
+fn dubious(name: &[u8]) -> bool {
+    let ascii: Vec<u8> = name.iter().filter(|byte| byte.is_ascii()).map(u8::to_ascii_lowercase).collect();
+    let poses = ascii
+        .strip_prefix(b".git")
+        .is_some_and(|rest| !rest.first().is_some_and(|next| next.is_ascii_alphanumeric() || b"-_".contains(next)));
+    poses || ascii.starts_with(b"git~") || name.contains(&b'\\') || matches!(name, b"" | b"." | b"..")
 }
 
 /// Gives everything the mode that Git has for it, whatever the umask made of it, and counts.
@@ -115,7 +211,7 @@ fn settle(tree: &Path, lfs: bool, deadline: Deadline) -> Result<Checkout> {
     let (mut directories, mut pointers) = (vec![tree.to_owned()], Vec::new());
     while let Some(directory) = directories.pop() {
         if deadline.passed() {
-            return Err(late(&format!("cannot finish {}", tree.display())));
+            return Err(late(&format!("cannot finish {}", tree.display()), deadline));
         }
         let volume = || format!("cannot finish {}", directory.display());
         set_mode(&directory, 0o755).on_volume(volume)?;
@@ -159,4 +255,32 @@ fn warn_named(paths: &[PathBuf], what: &str) {
     let named: Vec<_> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
     let more = if paths.len() > NAMED { format!(" and {} more", paths.len() - NAMED) } else { String::new() };
     tracing::warn!("{what}: {}{more}", crate::redact::clean(&named.join(", ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_pose_as_gits_directory_are_left_to_libgit2() {
+        let dubious_names: [&[u8]; 11] = [
+            b".",
+            b"..",
+            b".git",
+            b".GiT",
+            b".git.",
+            b".git ",
+            b".git:x",
+            b"git~1",
+            b"GIT~2x",
+            b".g\xe2\x80\x8cit",
+            b"a\\b",
+        ];
+        for name in dubious_names {
+            assert!(dubious(name), "{}", String::from_utf8_lossy(name));
+        }
+        for name in [".gitignore", ".github", ".git-blame-ignore-revs", "git", "...", "na\u{ef}ve", "x.git"] {
+            assert!(!dubious(name.as_bytes()), "{name}");
+        }
+    }
 }

@@ -83,7 +83,7 @@ impl<'a> Walk<'a> {
 
     fn directory(&mut self, at: &Path) -> Result<()> {
         if self.deadline.passed() {
-            return Err(late(&format!("cannot copy {}", self.from.display())));
+            return Err(late(&format!("cannot copy {}", self.from.display()), self.deadline));
         }
         let path = self.from.join(at);
         if let Some(to) = self.to {
@@ -161,7 +161,7 @@ impl<'a> Walk<'a> {
                 copy.write_all(chunk).map_err(|error| volume(&error, to))?;
             }
             if self.deadline.passed() {
-                return Err(late(&format!("cannot copy {}", self.from.display())));
+                return Err(late(&format!("cannot copy {}", self.from.display()), self.deadline));
             }
         }
         self.done.files += 1;

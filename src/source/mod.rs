@@ -85,6 +85,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// The deadline has passed in the middle of work on files.
-fn late(what: &str) -> Error {
-    Error::source(what).because("the time is over").hint("raise --timeout")
+fn late(what: &str, deadline: Deadline) -> Error {
+    let (elapsed, limit) = (deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()));
+    Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})"))
 }

@@ -7,14 +7,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::redact::{RemoteUrl, Userinfo};
+use crate::redact::{RemoteUrl, Secret, Userinfo};
 use crate::retry::Deadline;
 use crate::source::pktline::{Framer, payload};
 use crate::source::refs::{Refs, Unreadable};
@@ -29,6 +29,9 @@ const BODY_LINES: usize = 4;
 const BODY_COLUMNS: usize = 200;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// From this length on a user's name may be a token.
+const TOKEN_LENGTH: usize = 20;
+
 const CREDENTIALS: &str = "set PODSTRAP_REPO from a Secret, with user:token@ before the host";
 
 /// A repository and the way to it. `Display` shows its URL without secrets.
@@ -36,6 +39,7 @@ const CREDENTIALS: &str = "set PODSTRAP_REPO from a Secret, with user:token@ bef
 pub(super) struct Remote {
     client: Client,
     url: RemoteUrl,
+    secrets: Vec<Secret>,
 }
 
 /// Where requests go, once redirects are known.
@@ -62,7 +66,9 @@ impl fmt::Display for Remote {
 
 impl Remote {
     pub(super) fn new(url: RemoteUrl) -> Result<Self> {
-        Ok(Self { client: crate::http::client()?, url })
+        let client = crate::http::client()?;
+        let secrets = secrets(&client, &url);
+        Ok(Self { client, url, secrets })
     }
 
     /// Asks for the references: one request, and one more for each redirect.
@@ -254,21 +260,26 @@ impl Remote {
 
     /// Foreign text without our secrets, should the server repeat them.
     fn hide(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        let userinfo = self.url.userinfo();
-        let secrets = userinfo.into_iter().flat_map(|Userinfo { username, password }| {
-            // A token often stands alone, as the user's name.
-            [password.reveal(), if password.reveal().is_empty() { username } else { "" }]
-        });
-        for secret in secrets.filter(|secret| !secret.is_empty()) {
-            let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-            text = text.replace(secret, "***").replace(&encoded, "***");
-        }
-        for (_, value) in self.url.url().query_pairs().filter(|(_, value)| !value.is_empty()) {
-            text = text.replace(&*value, "***");
-        }
-        text
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), "***"))
     }
+}
+
+/// Whatever in the URL is nobody's business, in every form in which it travels.
+fn secrets(client: &Client, url: &RemoteUrl) -> Vec<Secret> {
+    let mut found: Vec<String> = url.url().query_pairs().map(|(_, value)| value.into_owned()).collect();
+    if let Some(Userinfo { username, password }) = url.userinfo() {
+        found.push(password.reveal().to_owned());
+        // A token may stand in the name's place, alone or before a password that is none.
+        if password.reveal().is_empty() || username.len() >= TOKEN_LENGTH {
+            found.push(username.clone());
+        }
+        let request = client.get(url.url().clone()).basic_auth(username, Some(password.reveal())).build();
+        let header = request.as_ref().ok().and_then(|request| text(request.headers(), AUTHORIZATION.as_str()));
+        found.extend(header.and_then(|header| header.strip_prefix("Basic ")).map(str::to_owned));
+    }
+    let encoded: Vec<String> =
+        found.iter().map(|secret| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect()).collect();
+    found.into_iter().chain(encoded).filter(|secret| !secret.is_empty()).map(Secret::new).collect()
 }
 
 impl fmt::Display for Endpoint {

@@ -239,17 +239,20 @@ fn a_commit_that_is_no_tip_is_asked_for_and_otherwise_looked_up_in_everything() 
 }
 
 #[test]
-fn modes_do_not_depend_on_the_umask() {
+fn modes_do_not_depend_on_the_umask_nor_the_tree_on_who_writes_it() {
     let dir = tempfile::tempdir().unwrap();
-    let repo = varied(&dir.path().join("app.git"));
-    repo.commit("one");
+    varied(&dir.path().join("plain.git")).commit("one");
+    // The word is enough for libgit2 to be asked to write.
+    varied(&dir.path().join("attributes.git")).file(".gitattributes", "# no ident\n").commit("one");
     let server = GitServer::start(dir.path());
-    for umask in ["0077", "0000"] {
+    for (repo, umask) in
+        [("plain.git", "0077"), ("plain.git", "0000"), ("attributes.git", "0077"), ("attributes.git", "0000")]
+    {
         let script = format!("umask {umask}; exec \"$0\" \"$@\"");
-        let out = dir.path().join(format!("out-{umask}"));
-        let output = child("sh", &["-c", &script], &server.url("app.git")).env("TEST_OUT", &out).output().unwrap();
+        let out = dir.path().join(format!("{repo}-{umask}"));
+        let output = child("sh", &["-c", &script], &server.url(repo)).env("TEST_OUT", &out).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        assert_eq!(listing(&out), cli(&server.url("app.git"), "main"), "umask {umask}");
+        assert_eq!(listing(&out), cli(&server.url(repo), "main"), "{repo}, umask {umask}");
     }
 }
 
@@ -586,11 +589,11 @@ fn credentials_go_to_the_named_host_and_into_no_message() {
     assert_eq!(server.authorizations().last().unwrap(), &None);
 
     let echo = GitServer::start(dir.path());
-    echo.always(Response::new(403, "user:s3cret% or s3cret%25 at https://user:s3cret%25@host/ may not"));
+    echo.always(Response::new(403, "user:s3cret% or s3cret%25 or dXNlcjpzM2NyZXQl may not"));
     let source = git_source(&echo.url_as("user:s3cret%25", "app.git"), None, 1);
     let error = get_within(&source, Duration::from_secs(5)).unwrap_err();
     for text in [error.to_string(), error.summary(), format!("{error:?}"), format!("{source:?}")] {
-        assert!(!text.contains("s3cret"), "{text}");
+        assert!(!text.contains("s3cret") && !text.contains("dXNlcjpzM2NyZXQl"), "{text}");
     }
 }
 
@@ -646,6 +649,25 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     assert!(got.tree().join("lib/module").is_dir());
 }
 
+/// A repository whose one branch leads to a tree with these entries (mode, name, contents), which
+/// git itself would refuse to make.
+fn hostile(dir: &Path, entries: &[(&str, &[u8], &[u8])]) -> String {
+    let repo = git2::Repository::init_bare(dir.join("evil.git")).unwrap();
+    let odb = repo.odb().unwrap();
+    let mut tree = Vec::new();
+    for (mode, name, contents) in entries {
+        let blob = odb.write(git2::ObjectType::Blob, contents).unwrap();
+        let inner = [b"100644 x\0", blob.as_bytes()].concat();
+        let oid = if *mode == "40000" { odb.write(git2::ObjectType::Tree, &inner).unwrap() } else { blob };
+        tree.extend([mode.as_bytes(), b" ", name, b"\0", oid.as_bytes()].concat());
+    }
+    let tree = odb.write(git2::ObjectType::Tree, &tree).unwrap();
+    let commit = format!("tree {tree}\nauthor A <a@b> 0 +0000\ncommitter A <a@b> 0 +0000\n\nevil\n");
+    let commit = odb.write(git2::ObjectType::Commit, commit.as_bytes()).unwrap();
+    repo.reference("refs/heads/evil", commit, true, "").unwrap();
+    format!("file://{}", dir.join("evil.git").display())
+}
+
 #[test]
 fn a_hostile_tree_writes_nothing_outside() {
     let names: [&[u8]; 10] = [
@@ -661,36 +683,19 @@ fn a_hostile_tree_writes_nothing_outside() {
         b".git::$INDEX_ALLOCATION",
     ];
     for name in names {
-        for kind in ["100644 ", "40000 ", "120000 "] {
+        for mode in ["100644", "40000", "120000"] {
             let dir = tempfile::tempdir().unwrap();
-            let repo = Repo::new(&dir.path().join("app.git"));
-            repo.file("x", "evil").commit("one");
-            let raw = git2::Repository::open(&repo.dir).unwrap();
-            let odb = raw.odb().unwrap();
-            let blob = odb.write(git2::ObjectType::Blob, b"evil").unwrap();
-            let inner = [b"100644 x\0", blob.as_bytes()].concat();
-            let inner = odb.write(git2::ObjectType::Tree, &inner).unwrap();
-            let oid = if kind == "40000 " { inner } else { blob };
-            let bytes = [kind.as_bytes(), name, b"\0", oid.as_bytes()].concat();
-            let tree = odb.write(git2::ObjectType::Tree, &bytes).unwrap();
-            let commit = repo.git(["commit-tree", "-m", "evil", &tree.to_string()]);
-            repo.git(["update-ref", "refs/heads/main", &commit]);
-            let server = GitServer::start(dir.path());
-            let before = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
-            let out = tempfile::tempdir().unwrap();
-            let (tree, scratch) = (out.path().join("tree"), out.path().join("scratch"));
-            std::fs::create_dir(&scratch).unwrap();
+            let url = hostile(dir.path(), &[(mode, name, b"evil")]);
+            let (tree, scratch) = (dir.path().join("out/tree"), dir.path().join("out/scratch"));
+            std::fs::create_dir_all(&scratch).unwrap();
             let deadline = Deadline::after(Duration::from_mins(1));
-            let source = git_source(&server.url("app.git"), None, 1);
+            let source = git_source(&url, Some("evil"), 1);
             let done = run(async { resolve(&source, deadline).await?.checkout(&tree, &scratch, deadline).await });
-            assert!(done.is_err(), "{kind}{}", String::from_utf8_lossy(name));
-            assert!(before(out.path()) <= 2, "only tree and scratch");
-            assert_eq!(
-                std::fs::read_dir(&tree).map_or(0, Iterator::count),
-                0,
-                "{kind}{}",
-                String::from_utf8_lossy(name)
-            );
+            let case = format!("{mode} {}", String::from_utf8_lossy(name));
+            assert!(done.is_err(), "{case}");
+            assert_eq!(std::fs::read_dir(&tree).map_or(0, Iterator::count), 0, "{case}");
+            let beside = std::fs::read_dir(dir.path().join("out")).unwrap();
+            assert!(beside.map(|entry| entry.unwrap().file_name()).all(|name| name == "tree" || name == "scratch"));
         }
     }
 }
@@ -698,22 +703,16 @@ fn a_hostile_tree_writes_nothing_outside() {
 #[test]
 fn nothing_is_written_through_a_link_of_the_repository() {
     let dir = tempfile::tempdir().unwrap();
-    let repo = Repo::new(&dir.path().join("app.git"));
     let victim = dir.path().join("victim");
     std::fs::create_dir(&victim).unwrap();
-    repo.file("x", "evil").commit("one");
-    let raw = git2::Repository::open(&repo.dir).unwrap();
-    let odb = raw.odb().unwrap();
-    let blob = odb.write(git2::ObjectType::Blob, b"evil").unwrap();
-    let target = odb.write(git2::ObjectType::Blob, victim.as_os_str().as_bytes()).unwrap();
-    let inner = odb.write(git2::ObjectType::Tree, &[b"100644 x\0", blob.as_bytes()].concat()).unwrap();
-    let bytes = [b"120000 a\0", target.as_bytes(), b"40000 a\0", inner.as_bytes()].concat();
-    let tree = odb.write(git2::ObjectType::Tree, &bytes).unwrap();
-    let commit = repo.git(["commit-tree", "-m", "evil", &tree.to_string()]);
-    repo.git(["update-ref", "refs/heads/main", &commit]);
-    let server = GitServer::start(dir.path());
-    let _ = clone(&server.url("app.git"), None);
-    assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    let target = victim.as_os_str().as_bytes();
+    // By the plain writer, and by libgit2.
+    for attributes in [&b""[..], b"* ident"] {
+        let entries =
+            [("100644", &b".gitattributes"[..], attributes), ("120000", b"a", target), ("40000", b"a", b"evil")];
+        let _ = clone(&hostile(dir.path(), &entries), Some("evil"));
+        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0);
+    }
 }
 
 fn directory(path: &Path) -> Result<Got, Error> {
