@@ -276,7 +276,7 @@ impl Run<'_> {
                 .iter()
                 .map(|file| match tree {
                     Some(tree) if file.is_relative() => tree::file(flag, tree, file),
-                    _ => Ok(file.clone()),
+                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| unreadable(file, error)),
                 })
                 .collect()
         };
@@ -392,11 +392,7 @@ fn digest_requirements(file: &Path) -> Result<Vec<String>> {
     let mut seen = Vec::new();
     let mut open = vec![file.to_owned()];
     while let Some(file) = open.pop() {
-        let text = fs::read(&file).map_err(|error| {
-            Error::environment(format!("cannot read the requirements file {}", file.display()))
-                .because(error)
-                .hint("absolute paths are read as they are: is the volume or ConfigMap mounted?")
-        })?;
+        let text = fs::read(&file).map_err(|error| unreadable(&file, error))?;
         digests.push(hex(&Sha256::digest(&text)));
         for line in String::from_utf8_lossy(&text).lines() {
             if let Some(name) = included(line.trim()) {
@@ -409,6 +405,12 @@ fn digest_requirements(file: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(digests)
+}
+
+fn unreadable(file: &Path, error: std::io::Error) -> Error {
+    Error::environment(format!("cannot read the requirements file {}", file.display()))
+        .because(error)
+        .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
 }
 
 /// The file of a `-r FILE` or `-c FILE` line, in all the ways in which pip lets it be written.

@@ -230,7 +230,7 @@ impl Source {
 
 fn ssh_unsupported(repo: &str) -> Error {
     Error::usage(format!("--repo {repo}: SSH is not supported yet"))
-        .hint("use the repository's https:// address; a token may stand in PODSTRAP_REPO as https://user:token@host/…")
+        .hint("use the repository's https:// address, with user:token@ before the host if it is private, as PODSTRAP_REPO from a Secret")
 }
 
 /// `user@host:path` or `host:path`: no slash before the first colon, as Git decides it.

@@ -34,7 +34,7 @@ pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
 /// Leaves what clap says of a command line in the termination message; clap prints it itself.
 pub fn usage(error: &clap::Error, termination_log: &Path) {
     if error.use_stderr() {
-        terminate(&redact::clean(&format!("podstrap: {error}")), termination_log);
+        terminate(&redact::clean(&error.to_string()), termination_log);
     }
 }
 
