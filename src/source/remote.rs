@@ -31,6 +31,11 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From this length on a user's name may be a token.
 const TOKEN_LENGTH: usize = 20;
+/// And a value in the query a secret.
+const QUERY_SECRET: usize = 8;
+
+/// Some hosts know a Git client by this prefix; libgit2 and dulwich send it as well.
+const USER_AGENT: &str = concat!("git/2.0 (podstrap ", env!("CARGO_PKG_VERSION"), ")");
 
 const CREDENTIALS: &str = "set PODSTRAP_REPO from a Secret, with user:token@ before the host";
 
@@ -80,7 +85,8 @@ impl Remote {
             let mut response = self.send(&what, &endpoint, request, deadline).await?;
             if let Some(location) = redirect(&response) {
                 endpoint = endpoint.redirected(&response.url().join(&location).map_err(|error| {
-                    Error::source(&what).because(format!("the server redirects to {location:?}")).because(error)
+                    let target = self.hide(&location);
+                    Error::source(&what).because(format!("the server redirects to {target:?}")).because(error)
                 })?)?;
                 tracing::debug!("{self} redirects to {endpoint}");
                 continue;
@@ -162,6 +168,7 @@ impl Remote {
         request: RequestBuilder,
         deadline: Deadline,
     ) -> Result<Response> {
+        let request = request.header(reqwest::header::USER_AGENT, USER_AGENT);
         let request = match &endpoint.userinfo {
             Some(Userinfo { username, password }) => request.basic_auth(username, Some(password.reveal())),
             None => request,
@@ -266,7 +273,8 @@ impl Remote {
 
 /// Whatever in the URL is nobody's business, in every form in which it travels.
 fn secrets(client: &Client, url: &RemoteUrl) -> Vec<Secret> {
-    let mut found: Vec<String> = url.url().query_pairs().map(|(_, value)| value.into_owned()).collect();
+    let query = url.url().query_pairs().map(|(_, value)| value.into_owned());
+    let mut found: Vec<String> = query.filter(|value| value.len() >= QUERY_SECRET).collect();
     if let Some(Userinfo { username, password }) = url.userinfo() {
         found.push(password.reveal().to_owned());
         // A token may stand in the name's place, alone or before a password that is none.
