@@ -261,3 +261,24 @@ pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
         _ => made,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use git2::ErrorClass;
+
+    #[test]
+    fn what_the_volume_caused_is_an_error_of_the_volume() {
+        let error = |class, message: &str| {
+            failure("cannot fetch x", &git2::Error::new(ErrorCode::GenericError, class, message))
+        };
+        let full = error(ErrorClass::Os, "cannot extend packfile '/x': No space left on device");
+        assert_eq!((full.kind(), full.retry()), (Kind::Volume, None));
+        assert!(full.to_string().contains("hint: the volume is full"), "{full}");
+        assert_eq!(error(ErrorClass::Os, "failed to open '/x': Read-only file system").kind(), Kind::Volume);
+        let damaged = error(ErrorClass::Indexer, "unexpected end of pack");
+        assert!(damaged.kind() == Kind::Source && damaged.retry().is_some());
+        assert_eq!(error(ErrorClass::Object, "no such object").retry(), None);
+    }
+}

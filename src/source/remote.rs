@@ -129,6 +129,7 @@ impl Remote {
         let mut response = self.send(what, endpoint, request, deadline).await?;
         self.check(what, endpoint, &mut response, "result", deadline).await?;
         let (mut framer, mut received, mut in_pack, mut ended) = (Framer::default(), 0, false, false);
+        let mut reported = Vec::new();
         while let Some(chunk) = self.chunk(what, &mut response, received, deadline).await? {
             received += chunk.len();
             framer.push(&chunk);
@@ -136,7 +137,10 @@ impl Remote {
                 match payload(packet) {
                     None => ended = in_pack,
                     Some([1, ..]) => in_pack = true,
-                    Some([2, text @ ..]) => self.progress(text),
+                    Some([2, text @ ..]) => {
+                        reported.extend_from_slice(text);
+                        self.progress(&mut reported);
+                    }
                     Some([3, text @ ..] | [b'E', b'R', b'R', b' ', text @ ..]) => {
                         return Ok(Some(self.hide(String::from_utf8_lossy(text).trim())));
                     }
@@ -153,11 +157,18 @@ impl Remote {
         Err(Error::source(what).because(format!("the answer broke off after {received} bytes")).transient(None))
     }
 
-    fn progress(&self, text: &[u8]) {
-        let text = self.hide(&String::from_utf8_lossy(text));
-        // Counters that overwrite themselves end with a carriage return: their last state is enough.
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.ends_with('\r')) {
-            tracing::debug!("remote: {}", crate::redact::clean(line.rsplit('\r').next().unwrap_or(line)));
+    /// Logs the whole lines of what the server reports on its work, as far as they have come.
+    fn progress(&self, pending: &mut Vec<u8>) {
+        let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else {
+            // A counter that never ends its line is not worth keeping.
+            pending.drain(..pending.len().saturating_sub(BODY_READ));
+            return;
+        };
+        let lines: Vec<u8> = pending.drain(..=end).collect();
+        for line in String::from_utf8_lossy(&lines).lines() {
+            // A counter overwrites itself with carriage returns: its last state is enough.
+            let line = self.hide(line.trim_end().rsplit('\r').next().unwrap_or_default());
+            tracing::debug!("remote: {}", crate::redact::clean(&line));
         }
     }
 

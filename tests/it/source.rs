@@ -562,7 +562,10 @@ fn a_flaky_server_gets_more_tries() {
     let repo = varied(&dir.path().join("app.git"));
     repo.commit("one");
     let server = GitServer::start(dir.path());
-    server.first(2, Response::new(503, "back soon")).truncate_first_pack();
+    let cut = Response::new(200, "001e# service")
+        .header("Content-Type", "application/x-git-upload-pack-advertisement")
+        .header("Content-Length", "5000");
+    server.first(2, Response::new(503, "back soon")).first(1, cut).truncate_first_pack();
     let got = clone(&server.url("app.git"), None).unwrap();
     assert_eq!(got.files(), cli(&server.url("app.git"), "main"));
     assert_eq!(server.seen().iter().filter(|line| line.starts_with("POST")).count(), 4, "two of ours, two of git's");
