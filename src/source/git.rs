@@ -54,6 +54,8 @@ struct Ask {
 
 impl Git {
     pub(super) async fn resolve(source: &GitSource, deadline: Deadline) -> Result<Self> {
+        // Before anything else of libgit2 is touched.
+        transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
         let url = source.url.to_string();
         let (origin, choice) = if source.url.url().scheme() == "file" {
             let path = source.url.url().to_file_path().map_err(|()| {
@@ -190,7 +192,6 @@ fn has(capabilities: &str, name: &str) -> bool {
 
 /// A new bare repository in place of whatever a failed try left there.
 fn create(path: &Path) -> Result<()> {
-    transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
     if path.exists() {
         std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
     }
@@ -215,7 +216,6 @@ fn create(path: &Path) -> Result<()> {
 
 /// The references of a repository on this machine, and where its objects are.
 fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
-    transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
     let read = || {
         let repo = Repository::open(path)?;
         let mut refs = Refs::default();
