@@ -18,9 +18,9 @@ use crate::plan::GitSource;
 use crate::retry::{Deadline, retry};
 use crate::source::pktline::packet;
 use crate::source::refs::{Choice, Ref, Refs};
-use crate::source::remote::{Listing, Remote};
+use crate::source::remote::{Endpoint, Listing, Remote};
 use crate::source::transport::{self, Wire};
-use crate::source::{Checkout, Revision, blocking, checkout};
+use crate::source::{Checkout, Revision, blocking, checkout, late};
 
 /// The one reference that libgit2 is told about.
 const WANTED: &str = "refs/podstrap/wanted";
@@ -45,8 +45,17 @@ enum Origin {
     File(PathBuf),
 }
 
+/// What libgit2 is to fetch, and from which list of references.
+struct Ask {
+    listing: Vec<u8>,
+    refspecs: Vec<String>,
+    depth: u32,
+}
+
 impl Git {
     pub(super) async fn resolve(source: &GitSource, deadline: Deadline) -> Result<Self> {
+        // Before anything else of libgit2 is touched.
+        transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
         let url = source.url.to_string();
         let (origin, choice) = if source.url.url().scheme() == "file" {
             let path = source.url.url().to_file_path().map_err(|()| {
@@ -99,53 +108,56 @@ impl Git {
 
     /// One try: a fresh repository, and the wanted commit in it.
     async fn fetch(&self, remote: &Remote, listing: &Listing, repository: &Path, deadline: Deadline) -> Result<()> {
-        let wanted = single(self.choice.want, &listing.refs.capabilities);
-        let depth = if has(&listing.refs.capabilities, "shallow") { self.depth } else { 0 };
-        let spec = [format!("+{WANTED}:{WANTED}")];
-        let Some(refusal) = self.download(remote, listing, repository, wanted, spec.to_vec(), depth, deadline).await?
-        else {
+        let wanted = Ask {
+            listing: single(self.choice.want, &listing.refs.capabilities),
+            refspecs: vec![format!("+{WANTED}:{WANTED}")],
+            depth: if has(&listing.refs.capabilities, "shallow") { self.depth } else { 0 },
+        };
+        let Some(refusal) = self.download(remote, &listing.endpoint, wanted, repository, deadline).await? else {
             return Ok(());
         };
-        if !self.choice.advertised {
-            tracing::info!("the server gives no single commits ({refusal}): fetching everything");
-            let specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec();
-            let refused = self.download(remote, listing, repository, listing.body.clone(), specs, 0, deadline).await?;
-            return refused.map_or(Ok(()), |refusal| Err(self.refused(&refusal)));
+        if self.choice.advertised {
+            let error = self.refused(&refusal);
+            // The reference moved since it was listed, or one of several servers lags behind.
+            return Err(if refusal.contains("not our ref") { error.transient(None) } else { error });
         }
-        let error = self.refused(&refusal);
-        // The reference moved since it was listed, or one of several servers lags behind.
-        Err(if refusal.contains("not our ref") { error.transient(None) } else { error })
+        tracing::info!("the server gives no single commits ({refusal}): fetching everything");
+        let everything = Ask {
+            listing: listing.body.clone(),
+            refspecs: ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec(),
+            depth: 0,
+        };
+        match self.download(remote, &listing.endpoint, everything, repository, deadline).await? {
+            Some(refusal) => Err(self.refused(&refusal)),
+            None => Ok(()),
+        }
     }
 
     /// libgit2 on a blocking thread, HTTP on this one, a channel in between. Comes back with what
     /// the server says against the request, if it does.
-    #[expect(clippy::too_many_arguments, reason = "the two fetches differ in three of them")]
     async fn download(
         &self,
         remote: &Remote,
-        listing: &Listing,
+        endpoint: &Endpoint,
+        ask: Ask,
         repository: &Path,
-        shown: Vec<u8>,
-        refspecs: Vec<String>,
-        depth: u32,
         deadline: Deadline,
     ) -> Result<Option<String>> {
         let what = self.what();
         let (request, requested) = oneshot::channel();
         let (send, packets) = mpsc::channel(IN_FLIGHT);
-        let wire = Wire { listing: shown, request, packets };
         let (repository, doing) = (repository.to_owned(), what.clone());
         let libgit2 = blocking(move || {
             create(&repository)?;
-            transport::download(&repository, wire, &refspecs, depth, deadline).map_err(|error| {
-                let late = error.code() == ErrorCode::User;
-                let error = failure(&doing, &error);
-                if late { error.because("the time was over before the pack was indexed") } else { error }
+            let wire = Wire { listing: ask.listing, request, packets };
+            transport::download(&repository, wire, &ask.refspecs, ask.depth, deadline).map_err(|error| {
+                // The only one who cancels is the deadline.
+                if error.code() == ErrorCode::User { late(&doing, deadline) } else { failure(&doing, &error) }
             })
         });
         let http = async {
             match requested.await {
-                Ok(body) => remote.upload_pack(&what, &listing.endpoint, body, send, deadline).await,
+                Ok(body) => remote.upload_pack(&what, endpoint, body, send, deadline).await,
                 // libgit2 gave up before it asked for anything, and says why.
                 Err(_) => Ok(None),
             }
@@ -180,7 +192,6 @@ fn has(capabilities: &str, name: &str) -> bool {
 
 /// A new bare repository in place of whatever a failed try left there.
 fn create(path: &Path) -> Result<()> {
-    transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
     if path.exists() {
         std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
     }
@@ -205,7 +216,6 @@ fn create(path: &Path) -> Result<()> {
 
 /// The references of a repository on this machine, and where its objects are.
 fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
-    transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
     let read = || {
         let repo = Repository::open(path)?;
         let mut refs = Refs::default();
@@ -249,5 +259,26 @@ pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
     match error.class() {
         git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
         _ => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use git2::ErrorClass;
+
+    #[test]
+    fn what_the_volume_caused_is_an_error_of_the_volume() {
+        let error = |class, message: &str| {
+            failure("cannot fetch x", &git2::Error::new(ErrorCode::GenericError, class, message))
+        };
+        let full = error(ErrorClass::Os, "cannot extend packfile '/x': No space left on device");
+        assert_eq!((full.kind(), full.retry()), (Kind::Volume, None));
+        assert!(full.to_string().contains("hint: the volume is full"), "{full}");
+        assert_eq!(error(ErrorClass::Os, "failed to open '/x': Read-only file system").kind(), Kind::Volume);
+        let damaged = error(ErrorClass::Indexer, "unexpected end of pack");
+        assert!(damaged.kind() == Kind::Source && damaged.retry().is_some());
+        assert_eq!(error(ErrorClass::Object, "no such object").retry(), None);
     }
 }

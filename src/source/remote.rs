@@ -31,6 +31,11 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From this length on a user's name may be a token.
 const TOKEN_LENGTH: usize = 20;
+/// And a value in the query a secret.
+const QUERY_SECRET: usize = 8;
+
+/// Some hosts know a Git client by this prefix; libgit2 and dulwich send it as well.
+const USER_AGENT: &str = concat!("git/2.0 (podstrap ", env!("CARGO_PKG_VERSION"), ")");
 
 const CREDENTIALS: &str = "set PODSTRAP_REPO from a Secret, with user:token@ before the host";
 
@@ -80,7 +85,8 @@ impl Remote {
             let mut response = self.send(&what, &endpoint, request, deadline).await?;
             if let Some(location) = redirect(&response) {
                 endpoint = endpoint.redirected(&response.url().join(&location).map_err(|error| {
-                    Error::source(&what).because(format!("the server redirects to {location:?}")).because(error)
+                    let target = self.hide(&location);
+                    Error::source(&what).because(format!("the server redirects to {target:?}")).because(error)
                 })?)?;
                 tracing::debug!("{self} redirects to {endpoint}");
                 continue;
@@ -123,6 +129,7 @@ impl Remote {
         let mut response = self.send(what, endpoint, request, deadline).await?;
         self.check(what, endpoint, &mut response, "result", deadline).await?;
         let (mut framer, mut received, mut in_pack, mut ended) = (Framer::default(), 0, false, false);
+        let mut reported = Vec::new();
         while let Some(chunk) = self.chunk(what, &mut response, received, deadline).await? {
             received += chunk.len();
             framer.push(&chunk);
@@ -130,7 +137,10 @@ impl Remote {
                 match payload(packet) {
                     None => ended = in_pack,
                     Some([1, ..]) => in_pack = true,
-                    Some([2, text @ ..]) => self.progress(text),
+                    Some([2, text @ ..]) => {
+                        reported.extend_from_slice(text);
+                        self.progress(&mut reported);
+                    }
                     Some([3, text @ ..] | [b'E', b'R', b'R', b' ', text @ ..]) => {
                         return Ok(Some(self.hide(String::from_utf8_lossy(text).trim())));
                     }
@@ -147,11 +157,18 @@ impl Remote {
         Err(Error::source(what).because(format!("the answer broke off after {received} bytes")).transient(None))
     }
 
-    fn progress(&self, text: &[u8]) {
-        let text = self.hide(&String::from_utf8_lossy(text));
-        // Counters that overwrite themselves end with a carriage return: their last state is enough.
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.ends_with('\r')) {
-            tracing::debug!("remote: {}", crate::redact::clean(line.rsplit('\r').next().unwrap_or(line)));
+    /// Logs the whole lines of what the server reports on its work, as far as they have come.
+    fn progress(&self, pending: &mut Vec<u8>) {
+        let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else {
+            // A counter that never ends its line is not worth keeping.
+            pending.drain(..pending.len().saturating_sub(BODY_READ));
+            return;
+        };
+        let lines: Vec<u8> = pending.drain(..=end).collect();
+        for line in String::from_utf8_lossy(&lines).lines() {
+            // A counter overwrites itself with carriage returns: its last state is enough.
+            let line = self.hide(line.trim_end().rsplit('\r').next().unwrap_or_default());
+            tracing::debug!("remote: {}", crate::redact::clean(&line));
         }
     }
 
@@ -162,6 +179,7 @@ impl Remote {
         request: RequestBuilder,
         deadline: Deadline,
     ) -> Result<Response> {
+        let request = request.header(reqwest::header::USER_AGENT, USER_AGENT);
         let request = match &endpoint.userinfo {
             Some(Userinfo { username, password }) => request.basic_auth(username, Some(password.reveal())),
             None => request,
@@ -266,7 +284,8 @@ impl Remote {
 
 /// Whatever in the URL is nobody's business, in every form in which it travels.
 fn secrets(client: &Client, url: &RemoteUrl) -> Vec<Secret> {
-    let mut found: Vec<String> = url.url().query_pairs().map(|(_, value)| value.into_owned()).collect();
+    let query = url.url().query_pairs().map(|(_, value)| value.into_owned());
+    let mut found: Vec<String> = query.filter(|value| value.len() >= QUERY_SECRET).collect();
     if let Some(Userinfo { username, password }) = url.userinfo() {
         found.push(password.reveal().to_owned());
         // A token may stand in the name's place, alone or before a password that is none.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use podstrap::cli::{LogFormat, LogLevel};
 use podstrap::error::{Error, Kind};
 use podstrap::plan::{GitSource, Source};
 use podstrap::retry::Deadline;
@@ -110,7 +111,7 @@ fn varied(dir: &Path) -> Repo {
         .file("with space\nand newline", "x")
         .file(
             "big.bin",
-            (0..2_000_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()).collect::<Vec<_>>(),
+            (0..60_000_u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()).collect::<Vec<_>>(),
         );
     repo
 }
@@ -270,6 +271,7 @@ fn child(program: &str, args: &[&str], url: &str) -> Command {
 #[test]
 #[ignore = "started by other tests, with an environment of their own"]
 fn in_a_child() {
+    podstrap::telemetry::init(LogFormat::Text, LogLevel::Debug);
     match clone(&std::env::var("TEST_URL").unwrap(), None) {
         Ok(got) => {
             if let Some(out) = std::env::var_os("TEST_OUT") {
@@ -533,12 +535,37 @@ fn a_server_that_stalls_is_left_at_the_deadline() {
 }
 
 #[test]
+fn a_checkout_that_is_dropped_leaves_no_thread_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    Repo::new(&dir.path().join("app.git")).file("a", "1").commit("one");
+    let server = GitServer::start(dir.path());
+    server.instead(|request| {
+        if request.method == "POST" {
+            std::thread::sleep(Duration::from_secs(5));
+        }
+        None
+    });
+    let started = Instant::now();
+    let deadline = Deadline::after(Duration::from_mins(1));
+    let (tree, source) = (dir.path().join("tree"), git_source(&server.url("app.git"), None, 1));
+    run(async {
+        let resolved = resolve(&source, deadline).await.unwrap();
+        let checkout = resolved.checkout(&tree, dir.path(), deadline);
+        tokio::time::timeout(Duration::from_millis(300), checkout).await.unwrap_err();
+    });
+    assert!(started.elapsed() < Duration::from_secs(4), "the runtime waits for its threads");
+}
+
+#[test]
 fn a_flaky_server_gets_more_tries() {
     let dir = tempfile::tempdir().unwrap();
     let repo = varied(&dir.path().join("app.git"));
     repo.commit("one");
     let server = GitServer::start(dir.path());
-    server.first(2, Response::new(503, "back soon")).truncate_first_pack();
+    let cut = Response::new(200, "001e# service")
+        .header("Content-Type", "application/x-git-upload-pack-advertisement")
+        .header("Content-Length", "5000");
+    server.first(2, Response::new(503, "back soon")).first(1, cut).truncate_first_pack();
     let got = clone(&server.url("app.git"), None).unwrap();
     assert_eq!(got.files(), cli(&server.url("app.git"), "main"));
     assert_eq!(server.seen().iter().filter(|line| line.starts_with("POST")).count(), 4, "two of ours, two of git's");
@@ -647,6 +674,15 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     let got = clone(&server.url("app.git"), None).unwrap();
     assert_eq!(got.files(), cli(&server.url("app.git"), "main"));
     assert!(got.tree().join("lib/module").is_dir());
+    let output = child("env", &[], &server.url("app.git")).output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    for line in [
+        "submodules are not fetched, their directories stay empty: lib/module",
+        "Git LFS is not supported, these files are only pointers: a.bin",
+        "remote: Total 5",
+    ] {
+        assert!(log.contains(line), "{log}");
+    }
 }
 
 /// A repository whose one branch leads to a tree with these entries (mode, name, contents), which
