@@ -99,7 +99,7 @@ impl Failed<'_> {
         ]) {
             return Some(self.build());
         }
-        if says(&["requires a different Python", "does not satisfy Python", "Requires-Python"]) {
+        if says(&["requires a different Python", "does not satisfy Python"]) || self.only_for_other_pythons() {
             return Some(
                 Error::environment(format!("a requirement does not support Python {}", self.python))
                     .hint("pin a version that does, or use an app image with another Python"),
@@ -189,6 +189,19 @@ impl Failed<'_> {
         }
         Error::environment(format!("{name} has no wheel for {} and could not be built", self.platform))
             .hint("pin a version with a wheel, or use an image with what its build asks for")
+    }
+
+    /// pip lists all versions that it left out because of the Python; only the one that was asked for
+    /// explains a failure.
+    fn only_for_other_pythons(&self) -> bool {
+        let asked = self.between("No matching distribution found for ", "\n").and_then(|text| text.split_once("=="));
+        match asked {
+            Some((_, version)) => {
+                let version = version.split([' ', ',', ';']).next().unwrap_or_default();
+                self.stderr.contains(&format!(" {version} Requires-Python"))
+            }
+            None => self.stderr.contains("Requires-Python") && self.stderr.contains("(from versions: none)"),
+        }
     }
 
     /// Asks the indexes about the name: they may have refused, or be down.

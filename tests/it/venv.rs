@@ -101,8 +101,8 @@ impl Bench {
             eprintln!(
                 "{:?}: create {created:.2?}, install {:.2?}, finish {:.2?}",
                 built.engine,
-                installed - created,
-                started.elapsed() - installed
+                installed.saturating_sub(created),
+                started.elapsed().saturating_sub(installed)
             );
             Ok(built)
         })?;
@@ -677,6 +677,51 @@ fn an_index_that_wants_a_login() {
       | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
       | ERROR: No matching distribution found for flask
     hint: put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)
+    ");
+}
+
+#[test]
+fn a_requirement_for_another_python() {
+    let texts = engines().map(|engine| {
+        let bench = Bench::new(engine, "http://127.0.0.1:9/").packages(&["./next"]).var("PIP_NO_INDEX", "1");
+        bench.sandbox.write(
+            "tree/next/pyproject.toml",
+            "[project]\nname = \"next\"\nversion = \"1\"\nrequires-python = \">=3.99\"\n",
+        );
+        let bench = bench.var("PIP_FIND_LINKS", wheelhouse().to_str().unwrap());
+        let text = regex::Regex::new(r"3\.\d+\.\d+").unwrap().replace_all(&bench.fails(), "3.N").into_owned();
+        text.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>().join("\n")
+    });
+    assert_eq!(texts[0], texts[1]);
+    insta::assert_snapshot!(texts[0], @r"
+    error: a requirement does not support Python 3.N
+    hint: pin a version that does, or use an app image with another Python
+    ");
+}
+
+#[test]
+fn a_hash_that_does_not_match() {
+    let index = IndexServer::start(&wheelhouse());
+    let line = format!("itsdangerous==2.2.0 --hash=sha256:{}\n", "0".repeat(64));
+    let texts = engines().map(|engine| Bench::new(engine, &index.url()).requirements(&line).fails());
+    for text in texts {
+        assert!(text.starts_with("error: a download is not what the requirements' hashes allow\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_full_volume_is_the_volumes_failure() {
+    let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/").packages(&["flask"]);
+    let full = "#!/bin/sh\n[ $1 = --version ] && { echo uv 9.9; exit; }\n\
+        echo 'error: failed to write: No space left on device (os error 28)' >&2\nexit 2\n";
+    bench.engine = EngineRequest::UvAt(script(&bench.sandbox, "uv", full));
+    let error = bench.build_with(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Volume);
+    insta::assert_snapshot!(bench.normal(&error), @r"
+    error: uv [VERSION] could not write all files
+      because: no storage space
+      | error: failed to write: No space left on device (os error 28)
+    hint: the volume is full: raise the emptyDir's sizeLimit or the claim's size
     ");
 }
 
