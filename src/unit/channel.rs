@@ -6,6 +6,7 @@
 //! pooled, nothing sent twice.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -37,10 +38,21 @@ pub(super) struct Reply {
 pub(super) enum Failure {
     /// No connection, so nothing was sent.
     Connect(io::Error),
-    /// The connection ended before the answer did: what became of the request is unknown.
+    /// The connection ended before the answer did: what became of the request is unknown. Holds
+    /// what the connection was.
     Cut(String),
     /// Something answered, but not in HTTP.
     Garbled(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::Cut(how) => write!(f, "the connection was {how}"),
+            Self::Garbled(how) => write!(f, "what answers does not speak HTTP: {how}"),
+        }
+    }
 }
 
 /// The process that listens on a socket, as the kernel knows it.
@@ -96,11 +108,12 @@ where
     let (head, body) = answer.into_parts();
     let server = head.headers.get(header::SERVER).and_then(|value| value.to_str().ok());
     let server = server.unwrap_or("a server without a name").to_owned();
-    let body = body.collect().await.map_err(|error| Failure::Cut(error.to_string()))?.to_bytes();
+    let body = body.collect().await.map_err(|_| Failure::Cut("closed within the answer".into()))?.to_bytes();
     Ok(Reply { status: head.status.as_u16(), server, body })
 }
 
 fn failure(error: &hyper_util::client::legacy::Error) -> Failure {
+    use io::ErrorKind as K;
     let io = innermost_io(error);
     if error.is_connect() {
         let io = io.map_or_else(
@@ -115,8 +128,11 @@ fn failure(error: &hyper_util::client::legacy::Error) -> Failure {
     let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
     match (hyper, io) {
         (Some(hyper), None) if hyper.is_parse() => Failure::Garbled(hyper.to_string()),
-        (_, Some(io)) => Failure::Cut(io.to_string()),
-        _ => Failure::Cut("the connection was closed without an answer".into()),
+        // Which of these it is depends on who was faster.
+        (_, Some(io)) if !matches!(io.kind(), K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof) => {
+            Failure::Cut(format!("broken: {io}"))
+        }
+        _ => Failure::Cut("closed without an answer".into()),
     }
 }
 

@@ -28,7 +28,6 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
 use crate::retry::Deadline;
 use crate::telemetry::Phase;
-use channel::Failure;
 use listener::Listener;
 use wait::Found;
 
@@ -147,7 +146,7 @@ impl Client {
                         if cuts == CUTS {
                             return Err(crashes(&found, config, &how));
                         }
-                        let why = format!("the connection was cut while Unit applied it: {how}");
+                        let why = format!("while Unit applied it: {how}");
                         again(&why, deadline).await;
                         trouble = Some(why);
                         continue;
@@ -159,7 +158,7 @@ impl Client {
                     applying.done(&format!("{} is applied and read back", config.path.display()));
                     return Ok(Applied { control: found.control, server: found.server });
                 }
-                Err(why) if deadline.passed() => return Err(lost(&found, config, &why)),
+                Err(why) if deadline.remaining() <= AGAIN => return Err(lost(&found, config, &why)),
                 Err(why) => {
                     again(&why, deadline).await;
                     trouble = Some(why);
@@ -190,10 +189,7 @@ impl Client {
 async fn check(found: &Found, wanted: &Wanted) -> Result<(), String> {
     let reply = match channel::send(&found.control, Method::GET, "/config", Bytes::new()).await {
         Ok(reply) => reply,
-        Err(Failure::Connect(error)) => return Err(format!("Unit went away after it took it: {error}")),
-        Err(Failure::Cut(how) | Failure::Garbled(how)) => {
-            return Err(format!("Unit went away after it took it: {how}"));
-        }
+        Err(failure) => return Err(format!("Unit went away after it took it: {failure}")),
     };
     if reply.status != 200 || !wanted.is(&reply.body) {
         return Err("Unit took it, but shows another configuration".into());
@@ -235,8 +231,7 @@ async fn put(found: &Found, config: &Config, deadline: Deadline) -> Result<Put> 
             }
             Err(reply::refused(config, &found.control.to_string(), &reply, &about))
         }
-        Err(Failure::Connect(error)) => Ok(Put::Cut(error.to_string())),
-        Err(Failure::Cut(how) | Failure::Garbled(how)) => Ok(Put::Cut(how)),
+        Err(failure) => Ok(Put::Cut(failure.to_string())),
     }
 }
 
@@ -323,7 +318,7 @@ pub fn read_config(path: &Path) -> Result<Config> {
             _ => made.because(error),
         }
     })?;
-    if bytes.trim_ascii().is_empty() {
+    if dialect::without_bom(&bytes).trim_ascii().is_empty() {
         return Err(Error::usage(format!("the configuration {shown} is empty"))
             .hint("the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?"));
     }

@@ -68,9 +68,14 @@ fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
                 .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`)")
         }
         Some(Err(cause)) => error("cannot be reached".into())
-            .because(cause.without_url())
+            .because(innermost(&cause))
             .hint("does a listener of the configuration have this address and port?"),
         None => error("gave no answer".into())
             .hint("the application takes longer than that, or hangs: raise --timeout, or look into Unit's log"),
     }
+}
+
+/// What the layers in between add is that a request was sent.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }

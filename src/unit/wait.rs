@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel::{self, Failure, Peer, Reply};
 use super::gave_up;
@@ -25,6 +25,8 @@ use crate::telemetry;
 
 /// The pause between looks: Unit needs about 20 ms to start, and a look costs a connect.
 const PAUSE: Duration = Duration::from_millis(5);
+/// A look that the deadline cuts short within this time has learnt nothing.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A control API that has just answered.
 #[derive(Debug)]
@@ -78,7 +80,6 @@ impl fmt::Display for Obstacle {
             Self::Forbidden(what) => write!(f, "permission denied: {what}, and podstrap runs as uid {}", uid()),
             Self::PathTooLong => f.write_str("the path is longer than the 107 bytes a socket's may have"),
             Self::Busy => f.write_str("connected, but no answer yet: Unit still starts, or applies something else"),
-            Self::Dying(how) => write!(f, "the connection ended without an answer: {how}"),
             Self::Shut { peer } => write!(
                 f,
                 "the connection was closed without an answer: the server runs as uid {peer}, podstrap as uid {}",
@@ -87,7 +88,7 @@ impl fmt::Display for Obstacle {
             Self::Temporary(pid) => {
                 write!(f, "the entrypoint's temporary Unit (pid {pid}) answers, the final one has not started")
             }
-            Self::Foreign(what) | Self::Other(what) => f.write_str(what),
+            Self::Dying(what) | Self::Foreign(what) | Self::Other(what) => f.write_str(what),
         }
     }
 }
@@ -101,8 +102,8 @@ impl Obstacle {
     fn hint(&self) -> &'static str {
         match self {
             Self::Absent | Self::NoDirectory(_) | Self::Directory => {
-                "--control-socket must be the path of unitd's --control option as this container sees it; for another \
-                 container's Unit share the socket's directory through a volume"
+                "does unitd run, and is this the path of its --control option as this container sees it? Another \
+                 container's socket must be shared through a volume; another path is named by --control-socket"
             }
             Self::Stale | Self::Dying(_) | Self::NotASocket => {
                 "does unitd run? Its log and `kubectl logs` say why it stopped"
@@ -150,11 +151,15 @@ pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) 
     loop {
         tries += 1;
         let mut now = Vec::with_capacity(controls.len());
-        for control in controls {
+        for (at, control) in controls.iter().enumerate() {
+            let started = Instant::now();
             match timeout_at(deadline.instant(), look(control, proc)).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(obstacle)) => now.push(obstacle),
-                Err(_) => now.push(Obstacle::Busy),
+                Err(_) => now.push(match seen.get(at) {
+                    Some(before) if started.elapsed() < LOOK => before.clone(),
+                    _ => Obstacle::Busy,
+                }),
             }
         }
         if now != seen {
@@ -163,10 +168,10 @@ pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) 
             tracing::debug!("{control}: {obstacle}");
             seen = now;
         }
-        if deadline.passed() || seen.iter().all(Obstacle::permanent) {
+        if deadline.remaining() <= PAUSE || seen.iter().all(Obstacle::permanent) {
             return Err(unreachable(controls, &seen, tries, deadline));
         }
-        sleep(PAUSE.min(deadline.remaining())).await;
+        sleep(PAUSE).await;
     }
 }
 
@@ -209,13 +214,11 @@ async fn look(control: &Control, proc: &Path) -> Result<Found, Obstacle> {
             Control::Unix(path) => return Err(classify(path, &error)),
             Control::Http(_) => return Err(Obstacle::Other(error.to_string())),
         },
-        Err(Failure::Cut(how)) => match peer {
+        Err(failure @ Failure::Cut(_)) => match peer {
             Some(peer) if uid() != 0 && uid() != peer.uid => return Err(Obstacle::Shut { peer: peer.uid }),
-            _ => return Err(Obstacle::Dying(how)),
+            _ => return Err(Obstacle::Dying(failure.to_string())),
         },
-        Err(Failure::Garbled(how)) => {
-            return Err(Obstacle::Foreign(format!("what answers does not speak HTTP: {how}")));
-        }
+        Err(failure) => return Err(Obstacle::Foreign(failure.to_string())),
     };
     // Unit's own answer to this is 200, always.
     if status != 200 {
@@ -250,7 +253,6 @@ fn classify(path: &Path, error: &io::Error) -> Obstacle {
         // A backlog that is full.
         K::WouldBlock => Obstacle::Busy,
         K::InvalidInput => Obstacle::PathTooLong,
-        K::ConnectionReset | K::BrokenPipe => Obstacle::Dying(error.to_string()),
         _ => Obstacle::Other(error.to_string()),
     }
 }

@@ -1,1 +1,575 @@
-//! Placeholder.
+//! A control API that answers as Unit does: requests are framed as Unit frames them, and answers
+//! come out of `tests/fixtures/unit-contract`. What was never recorded is not answered, and is
+//! counted.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Request line and headers may have so many bytes.
+const HEAD: usize = 1024;
+
+/// A request as Unit understood it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    pub fn put_config(body: impl Into<Vec<u8>>) -> Self {
+        Self { method: "PUT".into(), path: "/config".into(), body: body.into() }
+    }
+}
+
+/// One recorded exchange.
+#[derive(Debug)]
+pub struct Case {
+    pub name: String,
+    pub group: String,
+    pub setup: Vec<Asked>,
+    /// The writes, each after its delay.
+    pub writes: Vec<(Duration, Vec<u8>)>,
+    pub half_closes: bool,
+    /// What Unit made of them; none if it closed or waits for more.
+    pub asked: Option<Asked>,
+    /// Status line, headers and body.
+    pub response: Option<Recorded>,
+    pub connection_end: String,
+    /// What GET /config said afterwards.
+    pub after: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub status: u16,
+    pub reason: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+/// The recorded cases whose requests can be made again: all but [`NOT_REPLAYED`].
+pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+    let file = include_str!("../../fixtures/unit-contract/cases.jsonl");
+    file.lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
+        .filter(|case| !NOT_REPLAYED.contains(&text(&case["name"])))
+        .map(|case| Case::new(&case))
+        .collect()
+});
+
+/// What is left out, and why.
+pub const NOT_REPLAYED: [&str; 14] = [
+    // The body has a private key, which is not recorded.
+    "cert-put",
+    "cert-put-again",
+    "cert-put-cert-without-key",
+    "cert-put-no-name",
+    "cert-delete-in-use",
+    "cert-delete",
+    "cert-put-tls-config",
+    // The body is described, but its text is not recorded.
+    "put-60000-routes",
+    // The same as put-padded-8MiB, with more memory and time than a test should take.
+    "put-padded-32MiB",
+    "put-padded-64MiB",
+    "put-padded-256MiB",
+    // The server is busy with it for minutes, or ends; what it says afterwards is not recorded.
+    "content-length-huge",
+    "put-nested-arrays-100000",
+    "put-nested-arrays-1000000",
+];
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+impl Case {
+    fn new(case: &Value) -> Self {
+        let request = &case["request"];
+        let writes = match request["raw"].as_array() {
+            Some(parts) => parts
+                .iter()
+                .map(|part| {
+                    // Latin-1: a character is a byte.
+                    let bytes = text(&part["data"]).chars().map(|c| u8::try_from(c).expect("Latin-1")).collect();
+                    (Duration::from_millis(part["delay_ms"].as_u64().unwrap_or_default()), bytes)
+                })
+                .collect(),
+            None => vec![(Duration::ZERO, composed(request))],
+        };
+        let mut framing = Framing::default();
+        let asked = writes.iter().map(|(_, bytes)| framing.feed(bytes)).find(|step| *step != Step::More);
+        let response = case["response"].as_object().map(|response| Recorded {
+            status: response["status"].as_u64().and_then(|n| n.try_into().ok()).expect("a status"),
+            reason: text(&response["reason"]).to_owned(),
+            headers: response["headers"]
+                .as_array()
+                .expect("headers")
+                .iter()
+                .map(|pair| (text(&pair[0]).to_owned(), text(&pair[1]).to_owned()))
+                .collect(),
+            body: text(&response["body"]).to_owned(),
+        });
+        let setup = case["setup"].as_array().map_or(&[][..], Vec::as_slice).iter().map(|step| Asked {
+            method: text(&step["method"]).to_owned(),
+            path: text(&step["path"]).to_owned(),
+            body: text(&step["body"]).as_bytes().to_owned(),
+        });
+        Self {
+            name: text(&case["name"]).to_owned(),
+            group: text(&case["group"]).to_owned(),
+            setup: setup.collect(),
+            writes,
+            half_closes: request.get("then").is_some(),
+            asked: match asked {
+                Some(Step::Request(asked)) => Some(asked),
+                _ => None,
+            },
+            response,
+            connection_end: text(&case["connection_end"]).to_owned(),
+            after: case["after"]["/config"]["body"].as_str().map(str::to_owned),
+        }
+    }
+}
+
+fn composed(request: &Value) -> Vec<u8> {
+    let mut bytes = format!("{} {} HTTP/1.1\r\n", text(&request["method"]), text(&request["path"]));
+    for header in request["headers"].as_array().expect("headers") {
+        bytes += &format!("{}: {}\r\n", text(&header[0]), text(&header[1]));
+    }
+    let mut bytes = (bytes + "\r\n").into_bytes();
+    let generator = &request["body_generator"];
+    bytes.extend(match text(&generator["kind"]) {
+        "json text padded with spaces" => {
+            let length = usize::try_from(generator["total_bytes"].as_u64().expect("a length")).expect("it fits");
+            let json = text(&generator["json"]);
+            (json.to_owned() + &" ".repeat(length - json.len())).into_bytes()
+        }
+        "nested arrays" => {
+            let depth = usize::try_from(generator["depth"].as_u64().expect("a depth")).expect("it fits");
+            ("[".repeat(depth) + &"]".repeat(depth)).into_bytes()
+        }
+        "" => match request["body_base64"].as_str() {
+            Some(coded) => base64(coded),
+            None => text(&request["body"]).as_bytes().to_owned(),
+        },
+        other => panic!("no such generator: {other}"),
+    });
+    bytes
+}
+
+fn base64(coded: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bits, mut count, mut out) = (0_u32, 0, Vec::new());
+    for byte in coded.bytes().filter(|byte| *byte != b'=') {
+        let digit = DIGITS.iter().position(|digit| *digit == byte).expect("base64");
+        bits = (bits << 6) | u32::try_from(digit).expect("below 64");
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push(u8::try_from((bits >> count) & 0xff).expect("a byte"));
+        }
+    }
+    out
+}
+
+/// How Unit cuts a request out of what arrives, one read after another.
+#[derive(Debug, Default)]
+struct Framing {
+    head: Vec<u8>,
+    /// Once the head is complete: the request, and how long its body is to be.
+    body: Option<(Asked, usize)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    More,
+    /// Unit closes the connection and says nothing.
+    Close,
+    Request(Asked),
+}
+
+impl Framing {
+    fn feed(&mut self, bytes: &[u8]) -> Step {
+        if self.body.is_none() {
+            let taken = bytes.len().min(HEAD - self.head.len());
+            self.head.extend_from_slice(&bytes[..taken]);
+            if self.head.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+                return Step::Close;
+            }
+            let end = |mark: &[u8]| self.head.windows(mark.len()).position(|w| w == mark).map(|at| at + mark.len());
+            let Some(end) = end(b"\r\n\r\n").or_else(|| end(b"\n\n")) else {
+                return if self.head.len() == HEAD { Step::Close } else { Step::More };
+            };
+            let Some((asked, length)) = parsed(&self.head[..end]) else { return Step::Close };
+            // What came in the same read is the body, whatever Content-Length says.
+            let rest = [&self.head[end..], &bytes[taken..]].concat();
+            self.body = Some((Asked { body: rest, ..asked }, length));
+        } else if let Some((asked, length)) = &mut self.body {
+            let room = length.saturating_sub(asked.body.len());
+            asked.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        match &self.body {
+            Some((asked, length)) if asked.body.len() >= *length => {
+                let body = if asked.method == "GET" { Vec::new() } else { asked.body.clone() };
+                Step::Request(Asked { body, ..asked.clone() })
+            }
+            _ => Step::More,
+        }
+    }
+}
+
+fn parsed(head: &[u8]) -> Option<(Asked, usize)> {
+    let head = std::str::from_utf8(head).ok()?;
+    let mut lines = head.lines();
+    let mut words = lines.next()?.split(' ');
+    let (method, path, version) = (words.next()?, words.next()?, words.next()?);
+    if !path.starts_with('/') || !version.starts_with("HTTP/1.") {
+        return None;
+    }
+    let mut length = 0;
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    Some((Asked { method: method.to_owned(), path: path.to_owned(), body: Vec::new() }, length))
+}
+
+/// What is unusual about one fake.
+#[derive(Debug, Default, Clone)]
+pub struct Behaviour {
+    /// The case whose circumstances hold: its answer comes before those of the same request.
+    pub like: Option<&'static str>,
+    /// Time before the first answer: applications that were remembered start.
+    pub warm_up: Duration,
+    /// Every connection is closed without a byte, as FreeUnit does to other users.
+    pub closes: bool,
+    /// So many PUTs end with a reset instead of an answer, …
+    pub cut_puts: u32,
+    /// … but the configuration is applied.
+    pub cut_but_applied: bool,
+    /// Time a PUT takes.
+    pub put_takes: Duration,
+    /// A configuration that was there before.
+    pub config: Option<Vec<u8>>,
+}
+
+/// Listens on a socket until it is stopped, killed or dropped.
+pub struct FakeUnit {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    behaviour: Behaviour,
+    stop: AtomicBool,
+    started: std::time::Instant,
+    cuts: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The successful changes since a fresh start.
+    history: Vec<Asked>,
+    /// What GET /config says, if that is recorded.
+    config: Option<String>,
+    log: Vec<Asked>,
+    unknown: Vec<Asked>,
+}
+
+impl FakeUnit {
+    pub fn start(path: &Path) -> Self {
+        Self::with(path, Behaviour::default())
+    }
+
+    pub fn with(path: &Path, behaviour: Behaviour) -> Self {
+        // Like Unit: the file appears when the socket already listens.
+        let early = path.with_extension("tmp");
+        let listener = UnixListener::bind(&early).expect("a free socket path");
+        listener.set_nonblocking(true).expect("a socket");
+        let mut state = State { config: fresh(), ..State::default() };
+        if let Some(config) = &behaviour.config {
+            state.change(Asked::put_config(config.clone()), None);
+        }
+        std::fs::rename(&early, path).expect("the directory is writable");
+        let shared = Arc::new(Shared {
+            behaviour,
+            stop: AtomicBool::new(false),
+            started: std::time::Instant::now(),
+            cuts: AtomicU32::new(0),
+            state: Mutex::new(state),
+        });
+        let served = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            while !served.stop.load(Ordering::SeqCst) {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        let shared = Arc::clone(&served);
+                        std::thread::spawn(move || drop(shared.exchange(stream)));
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        Self { path: path.to_owned(), shared, thread: Some(thread) }
+    }
+
+    /// As SIGTERM: the file goes, open connections end without an answer.
+    pub fn stop(mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        self.end();
+    }
+
+    /// As SIGKILL: the file stays.
+    pub fn kill(mut self) {
+        self.end();
+        self.path = PathBuf::new();
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Every request, in order.
+    pub fn log(&self) -> Vec<Asked> {
+        self.shared.state.lock().unwrap().log.clone()
+    }
+    pub fn puts(&self) -> usize {
+        self.log().iter().filter(|asked| asked.method == "PUT").count()
+    }
+    /// What it shows as its configuration.
+    pub fn config(&self) -> Option<String> {
+        self.shared.state.lock().unwrap().config.clone()
+    }
+    /// Somebody else's PUT.
+    pub fn replace(&self, config: &[u8]) {
+        self.shared.state.lock().unwrap().change(Asked::put_config(config), None);
+    }
+    /// Requests that no recorded case answers.
+    pub fn unknown(&self) -> Vec<Asked> {
+        self.shared.state.lock().unwrap().unknown.clone()
+    }
+}
+
+impl Drop for FakeUnit {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        self.end();
+    }
+}
+
+impl Shared {
+    fn exchange(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        // accept(2) hands O_NONBLOCK on to nobody, but say so.
+        stream.set_nonblocking(false)?;
+        if self.behaviour.closes {
+            return Ok(());
+        }
+        let mut framing = Framing::default();
+        let mut buffer = vec![0; 64 * 1024];
+        let asked = loop {
+            let room = if framing.body.is_none() { HEAD - framing.head.len() } else { buffer.len() };
+            let count = match stream.read(&mut buffer[..room])? {
+                0 => return Ok(()),
+                count => count,
+            };
+            match framing.feed(&buffer[..count]) {
+                Step::More => {}
+                Step::Close => return Ok(()),
+                Step::Request(asked) => break asked,
+            }
+        };
+        let change = asked.method != "GET";
+        self.state.lock().unwrap().log.push(asked.clone());
+        self.sleep_until(self.started + self.behaviour.warm_up);
+        if change {
+            self.sleep_until(std::time::Instant::now() + self.behaviour.put_takes);
+        }
+        if self.stop.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if change && self.cuts.fetch_add(1, Ordering::SeqCst) < self.behaviour.cut_puts {
+            if self.behaviour.cut_but_applied {
+                self.state.lock().unwrap().change(asked, self.behaviour.like);
+            }
+            return Ok(());
+        }
+        let response = self.state.lock().unwrap().change(asked, self.behaviour.like);
+        let Some(response) = response else { return Ok(()) };
+        let mut bytes = format!("HTTP/1.1 {} {}\r\n", response.status, response.reason);
+        for (name, value) in &response.headers {
+            bytes += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all((bytes + "\r\n" + &response.body).as_bytes())?;
+        // What the client still sends must not turn our answer into a reset.
+        stream.shutdown(Shutdown::Write)
+    }
+
+    fn sleep_until(&self, moment: std::time::Instant) {
+        while std::time::Instant::now() < moment && !self.stop.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl State {
+    /// Looks the answer up, and takes its consequences.
+    fn change(&mut self, asked: Asked, like: Option<&str>) -> Option<Recorded> {
+        let here = |case: &&Case| case.setup == self.history && case.asked.as_ref() == Some(&asked);
+        let whole = |case: &&Case| case.setup.is_empty() && case.asked.as_ref() == Some(&asked);
+        let found = CASES
+            .iter()
+            .filter(here)
+            .find(|case| like == Some(case.name.as_str()))
+            .or_else(|| CASES.iter().find(here))
+            // A whole configuration replaces all that was.
+            .or_else(|| {
+                CASES.iter().find(whole).filter(|_| (asked.method.as_str(), asked.path.as_str()) == ("PUT", "/config"))
+            });
+        if let Some(case) = found {
+            let response = case.response.clone();
+            if asked.method != "GET" && response.as_ref().is_some_and(|response| response.status == 200) {
+                self.record(asked, case.after.clone());
+            }
+            return response;
+        }
+        if asked.method == "GET" && asked.path == "/config" {
+            return self.config.clone().map(ok);
+        }
+        // What another case began with was answered with success.
+        let step =
+            |case: &Case| case.setup.starts_with(&self.history) && case.setup.get(self.history.len()) == Some(&asked);
+        if CASES.iter().any(step) {
+            self.record(asked, None);
+            return Some(ok("{\r\n\t\"success\": \"Reconfiguration done.\"\r\n}\r\n".into()));
+        }
+        self.unknown.push(asked);
+        None
+    }
+
+    fn record(&mut self, asked: Asked, config: Option<String>) {
+        if (asked.method.as_str(), asked.path.as_str()) == ("PUT", "/config") {
+            self.history.clear();
+        }
+        self.history.push(asked);
+        // A case that only reads tells what its set-up left.
+        let reads = |case: &&Case| case.setup == self.history && case.asked.as_ref().is_some_and(|a| a.method == "GET");
+        self.config = config.or_else(|| CASES.iter().find(reads).and_then(|case| case.after.clone()));
+    }
+}
+
+fn fresh() -> Option<String> {
+    let case = CASES.iter().find(|case| case.name == "get-fresh-config")?;
+    Some(case.response.as_ref()?.body.clone())
+}
+
+/// The answer to GET /config, around another body.
+fn ok(body: String) -> Recorded {
+    let case = CASES.iter().find(|case| case.name == "get-fresh-config").expect("it is recorded");
+    let mut recorded = case.response.clone().expect("it is answered");
+    for (name, value) in &mut recorded.headers {
+        if name == "Content-Length" {
+            *value = body.len().to_string();
+        }
+    }
+    Recorded { body, ..recorded }
+}
+
+/// What came back to some writes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Came {
+    Response(Recorded),
+    /// The connection ended without a byte.
+    Nothing,
+    /// Not a byte, and the connection stays open.
+    Silence,
+}
+
+/// Sends a case's writes to a socket and reads all that comes, for at most `patience`.
+pub fn ask(socket: &Path, case: &Case, patience: Duration) -> Came {
+    let mut stream = UnixStream::connect(socket).expect("somebody listens");
+    for (delay, bytes) in &case.writes {
+        std::thread::sleep(*delay);
+        // A server may close before it has all.
+        if stream.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    if case.half_closes {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    stream.set_read_timeout(Some(patience)).expect("a time");
+    let mut bytes = Vec::new();
+    let end = stream.read_to_end(&mut bytes);
+    if bytes.is_empty() {
+        let waits = end.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        return if waits { Came::Silence } else { Came::Nothing };
+    }
+    let bytes = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = bytes.split_once("\r\n\r\n").expect("a head");
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().expect("a status line").splitn(3, ' ');
+    assert_eq!(words.next(), Some("HTTP/1.1"));
+    Came::Response(Recorded {
+        status: words.next().and_then(|word| word.parse().ok()).expect("a status"),
+        reason: words.next().expect("a reason").to_owned(),
+        headers: lines
+            .map(|line| {
+                line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())).expect("a header")
+            })
+            .collect(),
+        body: body.to_owned(),
+    })
+}
+
+/// GET /config, as `after` has it.
+pub fn shown(socket: &Path) -> Option<String> {
+    let writes = vec![(Duration::ZERO, b"GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec())];
+    match ask(socket, &Case::plain(writes), Duration::from_secs(5)) {
+        Came::Response(response) => Some(response.body),
+        _ => None,
+    }
+}
+
+impl Case {
+    /// Nothing but writes.
+    pub fn plain(writes: Vec<(Duration, Vec<u8>)>) -> Self {
+        Self {
+            name: String::new(),
+            group: String::new(),
+            setup: Vec::new(),
+            writes,
+            half_closes: false,
+            asked: None,
+            response: None,
+            connection_end: String::new(),
+            after: None,
+        }
+    }
+
+    /// The request of a step in `setup`.
+    pub fn step(asked: &Asked) -> Self {
+        let head = format!(
+            "{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            asked.method,
+            asked.path,
+            asked.body.len()
+        );
+        Self::plain(vec![(Duration::ZERO, [head.as_bytes(), &asked.body].concat())])
+    }
+}

@@ -1,0 +1,386 @@
+//! The same with a real Unit: `PODSTRAP_TEST_UNITD=/usr/sbin/unitd cargo test -- --ignored unit`.
+//!
+//! unitd wants its Python module (3.11 for the recorded types) and port 8300.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use podstrap::error::Result;
+use podstrap::plan::Control;
+use podstrap::retry::Deadline;
+use podstrap::unit::{self, Applied, Config};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use super::{AMPLE, MS, as_nobody, body_of, refused, run, said};
+use crate::support::fake_unit::{Asked, Came, Case, ask, shown};
+use crate::support::sandbox::Sandbox;
+
+/// One at a time: they share port 8300.
+static PORT: Mutex<()> = Mutex::new(());
+
+/// A place for one unitd after another.
+pub(super) struct Place {
+    pub(super) sandbox: Sandbox,
+    _port: MutexGuard<'static, ()>,
+}
+
+/// A unitd of ours, ended with all its processes when it is dropped.
+pub(super) struct Unitd(Child);
+
+impl Place {
+    pub(super) fn new() -> Self {
+        let port = PORT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sandbox = Sandbox::new();
+        // Applications run as nobody.
+        std::fs::set_permissions(sandbox.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["state", "tmp"] {
+            std::fs::create_dir(sandbox.path(name)).unwrap();
+        }
+        Self { sandbox, _port: port }
+    }
+    pub(super) fn socket(&self) -> PathBuf {
+        self.sandbox.path("socket")
+    }
+    fn control(&self) -> Control {
+        Control::Unix(self.socket())
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("--control")
+            .arg(format!("unix:{}", self.socket().display()))
+            .arg("--pid")
+            .arg(self.sandbox.path("unit.pid"))
+            .arg("--statedir")
+            .arg(self.sandbox.path("state"))
+            .arg("--tmpdir")
+            .arg(self.sandbox.path("tmp"))
+            .arg("--log")
+            .arg(self.sandbox.path("unit.log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Starts one in the foreground, as PID 1 of a container would be.
+    pub(super) fn start(&self) -> Unitd {
+        Unitd(self.command(&unitd()).arg("--no-daemon").process_group(0).spawn().expect("unitd starts"))
+    }
+
+    /// Waits until it answers.
+    pub(super) fn started(&self) -> Unitd {
+        let unitd = self.start();
+        self.await_socket();
+        assert!(shown(&self.socket()).is_some(), "{}", self.log());
+        unitd
+    }
+
+    fn await_socket(&self) {
+        let started = Instant::now();
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(started.elapsed() < AMPLE, "unitd does not start: {}", self.log());
+            std::thread::sleep(MS(2));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.sandbox.path("unit.log")).unwrap_or_default()
+    }
+
+    fn apply(&self, config: impl Into<Vec<u8>>) -> Result<Applied> {
+        let config = Config { path: "/cfg/unit.json".into(), bytes: config.into() };
+        run(unit::apply(Some(&self.control()), &config, Deadline::after(AMPLE)))
+    }
+
+    /// Writes a module and gives the configuration that serves it on port 8300.
+    fn app(&self, source: &str, more: &str) -> String {
+        self.sandbox.write("app/wsgi.py", source);
+        let app = self.sandbox.path("app");
+        let app = app.display();
+        format!(
+            "// as in a ConfigMap\n{{\n  \"listeners\": {{\"127.0.0.1:8300\": {{\"pass\": \"applications/app\",}},}},\n  \
+             \"applications\": {{\n    /* one */\n    \"app\": {{\n      \"type\": \"python\", \"processes\": 1,\n      \
+             \"working_directory\": \"{app}\", \"path\": \"{app}\", \"module\": \"wsgi\",{more}\n    }},\n  }},\n}}\n"
+        )
+    }
+}
+
+const HELLO: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n";
+
+fn unitd() -> PathBuf {
+    std::env::var_os("PODSTRAP_TEST_UNITD").expect("PODSTRAP_TEST_UNITD names a unitd").into()
+}
+
+impl Unitd {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+    fn terminate(mut self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        self.0.wait().unwrap();
+    }
+    /// Nothing of it is left but the socket's file.
+    fn kill(mut self) {
+        kill_process_group(self.pid(), Signal::KILL).unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Unitd {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = kill_process(self.pid(), Signal::TERM);
+            for _ in 0..500 {
+                if self.0.try_wait().is_ok_and(|status| status.is_some()) {
+                    break;
+                }
+                std::thread::sleep(MS(10));
+            }
+        }
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// Somebody else's PUT.
+fn put(socket: &Path, body: impl Into<Vec<u8>>) {
+    let came = ask(socket, &Case::step(&Asked::put_config(body)), AMPLE);
+    assert!(matches!(&came, Came::Response(response) if response.status == 200), "{came:?}");
+}
+
+fn probe() -> String {
+    let url = "http://127.0.0.1:8300/".parse().unwrap();
+    String::from_utf8(run(unit::probe(&url, Deadline::after(AMPLE))).unwrap().body).unwrap()
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_return_is_applied_before_unit_even_starts() {
+    let place = Place::new();
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| {
+            std::thread::sleep(MS(200));
+            place.start()
+        });
+        let started = Instant::now();
+        let applied = place.apply(body_of("put-return")).unwrap();
+        assert!(applied.server.starts_with("Unit/") || applied.server.starts_with("FreeUnit/"), "{}", applied.server);
+        println!("applied {:?} after unitd was started", started.elapsed().saturating_sub(MS(200)));
+        assert_eq!(probe(), "");
+        drop(late.join().unwrap());
+    });
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn an_app_with_comments_and_trailing_commas_is_served() {
+    let place = Place::new();
+    let _unitd = place.start();
+    place.apply(place.app(HELLO, " // no home")).unwrap();
+    assert_eq!(probe(), "hello");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn refusals_read_as_with_the_fake() {
+    let place = Place::new();
+    let _unitd = place.start();
+    for case in [
+        "put-bad-json-missing-comma",
+        "put-bad-json-utf8-column",
+        "put-bad-json-truncated",
+        "put-unknown-app-option",
+        "put-article-verbatim",
+        "put-wrong-type-processes",
+        "put-pass-missing-app",
+        "put-template-not-rendered",
+        "put-listener-hostname",
+        "put-listener-no-pass",
+    ] {
+        let error = place.apply(body_of(case)).unwrap_err();
+        assert_eq!(format!("exit 7\n{}", said(&place.sandbox, &error)), refused(case), "{case}");
+    }
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn apps_that_cannot_start_are_said_to_fail() {
+    let place = Place::new();
+    let _unitd = place.start();
+    for (name, source, more) in [
+        ("import error", "import nosuchpackage\n", ""),
+        ("no such callable", HELLO, "\"callable\": \"app\""),
+        ("home missing", HELLO, "\"home\": \"/nonexistent/venv\""),
+        ("unknown user", HELLO, "\"user\": \"nosuchuser\""),
+    ] {
+        let error = place.apply(place.app(source, more)).unwrap_err();
+        let text = error.to_string();
+        assert!(error.kind().exit_code() == 7 && text.contains("because: Failed to apply new"), "{name}: {text}");
+    }
+    let _taken = std::net::TcpListener::bind("127.0.0.1:8300").unwrap();
+    let text = place.apply(body_of("put-return")).unwrap_err().to_string();
+    assert!(text.contains("the listener's port is in use"), "{text}");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_put_waits_for_another_ones_slow_app() {
+    let place = Place::new();
+    let _unitd = place.started();
+    let slow = place.app(&format!("import time\ntime.sleep(1)\n{HELLO}"), "");
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| put(&place.socket(), slow));
+        std::thread::sleep(MS(200));
+        let started = Instant::now();
+        place.apply(body_of("put-return")).unwrap();
+        assert!(started.elapsed() > MS(500), "it did not wait: {:?}", started.elapsed());
+        other.join().unwrap();
+    });
+    assert!(shown(&place.socket()).unwrap().contains("\"return\": 200"));
+}
+
+/// Starts a slow apply, does `what` to the Unit amid it, starts another, and wants the new one to
+/// have the configuration in the end.
+fn amid_the_put(what: fn(Unitd)) {
+    let place = Place::new();
+    let unitd = place.started();
+    let slow = place.app(&format!("import time\ntime.sleep(1)\n{HELLO}"), "");
+    std::thread::scope(|scope| {
+        let applies = scope.spawn(|| place.apply(slow));
+        std::thread::sleep(MS(400));
+        what(unitd);
+        std::thread::sleep(MS(100));
+        let _next = place.start();
+        applies.join().unwrap().unwrap();
+        assert_eq!(probe(), "hello");
+    });
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_unit_killed_amid_the_put_is_replaced() {
+    amid_the_put(Unitd::kill);
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_unit_stopped_amid_the_put_is_replaced() {
+    amid_the_put(Unitd::terminate);
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn the_slow_start_of_a_remembered_app_is_waited_for() {
+    let place = Place::new();
+    let unitd = place.started();
+    put(&place.socket(), place.app(&format!("import time\ntime.sleep(1)\n{HELLO}"), ""));
+    unitd.terminate();
+    let _next = place.start();
+    place.apply(body_of("put-return")).unwrap();
+    assert!(shown(&place.socket()).unwrap().contains("\"return\": 200"));
+}
+
+/// What the images' entrypoint does, with other paths: a daemon, somebody's configuration, its end,
+/// and an exec.
+const ENTRYPOINT: &str = r#"#!/bin/sh
+set -e
+daemon="$1"; shift
+"$daemon" "$@"
+while [ ! -S "$SOCKET" ]; do sleep 0.01; done
+sleep "$BUSY"
+while [ ! -e "$GO" ]; do sleep 0.01; done
+kill -TERM "$(cat "$PID")"
+while [ -S "$SOCKET" ]; do sleep 0.01; done
+sleep 0.2
+exec "$daemon" --no-daemon "$@"
+"#;
+
+fn entrypoint(place: &Place, busy: &str) -> Unitd {
+    let script = place.sandbox.write("docker-entrypoint.sh", ENTRYPOINT);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = place.command(&unitd());
+    let mut command = Command::new(script);
+    command
+        .arg(unitd())
+        .args(arguments.get_args())
+        .env("SOCKET", place.socket())
+        .env("PID", place.sandbox.path("unit.pid"))
+        .env("GO", place.sandbox.path("go"))
+        .env("BUSY", busy)
+        .process_group(0);
+    Unitd(command.spawn().unwrap())
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn the_entrypoints_daemon_gets_nothing() {
+    let place = Place::new();
+    let _unitd = entrypoint(&place, "0.5");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            place.await_socket();
+            std::thread::sleep(MS(300));
+            assert!(shown(&place.socket()).unwrap().contains("\"listeners\": {}"), "it was given the configuration");
+            put(&place.socket(), body_of("put-crlf"));
+            place.sandbox.write("go", "");
+        });
+        let started = Instant::now();
+        place.apply(place.app(HELLO, "")).unwrap();
+        assert!(started.elapsed() > MS(700), "{:?}", started.elapsed());
+        println!("applied after {:?}", started.elapsed());
+    });
+    assert_eq!(probe(), "hello");
+}
+
+/// As from another container: nothing is known about who listens.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_daemon_of_another_container_is_seen_through() {
+    let place = Place::new();
+    let _unitd = entrypoint(&place, "0");
+    let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
+    let config = Config { path: "x".into(), bytes: place.app(HELLO, "").into() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            place.await_socket();
+            let started = Instant::now();
+            while !shown(&place.socket()).unwrap().contains("applications/app") {
+                assert!(started.elapsed() < AMPLE, "it was not applied to the temporary one");
+                std::thread::sleep(MS(5));
+            }
+            // The temporary one has it. Now the entrypoint goes on.
+            put(&place.socket(), body_of("put-crlf"));
+            place.sandbox.write("go", "");
+        });
+        let started = Instant::now();
+        run(client.apply(Some(&place.control()), &config, Deadline::after(AMPLE))).unwrap();
+        println!("applied after {:?}", started.elapsed());
+    });
+    assert_eq!(probe(), "hello");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn another_user_is_refused_by_the_kernel() {
+    let place = Place::new();
+    let _unitd = place.started();
+    let text = as_nobody(&place.sandbox);
+    assert!(text.contains("permission denied: the socket has mode 0600 and belongs to uid 0"), "{text}");
+}
+
+/// Time that the usual case takes, for the record.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_running_unit_is_configured_without_a_pause() {
+    let place = Place::new();
+    let _unitd = place.started();
+    let started = Instant::now();
+    place.apply(body_of("put-return")).unwrap();
+    println!("applied in {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
