@@ -79,9 +79,15 @@ impl App {
         let environment = init.environment;
         let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;
 
-        let mut config = unit::read_config(&tree.join(&plan.config)).map_err(|error| {
-            error.hint("`up` serves what Unit's configuration describes: commit one as unit.conf.json, or name it with --config")
-        })?;
+        let path = tree.join(&plan.config);
+        if !path.exists() {
+            return Err(Error::usage(format!("the app has no {}", plan.config.display())).hint(
+                "`up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config",
+            ));
+        }
+        let mut config = unit::read_config(&path)?;
+        // Messages name the file that the user knows, not its copy.
+        config.path.clone_from(&plan.config);
         let mut value = unit::dialect::to_value(&config.bytes).ok();
         let mut url = None;
         if let Some(value) = &mut value {

@@ -10,8 +10,8 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::support::git::{GitServer, Repo, listing};
-use crate::support::index::{self, Behaviour, IndexServer};
 use crate::support::http::Response;
+use crate::support::index::{self, Behaviour, IndexServer};
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// The article's repository behind a Git server, an index with Flask, and a volume.
@@ -86,13 +86,11 @@ impl Article {
 fn the_articles_pod() {
     for engine in ["uv", "pip"] {
         let article = Article::new();
-        let ran = article.ok(article.init(engine).args([
-            "--venv",
-            "python/venv",
-            "--venv-final-path",
-            "/app/python/venv",
-            "--copy-self",
-        ]).arg(article.sandbox.path("bin/podstrap")).arg("Flask"));
+        let ran = article.ok(article
+            .init(engine)
+            .args(["--venv", "python/venv", "--venv-final-path", "/app/python/venv", "--copy-self"])
+            .arg(article.sandbox.path("bin/podstrap"))
+            .arg("Flask"));
 
         // The volume, as the article has it: `subPath: python` holds the app and its environment.
         let python = article.root("python");
@@ -106,7 +104,8 @@ fn the_articles_pod() {
         let script = fs::read_to_string(venv.join("bin/flask")).unwrap();
         assert!(script.starts_with("#!/app/python/venv/bin/python"), "{script}");
         let hello = "import index; print(index.application.test_client().get('/').text)";
-        let output = Command::new(venv.join("bin/python")).args(["-c", hello]).current_dir(python.join("flask")).output();
+        let output =
+            Command::new(venv.join("bin/python")).args(["-c", hello]).current_dir(python.join("flask")).output();
         let output = output.unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello, World!\n", "{output:?}");
 
@@ -119,8 +118,12 @@ fn the_articles_pod() {
         assert_eq!(manifest["source"]["commit"], article.repo.rev("main"));
         assert_eq!(manifest["source"]["reference"], "refs/heads/main");
         assert_eq!(manifest["environment"]["final_path"], "/app/python/venv");
-        let names: Vec<_> =
-            manifest["environment"]["packages"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap().to_lowercase()).collect();
+        let names: Vec<_> = manifest["environment"]["packages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["name"].as_str().unwrap().to_lowercase())
+            .collect();
         for name in ["flask", "jinja2", "werkzeug", "markupsafe"] {
             assert!(names.iter().any(|found| found == name), "{name} is not in {names:?}");
         }
@@ -207,7 +210,9 @@ fn requirements_files_are_in_the_tree() {
     let article = Article::new();
     article.repo.file("requirements.txt", "-r deps/base.txt\n").file("deps/base.txt", "Flask\n-c pins.txt\n");
     article.repo.file("deps/pins.txt", "click==8.1.8\n").commit("requirements");
-    for (flags, engine) in [(&["-r", "deps/base.txt"][..], "pip"), (&[], "uv"), (&["-r", "requirements.txt", "-c", "deps/pins.txt"], "uv")] {
+    for (flags, engine) in
+        [(&["-r", "deps/base.txt"][..], "pip"), (&[], "uv"), (&["-r", "requirements.txt", "-c", "deps/pins.txt"], "uv")]
+    {
         article.ok(article.init(engine).args(flags));
         assert!(article.root("venv/bin/flask").exists(), "{flags:?}");
     }
@@ -262,21 +267,19 @@ fn a_local_directory_is_a_source() {
 #[test]
 fn every_flag_has_a_variable_and_a_misspelt_one_is_named() {
     let article = Article::new();
-    let ran = article.ok(
-        article
-            .sandbox
-            .podstrap()
-            .arg("init")
-            .env("PODSTRAP_REPO", article.git.url("testapp.git"))
-            .env("PODSTRAP_ROOT", article.sandbox.root())
-            .env("PODSTRAP_LINK", "app")
-            .env("PODSTRAP_PACKAGE", "click blinker")
-            .env("PODSTRAP_ENGINE", index::uv())
-            .env("PODSTRAP_TIMEOUTT", "1s")
-            .env("PODSTRAP_SERVICE_HOST", "10.0.0.1")
-            .env("PODSTRAP_LOG_FORMAT", "json")
-            .env("PIP_INDEX_URL", article.index.url()),
-    );
+    let ran = article.ok(article
+        .sandbox
+        .podstrap()
+        .arg("init")
+        .env("PODSTRAP_REPO", article.git.url("testapp.git"))
+        .env("PODSTRAP_ROOT", article.sandbox.root())
+        .env("PODSTRAP_LINK", "app")
+        .env("PODSTRAP_PACKAGE", "click blinker")
+        .env("PODSTRAP_ENGINE", index::uv())
+        .env("PODSTRAP_TIMEOUTT", "1s")
+        .env("PODSTRAP_SERVICE_HOST", "10.0.0.1")
+        .env("PODSTRAP_LOG_FORMAT", "json")
+        .env("PIP_INDEX_URL", article.index.url()));
     assert!(article.root("app/venv/lib").exists());
     let lines: Vec<Value> = ran.raw.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let warning = lines.iter().find(|line| line["level"] == "WARN").unwrap();
@@ -295,13 +298,16 @@ fn secrets_are_nowhere() {
         Behaviour { login: Some(("joe", "pa55word")), ..Behaviour::default() },
     );
     for engine in ["uv", "pip"] {
-        let ran = article.ok(
-            article
-                .init_from(&article.git.url_as("ada:s3cret", "testapp.git"), engine)
-                .args(["--log-level", "debug", "--refresh", "Flask"])
-                .env("PIP_INDEX_URL", private.url_with("joe", "pa55word")),
-        );
-        let output = Command::new("grep").args(["-rlE", "s3cret|pa55word"]).arg(article.sandbox.root()).arg(article.sandbox.path("tmp")).output().unwrap();
+        let ran = article.ok(article
+            .init_from(&article.git.url_as("ada:s3cret", "testapp.git"), engine)
+            .args(["--log-level", "debug", "--refresh", "Flask"])
+            .env("PIP_INDEX_URL", private.url_with("joe", "pa55word")));
+        let output = Command::new("grep")
+            .args(["-rlE", "s3cret|pa55word"])
+            .arg(article.sandbox.root())
+            .arg(article.sandbox.path("tmp"))
+            .output()
+            .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{engine}");
         for text in [&ran.raw, &article.last_words()] {
             assert!(!text.contains("s3cret") && !text.contains("pa55word"), "{engine}: {text}");
@@ -318,7 +324,10 @@ fn refused(article: &Article, command: &mut Command, code: i32) -> String {
     assert!(!shown.is_empty() && shown.iter().all(|line| ran.raw.contains(line.as_str())), "{shown:?}\n{}", ran.raw);
     let after = listing(&article.sandbox.root());
     let published = |text: &str| -> Vec<String> {
-        text.lines().filter(|line| !line.contains(".podstrap/cache") && !line.contains("\".podstrap")).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| !line.contains(".podstrap/cache") && !line.contains("\".podstrap"))
+            .map(str::to_owned)
+            .collect()
     };
     assert_eq!(published(&before), published(&after));
     let at = ran.text.find("podstrap: error").or_else(|| ran.text.find("error: ")).unwrap_or(0);

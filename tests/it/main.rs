@@ -7,4 +7,5 @@ mod docs;
 mod publish;
 mod source;
 mod unit;
+mod up;
 mod venv;
