@@ -2,10 +2,10 @@
 //!
 //! In each round every contender runs once, on a fresh directory with empty caches, against a local
 //! Git server and a local package index; ratios are taken within a round, so a machine that slows
-//! down slows all of them. With PODSTRAP_BENCH_WRITE=1 the tables go to docs/performance.md.
+//! down slows all of them. With `PODSTRAP_BENCH_WRITE=1` the tables go to docs/performance.md.
 
 #[path = "../tests/it/support/mod.rs"]
-#[allow(dead_code, reason = "the benchmark uses a part of the tests' support")]
+#[expect(dead_code, clippy::unwrap_used, reason = "the benchmark uses a part of the tests' support")]
 mod support;
 
 use std::fmt::Write as _;
@@ -131,7 +131,7 @@ fn apply(report: &mut String, rounds: usize) {
         let (socket, config) = (dir.path().join("control.unit.sock"), dir.path().join("unit.conf.json"));
         std::fs::write(&config, r#"{"listeners": {}, "applications": {}}"#).expect("writable");
         // Spread evenly over the loop's second.
-        #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
         round += 1;
         let at = socket.clone();

@@ -1,8 +1,8 @@
 //! The one HTTP client for Git, indexes and probes: one policy for TLS roots, proxies and waiting.
 //!
-//! Roots: the file and directory that SSL_CERT_FILE and SSL_CERT_DIR name, or where the image
+//! Roots: the file and directory that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, or where the image
 //! keeps its own; when it has none at all, the Mozilla roots that are built in. Proxies come from
-//! HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
+//! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// A client that follows no redirect by itself: who follows one decides what goes along.
 ///
 /// # Errors
-/// SSL_CERT_FILE or SSL_CERT_DIR names what holds no usable certificate.
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate.
 pub fn client() -> Result<Client> {
     // A second call finds the provider installed, which is what was wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();

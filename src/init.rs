@@ -204,12 +204,12 @@ impl Run<'_> {
     async fn create(&self, staging: &Staging) -> Result<Begun> {
         let environment = &self.plan.environment;
         let found;
-        let toolchain = match &self.toolchain {
-            Some(toolchain) => toolchain,
-            None => {
-                found = venv::locate(&environment.python, &environment.engine, self.plan.deadline).await?;
-                &found
-            }
+        let toolchain = if let Some(toolchain) = &self.toolchain {
+            toolchain
+        } else {
+            // It was not needed before, and was not found: this time the error counts.
+            found = venv::locate(&environment.python, &environment.engine, self.plan.deadline).await?;
+            &found
         };
         let phase = Phase::start("venv", &environment.venv.to_string());
         let builder = Builder::create(

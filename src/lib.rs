@@ -38,7 +38,7 @@ pub fn run(cli: Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
-    let result = runtime.block_on(command(cli));
+    let result = runtime.block_on(Box::pin(command(cli)));
     // A blocking Git call cannot be dropped, and nobody waits for it.
     runtime.shutdown_background();
     result
@@ -48,7 +48,7 @@ async fn command(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
-            let outcome = unless_interrupted(init::run(&plan)).await?;
+            let outcome = unless_interrupted(Box::pin(init::run(&plan))).await?;
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
         Command::Apply(args) => unless_interrupted(apply(plan::Apply::new(args)?)).await?,

@@ -264,10 +264,13 @@ impl Volume {
             .map_err(io::Error::from)
             .on_volume(|| format!("cannot write {} out to its disk", self.root.display()))?;
         let base = format!("{name}-{}", &manifest.key[..12]);
-        let id = (1..)
-            .map(|n| if n == 1 { base.clone() } else { format!("{base}-{n}") })
-            .find(|id| !releases.join(id).exists())
-            .unwrap_or(base);
+        let mut id = base.clone();
+        // The same inputs built anew, beside what they gave before.
+        let mut next = 2;
+        while releases.join(&id).exists() {
+            id = format!("{base}-{next}");
+            next += 1;
+        }
         let to = releases.join(&id);
         fs::rename(staging.release(), &to)
             .and_then(|()| opened.sync_all())

@@ -11,6 +11,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::cli::{LogFormat, LogLevel};
@@ -29,7 +30,6 @@ pub fn init(format: LogFormat, level: LogLevel) {
     };
     // Other crates' events are about their insides (hyper's pool, rustls' handshakes).
     let ours = tracing_subscriber::filter::filter_fn(|meta| meta.target().starts_with("podstrap"));
-    use tracing_subscriber::prelude::*;
     let registry = tracing_subscriber::registry();
     let layer = tracing_subscriber::fmt::layer().with_writer(Stderr);
     // Fails only when a logger is set already, as a second call in one test process would find.

@@ -37,7 +37,7 @@ const SERVE: &str = include_str!("serve.py");
 /// Serves the app until the process is told to end; with `--once` until it has answered once.
 pub async fn run(plan: Up) -> Result<()> {
     let scratch = Scratch::new()?;
-    let app = unless_interrupted(App::prepare(plan, &scratch)).await?;
+    let app = unless_interrupted(Box::pin(App::prepare(plan, &scratch))).await?;
     // Or the answer of whoever has the port would be taken for the app's.
     port_is_free(&app.url)?;
     let (server, mut running) = app.start(&scratch)?;
