@@ -31,6 +31,11 @@ pub fn localize(config: &mut Value, final_path: Option<&Path>, venv: &Path, tree
     }
 }
 
+/// The first `home` that does not exist.
+pub fn missing_home(config: &Value) -> Option<&str> {
+    applications(config).filter_map(|app| app.get("home")?.as_str()).find(|home| !Path::new(home).is_dir())
+}
+
 /// Removes what the two paths end in alike: `/app/python/venv` and `python/venv` are `/app` there
 /// and the tree itself here; `/venv` and `python/venv` are `/` and `python`.
 fn split(final_path: &Path, venv: &Path) -> (PathBuf, PathBuf) {

@@ -93,6 +93,12 @@ impl App {
         if let Some(value) = &mut value {
             let named = plan.environment.venv_final_path.is_some().then_some(environment.final_path.as_path());
             config::localize(value, named, environment.venv.as_path(), &tree);
+            if let Some(home) = config::missing_home(value) {
+                return Err(Error::usage(format!("the configuration's \"home\" is not there: {home}")).hint(
+                    "Unit could not start the application: name packages or a requirements file so that an environment \
+                     is built, say where with --venv, or take \"home\" out",
+                ));
+            }
             config.bytes = serde_json::to_vec_pretty(value)
                 .map_err(|error| Error::internal("cannot write the configuration").because(error))?;
             url = config::listener(value).and_then(config::url_of);

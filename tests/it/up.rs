@@ -24,7 +24,7 @@ impl App {
         let app = Self { sandbox: Sandbox::new(), index: IndexServer::start(&index::wheelhouse()), port };
         app.file("index.py", "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [environ['GREETING'].encode()]\n".replace("environ['GREETING']", "__import__('os').environ['GREETING']"));
         app.config(
-            r#""working_directory": "/srv/app", "path": "/srv/app", "home": "/srv/app/venv", "module": "index""#,
+            r#""working_directory": "/srv/app", "path": "/srv/app", "home": "/srv/app/env", "module": "index""#,
         );
         app
     }
@@ -44,6 +44,12 @@ impl App {
     }
     /// `podstrap up DIR`, without a unitd on PATH.
     fn up(&self) -> Command {
+        let mut command = self.bare();
+        command.args(["--venv", "env"]);
+        command
+    }
+    /// The same without an environment.
+    fn bare(&self) -> Command {
         let mut command = self.sandbox.podstrap();
         let path = std::env::var_os("PATH").unwrap();
         let path = std::env::split_paths(&path).filter(|dir| !dir.join("unitd").exists());
@@ -127,6 +133,11 @@ fn what_cannot_be_served_is_explained() {
       because: exit status: 1
     hint: what it printed is above: an import that fails, or a port that is taken, are the usual reasons
     ");
+    app.config(r#""module": "index", "home": "/srv/app/env""#);
+    assert_snapshot!(app.refused(&mut app.bare(), 2), @r#"
+    podstrap: error: the configuration's "home" is not there: [TMP]/tmp/podstrap-up-[RANDOM]/root/.podstrap/releases/[SHORT]-[SHORT]/tree/venv
+    hint: Unit could not start the application: name packages or a requirements file so that an environment is built, say where with --venv, or take "home" out
+    "#);
     fs::remove_file(app.sandbox.path("app/unit.conf.json")).unwrap();
     assert_snapshot!(app.refused(&mut app.up(), 2), @r"
     podstrap: error: the app has no unit.conf.json

@@ -81,6 +81,7 @@ fn normalize(text: &str, dir: &Path) -> String {
         (r"\b[0-9a-f]{40}\b", "[COMMIT]"),
         (r"\b[0-9a-f]{12}\b", "[SHORT]"),
         (r"staging/[0-9a-z]+", "staging/[RANDOM]"),
+        (r"podstrap-up-[0-9A-Za-z]+", "podstrap-up-[RANDOM]"),
         (r" +\d+\.\d+ ?s\b", " [TIME]"),
     ];
     rules.iter().fold(text, |text, (pattern, to)| {
