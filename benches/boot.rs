@@ -19,6 +19,9 @@ use support::index::{self, IndexServer};
 
 const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
 
+/// Names a real unitd to measure `apply` with.
+const UNITD: &str = "PODSTRAP_TEST_UNITD";
+
 /// Runs argv and prints seconds, the largest process' peak in KiB, and the exit code.
 const MEASURE: &str = "import resource, subprocess, sys, time
 start = time.perf_counter()
@@ -51,6 +54,12 @@ struct Sample {
 }
 
 fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, no_daemon, _, control] = &args[..]
+        && no_daemon == "--no-daemon"
+    {
+        return serve(control);
+    }
     // `cargo test --benches` only wants to know that it builds and starts.
     if std::env::args().any(|arg| arg == "--test") {
         return;
@@ -76,7 +85,7 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) {
     for n in 0..files {
         repo.file(format!("data/{:02}/{n}.txt", n % 40), format!("{n}: {}\n", "some text ".repeat(n % 400)));
     }
-    repo.commit("all");
+    repo.commit("all").git(["gc", "--quiet"]);
     let (server, packages, uv) = (GitServer::start(&repos), IndexServer::start(&index::wheelhouse()), index::uv());
     let podstrap = |engine: String| {
         let args = ["init", "--repo", "$REPO", "--root", "$DIR", "--venv", "python/venv", "--engine", &engine, "Flask"];
@@ -134,11 +143,7 @@ fn apply(report: &mut String, rounds: usize) {
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
         round += 1;
-        let at = socket.clone();
-        let server = std::thread::spawn(move || {
-            std::thread::sleep(late);
-            answer(&UnixListener::bind(at).expect("a free path"));
-        });
+        let mut unit = start_unit(dir.path(), &socket, late);
         let mut sample = measure(
             contender.argv.iter().cloned(),
             &[
@@ -149,17 +154,38 @@ fn apply(report: &mut String, rounds: usize) {
             ],
         );
         sample.seconds -= late.as_secs_f64();
-        // The server waits for a last connection: this one.
-        let _ = std::os::unix::net::UnixStream::connect(&socket);
-        drop(server);
+        unit.kill().and_then(|()| unit.wait()).expect("a child of ours");
         sample
     });
-    table(report, "## apply: from the socket's appearance to the configuration applied", &contenders, &samples);
+    let unit = if std::env::var_os(UNITD).is_some() { "a real unitd" } else { "a stand-in for Unit" };
+    table(report, &format!("## apply: from the start of {unit} to the configuration applied"), &contenders, &samples);
+}
+
+/// Unit on this socket, after a while: the real one if there is one, else this program as `serve`.
+fn start_unit(dir: &Path, socket: &Path, late: Duration) -> std::process::Child {
+    let control = format!("unix:{}", socket.display());
+    let (program, args) = match std::env::var_os(UNITD) {
+        Some(unitd) => {
+            let place = |name: &str| dir.join(name).into_os_string();
+            let args =
+                [("--pid", place("pid")), ("--statedir", place("")), ("--tmpdir", place("")), ("--log", place("log"))];
+            (PathBuf::from(unitd), args.into_iter().flat_map(|(name, value)| [name.into(), value]).collect())
+        }
+        None => (std::env::current_exe().expect("we run"), Vec::<std::ffi::OsString>::new()),
+    };
+    Command::new("sh")
+        .args(["-c", "sleep \"$0\"; exec \"$@\"", &late.as_secs_f64().to_string()])
+        .arg(program)
+        .args(["--no-daemon", "--control", &control])
+        .args(args)
+        .spawn()
+        .expect("a shell")
 }
 
 /// As much of Unit as both contenders ask for: an empty configuration, and every PUT succeeds.
-fn answer(listener: &UnixListener) {
+fn serve(control: &str) {
     use std::io::{Read, Write};
+    let listener = UnixListener::bind(control.trim_start_matches("unix:")).expect("a free path");
     for stream in listener.incoming() {
         let Ok(mut stream) = stream else { return };
         let mut head = [0; 4096];
@@ -167,12 +193,12 @@ fn answer(listener: &UnixListener) {
         let put = head[..read].starts_with(b"PUT");
         let body =
             if put { r#"{"success": "Reconfiguration done."}"# } else { r#"{"listeners": {}, "applications": {}}"# };
-        let _ = write!(
-            stream,
+        let answer = format!(
             "HTTP/1.1 200 OK\r\nServer: Unit/1.35.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{body}",
             body.len()
         );
+        let _ = stream.write_all(answer.as_bytes());
     }
 }
 

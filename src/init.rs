@@ -246,7 +246,7 @@ impl Run<'_> {
         phases: &mut Vec<PhaseTime>,
     ) -> Result<Option<Built>> {
         let tree = staging.tree();
-        let found = self.plan.environment.wanted == Wanted::IfNeeded && tree.join(DEFAULT_REQUIREMENTS).is_file();
+        let found = self.plan.environment.takes_default() && tree.join(DEFAULT_REQUIREMENTS).is_file();
         let begun = match begun {
             Some(begun) => begun,
             None if found => self.create(staging).await?,

@@ -291,6 +291,11 @@ impl Environment {
 }
 
 impl Environment {
+    /// Whether the tree's own requirements file is to be installed, if it has one: nothing is named.
+    pub fn takes_default(&self) -> bool {
+        self.wanted != Wanted::Never && self.packages.is_empty() && self.requirements.is_empty()
+    }
+
     /// Where the app's container has the tree itself, if the final path tells: `/app` for an
     /// environment at `python/venv` that is to be at `/app/python/venv`.
     pub fn tree_final(&self) -> Option<PathBuf> {

@@ -23,9 +23,7 @@ impl App {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let app = Self { sandbox: Sandbox::new(), index: IndexServer::start(&index::wheelhouse()), port };
         app.file("index.py", "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [environ['GREETING'].encode()]\n".replace("environ['GREETING']", "__import__('os').environ['GREETING']"));
-        app.config(
-            r#""working_directory": "/srv/app", "path": "/srv/app", "home": "/srv/app/env", "module": "index""#,
-        );
+        app.config(r#""working_directory": "/srv/app", "path": "/srv/app", "home": "/srv/app/env", "module": "index""#);
         app
     }
     fn file(&self, name: &str, text: impl AsRef<str>) -> PathBuf {
