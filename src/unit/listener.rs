@@ -11,10 +11,12 @@
 //! | not in this PID namespace | – | unknown |
 //! | is PID 1 | – | final: the script has exec'd it |
 //! | another | Unit, or the script | temporary: the final one will be PID 1 |
-//! | another | another shell script | unknown: it may do as the entrypoint does |
-//! | runs with `--no-daemon` | anything else | final: the script's daemon never does |
-//! | a daemon, and the script still runs (under `pause` or an init) | anything else | temporary |
-//! | a daemon | anything else | unknown |
+//! | a daemon, and the script still runs | a wrapper, an init, `pause` | temporary |
+//! | runs with `--no-daemon`, as the script's daemon never does | no shell | final |
+//! | anything else | anything else | unknown |
+//!
+//! A daemon's listener is mostly gone: Unit becomes a daemon after listen(2), and the kernel goes on
+//! to name the process that called it.
 
 use std::path::Path;
 
@@ -40,14 +42,15 @@ pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
     if first.is_unit() || first.is_entrypoint() {
         return Listener::Temporary;
     }
-    if first.is_shell() {
-        return Listener::Unknown;
-    }
+    let listener = Process::read(proc, &pid.to_string());
     // Unit rewrites its title to `unit: main v1.35.0 [unitd --no-daemon …]`.
-    if Process::read(proc, &pid.to_string()).words.iter().any(|word| word.contains("--no-daemon")) {
-        return Listener::Final;
+    let foreground = listener.words.iter().any(|word| word.contains("--no-daemon"));
+    let daemon = !foreground && (listener.is_unit() || !proc.join(pid.to_string()).exists());
+    if daemon && entrypoint_runs(proc) {
+        return Listener::Temporary;
     }
-    if entrypoint_runs(proc) { Listener::Temporary } else { Listener::Unknown }
+    // A script that is PID 1 may start and stop what it likes.
+    if foreground && !first.is_shell() { Listener::Final } else { Listener::Unknown }
 }
 
 struct Process {
@@ -121,19 +124,23 @@ mod tests {
     #[test]
     fn in_the_image_only_pid_1_is_final() {
         assert_eq!(judged(&[(1, FINAL)], Some(1)), Listener::Final);
-        assert_eq!(judged(&[(1, SCRIPT), (9, DAEMON)], Some(9)), Listener::Temporary);
-        assert_eq!(judged(&[(1, FINAL), (9, DAEMON)], Some(9)), Listener::Temporary);
+        assert_eq!(judged(&[(1, SCRIPT), (9, DAEMON)], Some(8)), Listener::Temporary);
         // The script already execs, the daemon's connection is still open.
-        assert_eq!(judged(&[(1, FINAL)], Some(9)), Listener::Temporary);
+        assert_eq!(judged(&[(1, FINAL)], Some(8)), Listener::Temporary);
     }
 
     #[test]
-    fn under_pause_or_an_init_the_listener_itself_tells() {
-        for first in [PAUSE, TINI] {
-            assert_eq!(judged(&[(1, first), (7, SCRIPT), (9, DAEMON)], Some(9)), Listener::Temporary);
-            assert_eq!(judged(&[(1, first), (7, FINAL)], Some(7)), Listener::Final);
-            assert_eq!(judged(&[(1, first), (7, DAEMON)], Some(7)), Listener::Unknown);
+    fn under_a_wrapper_pause_or_an_init_the_listener_itself_tells() {
+        for first in [CUSTOM, PAUSE, TINI] {
+            assert_eq!(judged(&[(1, first), (7, SCRIPT), (9, DAEMON)], Some(8)), Listener::Temporary);
+            // The instant before it becomes a daemon.
+            assert_eq!(judged(&[(1, first), (7, SCRIPT), (8, DAEMON)], Some(8)), Listener::Temporary);
+            assert_eq!(judged(&[(1, first), (9, DAEMON)], Some(8)), Listener::Unknown);
         }
+        assert_eq!(judged(&[(1, PAUSE), (7, FINAL)], Some(7)), Listener::Final);
+        assert_eq!(judged(&[(1, TINI), (7, FINAL)], Some(7)), Listener::Final);
+        // It may do as the entrypoint does.
+        assert_eq!(judged(&[(1, CUSTOM), (7, FINAL)], Some(7)), Listener::Unknown);
     }
 
     #[test]
@@ -141,7 +148,6 @@ mod tests {
         assert_eq!(judged(&[(1, FINAL)], Some(0)), Listener::Unknown);
         assert_eq!(judged(&[(1, FINAL)], None), Listener::Unknown);
         assert_eq!(judged(&[], Some(9)), Listener::Unknown);
-        assert_eq!(judged(&[(1, PAUSE), (9, TEST)], Some(9)), Listener::Unknown);
-        assert_eq!(judged(&[(1, CUSTOM), (9, FINAL)], Some(9)), Listener::Unknown);
+        assert_eq!(judged(&[(1, PAUSE), (7, SCRIPT), (9, TEST)], Some(9)), Listener::Unknown);
     }
 }

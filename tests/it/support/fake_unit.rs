@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,46 +18,46 @@ const HEAD: usize = 1024;
 
 /// A request as Unit understood it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub body: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
-    pub fn put_config(body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn put_config(body: impl Into<Vec<u8>>) -> Self {
         Self { method: "PUT".into(), path: "/config".into(), body: body.into() }
     }
 }
 
 /// One recorded exchange.
 #[derive(Debug)]
-pub struct Case {
-    pub name: String,
-    pub group: String,
-    pub setup: Vec<Asked>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) group: String,
+    pub(crate) setup: Vec<Asked>,
     /// The writes, each after its delay.
-    pub writes: Vec<(Duration, Vec<u8>)>,
-    pub half_closes: bool,
+    pub(crate) writes: Vec<(Duration, Vec<u8>)>,
+    pub(crate) half_closes: bool,
     /// What Unit made of them; none if it closed or waits for more.
-    pub asked: Option<Asked>,
+    pub(crate) asked: Option<Asked>,
     /// Status line, headers and body.
-    pub response: Option<Recorded>,
-    pub connection_end: String,
+    pub(crate) response: Option<Recorded>,
+    pub(crate) connection_end: String,
     /// What GET /config said afterwards.
-    pub after: Option<String>,
+    pub(crate) after: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    pub status: u16,
-    pub reason: String,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub(crate) struct Recorded {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 /// The recorded cases whose requests can be made again: all but [`NOT_REPLAYED`].
-pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+pub(crate) static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let file = include_str!("../../fixtures/unit-contract/cases.jsonl");
     file.lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
@@ -67,7 +67,7 @@ pub static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
 });
 
 /// What is left out, and why.
-pub const NOT_REPLAYED: [&str; 14] = [
+pub(crate) const NOT_REPLAYED: [&str; 14] = [
     // The body has a private key, which is not recorded.
     "cert-put",
     "cert-put-again",
@@ -144,7 +144,7 @@ impl Case {
 fn composed(request: &Value) -> Vec<u8> {
     let mut bytes = format!("{} {} HTTP/1.1\r\n", text(&request["method"]), text(&request["path"]));
     for header in request["headers"].as_array().expect("headers") {
-        bytes += &format!("{}: {}\r\n", text(&header[0]), text(&header[1]));
+        bytes.extend([text(&header[0]), ": ", text(&header[1]), "\r\n"]);
     }
     let mut bytes = (bytes + "\r\n").into_bytes();
     let generator = &request["body_generator"];
@@ -247,25 +247,25 @@ fn parsed(head: &[u8]) -> Option<(Asked, usize)> {
 
 /// What is unusual about one fake.
 #[derive(Debug, Default, Clone)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// The case whose circumstances hold: its answer comes before those of the same request.
-    pub like: Option<&'static str>,
+    pub(crate) like: Option<&'static str>,
     /// Time before the first answer: applications that were remembered start.
-    pub warm_up: Duration,
+    pub(crate) warm_up: Duration,
     /// Every connection is closed without a byte, as FreeUnit does to other users.
-    pub closes: bool,
+    pub(crate) closes: bool,
     /// So many PUTs end with a reset instead of an answer, …
-    pub cut_puts: u32,
+    pub(crate) cut_puts: u32,
     /// … but the configuration is applied.
-    pub cut_but_applied: bool,
+    pub(crate) cut_but_applied: bool,
     /// Time a PUT takes.
-    pub put_takes: Duration,
+    pub(crate) put_takes: Duration,
     /// A configuration that was there before.
-    pub config: Option<Vec<u8>>,
+    pub(crate) config: Option<Vec<u8>>,
 }
 
 /// Listens on a socket until it is stopped, killed or dropped.
-pub struct FakeUnit {
+pub(crate) struct FakeUnit {
     path: PathBuf,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -290,11 +290,11 @@ struct State {
 }
 
 impl FakeUnit {
-    pub fn start(path: &Path) -> Self {
+    pub(crate) fn start(path: &Path) -> Self {
         Self::with(path, Behaviour::default())
     }
 
-    pub fn with(path: &Path, behaviour: Behaviour) -> Self {
+    pub(crate) fn with(path: &Path, behaviour: Behaviour) -> Self {
         // Like Unit: the file appears when the socket already listens.
         let early = path.with_extension("tmp");
         let listener = UnixListener::bind(&early).expect("a free socket path");
@@ -327,13 +327,13 @@ impl FakeUnit {
     }
 
     /// As SIGTERM: the file goes, open connections end without an answer.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let _ = std::fs::remove_file(&self.path);
         self.end();
     }
 
     /// As SIGKILL: the file stays.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.end();
         self.path = PathBuf::new();
     }
@@ -346,23 +346,23 @@ impl FakeUnit {
     }
 
     /// Every request, in order.
-    pub fn log(&self) -> Vec<Asked> {
-        self.shared.state.lock().unwrap().log.clone()
+    pub(crate) fn log(&self) -> Vec<Asked> {
+        self.shared.state().log.clone()
     }
-    pub fn puts(&self) -> usize {
+    pub(crate) fn puts(&self) -> usize {
         self.log().iter().filter(|asked| asked.method == "PUT").count()
     }
     /// What it shows as its configuration.
-    pub fn config(&self) -> Option<String> {
-        self.shared.state.lock().unwrap().config.clone()
+    pub(crate) fn config(&self) -> Option<String> {
+        self.shared.state().config.clone()
     }
     /// Somebody else's PUT.
-    pub fn replace(&self, config: &[u8]) {
-        self.shared.state.lock().unwrap().change(Asked::put_config(config), None);
+    pub(crate) fn replace(&self, config: &[u8]) {
+        self.shared.state().change(Asked::put_config(config), None);
     }
     /// Requests that no recorded case answers.
-    pub fn unknown(&self) -> Vec<Asked> {
-        self.shared.state.lock().unwrap().unknown.clone()
+    pub(crate) fn unknown(&self) -> Vec<Asked> {
+        self.shared.state().unknown.clone()
     }
 }
 
@@ -374,6 +374,10 @@ impl Drop for FakeUnit {
 }
 
 impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread has panicked with it")
+    }
+
     fn exchange(&self, mut stream: UnixStream) -> std::io::Result<()> {
         // accept(2) hands O_NONBLOCK on to nobody, but say so.
         stream.set_nonblocking(false)?;
@@ -395,7 +399,7 @@ impl Shared {
             }
         };
         let change = asked.method != "GET";
-        self.state.lock().unwrap().log.push(asked.clone());
+        self.state().log.push(asked.clone());
         self.sleep_until(self.started + self.behaviour.warm_up);
         if change {
             self.sleep_until(std::time::Instant::now() + self.behaviour.put_takes);
@@ -405,15 +409,15 @@ impl Shared {
         }
         if change && self.cuts.fetch_add(1, Ordering::SeqCst) < self.behaviour.cut_puts {
             if self.behaviour.cut_but_applied {
-                self.state.lock().unwrap().change(asked, self.behaviour.like);
+                self.state().change(asked, self.behaviour.like);
             }
             return Ok(());
         }
-        let response = self.state.lock().unwrap().change(asked, self.behaviour.like);
+        let response = self.state().change(asked, self.behaviour.like);
         let Some(response) = response else { return Ok(()) };
         let mut bytes = format!("HTTP/1.1 {} {}\r\n", response.status, response.reason);
         for (name, value) in &response.headers {
-            bytes += &format!("{name}: {value}\r\n");
+            bytes.extend([name, ": ", value, "\r\n"]);
         }
         stream.write_all((bytes + "\r\n" + &response.body).as_bytes())?;
         // What the client still sends must not turn our answer into a reset.
@@ -492,7 +496,7 @@ fn ok(body: String) -> Recorded {
 
 /// What came back to some writes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Came {
+pub(crate) enum Came {
     Response(Recorded),
     /// The connection ended without a byte.
     Nothing,
@@ -501,7 +505,7 @@ pub enum Came {
 }
 
 /// Sends a case's writes to a socket and reads all that comes, for at most `patience`.
-pub fn ask(socket: &Path, case: &Case, patience: Duration) -> Came {
+pub(crate) fn ask(socket: &Path, case: &Case, patience: Duration) -> Came {
     let mut stream = UnixStream::connect(socket).expect("somebody listens");
     for (delay, bytes) in &case.writes {
         std::thread::sleep(*delay);
@@ -538,7 +542,7 @@ pub fn ask(socket: &Path, case: &Case, patience: Duration) -> Came {
 }
 
 /// GET /config, as `after` has it.
-pub fn shown(socket: &Path) -> Option<String> {
+pub(crate) fn shown(socket: &Path) -> Option<String> {
     let writes = vec![(Duration::ZERO, b"GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec())];
     match ask(socket, &Case::plain(writes), Duration::from_secs(5)) {
         Came::Response(response) => Some(response.body),
@@ -548,7 +552,7 @@ pub fn shown(socket: &Path) -> Option<String> {
 
 impl Case {
     /// Nothing but writes.
-    pub fn plain(writes: Vec<(Duration, Vec<u8>)>) -> Self {
+    pub(crate) fn plain(writes: Vec<(Duration, Vec<u8>)>) -> Self {
         Self {
             name: String::new(),
             group: String::new(),
@@ -563,7 +567,7 @@ impl Case {
     }
 
     /// The request of a step in `setup`.
-    pub fn step(asked: &Asked) -> Self {
+    pub(crate) fn step(asked: &Asked) -> Self {
         let head = format!(
             "{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
             asked.method,

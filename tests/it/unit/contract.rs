@@ -35,14 +35,14 @@ fn differs(socket: &Path, case: &Case) -> Option<String> {
         }
     }
     let patience = if case.connection_end == "timeout" { 300 } else { 10_000 };
-    let came = without_date(ask(socket, case, Duration::from_millis(patience)));
+    let answer = without_date(ask(socket, case, Duration::from_millis(patience)));
     let expected = match &case.response {
         Some(response) => without_date(Came::Response(response.clone())),
         None if case.connection_end == "timeout" => Came::Silence,
         None => Came::Nothing,
     };
-    if came != expected {
-        return Some(format!("{came:?}\n  recorded: {expected:?}"));
+    if answer != expected {
+        return Some(format!("{answer:?}\n  recorded: {expected:?}"));
     }
     let after = shown(socket);
     (case.after.is_some() && after != case.after).then(|| format!("afterwards {after:?}\n  recorded: {:?}", case.after))

@@ -147,6 +147,17 @@ impl Drop for Unitd {
     }
 }
 
+impl Drop for Place {
+    /// Ends a daemon that a failed test has left.
+    fn drop(&mut self) {
+        let pid = std::fs::read_to_string(self.sandbox.path("unit.pid")).ok().and_then(|text| text.trim().parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+            std::thread::sleep(MS(200));
+        }
+    }
+}
+
 /// Somebody else's PUT.
 fn put(socket: &Path, body: impl Into<Vec<u8>>) {
     let came = ask(socket, &Case::step(&Asked::put_config(body)), AMPLE);
@@ -183,6 +194,24 @@ fn an_app_with_comments_and_trailing_commas_is_served() {
     let _unitd = place.start();
     place.apply(place.app(HELLO, " // no home")).unwrap();
     assert_eq!(probe(), "hello");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn every_spelling_is_recognised_when_it_is_read_back() {
+    let place = Place::new();
+    let _unitd = place.started();
+    let config = r#"{
+        "listeners": {"127.0.0.1:8300": {"pass": "upstreams\/a"}}, // an escaped slash
+        "upstreams": {"a": {"servers": {
+            "127.0.0.1:1": {"weight": 0.50}, "127.0.0.1:2": {"weight": 1.0e0}, "127.0.0.1:3": {"weight": 1E+1}
+        }}},
+        "routes": {"\u00e9\ud83d\ude00 \"\\ \b\f\n\r\t\u0001": [{"match": {"uri": ["", "/é"]}, "action": {"return": 2e2}},],},
+        "settings": {"http": {"server_version": false}},
+    }"#;
+    place.apply(config).unwrap();
+    // And applied again, on top of itself.
+    place.apply(config).unwrap();
 }
 
 #[test]
