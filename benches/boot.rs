@@ -5,7 +5,7 @@
 //! down slows all of them. With `PODSTRAP_BENCH_WRITE=1` the tables go to docs/performance.md.
 
 #[path = "../tests/it/support/mod.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "the benchmark uses a part of the tests' support")]
+#[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
 mod support;
 
 use std::fmt::Write as _;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, redirect};
 
 use crate::error::{Error, Result};
 
@@ -20,9 +20,21 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// # Errors
 /// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate.
 pub fn client() -> Result<Client> {
+    build(Client::builder())
+}
+
+/// The same for a server in this Pod, which no proxy could reach.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_without_proxy() -> Result<Client> {
+    build(Client::builder().no_proxy())
+}
+
+fn build(builder: ClientBuilder) -> Result<Client> {
     // A second call finds the provider installed, which is what was wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    builder
         .user_agent(concat!("podstrap/", env!("CARGO_PKG_VERSION")))
         .tls_certs_only(roots()?)
         .connect_timeout(CONNECT_TIMEOUT)

@@ -78,6 +78,10 @@ impl Process {
         (self.is_shell() || self.comm.starts_with("docker-entrypoi"))
             && script.is_some_and(|script| base(script).starts_with("docker-entrypoint"))
     }
+    /// Whether its arguments are Unit's command line.
+    fn starts_unit(&self) -> bool {
+        self.words.iter().any(|word| base(word).starts_with("unitd") || base(word).starts_with("freeunitd"))
+    }
     fn is_shell(&self) -> bool {
         self.words.first().is_some_and(|word| ["sh", "dash", "bash", "ash", "busybox"].contains(&base(word)))
     }
@@ -93,7 +97,9 @@ fn entrypoint_runs(proc: &Path) -> bool {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .any(|pid| Process::read(proc, &pid).is_entrypoint())
+        .map(|pid| Process::read(proc, &pid))
+        // Many images have a script of that name: it must be about to start Unit.
+        .any(|process| process.is_entrypoint() && process.starts_unit())
 }
 
 #[cfg(test)]
@@ -137,6 +143,8 @@ mod tests {
             assert_eq!(judged(&[(1, first), (7, SCRIPT), (8, DAEMON)], Some(8)), Listener::Temporary);
             assert_eq!(judged(&[(1, first), (9, DAEMON)], Some(8)), Listener::Unknown);
         }
+        let other = ("docker-entrypoi", &["/bin/sh", "/usr/local/bin/docker-entrypoint.sh", "postgres"][..]);
+        assert_eq!(judged(&[(1, PAUSE), (7, other), (9, DAEMON)], Some(9)), Listener::Unknown);
         assert_eq!(judged(&[(1, PAUSE), (7, FINAL)], Some(7)), Listener::Final);
         assert_eq!(judged(&[(1, TINI), (7, FINAL)], Some(7)), Listener::Final);
         // It may do as the entrypoint does.

@@ -20,7 +20,7 @@ const BODY: usize = 64 * 1024;
 /// GETs `url` until it answers below 500 or the deadline passes; redirects are not followed.
 pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {
     let phase = Phase::start("probe", url.as_str());
-    let client = http::client()?;
+    let client = http::client_without_proxy()?;
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
     let mut last = None;
