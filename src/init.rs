@@ -10,41 +10,14 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{CopySelf, Init, Source, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
-use crate::redact;
 use crate::selfcopy;
 use crate::source::{self, Checkout, Resolved, Revision};
 use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
-use crate::venv::{self, Builder, Built, Inputs, Toolchain};
+use crate::venv::{self, Builder, Built, Inputs, Settings, Toolchain};
 
 /// What is installed when nothing is named.
 const DEFAULT_REQUIREMENTS: &str = "requirements.txt";
-
-/// Settings of the engines that decide what is installed. Their values enter the release's key
-/// without credentials.
-const DECISIVE_SETTINGS: &[&str] = &[
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_FIND_LINKS",
-    "PIP_NO_INDEX",
-    "PIP_CONSTRAINT",
-    "PIP_PRE",
-    "PIP_NO_BINARY",
-    "PIP_ONLY_BINARY",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX",
-    "UV_INDEX_URL",
-    "UV_EXTRA_INDEX_URL",
-    "UV_INDEX_STRATEGY",
-    "UV_FIND_LINKS",
-    "UV_NO_INDEX",
-    "UV_CONSTRAINT",
-    "UV_PRERELEASE",
-    "UV_RESOLUTION",
-    "UV_EXCLUDE_NEWER",
-    "UV_NO_BINARY",
-    "UV_NO_BUILD",
-];
 
 /// What a run of `init` left.
 #[derive(Debug)]
@@ -337,10 +310,7 @@ impl Run<'_> {
                 requirements: &environment.requirements,
                 constraints: &environment.constraints,
                 outside,
-                settings: DECISIVE_SETTINGS
-                    .iter()
-                    .filter_map(|name| Some((*name, redact::clean(&std::env::var(name).ok()?))))
-                    .collect(),
+                settings: Settings::of_process().decisive(),
             })
         });
         let copy_self = match &self.plan.copy_self {

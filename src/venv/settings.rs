@@ -16,7 +16,7 @@ use rustix::fs::Access;
 
 use crate::command::Command;
 use crate::error::{IoContext, Result};
-use crate::redact::{RemoteUrl, Userinfo};
+use crate::redact::{self, RemoteUrl, Userinfo};
 
 /// Variables that hold URLs, separated by white space (`UV_FIND_LINKS`: by commas).
 const URLS: &[&str] = &[
@@ -30,13 +30,30 @@ const URLS: &[&str] = &[
     "UV_FIND_LINKS",
 ];
 
+/// Variables that decide what is installed, beyond where it comes from.
+const DECISIVE: &[&str] = &[
+    "PIP_NO_INDEX",
+    "PIP_CONSTRAINT",
+    "PIP_PRE",
+    "PIP_NO_BINARY",
+    "PIP_ONLY_BINARY",
+    "PIP_NO_DEPS",
+    "PIP_REQUIRE_HASHES",
+    "UV_CONSTRAINT",
+    "UV_OVERRIDE",
+    "UV_PRERELEASE",
+    "UV_RESOLUTION",
+    "UV_INDEX_STRATEGY",
+    "UV_EXCLUDE_NEWER",
+    "UV_TORCH_BACKEND",
+];
+
 /// pip's variable (or its alias), uv's, and how the value changes. uv's own wins where it is set.
 /// Sources: pip's "Configuration", uv's "Environment variables".
 const FOR_UV: &[(&str, &str, Form)] = &[
     ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", Form::Same),
     ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", Form::Same),
     ("PIP_FIND_LINKS", "UV_FIND_LINKS", Form::Commas),
-    ("PIP_NO_INDEX", "UV_NO_INDEX", Form::Switch("1")),
     ("PIP_CERT", "SSL_CERT_FILE", Form::Same),
     ("PIP_CLIENT_CERT", "SSL_CLIENT_CERT", Form::Same),
     ("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", Form::Same),
@@ -55,6 +72,7 @@ const UV_ARGUMENTS: &[(&str, &str, Form)] = &[
     ("PIP_NO_BINARY", "--no-binary", Form::Each),
     ("PIP_ONLY_BINARY", "--only-binary", Form::Each),
     ("PIP_NO_DEPS", "--no-deps", Form::Switch("")),
+    ("PIP_NO_INDEX", "--no-index", Form::Switch("")),
 ];
 
 #[derive(Clone, Copy)]
@@ -138,6 +156,12 @@ impl Settings {
             self.logins.push(entry);
         }
         format!("{before}{}{after}", url.url())
+    }
+
+    /// What decides which files an installation gives, without secrets: a part of a release's key.
+    pub fn decisive(&self) -> Vec<(&'static str, String)> {
+        let names = URLS.iter().chain(DECISIVE);
+        names.filter_map(|name| Some((*name, redact::clean(self.get(name)?)))).collect()
     }
 
     /// A variable that is set, not empty, and text.

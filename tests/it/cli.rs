@@ -226,6 +226,23 @@ fn requirements_files_are_in_the_tree() {
 }
 
 #[test]
+fn a_wheelhouse_serves_without_any_index() {
+    for engine in ["uv", "pip"] {
+        let article = Article::new();
+        article.ok(article
+            .init(engine)
+            .arg("Flask")
+            .env_remove("PIP_INDEX_URL")
+            .env("PIP_NO_INDEX", "1")
+            .env("PIP_FIND_LINKS", index::wheelhouse()));
+        let packages = article.manifest()["environment"]["packages"].to_string();
+        // A newer one is in every public index.
+        assert!(packages.contains(r#""name":"Flask","version":"3.1.2""#), "{engine}: {packages}");
+        assert_eq!(article.index.requests(), 0);
+    }
+}
+
+#[test]
 fn nothing_to_install_makes_no_environment() {
     let article = Article::new();
     article.ok(&mut article.init("auto"));
