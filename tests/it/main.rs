@@ -4,6 +4,7 @@
 
 mod support;
 
+mod binary;
 mod cli;
 mod docs;
 mod publish;
