@@ -18,10 +18,7 @@ fn main() -> ExitCode {
     let (format, last_words) = (cli.global.log_format, cli.global.termination_log.clone());
     telemetry::init(format, cli.global.log_level);
     match podstrap::run(cli) {
-        Ok(()) => {
-            telemetry::finish();
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report::failure(&error, format, &last_words);
             ExitCode::from(error.kind().exit_code())

@@ -10,7 +10,6 @@ use crate::cli::LogFormat;
 use crate::error::Error;
 use crate::init::{self, Outcome};
 use crate::redact;
-use crate::telemetry;
 
 /// Kubernetes cuts a container's termination message after this many bytes.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -18,7 +17,6 @@ const TERMINATION_LIMIT: usize = 4096;
 
 /// Prints a failure and leaves it in the termination message.
 pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
-    telemetry::finish();
     let text = error.to_string();
     match format {
         LogFormat::Text => {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,6 +20,9 @@ use crate::redact;
 
 /// The spinner, where stderr is a terminal and logs are text.
 static SPINNER: OnceLock<ProgressBar> = OnceLock::new();
+
+/// How many phases are.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// Sets up logging for the process; call it once.
 pub fn init(format: LogFormat, level: LogLevel) {
@@ -48,14 +52,8 @@ pub fn init(format: LogFormat, level: LogLevel) {
     };
 }
 
-/// Takes the spinner off the terminal, before the last words are printed.
-pub fn finish() {
-    if let Some(bar) = SPINNER.get() {
-        bar.finish_and_clear();
-    }
-}
-
 /// A step of the work that is logged once, when it is done, with its duration.
+/// While any is under way a terminal shows the spinner.
 #[derive(Debug)]
 pub struct Phase {
     name: &'static str,
@@ -78,8 +76,11 @@ impl Phase {
     /// `doing` is what a terminal shows meanwhile.
     pub fn start(name: &'static str, doing: &str) -> Self {
         if let Some(bar) = SPINNER.get() {
+            if UNDER_WAY.fetch_add(1, Ordering::Relaxed) == 0 {
+                bar.reset();
+                bar.enable_steady_tick(Duration::from_millis(100));
+            }
             bar.set_message(format!("{name}: {}", redact::clean(doing)));
-            bar.enable_steady_tick(Duration::from_millis(100));
         }
         tracing::debug!("{name}: {doing}");
         Self { name, started: Instant::now() }
@@ -90,6 +91,16 @@ impl Phase {
         let took = self.started.elapsed();
         tracing::info!(phase = self.name, seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0, "{result}");
         PhaseTime { phase: self.name, took }
+    }
+}
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        if let Some(bar) = SPINNER.get()
+            && UNDER_WAY.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            bar.finish_and_clear();
+        }
     }
 }
 
