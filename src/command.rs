@@ -1,7 +1,7 @@
 //! The only place that starts a child process.
 //!
 //! A child gets no standard input, its own process group, an environment without what would
-//! change its meaning or leak (see [`CHANGES_MEANING`]), and an end: when the future is dropped or the
+//! change its meaning or leak (see `CHANGES_MEANING`), and an end: when the future is dropped or the
 //! deadline passes, the whole group is killed and reaped. Its stderr is logged line by line at
 //! debug level, and its last lines are kept for the error that shows them.
 
