@@ -539,6 +539,15 @@ fn a_version_that_does_not_exist() {
 }
 
 #[test]
+fn a_name_that_sounds_like_trouble_is_only_a_name() {
+    let index = IndexServer::start(&wheelhouse());
+    for engine in engines() {
+        let text = Bench::new(engine, &index.url()).packages(&["async-timeout==99"]).fails();
+        assert!(text.starts_with("error: cannot find async-timeout"), "{text}");
+    }
+}
+
+#[test]
 fn a_conflict() {
     let index = IndexServer::start(&wheelhouse());
     let [with_uv, with_pip] = engines().map(|engine| {
