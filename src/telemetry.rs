@@ -121,7 +121,7 @@ where
         if let (Some(phase), Some(seconds)) = (&fields.phase, fields.seconds) {
             write!(writer, "{phase:<8} {seconds:>7.3}s  ")?;
         }
-        writeln!(writer, "{}{}", redact::clean(&fields.message), redact::clean(&fields.rest))
+        writeln!(writer, "{}{}", fields.message, fields.rest)
     }
 }
 
@@ -158,16 +158,19 @@ impl Visit for Fields {
     }
 }
 
-/// stderr that steps aside for the spinner.
+/// stderr that steps aside for the spinner, and shows what is [clean](redact::clean) in either format.
 #[derive(Clone, Copy)]
 struct Stderr;
 
 impl Write for Stderr {
+    /// An event comes in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = redact::clean(&String::from_utf8_lossy(bytes));
         match SPINNER.get() {
-            Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
-            None => io::stderr().write(bytes),
+            Some(bar) => bar.suspend(|| io::stderr().write_all(text.as_bytes()))?,
+            None => io::stderr().write_all(text.as_bytes())?,
         }
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()

@@ -263,6 +263,27 @@ fn a_copy_below_the_root_is_in_the_release() {
 }
 
 #[test]
+fn a_copy_goes_through_no_link_of_the_repository() {
+    use std::os::unix::fs::symlink;
+    // The name that a copy has until it is whole ends with the process's id: a shell knows it in time.
+    let article = Article::new();
+    let victim = article.sandbox.write("victim", "mine");
+    let dir = article.sandbox.path("mine");
+    fs::create_dir_all(&dir).unwrap();
+    symlink(&victim, dir.join("LINK")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args([
+        "-c",
+        r#"mv "$1/LINK" "$1/podstrap.$$"; exec "$2" init --repo "$1" --root "$3" --copy-self "$3/podstrap""#,
+        "sh",
+    ]);
+    command.arg(&dir).arg(env!("CARGO_BIN_EXE_podstrap")).arg(article.sandbox.root());
+    article.ok(&mut command);
+    assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
+    assert!(article.root("podstrap").is_file());
+}
+
+#[test]
 fn a_local_directory_is_a_source() {
     let article = Article::new();
     let dir = article.sandbox.path("mine");
@@ -470,4 +491,34 @@ fn a_signal_ends_it_and_is_its_exit_code() {
         assert!(sent.elapsed() < Duration::from_secs(1));
         assert_eq!(ran.code, Some(code), "{}", ran.raw);
     }
+}
+
+#[test]
+fn nothing_printed_shows_a_secret() {
+    let article = Article::new();
+    let help =
+        article.run(article.sandbox.podstrap().args(["init", "--help"]).env("PODSTRAP_REPO", "https://u:s3cret@h/"));
+    assert!(help.stdout.contains("[env: PODSTRAP_REPO]"), "{}", help.stdout);
+    let package = format!("click @ {}", article.index.url_with("ada", "s3cret").replace("/simple/", "/no.whl"));
+    for format in ["text", "json"] {
+        let flags = ["--log-format", format, "--log-level", "debug", "--timeout", "20s", package.as_str()];
+        let ran = article.run(article.init("pip").args(flags));
+        assert!(!ran.raw.contains("s3cret") && ran.raw.contains("***@"), "{format}: {}", ran.raw);
+    }
+}
+
+#[test]
+fn an_empty_variable_is_none_and_a_switch_takes_any_boolean() {
+    let article = Article::new();
+    let init = |refresh: &str| {
+        let mut command = article.init("auto");
+        for name in ["PODSTRAP_REF", "PODSTRAP_LINK", "PODSTRAP_PYTHON", "PODSTRAP_COPY_SELF", "PODSTRAP_TIMEOUT"] {
+            command.env(name, "");
+        }
+        command.env("PODSTRAP_REFRESH", refresh);
+        command
+    };
+    assert!(article.ok(&mut init("0")).text.contains("built"));
+    assert!(article.ok(&mut init("")).text.contains("unchanged"));
+    assert!(article.ok(&mut init("1")).text.contains("built"));
 }
