@@ -10,6 +10,7 @@ mod transport;
 
 use std::path::{Path, PathBuf};
 
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::plan::Source;
 use crate::retry::Deadline;
@@ -75,13 +76,6 @@ impl Resolved {
             }
         }
     }
-}
-
-/// Work on files and in libgit2 would hold up signals and timers on the main thread.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
 }
 
 /// The deadline has passed in the middle of work on files.

@@ -217,10 +217,11 @@ fn requirements_files_are_in_the_tree() {
         assert!(article.root("venv/bin/flask").exists(), "{flags:?}");
     }
     // Outside the tree, as a ConfigMap would bring it; its contents count.
-    let outside = article.sandbox.write("config/r.txt", "click\n");
+    let outside = article.sandbox.write("config/r.txt", "-r more.txt  # and more\n");
+    let more = article.sandbox.write("config/more.txt", "click\n");
     article.ok(article.init("uv").arg("-r").arg(&outside));
     assert!(!article.root("venv/bin/flask").exists());
-    fs::write(&outside, "Flask\n").unwrap();
+    fs::write(&more, "Flask\n").unwrap();
     article.ok(article.init("uv").arg("-r").arg(&outside));
     assert!(article.root("venv/bin/flask").exists());
 }
@@ -248,8 +249,8 @@ fn nothing_to_install_makes_no_environment() {
     article.ok(&mut article.init("auto"));
     assert!(!article.root("venv").exists());
     assert_eq!(article.manifest()["environment"], Value::Null);
-    article.ok(article.init("auto").args(["--venv", "env"]));
-    assert!(article.root("env/bin/python").exists(), "unless asked");
+    article.ok(article.init("auto").args(["--venv", "venv"]));
+    assert!(article.root("venv/bin/python").exists(), "unless asked");
 }
 
 #[test]
@@ -472,6 +473,31 @@ fn failures_of_each_phase_have_their_code() {
       | you may not
     hint: if the repository is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
     ");
+}
+
+#[test]
+fn a_signal_is_heard_while_leftovers_are_cleared() {
+    use std::time::{Duration, Instant};
+    let article = Article::new();
+    article.ok(&mut article.init("auto"));
+    for dir in 0..120 {
+        let dir = article.root(&format!(".podstrap/staging/killed/{dir}"));
+        fs::create_dir_all(&dir).unwrap();
+        (0..500).for_each(|file| fs::write(dir.join(file.to_string()), "").unwrap());
+    }
+    let left = || fs::read_dir(article.root(".podstrap/staging/killed")).map_or(0, Iterator::count);
+    let child = article.init("auto").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while left() == 120 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = Instant::now();
+    Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    let ran = article.sandbox.ran(&child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(143), "{}", ran.raw);
+    assert!(sent.elapsed() < Duration::from_millis(500), "{:?}", sent.elapsed());
+    assert!(left() > 0, "it is left to the next run");
+    assert_eq!(article.ok(&mut article.init("auto")).code, Some(0));
+    assert_eq!(fs::read_dir(article.root(".podstrap/staging")).unwrap().count(), 0);
 }
 
 #[test]
