@@ -7,9 +7,12 @@
 use std::io;
 use std::path::Path;
 
+use tokio::time::timeout_at;
+
 use super::interpreter::executable;
 use super::settings::Settings;
 use crate::error::{Error, volume_error};
+use crate::retry::Deadline;
 
 /// How many of the engine's lines an error shows, and how much of each.
 const LINES: usize = 12;
@@ -27,6 +30,7 @@ pub(super) struct Failed<'a> {
     /// What a wheel must be for: `cp313 manylinux x86_64`.
     pub(super) platform: &'a str,
     pub(super) settings: &'a Settings,
+    pub(super) deadline: Deadline,
 }
 
 impl Failed<'_> {
@@ -240,9 +244,11 @@ impl Failed<'_> {
         if let Some(login) = page.host_str().and_then(|host| self.settings.login(host)) {
             request = request.basic_auth(&login.username, Some(login.password.reveal()));
         }
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => {
+        let response = match timeout_at(self.deadline.instant(), request.send()).await {
+            Ok(Ok(response)) => response,
+            // No time is left to find out more.
+            Err(_) => return None,
+            Ok(Err(error)) => {
                 return Some(
                     Error::environment(format!("cannot reach the package index {index}"))
                         .because(error.without_url())

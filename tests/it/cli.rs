@@ -480,14 +480,14 @@ fn a_signal_is_heard_while_leftovers_are_cleared() {
     use std::time::{Duration, Instant};
     let article = Article::new();
     article.ok(&mut article.init("auto"));
-    for dir in 0..120 {
+    for dir in 0..40 {
         let dir = article.root(&format!(".podstrap/staging/killed/{dir}"));
         fs::create_dir_all(&dir).unwrap();
         (0..500).for_each(|file| fs::write(dir.join(file.to_string()), "").unwrap());
     }
     let left = || fs::read_dir(article.root(".podstrap/staging/killed")).map_or(0, Iterator::count);
     let child = article.init("auto").stderr(std::process::Stdio::piped()).spawn().unwrap();
-    while left() == 120 {
+    while left() == 40 {
         std::thread::sleep(Duration::from_millis(1));
     }
     let sent = Instant::now();

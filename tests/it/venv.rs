@@ -753,6 +753,20 @@ fn no_time_left() {
 }
 
 #[test]
+fn an_index_that_stalls_when_it_is_asked_again_costs_no_more_than_the_time_out() {
+    let stalls = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let index = format!("http://{}/simple", stalls.local_addr().unwrap());
+    let mut bench = Bench::new(EngineRequest::Pip, &index).packages(&["flask"]).within(Duration::from_secs(2));
+    let says = "#!/bin/sh\n[ $1 = --version ] && { echo uv 9.9; exit; }\n\
+        echo 'Because flask was not found in the package registry' >&2\nexit 1\n";
+    bench.engine = EngineRequest::UvAt(script(&bench.sandbox, "uv", says));
+    let started = Instant::now();
+    let text = bench.fails();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(text.starts_with("error: cannot find flask"), "{text}");
+}
+
+#[test]
 fn a_uv_that_does_not_run() {
     let index = IndexServer::start(&wheelhouse());
     let mut bench = Bench::new(EngineRequest::Auto, &index.url()).packages(&["itsdangerous"]);
