@@ -104,14 +104,15 @@ impl Run<'_> {
     }
 
     async fn build(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
-        let built = self.build_in(&self.volume.stage()?, resolved).await;
+        let built = self.build_in_staging(resolved).await;
         if built.is_err() {
             self.volume.clear().await;
         }
         built
     }
 
-    async fn build_in(&self, staging: &Staging, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
+    async fn build_in_staging(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
+        let staging = &self.volume.stage()?;
         let (fetched, begun) = tokio::try_join!(self.fetch(resolved, staging), self.begin(staging))?;
         let mut phases = fetched.phases.clone();
 

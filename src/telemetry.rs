@@ -63,15 +63,10 @@ pub struct Phase {
 }
 
 /// How long a phase took.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct PhaseTime {
     pub phase: &'static str,
-    #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub took: Duration,
-}
-
-fn as_seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
 impl Phase {

@@ -78,8 +78,11 @@ impl Resolved {
     }
 }
 
+/// What to do about the deadline.
+const SLOW: &str = "raise --timeout, or find out what is slow with --log-level debug";
+
 /// The deadline has passed in the middle of work on files.
 fn late(what: &str, deadline: Deadline) -> Error {
     let (elapsed, limit) = (deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()));
-    Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})"))
+    Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
 }

@@ -46,9 +46,8 @@ impl Failed<'_> {
 
     async fn trouble(&self) -> Option<Error> {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| self.stderr.contains(phrase));
-        if says(&["No space left on device", "os error 28", "Disk quota exceeded"]) {
-            let full = io::Error::from(io::ErrorKind::StorageFull);
-            return Some(volume_error(format!("{} could not write all files", self.engine), &full));
+        if let Some(error) = full(&format!("{} could not write all files", self.engine), self.stderr) {
+            return Some(error);
         }
         if says(&[
             "DO NOT MATCH THE HASHES",
@@ -290,6 +289,14 @@ impl Failed<'_> {
         let end = |text: &str| text.find([' ', ')', '\n', '`', '\'', '"', ',']).unwrap_or(text.len());
         named.map(|text| &text[..end(text)]).or_else(|| self.settings.indexes().first().copied())
     }
+}
+
+/// The error of a child that found no room on the volume.
+pub(super) fn full(what: &str, stderr: &str) -> Option<Error> {
+    let says = ["No space left on device", "os error 28", "Disk quota exceeded"];
+    says.iter()
+        .any(|phrase| stderr.contains(phrase))
+        .then(|| volume_error(what.to_owned(), &io::Error::from(io::ErrorKind::StorageFull)))
 }
 
 /// The last lines that say something.
