@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -125,7 +126,7 @@ pub struct EnvironmentArgs {
     #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
     pub engine: String,
     /// Build a new environment even if nothing changed, with the newest versions allowed
-    #[arg(long, env = "PODSTRAP_REFRESH")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
     pub refresh: bool,
     /// Packages to install: Flask, gunicorn==23.0.0, …
     #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
@@ -167,7 +168,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
     pub config: Option<PathBuf>,
     /// Ask the app once, print its answer and exit
-    #[arg(long, env = "PODSTRAP_ONCE")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ONCE")]
     pub once: bool,
     /// Time until the app answers
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
@@ -175,12 +176,13 @@ pub struct UpArgs {
 }
 
 impl Cli {
-    /// Parses a command line; lists that came from a variable are split at white space.
+    /// Parses a command line; lists that came from a variable are split at white space, and an empty
+    /// variable, as templates leave them, is none.
     ///
     /// # Errors
     /// clap's: unknown flags, missing values, and `--help` and `--version` as well.
     pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(args)?;
+        let matches = with_variables(Self::command()).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         if let (Some((_, matches)), Some(environment)) = (matches.subcommand(), cli.environment_mut()) {
             split(matches, "packages", &mut environment.packages);
@@ -197,6 +199,18 @@ impl Cli {
             Command::Apply(_) | Command::CopySelf(_) => None,
         }
     }
+}
+
+/// What clap makes of variables, but for empty ones, and without their values in `--help`:
+/// `PODSTRAP_REPO` may hold a token.
+fn with_variables(command: clap::Command) -> clap::Command {
+    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let command = command.mut_args(|arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        let arg = arg.hide_env_values(true);
+        if empty { arg.env(Resettable::Reset) } else { arg }
+    });
+    names.iter().fold(command, |command, name| command.mut_subcommand(name, with_variables))
 }
 
 fn split<T: AsRef<std::ffi::OsStr> + for<'a> From<&'a str>>(matches: &ArgMatches, id: &str, values: &mut Vec<T>) {

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::blocking;
 use crate::error::{Error, IoContext, Result};
-use crate::plan::{CopySelf, Init, Source, Wanted};
+use crate::plan::{CopySelf, Environment, Init, Source, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
 use crate::selfcopy;
 use crate::source::{self, Checkout, Resolved, Revision};
@@ -35,19 +36,21 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
     let volume = Volume::lock(&plan.target.root, plan.deadline).await?;
     volume.check(&plan.target, None)?;
     if let Some(CopySelf::Outside(path)) = &plan.copy_self {
-        selfcopy::copy_to(path)?;
+        let path = path.clone();
+        blocking(move || selfcopy::copy_to(&path)).await?;
     }
-    let run = Run { plan, volume: &volume, toolchain: toolchain(plan).await? };
+    // Looked at once, and first: a ConfigMap may change while it is installed from.
+    let run = Run { plan, volume: &volume, toolchain: toolchain(plan).await?, outside: outside(&plan.environment)? };
 
     if let Some(revision) = pinned(&plan.source)
-        && let Some(outcome) = run.reuse(&revision, Vec::new())?
+        && let Some(outcome) = run.reuse(&revision, Vec::new()).await?
     {
         return Ok(outcome);
     }
     // Nothing to reuse on a new volume: the environment need not wait for the reference.
     let resolved = if volume.is_new() { None } else { Some(run.resolve().await?) };
     if let Some((resolved, phase)) = &resolved
-        && let Some(outcome) = run.reuse(&resolved.revision, vec![*phase])?
+        && let Some(outcome) = run.reuse(&resolved.revision, vec![*phase]).await?
     {
         return Ok(outcome);
     }
@@ -59,6 +62,8 @@ struct Run<'a> {
     plan: &'a Init,
     volume: &'a Volume,
     toolchain: Option<Toolchain>,
+    /// Hashes of files outside the tree that decide what is installed.
+    outside: Vec<String>,
 }
 
 /// A checked out source.
@@ -85,25 +90,33 @@ impl Run<'_> {
     }
 
     /// The release that these inputs gave before, published.
-    fn reuse(&self, revision: &Revision, mut phases: Vec<PhaseTime>) -> Result<Option<Outcome>> {
+    async fn reuse(&self, revision: &Revision, mut phases: Vec<PhaseTime>) -> Result<Option<Outcome>> {
         if self.plan.environment.refresh {
             return Ok(None);
         }
         let Some(release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
         let phase = Phase::start("publish", &release.id);
         if self.volume.switch(&release, &self.plan.target)? {
-            self.volume.prune();
+            self.volume.prune().await;
             phases.push(phase.done(&format!("{} again", release.id)));
         }
         Ok(Some(Outcome { release, path: self.plan.target.public(), built: false, phases }))
     }
 
     async fn build(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
-        let staging = self.volume.stage()?;
-        let (fetched, begun) = tokio::try_join!(self.fetch(resolved, &staging), self.begin(&staging))?;
+        let built = self.build_in_staging(resolved).await;
+        if built.is_err() {
+            self.volume.clear().await;
+        }
+        built
+    }
+
+    async fn build_in_staging(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
+        let staging = &self.volume.stage()?;
+        let (fetched, begun) = tokio::try_join!(self.fetch(resolved, staging), self.begin(staging))?;
         let mut phases = fetched.phases.clone();
 
-        let environment = match self.finish(begun, &staging, &mut phases).await? {
+        let environment = match self.finish(begun, staging, &mut phases).await? {
             Some(built) => {
                 let venv = &self.plan.environment.venv;
                 let place = tree::place("--venv", &staging.tree(), venv)?;
@@ -114,7 +127,8 @@ impl Run<'_> {
             None => None,
         };
         if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
-            selfcopy::copy_to(&tree::place("--copy-self", &staging.tree(), path)?)?;
+            let place = tree::place("--copy-self", &staging.tree(), path)?;
+            blocking(move || selfcopy::copy_to(&place)).await?;
         }
 
         let phase = Phase::start("publish", &self.plan.target.public().display().to_string());
@@ -131,10 +145,9 @@ impl Run<'_> {
             },
             environment,
         };
-        let release = self.volume.commit(&staging, short(&fetched.revision.commit), manifest)?;
+        let release = self.volume.commit(staging, short(&fetched.revision.commit), manifest).await?;
         self.volume.switch(&release, &self.plan.target)?;
-        drop(staging);
-        self.volume.prune();
+        self.volume.prune().await;
         phases.push(phase.done(&release.id));
         Ok(Outcome { release, path: self.plan.target.public(), built: true, phases })
     }
@@ -287,31 +300,28 @@ impl Run<'_> {
         }
         #[derive(Serialize)]
         struct EnvironmentKey<'a> {
+            /// Without anything to install this is what makes an environment.
+            always: bool,
             venv: &'a Path,
             final_path: &'a Path,
             toolchain: Option<&'a Toolchain>,
             packages: &'a [String],
             requirements: &'a [PathBuf],
             constraints: &'a [PathBuf],
-            outside: Vec<String>,
+            outside: &'a [String],
             settings: Vec<(&'static str, String)>,
         }
         let environment = &self.plan.environment;
-        let wanted = (environment.wanted != Wanted::Never).then(|| -> Result<_> {
-            let mut outside = Vec::new();
-            for file in environment.requirements.iter().chain(&environment.constraints).filter(|f| f.is_absolute()) {
-                outside.extend(digest_requirements(file)?);
-            }
-            Ok(EnvironmentKey {
-                venv: environment.venv.as_path(),
-                final_path: &environment.final_path,
-                toolchain: self.toolchain.as_ref(),
-                packages: &environment.packages,
-                requirements: &environment.requirements,
-                constraints: &environment.constraints,
-                outside,
-                settings: Settings::of_process().decisive(),
-            })
+        let wanted = (environment.wanted != Wanted::Never).then(|| EnvironmentKey {
+            always: environment.wanted == Wanted::Always,
+            venv: environment.venv.as_path(),
+            final_path: &environment.final_path,
+            toolchain: self.toolchain.as_ref(),
+            packages: &environment.packages,
+            requirements: &environment.requirements,
+            constraints: &environment.constraints,
+            outside: &self.outside,
+            settings: Settings::of_process().decisive(),
         });
         let copy_self = match &self.plan.copy_self {
             Some(CopySelf::InTree(path)) => {
@@ -324,7 +334,7 @@ impl Run<'_> {
             manifest: MANIFEST_VERSION,
             repo: shown(&self.plan.source),
             commit: &revision.commit,
-            environment: wanted.transpose()?,
+            environment: wanted,
             copy_self,
         };
         let text = serde_json::to_vec(&key).map_err(|error| Error::internal("cannot make the key").because(error))?;
@@ -356,25 +366,41 @@ fn pinned(source: &Source) -> Option<Revision> {
     full.then(|| Revision { commit: commit.to_ascii_lowercase(), reference: None })
 }
 
-/// Hashes of a requirements file outside the tree and of all that it includes.
-fn digest_requirements(file: &Path) -> Result<Vec<String>> {
+/// Hashes of the requirements files outside the tree, of all that they include, and of packages that
+/// are files.
+fn outside(environment: &Environment) -> Result<Vec<String>> {
     let mut digests = Vec::new();
-    let mut seen = Vec::new();
-    let mut open = vec![file.to_owned()];
-    while let Some(file) = open.pop() {
-        let text = fs::read(&file).map_err(|error| unreadable(&file, error))?;
+    let files = environment.requirements.iter().chain(&environment.constraints).filter(|file| file.is_absolute());
+    for file in files {
+        let text = fs::read(file).map_err(|error| unreadable(file, error))?;
+        let mut open = includes(file, &text);
+        let mut seen = open.clone();
         digests.push(hex(&Sha256::digest(&text)));
-        for line in String::from_utf8_lossy(&text).lines() {
-            if let Some(name) = included(line.trim()) {
-                let path = file.parent().unwrap_or(Path::new("/")).join(name);
-                if !seen.contains(&path) {
-                    seen.push(path.clone());
-                    open.push(path);
-                }
-            }
+        while let Some(file) = open.pop() {
+            // Whatever it is that cannot be read, the engine will say.
+            let text = fs::read(&file).unwrap_or_default();
+            digests.push(hex(&Sha256::digest(&text)));
+            let new: Vec<_> = includes(&file, &text).into_iter().filter(|path| !seen.contains(path)).collect();
+            seen.extend(new.iter().cloned());
+            open.extend(new);
         }
     }
+    let local = environment.packages.iter().filter_map(|package| fs::read(local_file(package)?).ok());
+    digests.extend(local.map(|bytes| hex(&Sha256::digest(&bytes))));
     Ok(digests)
+}
+
+/// `/wheels/x.whl`, also as `x @ file:///wheels/x.whl`.
+fn local_file(package: &str) -> Option<&Path> {
+    let target = package.split_once('@').map_or(package, |(_, target)| target).trim();
+    let path = Path::new(target.strip_prefix("file://").unwrap_or(target));
+    path.is_absolute().then_some(path)
+}
+
+/// The files that a requirements file names.
+fn includes(file: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    String::from_utf8_lossy(text).lines().filter_map(|line| Some(directory.join(included(line)?))).collect()
 }
 
 fn unreadable(file: &Path, error: std::io::Error) -> Error {
@@ -385,10 +411,12 @@ fn unreadable(file: &Path, error: std::io::Error) -> Error {
 
 /// The file of a `-r FILE` or `-c FILE` line, in all the ways in which pip lets it be written.
 fn included(line: &str) -> Option<&str> {
+    let comment = line.match_indices('#').find(|(at, _)| line[..*at].ends_with(char::is_whitespace));
+    let line = comment.map_or(line, |(at, _)| &line[..at]).trim();
     ["-r", "-c", "--requirement", "--constraint"]
         .iter()
         .filter_map(|flag| line.strip_prefix(flag))
-        .map(|rest| rest.trim_start_matches([' ', '\t', '=']))
+        .map(|rest| rest.trim_start_matches([' ', '\t', '=']).trim_matches(['"', '\'']))
         .find(|rest| !rest.is_empty() && !rest.starts_with('-') && !rest.contains("://"))
 }
 
@@ -411,7 +439,7 @@ fn describe(revision: &Revision) -> String {
 }
 
 /// Twelve digits of a commit or of a directory's hash.
-pub fn short(commit: &str) -> &str {
+fn short(commit: &str) -> &str {
     let digits = commit.strip_prefix("sha256:").unwrap_or(commit);
     digits.get(..12).unwrap_or(digits)
 }
@@ -434,4 +462,29 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn included_files_are_found_however_they_are_written() {
+        for line in ["-r base.txt", "-rbase.txt", "  --requirement=base.txt", "-c base.txt  # why", "-r 'base.txt'"] {
+            assert_eq!(included(line), Some("base.txt"), "{line}");
+        }
+        for line in ["flask", "--require-hashes", "# -r base.txt", "-r https://host/base.txt", "-r", "--config-x y"] {
+            assert_eq!(included(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn packages_that_are_files_are_known() {
+        for package in ["/w/x.whl", "x @ file:///w/x.whl"] {
+            assert_eq!(local_file(package), Some(Path::new("/w/x.whl")), "{package}");
+        }
+        for package in ["flask", "x @ https://host/x.whl", "./x.whl"] {
+            assert_eq!(local_file(package), None, "{package}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub fn run(cli: Cli) -> Result<()> {
         .build()
         .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
     let result = runtime.block_on(Box::pin(command(cli)));
-    // A blocking Git call cannot be dropped, and nobody waits for it.
+    // A blocking call cannot be dropped, and nobody waits for it.
     runtime.shutdown_background();
     result
 }
@@ -75,9 +75,18 @@ async fn apply(plan: plan::Apply) -> Result<()> {
 /// The work's own result, or the error of the signal that ended it.
 async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
-        result = work => result,
+        // A signal counts from the first moment on: to PID 1 it is nothing before somebody listens.
+        biased;
         error = interrupted() => Err(error),
+        result = work => result,
     }
+}
+
+/// Work on files and in libgit2 would hold up signals and timers on the main thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
 }
 
 /// Ends with the first signal that asks the process to end.

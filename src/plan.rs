@@ -229,7 +229,9 @@ impl Source {
 }
 
 fn ssh_unsupported(repo: &str) -> Error {
-    Error::usage(format!("--repo {repo}: SSH is not supported yet"))
+    // An https:// that was forgotten looks like this as well, and then a token stands before the host.
+    let shown = repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"));
+    Error::usage(format!("--repo {shown}: SSH is not supported yet"))
         .hint("use the repository's https:// address, with user:token@ before the host if it is private, as PODSTRAP_REPO from a Secret")
 }
 
@@ -520,8 +522,9 @@ mod tests {
         let source = |repo: &str| Source::new(repo, args(&[]).checkout);
         assert!(matches!(source("./here").unwrap(), Source::Dir(_)));
         assert!(matches!(source("file:///srv/app.git").unwrap(), Source::Git(_)));
-        for ssh in ["git@host:app.git", "ssh://git@host/app.git"] {
-            assert!(source(ssh).unwrap_err().to_string().contains("SSH is not supported yet"), "{ssh}");
+        for ssh in ["git@host:app.git", "ssh://git@host/app.git", "me:s3cret@host/app.git"] {
+            let error = source(ssh).unwrap_err().to_string();
+            assert!(error.contains("SSH is not supported yet") && !error.contains("s3cret"), "{error}");
         }
         assert!(source("ftp://host/x").unwrap_err().to_string().contains("ftp"));
         let error = source("https://user:s3cret@/").unwrap_err().to_string();

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{RESERVED, Target};
 use crate::retry::Deadline;
@@ -96,7 +97,7 @@ pub struct Release {
     pub manifest: Manifest,
 }
 
-/// A directory for one build, removed when dropped.
+/// A directory for one build; [`Volume::clear`] removes it, if need be in the next run.
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
@@ -117,13 +118,6 @@ impl Staging {
     }
     fn release(&self) -> PathBuf {
         self.dir.join("release")
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // What cannot be removed now is cleared by the next holder of the lock.
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -191,7 +185,7 @@ impl Volume {
             }
         }
         let volume = Self { root: root.to_owned(), own, _lock: lock };
-        volume.empty_staging();
+        volume.clear().await;
         Ok(volume)
     }
 
@@ -213,13 +207,8 @@ impl Volume {
         ids.filter_map(|id| self.release(&id)).find(|release| release.manifest.key == key)
     }
 
-    /// What the target shows now.
-    pub fn current(&self, target: &Target) -> Option<Release> {
-        self.release(&self.published(target)?)
-    }
-
     /// The tree of a release.
-    pub fn tree(&self, release: &Release) -> PathBuf {
+    fn tree(&self, release: &Release) -> PathBuf {
         self.own.join("releases").join(&release.id).join("tree")
     }
 
@@ -249,7 +238,7 @@ impl Volume {
     /// Makes what was built a release: written out to the disk, then there by one rename.
     ///
     /// `name` begins its id, for people who list the directory.
-    pub fn commit(&self, staging: &Staging, name: &str, manifest: Manifest) -> Result<Release> {
+    pub async fn commit(&self, staging: &Staging, name: &str, manifest: Manifest) -> Result<Release> {
         let path = staging.release().join("release.json");
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::internal("cannot write release.json").because(error))?;
@@ -259,10 +248,9 @@ impl Volume {
 
         let releases = self.own.join("releases");
         let opened = File::open(&releases).on_volume(|| format!("cannot open {}", releases.display()))?;
+        let what = format!("cannot write {} out to its disk", self.root.display());
         // The marker must not reach the disk before what it vouches for.
-        rustix::fs::syncfs(&opened)
-            .map_err(io::Error::from)
-            .on_volume(|| format!("cannot write {} out to its disk", self.root.display()))?;
+        blocking(move || rustix::fs::syncfs(&opened).map_err(io::Error::from).on_volume(|| what)).await?;
         let base = format!("{name}-{}", &manifest.key[..12]);
         let mut id = base.clone();
         // The same inputs built anew, beside what they gave before.
@@ -272,9 +260,8 @@ impl Volume {
             next += 1;
         }
         let to = releases.join(&id);
-        fs::rename(staging.release(), &to)
-            .and_then(|()| opened.sync_all())
-            .on_volume(|| format!("cannot make the release {}", to.display()))?;
+        fs::rename(staging.release(), &to).on_volume(|| format!("cannot make the release {}", to.display()))?;
+        sync_dir(&releases)?;
         Ok(Release { id, manifest })
     }
 
@@ -352,31 +339,58 @@ impl Volume {
     }
 
     /// Deletes the releases that nothing shows any more.
-    pub fn prune(&self) {
-        let mut live: HashSet<String> = HashSet::new();
-        live.extend(fs::read_link(self.own.join("current")).ok().and_then(|to| release_of_current(&to)));
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        live.extend(entries.filter_map(|entry| release_of_link(&fs::read_link(entry.path()).ok()?)));
-        for entry in fs::read_dir(self.own.join("releases")).into_iter().flatten().flatten() {
-            let id = entry.file_name();
-            if !id.to_str().is_some_and(|id| live.contains(id)) {
-                // Out of the way by one rename: a half-deleted release is never found among the whole.
-                let doomed = self.own.join("staging").join(random());
-                if let Err(error) = fs::rename(entry.path(), &doomed) {
-                    tracing::warn!("cannot put the old release {} aside: {error}", entry.path().display());
-                }
-            }
+    pub async fn prune(&self) {
+        if let Err(error) = self.retire() {
+            tracing::warn!("old releases stay in {}: {error}", self.own.display());
         }
-        self.empty_staging();
+        self.clear().await;
     }
 
-    fn empty_staging(&self) {
-        for entry in fs::read_dir(self.own.join("staging")).into_iter().flatten().flatten() {
-            if let Err(error) = fs::remove_dir_all(entry.path()) {
-                // A writer that outlived its run may still be at it; the next run tries again.
-                tracing::debug!("cannot clear {}: {error}", entry.path().display());
+    /// Moves them out of the way by one rename each: a half-deleted release is never found among the
+    /// whole.
+    fn retire(&self) -> io::Result<()> {
+        let live = self.live()?;
+        for entry in fs::read_dir(self.own.join("releases"))? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|id| live.contains(id)) {
+                continue;
+            }
+            if let Err(error) = fs::rename(entry.path(), self.own.join("staging").join(random())) {
+                tracing::warn!("cannot put the old release {} aside: {error}", entry.path().display());
             }
         }
+        Ok(())
+    }
+
+    /// The releases that links show. What cannot be looked at might be one.
+    fn live(&self) -> io::Result<HashSet<String>> {
+        let read = |link: &Path| match fs::read_link(link) {
+            Ok(to) => Ok(Some(to)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let mut live = HashSet::new();
+        live.extend(read(&self.own.join("current"))?.and_then(|to| release_of_current(&to)));
+        for entry in fs::read_dir(&self.root)? {
+            live.extend(read(&entry?.path())?.and_then(|to| release_of_link(&to)));
+        }
+        Ok(live)
+    }
+
+    /// Empties staging: of builds that failed or were killed, and of old releases.
+    pub async fn clear(&self) {
+        let staging = self.own.join("staging");
+        let cleared = blocking(move || {
+            for entry in fs::read_dir(staging).into_iter().flatten().flatten() {
+                if let Err(error) = fs::remove_dir_all(entry.path()) {
+                    // A writer that outlived its run may still be at it; the next run tries again.
+                    tracing::debug!("cannot clear {}: {error}", entry.path().display());
+                }
+            }
+            Ok(())
+        });
+        // It has no error of its own.
+        let _ = cleared.await;
     }
 
     /// Puts a link in place by one rename, whether or not one is there.

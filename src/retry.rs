@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: usize = 6;
+/// For a limit that no clock can show.
+const ENDLESS: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// A point in time that everything in one run must meet.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +44,8 @@ impl Deadline {
     }
     /// The same moment as tokio's timers know it.
     pub fn instant(&self) -> tokio::time::Instant {
-        (self.started + self.limit).into()
+        let end = self.started.checked_add(self.limit);
+        end.unwrap_or_else(|| self.started + ENDLESS).into()
     }
 }
 
@@ -95,6 +98,12 @@ mod tests {
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_limit_beyond_all_clocks_is_none() {
+        let deadline = Deadline::after(Duration::MAX);
+        assert!(deadline.instant() > tokio::time::Instant::now() && !deadline.passed());
     }
 
     #[test]

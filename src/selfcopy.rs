@@ -54,7 +54,8 @@ fn is_static(path: &Path) -> io::Result<bool> {
     Ok(segments.iter().all(|segment| segment.p_type(endian) != object::elf::PT_INTERP))
 }
 
-/// Beside, then renamed, unless the same file is there already: a container that starts the old one meanwhile gets the old one whole.
+/// Beside, then renamed, unless the same file is there already: a container that starts the old one
+/// meanwhile gets the old one whole.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.is_dir() {
         return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
@@ -74,10 +75,16 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = to.with_file_name(name);
-    let done = fs::copy(from, &temporary)
-        .and_then(|_| fs::set_permissions(&temporary, Permissions::from_mode(0o755)))
-        .and_then(|()| File::options().write(true).open(&temporary)?.set_modified(modified))
-        .and_then(|()| fs::rename(&temporary, to));
+    // PID 1 is PID 1 again after a restart; and a repository may have a link of that name.
+    let _ = fs::remove_file(&temporary);
+    let write = || {
+        let mut file = File::create_new(&temporary)?;
+        io::copy(&mut File::open(from)?, &mut file)?;
+        file.set_permissions(Permissions::from_mode(0o755))?;
+        file.set_modified(modified)?;
+        fs::rename(&temporary, to)
+    };
+    let done = write();
     if done.is_err() {
         let _ = fs::remove_file(&temporary);
     }

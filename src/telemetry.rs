@@ -61,15 +61,10 @@ pub struct Phase {
 }
 
 /// How long a phase took.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct PhaseTime {
     pub phase: &'static str,
-    #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub took: Duration,
-}
-
-fn as_seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
 impl Phase {
@@ -132,7 +127,7 @@ where
         if let (Some(phase), Some(seconds)) = (&fields.phase, fields.seconds) {
             write!(writer, "{phase:<8} {seconds:>7.3}s  ")?;
         }
-        writeln!(writer, "{}{}", redact::clean(&fields.message), redact::clean(&fields.rest))
+        writeln!(writer, "{}{}", fields.message, fields.rest)
     }
 }
 
@@ -169,16 +164,19 @@ impl Visit for Fields {
     }
 }
 
-/// stderr that steps aside for the spinner.
+/// stderr that steps aside for the spinner, and shows what is [clean](redact::clean) in either format.
 #[derive(Clone, Copy)]
 struct Stderr;
 
 impl Write for Stderr {
+    /// An event comes in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = redact::clean(&String::from_utf8_lossy(bytes));
         match SPINNER.get() {
-            Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
-            None => io::stderr().write(bytes),
+            Some(bar) => bar.suspend(|| io::stderr().write_all(text.as_bytes()))?,
+            None => io::stderr().write_all(text.as_bytes())?,
         }
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()

@@ -13,6 +13,7 @@ use git2::{ErrorCode, Repository, RepositoryInitOptions};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::blocking;
 use crate::error::{Error, IoContext, Result, volume_error};
 use crate::plan::GitSource;
 use crate::retry::{Deadline, retry};
@@ -20,7 +21,7 @@ use crate::source::pktline::packet;
 use crate::source::refs::{Choice, Ref, Refs};
 use crate::source::remote::{Endpoint, Listing, Remote};
 use crate::source::transport::{self, Wire};
-use crate::source::{Checkout, Revision, blocking, checkout, late};
+use crate::source::{Checkout, Revision, checkout, late};
 
 /// The one reference that libgit2 is told about.
 const WANTED: &str = "refs/podstrap/wanted";

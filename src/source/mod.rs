@@ -10,6 +10,7 @@ mod transport;
 
 use std::path::{Path, PathBuf};
 
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::plan::Source;
 use crate::retry::Deadline;
@@ -77,15 +78,11 @@ impl Resolved {
     }
 }
 
-/// Work on files and in libgit2 would hold up signals and timers on the main thread.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
-}
+/// What to do about the deadline.
+const SLOW: &str = "raise --timeout, or find out what is slow with --log-level debug";
 
 /// The deadline has passed in the middle of work on files.
 fn late(what: &str, deadline: Deadline) -> Error {
     let (elapsed, limit) = (deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()));
-    Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})"))
+    Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
 }

@@ -16,6 +16,7 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::redact::{RemoteUrl, Secret, Userinfo};
 use crate::retry::Deadline;
+use crate::source::SLOW;
 use crate::source::pktline::{Framer, payload};
 use crate::source::refs::{Refs, Unreadable};
 
@@ -372,7 +373,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 }
 
 fn late(what: &str) -> Error {
-    Error::source(what).because("the server did not answer in the time that was left").transient(None)
+    Error::source(what).because("the server did not answer in the time that was left").hint(SLOW).transient(None)
 }
 
 /// A request that got no answer: no such host, refused, reset, an unknown CA.

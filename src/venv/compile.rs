@@ -10,10 +10,10 @@ use std::path::Path;
 
 use tokio::task::JoinSet;
 
-use super::child_error;
 use super::interpreter::BARE;
 use super::record::Files;
 use super::settings::Settings;
+use super::{child_error, explain};
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
 
@@ -84,9 +84,12 @@ pub(super) async fn compile(
             tracing::debug!("not compiled: {line}");
         }
         if !output.status.success() {
+            if let Some(error) = explain::full("cannot write the bytecode", &output.stderr) {
+                return Err(error);
+            }
             return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
                 .excerpt(output.stderr)
-                .hint("out of memory or disk? raise the init container's memory limit, or free space"));
+                .hint("was it out of memory? raise the init container's limit"));
         }
     }
     Ok(count)

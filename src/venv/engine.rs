@@ -158,6 +158,7 @@ impl Engine {
                 python: &place.python.version,
                 platform: &place.python.platform,
                 settings: &settings,
+                deadline,
             };
             let error = failed.explain().await;
             before.replace(Some(error.summary()));

@@ -7,9 +7,12 @@
 use std::io;
 use std::path::Path;
 
+use tokio::time::timeout_at;
+
 use super::interpreter::executable;
 use super::settings::Settings;
 use crate::error::{Error, volume_error};
+use crate::retry::Deadline;
 
 /// How many of the engine's lines an error shows, and how much of each.
 const LINES: usize = 12;
@@ -27,6 +30,7 @@ pub(super) struct Failed<'a> {
     /// What a wheel must be for: `cp313 manylinux x86_64`.
     pub(super) platform: &'a str,
     pub(super) settings: &'a Settings,
+    pub(super) deadline: Deadline,
 }
 
 impl Failed<'_> {
@@ -42,9 +46,8 @@ impl Failed<'_> {
 
     async fn trouble(&self) -> Option<Error> {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| self.stderr.contains(phrase));
-        if says(&["No space left on device", "os error 28", "Disk quota exceeded"]) {
-            let full = io::Error::from(io::ErrorKind::StorageFull);
-            return Some(volume_error(format!("{} could not write all files", self.engine), &full));
+        if let Some(error) = full(&format!("{} could not write all files", self.engine), self.stderr) {
+            return Some(error);
         }
         if says(&[
             "DO NOT MATCH THE HASHES",
@@ -130,7 +133,8 @@ impl Failed<'_> {
             "Network is unreachable",
             "No route to host",
             "timed out",
-            "timeout",
+            "network timeout",
+            "Timeout was reached",
             "Temporary failure in name resolution",
             "Name or service not known",
             "dns error",
@@ -239,9 +243,11 @@ impl Failed<'_> {
         if let Some(login) = page.host_str().and_then(|host| self.settings.login(host)) {
             request = request.basic_auth(&login.username, Some(login.password.reveal()));
         }
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => {
+        let response = match timeout_at(self.deadline.instant(), request.send()).await {
+            Ok(Ok(response)) => response,
+            // No time is left to find out more.
+            Err(_) => return None,
+            Ok(Err(error)) => {
                 return Some(
                     Error::environment(format!("cannot reach the package index {index}"))
                         .because(error.without_url())
@@ -283,6 +289,14 @@ impl Failed<'_> {
         let end = |text: &str| text.find([' ', ')', '\n', '`', '\'', '"', ',']).unwrap_or(text.len());
         named.map(|text| &text[..end(text)]).or_else(|| self.settings.indexes().first().copied())
     }
+}
+
+/// The error of a child that found no room on the volume.
+pub(super) fn full(what: &str, stderr: &str) -> Option<Error> {
+    let says = ["No space left on device", "os error 28", "Disk quota exceeded"];
+    says.iter()
+        .any(|phrase| stderr.contains(phrase))
+        .then(|| volume_error(what.to_owned(), &io::Error::from(io::ErrorKind::StorageFull)))
 }
 
 /// The last lines that say something.

@@ -29,7 +29,6 @@ use crate::retry::Deadline;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Toolchain {
     pub python: Stamp,
-    pub engine: EngineKind,
     /// The uv binary, or none for pip, which belongs to the interpreter.
     pub uv: Option<Stamp>,
     /// uv was asked for: if it does not run, pip is no substitute.
@@ -43,13 +42,6 @@ pub struct Stamp {
     pub size: u64,
     /// Nanoseconds since the epoch.
     pub mtime: i128,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    Uv,
-    Pip,
 }
 
 /// What to install, all of it resolved: absolute paths of files that exist.
@@ -97,8 +89,7 @@ pub async fn locate_with(
     let python = interpreter::locate(python, settings, deadline).await?;
     let uv = engine::locate_uv(engine, settings)?;
     let uv_asked = matches!(engine, plan::EngineRequest::Uv | plan::EngineRequest::UvAt(_));
-    let kind = if uv.is_some() { EngineKind::Uv } else { EngineKind::Pip };
-    Ok(Toolchain { python, engine: kind, uv, uv_required: uv_asked })
+    Ok(Toolchain { python, uv, uv_required: uv_asked })
 }
 
 /// An environment under construction at a path that is not its last.
@@ -294,8 +285,8 @@ async fn create(
             });
         }
     }
-    if output.stderr.contains("No space left on device") {
-        return Err(crate::error::volume_error(what(), &std::io::Error::from(std::io::ErrorKind::StorageFull)));
+    if let Some(error) = explain::full(&what(), &output.stderr) {
+        return Err(error);
     }
     Err(Error::environment(what())
         .because(output.status.to_string())

@@ -217,10 +217,11 @@ fn requirements_files_are_in_the_tree() {
         assert!(article.root("venv/bin/flask").exists(), "{flags:?}");
     }
     // Outside the tree, as a ConfigMap would bring it; its contents count.
-    let outside = article.sandbox.write("config/r.txt", "click\n");
+    let outside = article.sandbox.write("config/r.txt", "-r more.txt  # and more\n");
+    let more = article.sandbox.write("config/more.txt", "click\n");
     article.ok(article.init("uv").arg("-r").arg(&outside));
     assert!(!article.root("venv/bin/flask").exists());
-    fs::write(&outside, "Flask\n").unwrap();
+    fs::write(&more, "Flask\n").unwrap();
     article.ok(article.init("uv").arg("-r").arg(&outside));
     assert!(article.root("venv/bin/flask").exists());
 }
@@ -248,8 +249,8 @@ fn nothing_to_install_makes_no_environment() {
     article.ok(&mut article.init("auto"));
     assert!(!article.root("venv").exists());
     assert_eq!(article.manifest()["environment"], Value::Null);
-    article.ok(article.init("auto").args(["--venv", "env"]));
-    assert!(article.root("env/bin/python").exists(), "unless asked");
+    article.ok(article.init("auto").args(["--venv", "venv"]));
+    assert!(article.root("venv/bin/python").exists(), "unless asked");
 }
 
 #[test]
@@ -260,6 +261,27 @@ fn a_copy_below_the_root_is_in_the_release() {
     assert!(output.status.success());
     let [release] = &article.releases()[..] else { panic!() };
     assert!(release.join("tree/bin/podstrap").is_file());
+}
+
+#[test]
+fn a_copy_goes_through_no_link_of_the_repository() {
+    use std::os::unix::fs::symlink;
+    // The name that a copy has until it is whole ends with the process's id: a shell knows it in time.
+    let article = Article::new();
+    let victim = article.sandbox.write("victim", "mine");
+    let dir = article.sandbox.path("mine");
+    fs::create_dir_all(&dir).unwrap();
+    symlink(&victim, dir.join("LINK")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args([
+        "-c",
+        r#"mv "$1/LINK" "$1/podstrap.$$"; exec "$2" init --repo "$1" --root "$3" --copy-self "$3/podstrap""#,
+        "sh",
+    ]);
+    command.arg(&dir).arg(env!("CARGO_BIN_EXE_podstrap")).arg(article.sandbox.root());
+    article.ok(&mut command);
+    assert_eq!(fs::read_to_string(victim).unwrap(), "mine");
+    assert!(article.root("podstrap").is_file());
 }
 
 #[test]
@@ -454,6 +476,31 @@ fn failures_of_each_phase_have_their_code() {
 }
 
 #[test]
+fn a_signal_is_heard_while_leftovers_are_cleared() {
+    use std::time::{Duration, Instant};
+    let article = Article::new();
+    article.ok(&mut article.init("auto"));
+    for dir in 0..40 {
+        let dir = article.root(&format!(".podstrap/staging/killed/{dir}"));
+        fs::create_dir_all(&dir).unwrap();
+        (0..500).for_each(|file| fs::write(dir.join(file.to_string()), "").unwrap());
+    }
+    let left = || fs::read_dir(article.root(".podstrap/staging/killed")).map_or(0, Iterator::count);
+    let child = article.init("auto").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while left() == 40 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = Instant::now();
+    Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    let ran = article.sandbox.ran(&child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(143), "{}", ran.raw);
+    assert!(sent.elapsed() < Duration::from_millis(500), "{:?}", sent.elapsed());
+    assert!(left() > 0, "it is left to the next run");
+    assert_eq!(article.ok(&mut article.init("auto")).code, Some(0));
+    assert_eq!(fs::read_dir(article.root(".podstrap/staging")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_signal_ends_it_and_is_its_exit_code() {
     use std::time::{Duration, Instant};
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
@@ -469,5 +516,185 @@ fn a_signal_ends_it_and_is_its_exit_code() {
         let ran = article.sandbox.ran(&child.wait_with_output().unwrap());
         assert!(sent.elapsed() < Duration::from_secs(1));
         assert_eq!(ran.code, Some(code), "{}", ran.raw);
+    }
+}
+
+#[test]
+fn nothing_printed_shows_a_secret() {
+    let article = Article::new();
+    let help =
+        article.run(article.sandbox.podstrap().args(["init", "--help"]).env("PODSTRAP_REPO", "https://u:s3cret@h/"));
+    assert!(help.stdout.contains("[env: PODSTRAP_REPO]"), "{}", help.stdout);
+    let package = format!("click @ {}", article.index.url_with("ada", "s3cret").replace("/simple/", "/no.whl"));
+    for format in ["text", "json"] {
+        let flags = ["--log-format", format, "--log-level", "debug", "--timeout", "20s", package.as_str()];
+        let ran = article.run(article.init("pip").args(flags));
+        assert!(!ran.raw.contains("s3cret") && ran.raw.contains("***@"), "{format}: {}", ran.raw);
+    }
+}
+
+#[test]
+fn an_empty_variable_is_none_and_a_switch_takes_any_boolean() {
+    let article = Article::new();
+    let init = |refresh: &str| {
+        let mut command = article.init("auto");
+        for name in ["PODSTRAP_REF", "PODSTRAP_LINK", "PODSTRAP_PYTHON", "PODSTRAP_COPY_SELF", "PODSTRAP_TIMEOUT"] {
+            command.env(name, "");
+        }
+        command.env("PODSTRAP_REFRESH", refresh);
+        command
+    };
+    assert!(article.ok(&mut init("0")).text.contains("built"));
+    assert!(article.ok(&mut init("")).text.contains("unchanged"));
+    assert!(article.ok(&mut init("1")).text.contains("built"));
+}
+
+/// Runs `script` where `$1` is the binary, `$2` the root (a tmpfs with these options that nobody else
+/// sees) and `$3` the repository. None where the machine does not allow mounts.
+fn on_tmpfs(article: &Article, options: &str, script: &str) -> Option<Ran> {
+    let namespace: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-r", "-m"] };
+    let unshare = || {
+        let mut command = article.sandbox.podstrap();
+        let env: Vec<_> =
+            command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        command = Command::new("unshare");
+        command.args(namespace).env_clear().envs(env).current_dir(article.sandbox.path(""));
+        command
+    };
+    let mount = format!("mount -t tmpfs -o mode=0755,{options} none \"$2\" || exit 99\n");
+    let allowed = unshare()
+        .args(["sh", "-c", &mount, "sh", ""])
+        .arg(article.sandbox.root())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !allowed {
+        eprintln!("SKIPPED: no mount in a namespace of its own here (unshare {})", namespace.join(" "));
+        return None;
+    }
+    let mut command = unshare();
+    command
+        .args(["sh", "-c", &(mount + script), "sh", env!("CARGO_BIN_EXE_podstrap")])
+        .arg(article.sandbox.root())
+        .args([article.git.url("testapp.git"), article.index.url(), index::uv().display().to_string()])
+        .env("PIP_INDEX_URL", article.index.url());
+    Some(article.run(&mut command))
+}
+
+#[test]
+fn a_root_that_is_read_only() {
+    let article = Article::new();
+    let script = "mount -o remount,ro \"$2\" && \"$1\" init --repo \"$3\" --root \"$2\"";
+    let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
+    assert_eq!(ran.code, Some(5), "{}", ran.raw);
+    assert_snapshot!(ran.text, @r"
+    podstrap: error: cannot make the directory [TMP]/root/.podstrap
+      because: Read-only file system (os error 30)
+    hint: the root must be writable: mount an emptyDir or a claim there, without readOnly
+    ");
+    // What was published before is still there.
+    let script = "\"$1\" init --repo \"$3\" --root \"$2\" 2>&1 && mount -o remount,ro \"$2\"\n\
+        \"$1\" init --repo \"$3\" --root \"$2\" --ref main; echo \"$? $(cat \"$2/README.md\")\"";
+    let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
+    assert!(ran.stdout.ends_with("\n5 testapp\n"), "{ran:?}");
+    assert_snapshot!(ran.text, @r"
+    podstrap: error: cannot open [TMP]/root/.podstrap/lock
+      because: Read-only file system (os error 30)
+    hint: the root must be writable: mount an emptyDir or a claim there, without readOnly
+    ");
+}
+
+#[test]
+fn a_root_that_is_full() {
+    let article = Article::new();
+    article.repo.git(["checkout", "-q", "-b", "big"]);
+    article.repo.file("big.txt", "x".repeat(600_000)).commit("big");
+    // A small release, then one for which there is no room.
+    let run = |size: u32, flags: &str| {
+        let script = format!(
+            "\"$1\" init --repo \"$3\" --root \"$2\" --ref main 2>&1 || exit 98\n\
+             \"$1\" init --repo \"$3\" --root \"$2\" {flags}; code=$?\n\
+             echo; cat \"$2/README.md\"; ls \"$2/.podstrap/releases\" \"$2/.podstrap/staging\" | wc -w; exit $code"
+        );
+        on_tmpfs(&article, &format!("size={size}k"), &script)
+    };
+    let last_words = |ran: &Ran| {
+        let words = &ran.text[ran.text.find("podstrap: error").unwrap_or(0)..];
+        words.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>().join("\n")
+    };
+    let Some(clone) = run(400, "--ref big --venv none") else { return };
+    assert_eq!(clone.code, Some(5), "{}", clone.raw);
+    assert_snapshot!(last_words(&clone), @r"
+    podstrap: error: cannot write [TMP]/root/.podstrap/staging/[RANDOM]/release/tree/big.txt
+      because: No space left on device (os error 28)
+    hint: the volume is full: raise the emptyDir's sizeLimit or the claim's size
+    ");
+    for (engine, size) in [("pip", 1_500), ("\"$5\"", 1_500)] {
+        let install = run(size, &format!("--engine {engine} Flask")).unwrap();
+        assert_eq!(install.code, Some(5), "{}", install.raw);
+        assert!(last_words(&install).contains("hint: the volume is full"), "{}", install.raw);
+    }
+    // Whatever it is that finds no room: the volume's code, the old release, and nothing besides.
+    let mut fitted = false;
+    for size in (2_000..20_000).step_by(700) {
+        let ran = run(size, "--engine pip Flask").unwrap();
+        fitted = ran.code == Some(0);
+        if fitted {
+            break;
+        }
+        assert_eq!(ran.code, Some(5), "{size}k: {}", ran.raw);
+        // One release, and the two names that ls puts above what it lists.
+        assert!(ran.stdout.ends_with("\ntestapp\n3\n"), "{size}k: {ran:?}");
+    }
+    assert!(fitted, "20 MB are enough");
+}
+
+#[test]
+fn time_outs_of_what_needs_no_server() {
+    let article = Article::new();
+    let dir = article.sandbox.path("mine");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("index.py"), "1\n").unwrap();
+    let at_once = |repo: &str| {
+        let mut command = article.sandbox.podstrap();
+        command.args(["init", "--venv", "none", "--timeout", "1us", "--repo", repo, "--root"]);
+        command.arg(article.sandbox.root());
+        command
+    };
+    assert_snapshot!(refused(&article, &mut at_once(dir.to_str().unwrap()), 3), @r"
+    podstrap: error: cannot copy [TMP]/mine
+      because: not done after [TIME] (--timeout 1us)
+    hint: raise --timeout, or find out what is slow with --log-level debug
+    ");
+    let file = format!("file://{}", article.sandbox.path("repos/testapp.git").display());
+    assert_snapshot!(refused(&article, &mut at_once(&file), 3), @r"
+    podstrap: error: cannot check out [COMMIT] of file://[TMP]/repos/testapp.git
+      because: not done after [TIME] (--timeout 1us)
+    hint: raise --timeout, or find out what is slow with --log-level debug
+    ");
+    // An interpreter that hangs, when it is asked for its version and when it is to make the environment.
+    let script = |name: &str, text: String| {
+        let path = article.sandbox.write(name, text);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let hangs = script("hangs", "#!/bin/sh\necho 'thinking' >&2\nexec sleep 60\n".to_owned());
+    let answers = script("answers", format!("#!/bin/sh\necho 3 13\necho {}\n", hangs.display()));
+    for (python, seconds) in [(hangs, "1s"), (answers, "2s")] {
+        let mut command = article.init("pip");
+        command.args(["--timeout", seconds, "Flask", "--python"]).arg(python);
+        let text = refused(&article, &mut command, 4);
+        match seconds {
+            "1s" => assert_snapshot!(text, @r"
+            podstrap: error: --python [TMP]/hangs is no usable interpreter
+              because: cannot ask it for its version: [TMP]/hangs was ended at the deadline, after [TIME] (--timeout 1s)
+            hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+            "),
+            _ => assert_snapshot!(text, @r"
+            podstrap: error: cannot create a virtual environment with [TMP]/hangs
+              because: [TMP]/hangs was ended at the deadline, after [TIME] (--timeout 2s)
+              | thinking
+            hint: raise --timeout, or find out what is slow with --log-level debug
+            "),
+        }
     }
 }

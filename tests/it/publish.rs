@@ -44,10 +44,9 @@ fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> podst
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, key).unwrap();
     }
-    let release = volume.commit(&staging, key, manifest(key))?;
+    let release = wait(volume.commit(&staging, key, manifest(key)))?;
     volume.switch(&release, target)?;
-    drop(staging);
-    volume.prune();
+    wait(volume.prune());
     Ok(release)
 }
 
@@ -156,7 +155,6 @@ fn staging_left_by_a_killed_run_is_cleared() {
     let volume = lock(&root);
     let staging = volume.stage().unwrap();
     fs::create_dir_all(staging.tree()).unwrap();
-    std::mem::forget(staging);
     drop(volume);
     assert_eq!(entries(&root.join(".podstrap/staging")).len(), 1);
     drop(lock(&root));

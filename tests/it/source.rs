@@ -524,11 +524,13 @@ fn a_server_that_stalls_is_left_at_the_deadline() {
             error: cannot list the references of http://[HOST]/app.git
               because: the server did not answer in the time that was left
               because: gave up after 1 try in [TIME] (--timeout 900ms)
+            hint: raise --timeout, or find out what is slow with --log-level debug
             "),
             _ => insta::assert_snapshot!(text, @r"
             error: cannot fetch refs/heads/main of http://[HOST]/app.git
               because: the server did not answer in the time that was left
               because: gave up after 1 try in [TIME] (--timeout 900ms)
+            hint: raise --timeout, or find out what is slow with --log-level debug
             "),
         }
     }

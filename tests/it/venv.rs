@@ -539,6 +539,15 @@ fn a_version_that_does_not_exist() {
 }
 
 #[test]
+fn a_name_that_sounds_like_trouble_is_only_a_name() {
+    let index = IndexServer::start(&wheelhouse());
+    for engine in engines() {
+        let text = Bench::new(engine, &index.url()).packages(&["async-timeout==99"]).fails();
+        assert!(text.starts_with("error: cannot find async-timeout"), "{text}");
+    }
+}
+
+#[test]
 fn a_conflict() {
     let index = IndexServer::start(&wheelhouse());
     let [with_uv, with_pip] = engines().map(|engine| {
@@ -741,6 +750,20 @@ fn no_time_left() {
       | still at it
     hint: raise --timeout, or find out what is slow with --log-level debug
     ");
+}
+
+#[test]
+fn an_index_that_stalls_when_it_is_asked_again_costs_no_more_than_the_time_out() {
+    let stalls = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let index = format!("http://{}/simple", stalls.local_addr().unwrap());
+    let mut bench = Bench::new(EngineRequest::Pip, &index).packages(&["flask"]).within(Duration::from_secs(2));
+    let says = "#!/bin/sh\n[ $1 = --version ] && { echo uv 9.9; exit; }\n\
+        echo 'Because flask was not found in the package registry' >&2\nexit 1\n";
+    bench.engine = EngineRequest::UvAt(script(&bench.sandbox, "uv", says));
+    let started = Instant::now();
+    let text = bench.fails();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(text.starts_with("error: cannot find flask"), "{text}");
 }
 
 #[test]
