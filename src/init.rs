@@ -163,7 +163,7 @@ impl Run<'_> {
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.deadline).await?;
         // The object database counts for the volume's peak size no longer than it must.
         let _ = fs::remove_dir_all(&scratch);
-        self.volume.check(&self.plan.target, Some(&staging.tree()))?;
+        self.check_places(&staging.tree())?;
         let fetched = phase.done(&format!(
             "{}: {} files, {}",
             short(&resolved.revision.commit),
@@ -171,6 +171,18 @@ impl Run<'_> {
             size(checkout.bytes)
         ));
         Ok(Fetched { revision: resolved.revision, checkout, phases: vec![resolving, fetched] })
+    }
+
+    /// Refuses a tree that has no place for what is to be put where, before work is spent on that.
+    fn check_places(&self, tree: &Path) -> Result<()> {
+        self.volume.check(&self.plan.target, Some(tree))?;
+        if self.plan.environment.wanted == Wanted::Always {
+            tree::place("--venv", tree, &self.plan.environment.venv)?;
+        }
+        if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
+            tree::place("--copy-self", tree, path)?;
+        }
+        Ok(())
     }
 
     /// Starts the environment beside the clone, as far as it does not need the tree.
@@ -203,7 +215,6 @@ impl Run<'_> {
             &staging.venv(),
             &environment.final_path,
             &staging.scratch(),
-            &self.volume.cache(),
             self.plan.deadline,
         )
         .await?;
@@ -309,7 +320,7 @@ impl Run<'_> {
             requirements: &'a [PathBuf],
             constraints: &'a [PathBuf],
             outside: &'a [String],
-            settings: Vec<(&'static str, String)>,
+            settings: Vec<(String, String)>,
         }
         let environment = &self.plan.environment;
         let wanted = (environment.wanted != Wanted::Never).then(|| EnvironmentKey {
@@ -384,6 +395,9 @@ fn outside(environment: &Environment) -> Result<Vec<String>> {
             seen.extend(new.iter().cloned());
             open.extend(new);
         }
+    }
+    for file in Settings::of_process().files() {
+        digests.push(hex(&Sha256::digest(fs::read(file).unwrap_or_default())));
     }
     let local = environment.packages.iter().filter_map(|package| fs::read(local_file(package)?).ok());
     digests.extend(local.map(|bytes| hex(&Sha256::digest(&bytes))));

@@ -25,7 +25,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ impl Volume {
             Err(error) => return Err(error).on_volume(|| format!("cannot look at --root {shown}")),
         }
         let own = root.join(RESERVED);
-        for dir in [&own, &own.join("staging"), &own.join("releases"), &own.join("cache")] {
+        for dir in [&own, &own.join("staging"), &own.join("releases")] {
             make_dir(dir)?;
         }
         let path = own.join("lock");
@@ -150,13 +150,8 @@ impl Volume {
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o666)
             .open(&path)
             .on_volume(|| format!("cannot open {}", path.display()))?;
-        // Past the umask, for another uid that shares the volume; only the creator may, and must.
-        if lock.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o777 != 0o666) {
-            let _ = lock.set_permissions(Permissions::from_mode(0o666));
-        }
         let mut told = false;
         loop {
             match lock.try_lock() {
@@ -187,11 +182,6 @@ impl Volume {
         let volume = Self { root: root.to_owned(), own, _lock: lock };
         volume.clear().await;
         Ok(volume)
-    }
-
-    /// Where engines may keep downloads for the next run.
-    pub fn cache(&self) -> PathBuf {
-        self.own.join("cache")
     }
 
     /// Whether nothing was ever published here.

@@ -41,7 +41,6 @@ pub(super) struct Place<'a> {
     pub(super) settings: &'a Settings,
     pub(super) dir: &'a Path,
     pub(super) scratch: &'a Path,
-    pub(super) cache: &'a Path,
     pub(super) python: &'a Python,
 }
 
@@ -190,7 +189,7 @@ fn uv_install(uv: &Path, place: &Place<'_>, settings: &Settings, refresh: bool, 
         command = command.env(name, value);
     }
     if settings.get("UV_CACHE_DIR").is_none() {
-        command = command.env("UV_CACHE_DIR", place.cache.join("uv"));
+        command = command.env("UV_CACHE_DIR", place.scratch.join("uv-cache"));
     }
     if settings.get("UV_HTTP_RETRIES").is_none() && settings.get("PIP_RETRIES").is_none() {
         command = command.env("UV_HTTP_RETRIES", TRIES_INSIDE);

@@ -101,7 +101,6 @@ pub struct Builder {
     final_path: PathBuf,
     tree_final: Option<PathBuf>,
     scratch: PathBuf,
-    cache: PathBuf,
     python: Python,
     engine: Engine,
     installed: OnceLock<(Inputs, Option<PathBuf>)>,
@@ -121,17 +120,17 @@ struct Python {
 
 impl Builder {
     /// Creates an empty environment at `dir` (absolute, not existing yet), which is to be used at
-    /// `final_path`. `scratch` is an existing directory for temporary files (TMPDIR, NETRC);
-    /// `cache` is where an engine may keep downloads for the next run on this volume.
+    /// `final_path`. `scratch` is an existing directory on the same file system for what is
+    /// needed meanwhile: TMPDIR, netrc, the engine's cache, whose files are linked into the environment
+    /// and must not outlive its building, or what an app does to its files would be in the next one.
     pub async fn create(
         toolchain: &Toolchain,
         dir: &Path,
         final_path: &Path,
         scratch: &Path,
-        cache: &Path,
         deadline: Deadline,
     ) -> Result<Self> {
-        Self::create_with(Settings::of_process(), toolchain, dir, final_path, scratch, cache, deadline).await
+        Self::create_with(Settings::of_process(), toolchain, dir, final_path, scratch, deadline).await
     }
 
     /// [`create`](Self::create) with another environment than the process's own.
@@ -141,7 +140,6 @@ impl Builder {
         dir: &Path,
         final_path: &Path,
         scratch: &Path,
-        cache: &Path,
         deadline: Deadline,
     ) -> Result<Self> {
         let made = create(&settings, &toolchain.python.path, dir, final_path, scratch, deadline);
@@ -158,7 +156,6 @@ impl Builder {
             final_path: final_path.to_owned(),
             tree_final: None,
             scratch: scratch.to_owned(),
-            cache: cache.to_owned(),
             python,
             engine,
             installed: OnceLock::new(),
@@ -223,13 +220,7 @@ impl Builder {
     }
 
     fn place(&self) -> engine::Place<'_> {
-        engine::Place {
-            settings: &self.settings,
-            dir: &self.dir,
-            scratch: &self.scratch,
-            cache: &self.cache,
-            python: &self.python,
-        }
+        engine::Place { settings: &self.settings, dir: &self.dir, scratch: &self.scratch, python: &self.python }
     }
 
     fn moves(&self) -> Vec<Move> {

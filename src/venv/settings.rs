@@ -30,23 +30,12 @@ const URLS: &[&str] = &[
     "UV_FIND_LINKS",
 ];
 
-/// Variables that decide what is installed, beyond where it comes from.
-const DECISIVE: &[&str] = &[
-    "PIP_NO_INDEX",
-    "PIP_CONSTRAINT",
-    "PIP_PRE",
-    "PIP_NO_BINARY",
-    "PIP_ONLY_BINARY",
-    "PIP_NO_DEPS",
-    "PIP_REQUIRE_HASHES",
-    "UV_CONSTRAINT",
-    "UV_OVERRIDE",
-    "UV_PRERELEASE",
-    "UV_RESOLUTION",
-    "UV_INDEX_STRATEGY",
-    "UV_EXCLUDE_NEWER",
-    "UV_TORCH_BACKEND",
-];
+/// Variables that name files with versions in them, separated by white space.
+const FILES: &[&str] =
+    &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE"];
+
+/// In the name of an engine's variable: its value is a secret, or says nothing of what is installed.
+const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES"];
 
 /// pip's variable (or its alias), uv's, and how the value changes. uv's own wins where it is set.
 /// Sources: pip's "Configuration", uv's "Environment variables".
@@ -158,10 +147,19 @@ impl Settings {
         format!("{before}{}{after}", url.url())
     }
 
-    /// What decides which files an installation gives, without secrets: a part of a release's key.
-    pub fn decisive(&self) -> Vec<(&'static str, String)> {
-        let names = URLS.iter().chain(DECISIVE);
-        names.filter_map(|name| Some((*name, redact::clean(self.get(name)?)))).collect()
+    /// What may decide which files an installation gives, without secrets: a part of a release's key.
+    pub fn decisive(&self) -> Vec<(String, String)> {
+        let names = self.vars.keys().filter_map(|name| name.to_str());
+        names
+            .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_"))
+            .filter(|name| !INDECISIVE.iter().any(|word| name.contains(word)))
+            .filter_map(|name| Some((name.to_owned(), redact::clean(self.get(name)?))))
+            .collect()
+    }
+
+    /// The files with versions in them that variables name.
+    pub fn files(&self) -> Vec<&Path> {
+        FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).map(Path::new).collect()
     }
 
     /// A variable that is set, not empty, and text.
@@ -347,6 +345,22 @@ mod tests {
         let path = netrc.0.clone();
         drop(netrc);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_key_holds_what_decides_and_no_secret() {
+        let vars = settings(&[
+            ("PIP_INDEX_URL", "https://me:two%20words@index.example/simple"),
+            ("UV_INDEX_CORP_PASSWORD", "s3cret"),
+            ("PIP_TIMEOUT", "5"),
+            ("PIP_PRE", "1"),
+            ("PIP_CONSTRAINT", "/a.txt /b.txt"),
+            ("PATH", "/bin"),
+        ]);
+        let names: Vec<_> = vars.decisive().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
+        assert!(!format!("{:?}", vars.decisive()).contains("two"));
+        assert_eq!(vars.files(), [Path::new("/a.txt"), Path::new("/b.txt")]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ struct Bench {
 impl Bench {
     fn new(engine: EngineRequest, index: &str) -> Self {
         let sandbox = Sandbox::new();
-        for dir in ["home", "scratch", "cache", "tree", "staging"] {
+        for dir in ["home", "scratch", "tree", "staging"] {
             std::fs::create_dir(sandbox.path(dir)).unwrap();
         }
         let vars = [
@@ -88,7 +88,6 @@ impl Bench {
                 &self.staging(),
                 &self.final_path(),
                 &path("scratch"),
-                &path("cache"),
                 deadline,
             )
             .await?
@@ -313,10 +312,9 @@ fn a_long_final_path_gets_scripts_that_still_run() {
             let deadline = Deadline::after(bench.limit);
             let path = |name: &str| bench.sandbox.path(name);
             let staging = bench.staging();
-            let (scratch, cache) = (path("scratch"), path("cache"));
+            let scratch = path("scratch");
             let toolchain = venv::locate_with(&bench.settings(), &bench.python, &bench.engine, deadline).await.unwrap();
-            let builder =
-                Builder::create_with(bench.settings(), &toolchain, &staging, &long, &scratch, &cache, deadline);
+            let builder = Builder::create_with(bench.settings(), &toolchain, &staging, &long, &scratch, deadline);
             let builder = builder.await.unwrap();
             builder.install(&bench.inputs, None, deadline).await.unwrap();
             builder.finish(deadline).await.unwrap();
