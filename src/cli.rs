@@ -24,18 +24,22 @@ pub struct Cli {
     pub global: Global,
 }
 
+/// Their heading in every `--help`.
+const EVERYWHERE: &str = "Everywhere";
+
 #[derive(Debug, Args)]
 pub struct Global {
     /// How stderr is written
-    #[arg(long, global = true, value_enum, default_value = "text", env = "PODSTRAP_LOG_FORMAT")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "text", env = "PODSTRAP_LOG_FORMAT")]
     pub log_format: LogFormat,
     /// How much is written; debug shows what children print
-    #[arg(long, global = true, value_enum, default_value = "info", env = "PODSTRAP_LOG_LEVEL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "info", env = "PODSTRAP_LOG_LEVEL")]
     pub log_level: LogLevel,
     /// Where the last words go for `kubectl describe`; used if it exists
     #[arg(
         long,
         global = true,
+        help_heading = EVERYWHERE,
         value_name = "PATH",
         default_value = TERMINATION_LOG,
         env = "PODSTRAP_TERMINATION_LOG"
@@ -97,7 +101,7 @@ pub struct CheckoutArgs {
     /// Branch, tag, full commit SHA or refs/… name [default: the repository's HEAD]
     #[arg(long = "ref", value_name = "REF", env = "PODSTRAP_REF")]
     pub reference: Option<String>,
-    /// Commits of history to fetch; 0 for all
+    /// Commits of history to fetch; 0 for all. The tree has no .git either way
     #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
     pub depth: u32,
 }
@@ -180,7 +184,7 @@ impl Cli {
     /// # Errors
     /// clap's: unknown flags, missing values, and `--help` and `--version` as well.
     pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(args)?;
+        let matches = without_values(Self::command()).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         if let (Some((_, matches)), Some(environment)) = (matches.subcommand(), cli.environment_mut()) {
             split(matches, "packages", &mut environment.packages);
@@ -197,6 +201,11 @@ impl Cli {
             Command::Apply(_) | Command::CopySelf(_) => None,
         }
     }
+}
+
+/// `--help` names the variables but does not show what they hold: `PODSTRAP_REPO` may hold a token.
+fn without_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
 }
 
 fn split<T: AsRef<std::ffi::OsStr> + for<'a> From<&'a str>>(matches: &ArgMatches, id: &str, values: &mut Vec<T>) {

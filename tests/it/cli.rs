@@ -471,3 +471,14 @@ fn a_signal_ends_it_and_is_its_exit_code() {
         assert_eq!(ran.code, Some(code), "{}", ran.raw);
     }
 }
+
+#[test]
+fn the_help_names_variables_and_does_not_show_what_they_hold() {
+    let sandbox = Sandbox::new();
+    for command in ["init", "up"] {
+        let ran = sandbox
+            .run(sandbox.podstrap().args([command, "--help"]).env("PODSTRAP_REPO", "https://u:s3cr3t@host/a.git"));
+        assert!(ran.stdout.contains("PODSTRAP_REPO]"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("s3cr3t"), "{}", ran.stdout);
+    }
+}
