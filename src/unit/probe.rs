@@ -65,7 +65,7 @@ fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
             let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("(an empty body)");
             error(format!("answers {}", answer.status))
                 .because(first.chars().take(200).collect::<String>())
-                .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`)")
+                .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)")
         }
         Some(Err(cause)) => error("cannot be reached".into())
             .because(innermost(&cause))

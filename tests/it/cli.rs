@@ -423,7 +423,7 @@ fn failures_of_each_phase_have_their_code() {
     assert_snapshot!(refused(&article, article.init("pip").args(["--python", "3.99", "Flask"]).env("PATH", pathless), 4), @r"
     podstrap: error: found no Python 3.99
       because: looked for python3.99, python3, python in PATH ([TMP]/bin)
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
     assert_snapshot!(refused(&article, article.init("uv").arg("no-such-package-at-all"), 4), @r"
     podstrap: error: cannot find no-such-package-at-all in the package index

@@ -436,7 +436,7 @@ fn no_python() {
     insta::assert_snapshot!(bench.fails(), @r"
     error: found no Python
       because: looked for python3, python in PATH ([PATH])
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
     // A shim that does not run is no Python either.
     let bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
@@ -447,7 +447,7 @@ fn no_python() {
     error: found no Python
       because: looked for python3, python in PATH ([PATH])
       | [TMP]/shims/python3: does not run (exit status: 127): shim: python3: command not found
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
 }
 
@@ -468,7 +468,7 @@ fn another_version() {
     error: found no Python 3.99
       because: looked for python3.99, python3, python in PATH ([PATH])
       | [TMP]/bin/python3 is Python 3.N
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
 }
 
