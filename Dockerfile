@@ -14,7 +14,6 @@ WORKDIR /src
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
- && mkdir -p tests/it && touch tests/it/main.rs \
  && cargo build --release --locked \
  && rm -rf src
 COPY src src

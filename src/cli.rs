@@ -25,18 +25,22 @@ pub struct Cli {
     pub global: Global,
 }
 
+/// Their heading in every `--help`.
+const EVERYWHERE: &str = "Everywhere";
+
 #[derive(Debug, Args)]
 pub struct Global {
     /// How stderr is written
-    #[arg(long, global = true, value_enum, default_value = "text", env = "PODSTRAP_LOG_FORMAT")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "text", env = "PODSTRAP_LOG_FORMAT")]
     pub log_format: LogFormat,
     /// How much is written; debug shows what children print
-    #[arg(long, global = true, value_enum, default_value = "info", env = "PODSTRAP_LOG_LEVEL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "info", env = "PODSTRAP_LOG_LEVEL")]
     pub log_level: LogLevel,
     /// Where the last words go for `kubectl describe`; used if it exists
     #[arg(
         long,
         global = true,
+        help_heading = EVERYWHERE,
         value_name = "PATH",
         default_value = TERMINATION_LOG,
         env = "PODSTRAP_TERMINATION_LOG"
@@ -98,7 +102,7 @@ pub struct CheckoutArgs {
     /// Branch, tag, full commit SHA or refs/… name [default: the repository's HEAD]
     #[arg(long = "ref", value_name = "REF", env = "PODSTRAP_REF")]
     pub reference: Option<String>,
-    /// Commits of history to fetch; 0 for all
+    /// Commits of history to fetch; 0 for all. The tree has no .git either way
     #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
     pub depth: u32,
 }
@@ -204,13 +208,12 @@ impl Cli {
 /// What clap makes of variables, but for empty ones, and without their values in `--help`:
 /// `PODSTRAP_REPO` may hold a token.
 fn with_variables(command: clap::Command) -> clap::Command {
-    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    let command = command.mut_args(|arg| {
+    let changed = command.mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         let arg = arg.hide_env_values(true);
         if empty { arg.env(Resettable::Reset) } else { arg }
     });
-    names.iter().fold(command, |command, name| command.mut_subcommand(name, with_variables))
+    changed.mut_subcommands(with_variables)
 }
 
 fn split<T: AsRef<std::ffi::OsStr> + for<'a> From<&'a str>>(matches: &ArgMatches, id: &str, values: &mut Vec<T>) {

@@ -165,9 +165,9 @@ impl Run<'_> {
         let _ = fs::remove_dir_all(&scratch);
         self.check_places(&staging.tree())?;
         let fetched = phase.done(&format!(
-            "{}: {} files, {}",
+            "{}: {}, {}",
             short(&resolved.revision.commit),
-            checkout.files,
+            count(checkout.files, "file"),
             size(checkout.bytes)
         ));
         Ok(Fetched { revision: resolved.revision, checkout, phases: vec![resolving, fetched] })
@@ -262,7 +262,11 @@ impl Run<'_> {
         }
         let phase = Phase::start("finish", "relocate, compile, verify");
         let built = begun.builder.finish(self.plan.deadline).await?;
-        phases.push(phase.done(&format!("{} packages for Python {}", built.distributions.len(), built.python_version)));
+        phases.push(phase.done(&format!(
+            "{} for Python {}",
+            count(built.distributions.len() as u64, "package"),
+            built.python_version
+        )));
         Ok(Some(built))
     }
 
@@ -456,6 +460,11 @@ fn describe(revision: &Revision) -> String {
 fn short(commit: &str) -> &str {
     let digits = commit.strip_prefix("sha256:").unwrap_or(commit);
     digits.get(..12).unwrap_or(digits)
+}
+
+/// `1 file`, `3 files`
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// `3.4 MB`

@@ -77,7 +77,7 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
     if !phases.is_empty() {
         let _ = write!(text, " ({})", phases.join(", "));
     }
-    let _ = write!(text, "; {} files of {}", manifest.source.files, init::size(manifest.source.bytes));
+    let _ = write!(text, "; {} of {}", init::count(manifest.source.files, "file"), init::size(manifest.source.bytes));
     redact::clean(&text)
 }
 

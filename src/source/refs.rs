@@ -189,13 +189,12 @@ impl Refs {
         error.hint(format!("there are: {}", self.listed()))
     }
 
-    /// A few branches; tags where there are none.
+    /// A few branches, then tags.
     fn listed(&self) -> String {
         let below = |prefix: &'static str| self.all.iter().filter_map(move |found| found.name.strip_prefix(prefix));
         let mut names: Vec<&str> = below("refs/heads/").collect();
-        if names.is_empty() {
-            names = below("refs/tags/").collect();
-        }
+        let tags: Vec<&str> = below("refs/tags/").filter(|tag| !names.contains(tag)).collect();
+        names.extend(tags);
         let more = names.len().saturating_sub(LISTED);
         names.truncate(LISTED);
         let names = names.join(", ");

@@ -31,7 +31,7 @@ use crate::telemetry::Phase;
 use listener::Listener;
 use wait::Found;
 
-pub use probe::probe;
+pub use probe::{first_answer, probe};
 
 /// Where the packages and images put the control socket.
 ///

@@ -19,6 +19,15 @@ const BODY: usize = 64 * 1024;
 
 /// GETs `url` until it answers below 500 or the deadline passes; redirects are not followed.
 pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {
+    ask_until(|answer| answer.status < 500, url, deadline).await
+}
+
+/// GETs `url` until it answers anything.
+pub async fn first_answer(url: &Url, deadline: Deadline) -> Result<Answer> {
+    ask_until(|_| true, url, deadline).await
+}
+
+async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> Result<Answer> {
     let phase = Phase::start("probe", url.as_str());
     let client = http::client_without_proxy()?;
     let mut pause = FIRST_PAUSE;
@@ -27,7 +36,7 @@ pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {
     loop {
         tries += 1;
         match timeout_at(deadline.instant(), ask(&client, url)).await {
-            Ok(Ok(answer)) if answer.status < 500 => {
+            Ok(Ok(answer)) if good(&answer) => {
                 phase.done(&format!("{url} answers {}", answer.status));
                 return Ok(answer);
             }
@@ -65,7 +74,7 @@ fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
             let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("(an empty body)");
             error(format!("answers {}", answer.status))
                 .because(first.chars().take(200).collect::<String>())
-                .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`)")
+                .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)")
         }
         Some(Err(cause)) => error("cannot be reached".into())
             .because(innermost(&cause))

@@ -102,12 +102,12 @@ fn failed_to_apply(error: Error, config: &Config, about: &About) -> Error {
     };
     error
         .hint(
-            "Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER`, or /var/log/unit.log \
+            "Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log \
              (/var/log/freeunit.log) in the container",
         )
         .hint(
             "the usual ones: the module cannot be imported or has no such callable; \"home\", \"path\" or \
-             \"working_directory\" does not exist; an unknown \"user\" or \"group\"; the listener's port is in use",
+             \"working_directory\" does not exist; \"home\" was made by another Python X.Y than Unit's; an unknown \"user\" or \"group\"; the listener's port is in use",
         )
 }
 

@@ -68,10 +68,20 @@ struct Server {
 
 impl App {
     async fn prepare(plan: Up, scratch: &Scratch) -> Result<Self> {
-        let source = match &plan.source {
-            Some(source) => source.clone(),
-            None => Source::Dir(scratch.example()?),
+        let source = if let Some(source) = &plan.source {
+            source.clone()
+        } else {
+            tracing::info!(
+                "no DIR or URL is named: this is the built-in example; `podstrap up .` takes this directory"
+            );
+            Source::Dir(scratch.example()?)
         };
+        // What can be known now need not wait for the installation.
+        if let Source::Dir(dir) = &source
+            && dir.is_dir()
+        {
+            config_is_there(dir, &plan.config)?;
+        }
         let target = Target { root: scratch.make("root")?, link: Some("app".to_owned()) };
         let environment = Environment::new(&plan.environment, &target)?;
         let init = Init { source, target, environment, copy_self: None, deadline: plan.deadline };
@@ -79,13 +89,8 @@ impl App {
         let environment = init.environment;
         let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;
 
-        let path = tree.join(&plan.config);
-        if !path.exists() {
-            return Err(Error::usage(format!("the app has no {}", plan.config.display())).hint(
-                "`up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config",
-            ));
-        }
-        let mut config = unit::read_config(&path)?;
+        config_is_there(&tree, &plan.config)?;
+        let mut config = unit::read_config(&tree.join(&plan.config))?;
         // Messages name the file that the user knows, not its copy.
         config.path.clone_from(&plan.config);
         let mut value = unit::dialect::to_value(&config.bytes).ok();
@@ -124,14 +129,23 @@ impl App {
             if let Some(control) = &server.control {
                 unit::apply(Some(control), &self.config, self.plan.deadline).await?;
             }
-            unit::probe(&self.url, self.plan.deadline).await
+            // The application is up before it is asked: what it says first it will say again.
+            unit::first_answer(&self.url, self.plan.deadline).await
         };
         let answer = unless_interrupted(started).await?;
+        let failing = (answer.status >= 500).then(|| {
+            Error::new(Kind::Probe, format!("the app answers {} at {}", answer.status, self.url))
+                .hint("its own words, a traceback maybe, are above")
+        });
         if self.plan.once {
-            tracing::info!("{} answered {} at {}", server.name, answer.status, self.url);
-            return std::io::stdout()
+            std::io::stdout()
                 .write_all(&answer.body)
-                .map_err(|error| Error::internal("cannot print the answer").because(error));
+                .map_err(|error| Error::internal("cannot print the answer").because(error))?;
+            tracing::info!("{} answered {} at {}", server.name, answer.status, self.url);
+            return failing.map_or(Ok(()), Err);
+        }
+        if let Some(error) = failing {
+            tracing::warn!("{}", error.summary());
         }
         tracing::info!("serving at {} with {} until Ctrl-C", self.url, server.name);
         interrupted().await;
@@ -182,6 +196,17 @@ impl App {
     }
 }
 
+fn config_is_there(tree: &Path, config: &Path) -> Result<()> {
+    if tree.join(config).exists() {
+        return Ok(());
+    }
+    let what = if config.is_absolute() { "there is no" } else { "the app has no" };
+    Err(Error::usage(format!("{what} {}", config.display())).hint(
+        "`up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config, \
+         by its path in the app's tree or an absolute one",
+    ))
+}
+
 fn port_is_free(url: &reqwest::Url) -> Result<()> {
     let addresses = url.socket_addrs(|| None).unwrap_or_default();
     match std::net::TcpListener::bind(&addresses[..]) {
@@ -216,7 +241,7 @@ fn ended_early(server: &Server, ended: std::io::Result<std::process::ExitStatus>
     let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
     Error::new(Kind::Probe, format!("{} ended by itself", server.name))
         .because(how)
-        .hint("what it printed is above: an import that fails, or a port that is taken, are the usual reasons")
+        .hint("what it printed is above: an import that fails, a port that is taken, or an ASGI app without unitd are the usual reasons")
 }
 
 /// The first executable of that name on PATH.

@@ -4,6 +4,7 @@ argv[1]: a JSON file with host, port, path (a list), module, callable, factory, 
 environment and prefix: the application's members as Unit means them.
 """
 import importlib
+import inspect
 import json
 import os
 import socketserver
@@ -44,6 +45,9 @@ sys.path[:0] = wanted["path"]
 application = getattr(importlib.import_module(wanted["module"]), wanted["callable"])
 if wanted["factory"]:
     application = application()
+# As Unit tells them apart. Called like WSGI it would answer every request with 500.
+if any(map(inspect.iscoroutinefunction, (application, getattr(application, "__call__", None)))):
+    sys.exit("%s.%s is an ASGI application, which only Unit can serve" % (wanted["module"], wanted["callable"]))
 if wanted["prefix"]:
     application = below(wanted["prefix"], application)
 make_server(wanted["host"], wanted["port"], application, Server, Handler).serve_forever()

@@ -18,7 +18,7 @@ use crate::retry::Deadline;
 pub(super) const OLDEST: (u32, u32) = (3, 8);
 
 const HINT: &str =
-    "run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python";
+    "run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter";
 
 /// Flags for every start: no site-packages, no working directory, nothing from PYTHON*.
 pub(super) const BARE: &[&str] = &["-E", "-s", "-S", "-B"];

@@ -442,7 +442,7 @@ fn failures_of_each_phase_have_their_code() {
     assert_snapshot!(refused(&article, article.init("pip").args(["--python", "3.99", "Flask"]).env("PATH", pathless), 4), @r"
     podstrap: error: found no Python 3.99
       because: looked for python3.99, python3, python in PATH ([TMP]/bin)
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
     assert_snapshot!(refused(&article, article.init("uv").arg("no-such-package-at-all"), 4), @r"
     podstrap: error: cannot find no-such-package-at-all in the package index
@@ -684,7 +684,7 @@ fn time_outs_of_what_needs_no_server() {
             "1s" => assert_snapshot!(text, @r"
             podstrap: error: --python [TMP]/hangs is no usable interpreter
               because: cannot ask it for its version: [TMP]/hangs was ended at the deadline, after [TIME] (--timeout 1s)
-            hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+            hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
             "),
             _ => assert_snapshot!(text, @r"
             podstrap: error: cannot create a virtual environment with [TMP]/hangs
@@ -693,5 +693,16 @@ fn time_outs_of_what_needs_no_server() {
             hint: raise --timeout, or find out what is slow with --log-level debug
             "),
         }
+    }
+}
+
+#[test]
+fn the_help_names_variables_and_does_not_show_what_they_hold() {
+    let sandbox = Sandbox::new();
+    for command in ["init", "up"] {
+        let ran = sandbox
+            .run(sandbox.podstrap().args([command, "--help"]).env("PODSTRAP_REPO", "https://u:s3cr3t@host/a.git"));
+        assert!(ran.stdout.contains("PODSTRAP_REPO]"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("s3cr3t"), "{}", ran.stdout);
     }
 }

@@ -90,3 +90,12 @@ fn ci_runs_the_readmes_two_commands() {
         assert!(ci.contains(command), ".ci/run does not call `{command}`");
     }
 }
+
+#[test]
+fn the_image_is_built_without_tests_and_benches() {
+    let manifest = read("Cargo.toml");
+    for target in manifest.split("\n\n").filter(|section| section.contains("[[test]]") || section.contains("[[bench]]"))
+    {
+        assert!(target.contains("\npath = "), "cargo looks for the file, which .dockerignore keeps out:\n{target}");
+    }
+}

@@ -446,7 +446,7 @@ fn repositories_without_what_was_asked_for() {
     insta::assert_snapshot!(fails(&url, Some("relaese")), @r"
     error: http://[HOST]/app.git has no branch or tag relaese
     hint: did you mean release?
-    hint: there are: both, main, release
+    hint: there are: both, main, release, tree
     ");
     insta::assert_snapshot!(fails(&url, Some(&repo.rev("HEAD")[..10])), @r"
     error: http://[HOST]/app.git has no branch or tag f7f8b5bfdd

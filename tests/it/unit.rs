@@ -438,8 +438,8 @@ fn app_that_fails_to_start() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Failed to apply new configuration.
-    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER`, or /var/log/unit.log (/var/log/freeunit.log) in the container
-    hint: the usual ones: the module cannot be imported or has no such callable; "home", "path" or "working_directory" does not exist; an unknown "user" or "group"; the listener's port is in use
+    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+    hint: the usual ones: the module cannot be imported or has no such callable; "home", "path" or "working_directory" does not exist; "home" was made by another Python X.Y than Unit's; an unknown "user" or "group"; the listener's port is in use
     "#);
 }
 
@@ -726,7 +726,7 @@ fn probe_500() {
     error: the configuration is applied, but http://[HOST]/ answers 500
       because: <b>Traceback</b>
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`)
+    hint: the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)
     ");
 }
 

@@ -125,11 +125,17 @@ fn what_cannot_be_served_is_explained() {
     podstrap: error: only Unit can serve this: application "app" speaks ASGI
     hint: put unitd on PATH and run `podstrap up` again
     "#);
+    app.file("broken.py", "def application(environ, start_response):\n    raise ValueError('not today')\n");
+    app.config(r#""path": "/srv/app", "home": "/srv/app/env", "module": "broken""#);
+    assert_snapshot!(app.refused(app.up().arg("--once"), 8), @r"
+    podstrap: error: the app answers 500 at http://[HOST]/
+    hint: its own words, a traceback maybe, are above
+    ");
     app.config(r#""module": "nowhere""#);
     assert_snapshot!(app.refused(&mut app.up(), 8), @r"
     podstrap: error: Python's WSGI server ended by itself
       because: exit status: 1
-    hint: what it printed is above: an import that fails, or a port that is taken, are the usual reasons
+    hint: what it printed is above: an import that fails, a port that is taken, or an ASGI app without unitd are the usual reasons
     ");
     app.config(r#""module": "index", "home": "/srv/app/env""#);
     assert_snapshot!(app.refused(&mut app.bare(), 2), @r#"
@@ -139,8 +145,31 @@ fn what_cannot_be_served_is_explained() {
     fs::remove_file(app.sandbox.path("app/unit.conf.json")).unwrap();
     assert_snapshot!(app.refused(&mut app.up(), 2), @r"
     podstrap: error: the app has no unit.conf.json
-    hint: `up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config
+    hint: `up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config, by its path in the app's tree or an absolute one
     ");
+}
+
+#[test]
+fn an_asgi_app_is_refused_at_once_even_if_its_protocol_is_not_named() {
+    let app = App::new();
+    for asgi in [
+        "async def application(scope, receive, send):\n    pass\n",
+        "class App:\n    async def __call__(self, scope, receive, send):\n        pass\napplication = App()\n",
+    ] {
+        app.file("index.py", asgi);
+        let ran = app.run(app.up().arg("--once"));
+        assert_eq!(ran.code, Some(8), "{}", ran.raw);
+        assert!(ran.raw.contains("index.application is an ASGI application, which only Unit can serve"), "{}", ran.raw);
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_known_before_anything_is_installed() {
+    let app = App::new();
+    app.file("requirements.txt", "Flask\n");
+    let text = app.refused(app.up().args(["--config", "deploy/unit.json"]), 2);
+    assert!(text.contains("the app has no deploy/unit.json"), "{text}");
+    assert_eq!(app.index.requests(), 0);
 }
 
 #[test]

@@ -434,7 +434,7 @@ fn no_python() {
     insta::assert_snapshot!(bench.fails(), @r"
     error: found no Python
       because: looked for python3, python in PATH ([PATH])
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
     // A shim that does not run is no Python either.
     let bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
@@ -445,7 +445,7 @@ fn no_python() {
     error: found no Python
       because: looked for python3, python in PATH ([PATH])
       | [TMP]/shims/python3: does not run (exit status: 127): shim: python3: command not found
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
 }
 
@@ -466,7 +466,7 @@ fn another_version() {
     error: found no Python 3.99
       because: looked for python3.99, python3, python in PATH ([PATH])
       | [TMP]/bin/python3 is Python 3.N
-    hint: run podstrap init in an image that has Python, best the app's own, or name an interpreter with --python
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
     ");
 }
 
@@ -641,12 +641,12 @@ fn a_requirement_that_is_written_wrongly() {
 #[test]
 fn an_index_that_cannot_be_reached() {
     let [with_uv, with_pip] = engines().map(|engine| {
-        let bench = Bench::new(engine, "http://127.0.0.1:9/simple").packages(&["flask"]).within(Duration::from_secs(8));
+        let bench = Bench::new(engine, "http://127.0.0.1:9/simple").packages(&["flask"]).within(Duration::from_mins(1));
         bench.var("PIP_RETRIES", "0").fails()
     });
     insta::assert_snapshot!(with_uv, @r"
     error: cannot download from http://[HOST]/simple/flask/
-      because: gave up after [N] tries in [TIME] (--timeout 8s)
+      because: gave up after [N] tries in [TIME] (--timeout 1m)
       | error: Failed to fetch: http://[HOST]/simple/flask/
       |   cause: error sending request for url (http://[HOST]/simple/flask/)
       |   cause: client error (Connect)
@@ -660,7 +660,7 @@ fn an_index_that_cannot_be_reached() {
       because: client error (Connect)
       because: tcp connect error
       because: Connection refused (os error 111)
-      because: gave up after [N] tries in [TIME] (--timeout 8s)
+      because: gave up after [N] tries in [TIME] (--timeout 1m)
       | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
       | ERROR: No matching distribution found for flask
     hint: check the URL, and that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY)
