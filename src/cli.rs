@@ -72,7 +72,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Git repository (https://, http://, file://) or a local directory
-    #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
+    #[arg(long, value_name = "URL", env = "PODSTRAP_REPO", hide_env_values = true)]
     pub repo: String,
     #[command(flatten)]
     pub checkout: CheckoutArgs,
@@ -128,7 +128,7 @@ pub struct EnvironmentArgs {
     #[arg(long, env = "PODSTRAP_REFRESH")]
     pub refresh: bool,
     /// Packages to install: Flask, gunicorn==23.0.0, …
-    #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
+    #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE", hide_env_values = true)]
     pub packages: Vec<String>,
 }
 
@@ -157,7 +157,7 @@ pub struct CopySelfArgs {
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Local directory or Git repository [default: a small Flask example]
-    #[arg(value_name = "DIR|URL", env = "PODSTRAP_REPO")]
+    #[arg(value_name = "DIR|URL", env = "PODSTRAP_REPO", hide_env_values = true)]
     pub source: Option<String>,
     #[command(flatten)]
     pub checkout: CheckoutArgs,

@@ -207,7 +207,9 @@ impl Source {
         let git = |url| Ok(Self::Git(GitSource { url, reference: checkout.reference.clone(), depth: checkout.depth }));
         if !repo.contains("://") {
             if scp_like(repo) {
-                return Err(ssh_unsupported(repo));
+                // `user:token@host/…` is a URL that lacks its scheme.
+                let shown = repo.rsplit_once('@').filter(|(user, _)| user.contains(':')).map_or(repo, |(_, rest)| rest);
+                return Err(ssh_unsupported(shown));
             }
             if checkout.reference.is_some() {
                 return Err(Error::usage(format!("--ref does not go with the directory {repo}")).hint(format!(

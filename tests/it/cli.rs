@@ -307,6 +307,36 @@ fn every_flag_has_a_variable_and_a_misspelt_one_is_named() {
 }
 
 #[test]
+fn an_address_that_is_none_keeps_its_secret() {
+    let sandbox = Sandbox::new();
+    let broken = ["https://ada:s3c/ret@host/x.git", "https://ada:s3c#ret@host/x.git", "ada:s3c?ret@host/x.git"];
+    for url in broken.into_iter().chain(["https:/ada:s3c/ret@host/x.git"]) {
+        let ran = sandbox.run(sandbox.podstrap().args(["init", "--root", "root"]).env("PODSTRAP_REPO", url));
+        assert_eq!(ran.code, Some(2), "{}", ran.raw);
+        assert!(!ran.raw.contains("s3c") && !ran.raw.contains("ret@"), "{}", ran.raw);
+    }
+    for command in ["init", "up"] {
+        let mut help = sandbox.podstrap();
+        help.args([command, "--help"]).env("PODSTRAP_REPO", "https://ada:s3cret@host/x.git");
+        let ran = sandbox.run(help.env("PODSTRAP_PACKAGE", "git+https://ada:s3cret@host/x.git"));
+        assert!(ran.stdout.contains("PODSTRAP_REPO") && !ran.stdout.contains("s3cret"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn json_is_as_clean_as_text() {
+    let article = Article::new();
+    let url = format!("http://ada:s3cret@{}/no\u{1b}[31m.whl", article.index.url().split('/').nth(2).unwrap());
+    let ran = article.run(article.init("uv").args(["--log-format", "json", "--log-level", "debug"]).arg(url));
+    assert_eq!(ran.code, Some(4), "{}", ran.raw);
+    assert!(!ran.raw.contains("s3cret") && !ran.raw.contains("u001b"), "{}", ran.raw);
+    for line in ran.raw.lines() {
+        let line: Value = serde_json::from_str(line).expect(line);
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
 fn secrets_are_nowhere() {
     let article = Article::new();
     article.git.require("Basic YWRhOnMzY3JldA==");
