@@ -337,6 +337,35 @@ fn json_is_as_clean_as_text() {
 }
 
 #[test]
+fn what_is_made_for_a_copy_is_for_everybody() {
+    let article = Article::new();
+    let command = format!("umask 077; exec \"$@\" --copy-self {}", article.root("new/bin/podstrap").display());
+    let podstrap = article.sandbox.podstrap();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &command, "sh"]).arg(podstrap.get_program()).args(["init", "--venv", "env/venv"]);
+    shell.arg("--root").arg(article.sandbox.root()).env("PODSTRAP_REPO", article.git.url("testapp.git"));
+    article.ok(&mut shell);
+    let outside = article.sandbox.path("a/b/podstrap");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(podstrap.get_program()).arg("copy-self").arg(&outside);
+    article.ok(&mut shell);
+    for path in [article.root("new/bin"), article.root("env/venv"), article.root("env"), article.sandbox.path("a/b")] {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_copy_takes_the_place_of_files_only() {
+    let sandbox = Sandbox::new();
+    let pipe = sandbox.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let ran = sandbox.run(sandbox.podstrap().arg("copy-self").arg(&pipe));
+    assert_eq!(ran.code, Some(5), "{}", ran.raw);
+    assert!(ran.raw.contains("it is a device, a socket or a pipe"), "{}", ran.raw);
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
+}
+
+#[test]
 fn secrets_are_nowhere() {
     let article = Article::new();
     article.git.require("Basic YWRhOnMzY3JldA==");
