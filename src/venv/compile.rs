@@ -10,10 +10,10 @@ use std::path::Path;
 
 use tokio::task::JoinSet;
 
-use super::child_error;
 use super::interpreter::BARE;
 use super::record::Files;
 use super::settings::Settings;
+use super::{child_error, explain};
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
 
@@ -83,10 +83,13 @@ pub(super) async fn compile(
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             tracing::debug!("not compiled: {line}");
         }
+        if let Some(full) = explain::full("cannot write the bytecode", &output.stderr) {
+            return Err(full);
+        }
         if !output.status.success() {
             return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
                 .excerpt(output.stderr)
-                .hint("out of memory or disk? raise the init container's memory limit, or free space"));
+                .hint("out of memory? raise the init container's memory limit"));
         }
     }
     Ok(count)

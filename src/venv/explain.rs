@@ -42,9 +42,8 @@ impl Failed<'_> {
 
     async fn trouble(&self) -> Option<Error> {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| self.stderr.contains(phrase));
-        if says(&["No space left on device", "os error 28", "Disk quota exceeded"]) {
-            let full = io::Error::from(io::ErrorKind::StorageFull);
-            return Some(volume_error(format!("{} could not write all files", self.engine), &full));
+        if let Some(full) = full(&format!("{} could not write all files", self.engine), self.stderr) {
+            return Some(full);
         }
         if says(&[
             "DO NOT MATCH THE HASHES",
@@ -283,6 +282,13 @@ impl Failed<'_> {
         let end = |text: &str| text.find([' ', ')', '\n', '`', '\'', '"', ',']).unwrap_or(text.len());
         named.map(|text| &text[..end(text)]).or_else(|| self.settings.indexes().first().copied())
     }
+}
+
+/// The error of a full volume, if that is what a child complains about.
+pub(super) fn full(what: &str, stderr: &str) -> Option<Error> {
+    let says = |phrase| stderr.contains(phrase);
+    let full = ["No space left on device", "os error 28", "Disk quota exceeded"].into_iter().any(says);
+    full.then(|| volume_error(what.to_owned(), &io::Error::from(io::ErrorKind::StorageFull)))
 }
 
 /// The last lines that say something.

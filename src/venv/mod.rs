@@ -294,8 +294,8 @@ async fn create(
             });
         }
     }
-    if output.stderr.contains("No space left on device") {
-        return Err(crate::error::volume_error(what(), &std::io::Error::from(std::io::ErrorKind::StorageFull)));
+    if let Some(full) = explain::full(&what(), &output.stderr) {
+        return Err(full);
     }
     Err(Error::environment(what())
         .because(output.status.to_string())
