@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: usize = 6;
+/// What a limit beyond the clock's end comes to.
+const NEVER: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// A point in time that everything in one run must meet.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +44,7 @@ impl Deadline {
     }
     /// The same moment as tokio's timers know it.
     pub fn instant(&self) -> tokio::time::Instant {
-        (self.started + self.limit).into()
+        self.started.checked_add(self.limit).unwrap_or_else(|| self.started + NEVER).into()
     }
 }
 
@@ -121,6 +123,11 @@ mod tests {
         let error = run(retry(Deadline::after(Duration::from_mins(10)), "x", fails)).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("refused") && text.contains("gave up after 6 tries"), "{text}");
+    }
+
+    #[test]
+    fn a_limit_beyond_the_clocks_end_is_no_defect() {
+        assert!(Deadline::after(Duration::MAX).instant() > Deadline::after(Duration::from_hours(1)).instant());
     }
 
     #[test]
