@@ -129,7 +129,9 @@ impl Command {
     /// It cannot be started, or the deadline passed and its process group was killed.
     pub async fn run(self, deadline: Deadline) -> Result<Output, Failure> {
         let program = self.program.clone();
-        tracing::debug!(program = %program.display(), args = ?self.args, "start");
+        // Without the scripts of ours that are arguments.
+        let args: Vec<_> = self.args.iter().filter(|arg| !arg.as_encoded_bytes().contains(&b'\n')).collect();
+        tracing::debug!(program = %program.display(), args = ?args, "start");
         let input = self.stdin.clone();
         let mut child = self.spawn(Stdio::piped(), Stdio::piped())?;
 

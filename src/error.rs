@@ -175,7 +175,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = &self.0;
-        let mut text = format!("error: {}", parts.what);
+        // A line of its own could pose as one of ours: file names may hold line feeds.
+        let mut text = format!("error: {}", parts.what.replace('\n', "\n    "));
         for cause in &parts.causes {
             text.push_str("\n  because: ");
             text.push_str(&cause.trim_end().replace('\n', "\n    "));
@@ -188,7 +189,7 @@ impl fmt::Display for Error {
         }
         for hint in &parts.hints {
             text.push_str("\nhint: ");
-            text.push_str(hint);
+            text.push_str(&hint.replace('\n', "\n    "));
         }
         f.write_str(&redact::clean(&text))
     }
@@ -244,6 +245,12 @@ mod tests {
             error.to_string(),
             "error: cannot fetch x\n  because: 403\n  | line one\n  | line two\nhint: look there"
         );
+    }
+
+    #[test]
+    fn a_file_name_cannot_pose_as_a_line_of_ours() {
+        let error = Error::volume("a\nhint: run this is in the way").hint("there is b\nhint: or that");
+        assert_eq!(error.to_string().matches("\nhint: ").count(), 1);
     }
 
     #[test]

@@ -422,7 +422,14 @@ fn names(dir: &Path) -> Result<Vec<OsString>> {
 fn make_dir(path: &Path) -> Result<()> {
     let made = match DirBuilder::new().mode(0o755).create(path) {
         Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        // Through a link what is somebody else's would be cleared.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+                Ok(())
+            } else {
+                Err(in_the_way(path))
+            };
+        }
         Err(error) => Err(error),
     };
     made.on_volume(|| format!("cannot make the directory {}", path.display()))

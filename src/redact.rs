@@ -158,6 +158,12 @@ fn hide_userinfo(text: &str) -> String {
         let end = tail
             .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<' | '>' | '`'))
             .unwrap_or(tail.len());
+        let end = if is_authority(&tail[..end]) {
+            end
+        } else {
+            // A password with a bare slash in it.
+            tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(tail.len())
+        };
         match tail[..end].rfind('@') {
             Some(at) => {
                 out.push_str("***@");
@@ -168,6 +174,13 @@ fn hide_userinfo(text: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Whether a URL's text up to the first slash is all of its authority: not if it ends in a port
+/// that is no number, as `user:to` of `https://user:to/ken@host` does.
+fn is_authority(text: &str) -> bool {
+    let port = text.rsplit_once(':').map_or("", |(_, port)| port);
+    text.contains('@') || text.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -191,5 +204,15 @@ mod tests {
             "Looking at https://***@host/simple, ok!\n"
         );
         assert_eq!(clean("git+ssh://git@host/x and a@b"), "git+ssh://***@host/x and a@b");
+    }
+
+    #[test]
+    fn a_password_with_a_bare_slash_is_hidden_and_a_path_with_an_at_is_not() {
+        for url in ["https://me:to/ken@host/x", "https://me:to?ken@host/x", "https://me:to#k/en@host/x"] {
+            assert_eq!(clean(url), "https://***@host/x");
+        }
+        for url in ["https://host:8443/x@v1", "https://host/@scope/x", "https://[::1]/x@v1", "https://host: a@b"] {
+            assert_eq!(clean(url), url);
+        }
     }
 }

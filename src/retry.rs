@@ -133,6 +133,11 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_beyond_the_clocks_end_is_no_defect() {
+        assert!(Deadline::after(Duration::MAX).instant() > Deadline::after(Duration::from_hours(1)).instant());
+    }
+
+    #[test]
     fn a_retry_after_beyond_the_deadline_is_not_waited_for() {
         let calls = Cell::new(0);
         let throttled = || async {

@@ -17,7 +17,7 @@ pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
     let as_directory = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let to = if as_directory { path.join("podstrap") } else { path.to_owned() };
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).on_volume(|| format!("cannot make the directory {}", parent.display()))?;
+    make_dirs(parent).on_volume(|| format!("cannot make the directory {}", parent.display()))?;
     let mut copied = vec![to.clone()];
     copy(Path::new(RUNNING), &to)?;
     if let Some(uv) = uv_beside() {
@@ -26,6 +26,21 @@ pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
         copied.push(to);
     }
     Ok(copied)
+}
+
+/// `mkdir -p`, and everybody can read what it makes, whatever the umask.
+fn make_dirs(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        make_dirs(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A uv in the running binary's directory that needs no dynamic loader, and so runs in any image.
@@ -61,6 +76,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
             .hint("name the file, or the directory that is to hold it"));
     }
+    if fs::symlink_metadata(to).is_ok_and(|meta| !meta.is_file() && !meta.is_symlink()) {
+        return Err(Error::volume(format!("cannot copy to {}: it is a device, a socket or a pipe", to.display()))
+            .hint("name a file, or the directory that is to hold it"));
+    }
     let modified = fs::metadata(from)
         .and_then(|meta| meta.modified())
         .on_volume(|| format!("cannot look at {}", from.display()))?;
@@ -73,10 +92,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
+    // Not the id of the process, which is 1 in every container.
+    name.push(format!(".{:016x}", fastrand::u64(..)));
     let temporary = to.with_file_name(name);
-    // PID 1 is PID 1 again after a restart; and a repository may have a link of that name.
-    let _ = fs::remove_file(&temporary);
     let write = || {
         let mut file = File::create_new(&temporary)?;
         io::copy(&mut File::open(from)?, &mut file)?;

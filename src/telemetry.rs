@@ -4,9 +4,10 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
@@ -38,9 +39,7 @@ pub fn init(format: LogFormat, level: LogLevel) {
     let layer = tracing_subscriber::fmt::layer().with_writer(Stderr);
     // Fails only when a logger is set already, as a second call in one test process would find.
     let _ = match format {
-        LogFormat::Json => registry
-            .with(layer.json().flatten_event(true).with_target(false).with_filter(filter).with_filter(ours))
-            .try_init(),
+        LogFormat::Json => registry.with(layer.event_format(Json).with_filter(filter).with_filter(ours)).try_init(),
         LogFormat::Text => {
             if io::stderr().is_terminal() && level != LogLevel::Error {
                 let bar = ProgressBar::no_length();
@@ -127,7 +126,44 @@ where
         if let (Some(phase), Some(seconds)) = (&fields.phase, fields.seconds) {
             write!(writer, "{phase:<8} {seconds:>7.3}s  ")?;
         }
-        writeln!(writer, "{}{}", fields.message, fields.rest)
+        writeln!(writer, "{}{}", redact::clean(&fields.message), redact::clean(&fields.rest))
+    }
+}
+
+/// `{"timestamp":…,"level":"INFO","message":…,"phase":"clone","seconds":0.412}`: every text is made
+/// clean before it is quoted, or its reader would get back what was not to be printed.
+struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut members = Members::default();
+        let now = humantime::format_rfc3339_micros(SystemTime::now());
+        members.0.insert("timestamp".to_owned(), now.to_string().into());
+        members.0.insert("level".to_owned(), event.metadata().level().as_str().into());
+        event.record(&mut members);
+        writeln!(writer, "{}", Value::Object(members.0))
+    }
+}
+
+#[derive(Default)]
+struct Members(Map<String, Value>);
+
+impl Visit for Members {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), redact::clean(value).into());
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
     }
 }
 
@@ -169,14 +205,11 @@ impl Visit for Fields {
 struct Stderr;
 
 impl Write for Stderr {
-    /// An event comes in one piece.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = redact::clean(&String::from_utf8_lossy(bytes));
         match SPINNER.get() {
-            Some(bar) => bar.suspend(|| io::stderr().write_all(text.as_bytes()))?,
-            None => io::stderr().write_all(text.as_bytes())?,
+            Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
+            None => io::stderr().write(bytes),
         }
-        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Kind, Result};
@@ -23,7 +24,10 @@ pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
                     .hint(format!("name a path for {flag} whose parents are real directories")));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir(&at).on_volume(|| format!("cannot make the directory {}", at.display()))?;
+                // For everybody, whatever the umask.
+                let made =
+                    fs::create_dir(&at).and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(0o755)));
+                made.on_volume(|| format!("cannot make the directory {}", at.display()))?;
             }
             Err(error) => return Err(error).on_volume(|| format!("cannot look at {}", at.display())),
         }

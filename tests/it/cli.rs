@@ -329,6 +329,65 @@ fn every_flag_has_a_variable_and_a_misspelt_one_is_named() {
 }
 
 #[test]
+fn an_address_that_is_none_keeps_its_secret() {
+    let sandbox = Sandbox::new();
+    let broken = ["https://ada:s3c/ret@host/x.git", "https://ada:s3c#ret@host/x.git", "ada:s3c?ret@host/x.git"];
+    for url in broken.into_iter().chain(["https:/ada:s3c/ret@host/x.git"]) {
+        let ran = sandbox.run(sandbox.podstrap().args(["init", "--root", "root"]).env("PODSTRAP_REPO", url));
+        assert_eq!(ran.code, Some(2), "{}", ran.raw);
+        assert!(!ran.raw.contains("s3c") && !ran.raw.contains("ret@"), "{}", ran.raw);
+    }
+    for command in ["init", "up"] {
+        let mut help = sandbox.podstrap();
+        help.args([command, "--help"]).env("PODSTRAP_REPO", "https://ada:s3cret@host/x.git");
+        let ran = sandbox.run(help.env("PODSTRAP_PACKAGE", "git+https://ada:s3cret@host/x.git"));
+        assert!(ran.stdout.contains("PODSTRAP_REPO") && !ran.stdout.contains("s3cret"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn json_is_as_clean_as_text() {
+    let article = Article::new();
+    let url = format!("http://ada:s3cret@{}/no\u{1b}[31m.whl", article.index.url().split('/').nth(2).unwrap());
+    let ran = article.run(article.init("uv").args(["--log-format", "json", "--log-level", "debug"]).arg(url));
+    assert_eq!(ran.code, Some(4), "{}", ran.raw);
+    assert!(!ran.raw.contains("s3cret") && !ran.raw.contains("u001b"), "{}", ran.raw);
+    for line in ran.raw.lines() {
+        let line: Value = serde_json::from_str(line).expect(line);
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn what_is_made_for_a_copy_is_for_everybody() {
+    let article = Article::new();
+    let command = format!("umask 077; exec \"$@\" --copy-self {}", article.root("new/bin/podstrap").display());
+    let podstrap = article.sandbox.podstrap();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &command, "sh"]).arg(podstrap.get_program()).args(["init", "--venv", "env/venv"]);
+    shell.arg("--root").arg(article.sandbox.root()).env("PODSTRAP_REPO", article.git.url("testapp.git"));
+    article.ok(&mut shell);
+    let outside = article.sandbox.path("a/b/podstrap");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(podstrap.get_program()).arg("copy-self").arg(&outside);
+    article.ok(&mut shell);
+    for path in [article.root("new/bin"), article.root("env/venv"), article.root("env"), article.sandbox.path("a/b")] {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_copy_takes_the_place_of_files_only() {
+    let sandbox = Sandbox::new();
+    let pipe = sandbox.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let ran = sandbox.run(sandbox.podstrap().arg("copy-self").arg(&pipe));
+    assert_eq!(ran.code, Some(5), "{}", ran.raw);
+    assert!(ran.raw.contains("it is a device, a socket or a pipe"), "{}", ran.raw);
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
+}
+
+#[test]
 fn secrets_are_nowhere() {
     let article = Article::new();
     article.git.require("Basic YWRhOnMzY3JldA==");

@@ -149,6 +149,21 @@ fn a_release_without_a_readable_manifest_is_not_taken() {
 }
 
 #[test]
+fn nothing_is_cleared_through_a_link() {
+    let sandbox = Sandbox::new();
+    let victim = sandbox.write("victim/kept/file", "").parent().unwrap().parent().unwrap().to_owned();
+    for name in [".podstrap", ".podstrap/staging", ".podstrap/releases"] {
+        let root = sandbox.root();
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&victim, root.join(name)).unwrap();
+        let error = wait(Volume::lock(&root, Deadline::after(Duration::from_secs(1)))).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} is in the way")), "{error}");
+        assert_eq!(entries(&victim), ["kept"]);
+        fs::remove_file(root.join(name)).unwrap();
+    }
+}
+
+#[test]
 fn staging_left_by_a_killed_run_is_cleared() {
     let sandbox = Sandbox::new();
     let root = sandbox.root();
