@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
 use hyper_util::client::legacy::Client;
@@ -23,6 +23,9 @@ use crate::plan::Control;
 
 /// How long a TCP handshake with a control address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More than any configuration is; the app's container shares its memory with podstrap.
+const LONGEST_ANSWER: usize = 64 << 20;
 
 /// What came back.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(super) enum Failure {
     /// The connection ended before the answer did: what became of the request is unknown. Holds
     /// what the connection was.
     Cut(String),
-    /// Something answered, but not in HTTP.
+    /// Something answered, but not in HTTP, or without an end.
     Garbled(String),
 }
 
@@ -50,7 +53,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Connect(error) => error.fmt(f),
             Self::Cut(how) => write!(f, "the connection was {how}"),
-            Self::Garbled(how) => write!(f, "what answers does not speak HTTP: {how}"),
+            Self::Garbled(how) => write!(f, "what answers does not speak as Unit does: {how}"),
         }
     }
 }
@@ -108,7 +111,14 @@ where
     let (head, body) = answer.into_parts();
     let server = head.headers.get(header::SERVER).and_then(|value| value.to_str().ok());
     let server = server.unwrap_or("a server without a name").to_owned();
-    let body = body.collect().await.map_err(|_| Failure::Cut("closed within the answer".into()))?.to_bytes();
+    let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Failure::Garbled(format!("its answer is longer than {LONGEST_ANSWER} bytes"))
+        } else {
+            Failure::Cut("closed within the answer".into())
+        }
+    })?;
+    let body = body.to_bytes();
     Ok(Reply { status: head.status.as_u16(), server, body })
 }
 

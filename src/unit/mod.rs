@@ -137,8 +137,8 @@ impl Client {
             waiting.done(&format!("{} at {}", found.server, found.control));
 
             let applying = Phase::start("apply", &config.path.display().to_string());
-            // A cut PUT may have been applied all the same.
-            if cuts == 0 || !wanted.is(&found.config) {
+            // A cut PUT may have been applied all the same; where that cannot be seen it is sent again.
+            if cuts == 0 || wanted.0.is_none() || !wanted.is(&found.config) {
                 match put(&found, config, deadline).await? {
                     Put::Done => {}
                     Put::Cut(how) => {

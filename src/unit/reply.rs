@@ -175,11 +175,11 @@ impl Location {
 /// The line, and a caret below the column. Tabs stay in both, so that they line up.
 fn caret(bytes: &[u8], line: usize, column: usize) -> String {
     let text = String::from_utf8_lossy(dialect::without_bom(bytes));
-    let shown = text.split('\n').nth(line - 1).unwrap_or_default().trim_end_matches('\r');
+    let shown = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().trim_end_matches('\r');
     // What would not be printed must still take its column.
     let printable = |c: char| if c == '\t' || !c.is_control() { c } else { '\u{fffd}' };
     let shown: Vec<char> = shown.chars().map(printable).collect();
-    let at = (column - 1).min(shown.len());
+    let at = column.saturating_sub(1).min(shown.len());
     let from = if shown.len() <= WINDOW { 0 } else { at.saturating_sub(WINDOW / 2).min(shown.len() - WINDOW) };
     let to = shown.len().min(from + WINDOW);
     let cut = |cut: bool| if cut { "…" } else { "" };
@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(caret(b"{\n\t\"a\": 1\r\n\t\"b\": 2\n}", 3, 2), "\t\"b\": 2\n\t^");
         assert_eq!(caret("\u{feff}{\"é€\" 1}".as_bytes(), 1, 7), "{\"é€\" 1}\n      ^");
         assert_eq!(caret(b"{", 1, 2), "{\n ^");
+        assert_eq!(caret(b"{", 0, 0), "{\n^");
         assert_eq!(caret(b"{\"a\":\n", 2, 1), "\n^");
     }
 

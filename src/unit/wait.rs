@@ -224,6 +224,12 @@ async fn look(control: &Control, proc: &Path) -> Result<Found, Obstacle> {
     if status != 200 {
         return Err(Obstacle::Foreign(format!("{server} answered GET /config with {status}: no control API of Unit")));
     }
+    // And an object: whoever says 200 to everything would pass for a Unit that took the configuration.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Obstacle::Foreign(format!(
+            "{server} answered GET /config with no JSON object: no control API of Unit"
+        )));
+    }
     Ok(Found { control: control.clone(), peer, listener, server, config: body })
 }
 

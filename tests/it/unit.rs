@@ -7,6 +7,7 @@ mod contract;
 mod real;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -271,6 +272,17 @@ fn a_put_that_was_cut_is_sent_again() {
     let fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { cut_puts: 2, ..Behaviour::default() });
     apply(&sandbox, AMPLE).unwrap();
     assert_eq!(fake.puts(), 3);
+}
+
+#[test]
+fn a_put_that_was_cut_is_sent_again_if_podstrap_cannot_read_it() {
+    let sandbox = Sandbox::new();
+    let fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { cut_puts: 99, ..Behaviour::default() });
+    let config = Config { path: "/cfg/unit.json".into(), bytes: "[".repeat(100_000).into() };
+    let control = Control::Unix(sandbox.path("socket"));
+    let error = run(client(&sandbox).apply(Some(&control), &config, within(AMPLE))).unwrap_err();
+    assert!(error.to_string().contains("cut the connection 4 times"), "{error}");
+    assert_eq!(fake.puts(), 4);
 }
 
 #[test]
@@ -714,6 +726,35 @@ fn tcp_not_the_control_api() {
       because: nginx/1.27 answered GET /config with 404: no control API of Unit
     hint: name Unit's control address (unitd's --control option), not a listener of its configuration
     ");
+}
+
+#[test]
+fn tcp_that_says_yes_to_everything() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(|_| Response::new(200, "<h1>Welcome</h1>").header("Server", "nginx/1.27"));
+    let control = Control::Http(server.url().parse().unwrap());
+    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(AMPLE)));
+    assert_snapshot!(failed(&sandbox, result), @r"
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: nginx/1.27 answered GET /config with no JSON object: no control API of Unit
+    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+    ");
+}
+
+#[test]
+fn an_answer_without_an_end() {
+    let sandbox = Sandbox::new();
+    let listener = UnixListener::bind(sandbox.path("socket")).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(stream); // who listens is asked first
+        (stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(&[b' '; 1 << 14]).is_ok() {}
+    });
+    let text = failed(&sandbox, apply(&sandbox, AMPLE));
+    assert!(text.starts_with("exit 6") && text.contains("its answer is longer than 67108864 bytes"), "{text}");
 }
 
 #[test]
