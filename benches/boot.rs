@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::git::{GitServer, Repo};
 use support::index::{self, IndexServer};
@@ -22,11 +22,12 @@ const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
 /// Names a real unitd to measure `apply` with.
 const UNITD: &str = "PODSTRAP_TEST_UNITD";
 
-/// Runs argv and prints seconds, the largest process' peak in KiB, and the exit code.
+/// Runs argv and prints seconds, the largest process' peak in KiB, the exit code, and when it ended.
 const MEASURE: &str = "import resource, subprocess, sys, time
 start = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code)";
+seconds, ended = time.perf_counter() - start, time.time()
+print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code, ended)";
 
 /// The article's one-liner; `&&` so that a failure is seen.
 const RECIPE: &str = r#"git clone -q "$REPO" "$DIR/app" &&
@@ -51,6 +52,8 @@ struct Contender {
 struct Sample {
     seconds: f64,
     peak_mib: f64,
+    /// Since the epoch.
+    ended: Duration,
 }
 
 fn main() {
@@ -143,6 +146,7 @@ fn apply(report: &mut String, rounds: usize) {
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
         round += 1;
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + late;
         let mut unit = start_unit(dir.path(), &socket, late);
         let mut sample = measure(
             contender.argv.iter().cloned(),
@@ -153,7 +157,7 @@ fn apply(report: &mut String, rounds: usize) {
                 ("PODSTRAP_CONFIG", &config),
             ],
         );
-        sample.seconds -= late.as_secs_f64();
+        sample.seconds = (sample.ended - start).as_secs_f64();
         unit.kill().and_then(|()| unit.wait()).expect("a child of ours");
         sample
     });
@@ -219,9 +223,9 @@ fn measure(argv: impl Iterator<Item = String>, env: &[(&str, &Path)]) -> Sample 
         .expect("python3 is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [seconds, kib, code] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
+    let [seconds, kib, code, ended] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
     assert!(code == 0.0, "{}", String::from_utf8_lossy(&output.stderr));
-    Sample { seconds, peak_mib: kib / 1024.0 }
+    Sample { seconds, peak_mib: kib / 1024.0, ended: Duration::from_secs_f64(ended) }
 }
 
 fn table(report: &mut String, title: &str, contenders: &[Contender], rounds: &[Vec<Sample>]) {
