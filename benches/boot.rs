@@ -52,8 +52,8 @@ struct Contender {
 struct Sample {
     seconds: f64,
     peak_mib: f64,
-    /// Since the epoch.
-    ended: Duration,
+    /// Seconds since the epoch.
+    ended: f64,
 }
 
 fn main() {
@@ -146,7 +146,8 @@ fn apply(report: &mut String, rounds: usize) {
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
         round += 1;
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970") + late;
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let start = (start + late).as_secs_f64();
         let mut unit = start_unit(dir.path(), &socket, late);
         let mut sample = measure(
             contender.argv.iter().cloned(),
@@ -157,7 +158,7 @@ fn apply(report: &mut String, rounds: usize) {
                 ("PODSTRAP_CONFIG", &config),
             ],
         );
-        sample.seconds = (sample.ended - start).as_secs_f64();
+        sample.seconds = sample.ended - start;
         unit.kill().and_then(|()| unit.wait()).expect("a child of ours");
         sample
     });
@@ -225,7 +226,7 @@ fn measure(argv: impl Iterator<Item = String>, env: &[(&str, &Path)]) -> Sample 
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [seconds, kib, code, ended] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
     assert!(code == 0.0, "{}", String::from_utf8_lossy(&output.stderr));
-    Sample { seconds, peak_mib: kib / 1024.0, ended: Duration::from_secs_f64(ended) }
+    Sample { seconds, peak_mib: kib / 1024.0, ended }
 }
 
 fn table(report: &mut String, title: &str, contenders: &[Contender], rounds: &[Vec<Sample>]) {
