@@ -20,7 +20,7 @@ pub mod unit;
 pub mod up;
 pub mod venv;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use cli::{Cli, Command};
 use error::{Error, Kind, Result};
@@ -48,10 +48,10 @@ async fn command(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
-            let outcome = unless_interrupted(Box::pin(init::run(&plan))).await?;
+            let outcome = Signals::listen()?.unless_one(Box::pin(init::run(&plan))).await?;
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
-        Command::Apply(args) => unless_interrupted(apply(plan::Apply::new(args)?)).await?,
+        Command::Apply(args) => Signals::listen()?.unless_one(apply(plan::Apply::new(args)?)).await?,
         Command::CopySelf(args) => {
             for path in selfcopy::copy_to(&args.path)? {
                 tracing::info!("copied {}", path.display());
@@ -72,16 +72,6 @@ async fn apply(plan: plan::Apply) -> Result<()> {
     Ok(())
 }
 
-/// The work's own result, or the error of the signal that ended it.
-async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        // A signal counts from the first moment on: to PID 1 it is nothing before somebody listens.
-        biased;
-        error = interrupted() => Err(error),
-        result = work => result,
-    }
-}
-
 /// Work on files and in libgit2 would hold up signals and timers on the main thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
@@ -89,16 +79,33 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
 }
 
-/// Ends with the first signal that asks the process to end.
-async fn interrupted() -> Error {
-    let listen = |kind| signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error));
-    let (mut terminate, mut interrupt) = match (listen(SignalKind::terminate()), listen(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => return error,
-    };
-    let (name, number) = tokio::select! {
-        _ = terminate.recv() => ("SIGTERM", 15),
-        _ = interrupt.recv() => ("SIGINT", 2),
-    };
-    Error::new(Kind::Interrupted(number), format!("ended by {name}"))
+/// The signals that ask the process to end. One that arrives while nobody waits is kept; but from
+/// the first listener on nothing else ends the process, so one must live as long as there is work.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// The work's own result, or the error of the signal that ended it.
+    pub(crate) async fn unless_one<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            result = work => result,
+            error = self.one() => Err(error),
+        }
+    }
+
+    /// The first one.
+    pub(crate) async fn one(&mut self) -> Error {
+        let (name, number) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+        };
+        Error::new(Kind::Interrupted(number), format!("ended by {name}"))
+    }
 }

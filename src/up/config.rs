@@ -50,6 +50,9 @@ fn split(final_path: &Path, venv: &Path) -> (PathBuf, PathBuf) {
     (there.to_owned(), here.to_owned())
 }
 
+/// Members that are about requests, whose paths are no files.
+const OF_REQUESTS: [&str; 4] = ["match", "prefix", "rewrite", "location"];
+
 /// Replaces `from` at the start of every string by `to`.
 fn remap(value: &mut Value, from: &Path, to: &Path) {
     match value {
@@ -61,7 +64,10 @@ fn remap(value: &mut Value, from: &Path, to: &Path) {
             }
         }
         Value::Array(values) => values.iter_mut().for_each(|value| remap(value, from, to)),
-        Value::Object(members) => members.values_mut().for_each(|value| remap(value, from, to)),
+        Value::Object(members) => members
+            .iter_mut()
+            .filter(|(name, _)| !OF_REQUESTS.contains(&name.as_str()))
+            .for_each(|(_, value)| remap(value, from, to)),
         _ => {}
     }
 }
@@ -183,6 +189,15 @@ mod tests {
             (wsgi.version.as_str(), wsgi.module.as_str(), wsgi.callable.as_str()),
             ("3.5", "index", "application")
         );
+    }
+
+    #[test]
+    fn paths_of_requests_stay() {
+        let routes =
+            json!([{"match": {"uri": ["/app/*", "!/app"]}, "action": {"rewrite": "/app/x", "location": "/app"}}]);
+        let mut config = json!({"routes": routes, "applications": {"a": {"home": "/app/venv", "prefix": "/app"}}});
+        localize(&mut config, None, Path::new("venv"), Path::new("/t"));
+        assert_eq!((&config["routes"], &config["applications"]["a"]["prefix"]), (&routes, &json!("/app")));
     }
 
     #[test]

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::Signals;
 use crate::command::{Command, Running};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
 use crate::plan::{Control, Environment, Init, Source, Target, Up};
 use crate::unit;
-use crate::{interrupted, unless_interrupted};
 
 /// The example that is served when no source is named: `examples/flask` of this repository.
 const EXAMPLE: &[(&str, &str)] = &[
@@ -32,17 +32,23 @@ const EXAMPLE: &[(&str, &str)] = &[
 /// How long a server may take to end by itself.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
+/// Tries to remove the scratch directory, and the pause between them.
+const REMOVALS: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
+
 const SERVE: &str = include_str!("serve.py");
 
 /// Serves the app until the process is told to end; with `--once` until it has answered once.
 pub async fn run(plan: Up) -> Result<()> {
+    // One for all of it: a signal between two steps must not be lost.
+    let mut signals = Signals::listen()?;
     let scratch = Scratch::new()?;
-    let app = unless_interrupted(Box::pin(App::prepare(plan, &scratch))).await?;
+    let app = signals.unless_one(Box::pin(App::prepare(plan, &scratch))).await?;
     // Or the answer of whoever has the port would be taken for the app's.
     port_is_free(&app.url)?;
     let (server, mut running) = app.start(&scratch)?;
     let served = tokio::select! {
-        served = app.serve(&server) => served,
+        served = app.serve(&server, &mut signals) => served,
         ended = running.wait() => Err(ended_early(&server, ended)),
     };
     running.stop(STOP_TIME).await;
@@ -124,7 +130,7 @@ impl App {
 
     /// Configures and asks the server, and with `--once` prints what it answers; else waits for the
     /// signal that ends it.
-    async fn serve(&self, server: &Server) -> Result<()> {
+    async fn serve(&self, server: &Server, signals: &mut Signals) -> Result<()> {
         let started = async {
             if let Some(control) = &server.control {
                 unit::apply(Some(control), &self.config, self.plan.deadline).await?;
@@ -132,7 +138,7 @@ impl App {
             // The application is up before it is asked: what it says first it will say again.
             unit::first_answer(&self.url, self.plan.deadline).await
         };
-        let answer = unless_interrupted(started).await?;
+        let answer = signals.unless_one(started).await?;
         let failing = (answer.status >= 500).then(|| {
             Error::new(Kind::Probe, format!("the app answers {} at {}", answer.status, self.url))
                 .hint("its own words, a traceback maybe, are above")
@@ -148,7 +154,7 @@ impl App {
             tracing::warn!("{}", error.summary());
         }
         tracing::info!("serving at {} with {} until Ctrl-C", self.url, server.name);
-        interrupted().await;
+        signals.one().await;
         Ok(())
     }
 
@@ -286,6 +292,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        // A child that was killed a moment ago may still write.
+        for _ in 0..REMOVALS {
+            if fs::remove_dir_all(&self.dir).is_ok() {
+                return;
+            }
+            std::thread::sleep(REMOVAL_PAUSE);
+        }
     }
 }
