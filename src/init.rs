@@ -243,7 +243,8 @@ impl Run<'_> {
         phases: &mut Vec<PhaseTime>,
     ) -> Result<Option<Built>> {
         let tree = staging.tree();
-        let found = self.plan.environment.takes_default() && tree.join(DEFAULT_REQUIREMENTS).is_file();
+        let found = self.plan.environment.takes_default()
+            && fs::symlink_metadata(tree.join(DEFAULT_REQUIREMENTS)).is_ok_and(|meta| !meta.is_dir());
         let begun = match begun {
             Some(begun) => begun,
             None if found => self.create(staging).await?,

@@ -60,8 +60,8 @@ struct App {
     plan: Up,
     outcome: Outcome,
     config: unit::Config,
-    /// None: not even the dialect; Unit will say what is wrong with it.
-    value: Option<Value>,
+    /// The same, read.
+    value: Value,
     url: reqwest::Url,
 }
 
@@ -99,22 +99,22 @@ impl App {
         let mut config = unit::read_config(&tree.join(&plan.config))?;
         // Messages name the file that the user knows, not its copy.
         config.path.clone_from(&plan.config);
-        let mut value = unit::dialect::to_value(&config.bytes).ok();
-        let mut url = None;
-        if let Some(value) = &mut value {
-            let named = plan.environment.venv_final_path.is_some().then_some(environment.final_path.as_path());
-            config::localize(value, named, environment.venv.as_path(), &tree);
-            if let Some(home) = config::missing_home(value) {
-                return Err(Error::usage(format!("the configuration's \"home\" is not there: {home}")).hint(
-                    "Unit could not start the application: name packages or a requirements file so that an environment \
-                     is built, say where with --venv, or take \"home\" out",
-                ));
-            }
-            config.bytes = serde_json::to_vec_pretty(value)
-                .map_err(|error| Error::internal("cannot write the configuration").because(error))?;
-            url = config::listener(value).and_then(config::url_of);
+        let mut value = unit::dialect::to_value(&config.bytes).map_err(|error| {
+            Error::usage(format!("{} cannot be read as Unit's JSON", plan.config.display()))
+                .because(error)
+                .hint("comments and one trailing comma are fine, anything else must be JSON")
+        })?;
+        let named = plan.environment.venv_final_path.is_some().then_some(environment.final_path.as_path());
+        config::localize(&mut value, named, environment.venv.as_path(), &tree);
+        if let Some(home) = config::missing_home(&value) {
+            return Err(Error::usage(format!("the configuration's \"home\" is not there: {home}")).hint(
+                "Unit could not start the application: name packages or a requirements file so that an environment is \
+                 built, say where with --venv, or take \"home\" out",
+            ));
         }
-        let url = url.ok_or_else(|| {
+        config.bytes = serde_json::to_vec_pretty(&value)
+            .map_err(|error| Error::internal("cannot write the configuration").because(error))?;
+        let url = config::listener(&value).and_then(config::url_of).ok_or_else(|| {
             Error::usage(format!("{} has no TCP listener to ask", plan.config.display()))
                 .hint("`up` needs one such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")
         })?;
@@ -163,11 +163,7 @@ impl App {
             "there is no unitd on PATH: serving with Python's own WSGI server instead, which is not Unit \
              (no processes, limits, routes or static files)"
         );
-        let value = self.value.as_ref().ok_or_else(|| {
-            Error::usage(format!("{} cannot be read as Unit's JSON", self.plan.config.display()))
-                .hint("put unitd on PATH: it says where the mistake is")
-        })?;
-        let application = config::wsgi(value)?;
+        let application = config::wsgi(&self.value)?;
         let python = match &self.outcome.release.manifest.environment {
             Some(record) => {
                 application.warn_of_version(&record.python);
@@ -180,7 +176,7 @@ impl App {
         };
         let wanted = scratch.dir.join("wsgi.json");
         let host = self.url.host_str().unwrap_or("127.0.0.1");
-        let any = config::listener(value).is_some_and(|listener| listener.starts_with('*'));
+        let any = config::listener(&self.value).is_some_and(|listener| listener.starts_with('*'));
         let text = json!({
             "host": if any { "0.0.0.0" } else { host },
             "port": self.url.port_or_known_default(),

@@ -119,11 +119,14 @@ impl Settings {
         let start = text.find("http://").or_else(|| text.find("https://"));
         let Some((before, url)) = start.map(|at| text.split_at(at)) else { return text.to_owned() };
         let (url, after) = url.split_at(url.find(char::is_whitespace).unwrap_or(url.len()));
+        let Ok(url) = url.parse::<RemoteUrl>() else { return text.to_owned() };
         // Git and its kin read no netrc that an engine could name to them.
         if before.ends_with('+') {
+            if url.userinfo().is_some() {
+                tracing::warn!("the credentials for {} stay in its URL, which child processes show", url.url());
+            }
             return text.to_owned();
         }
-        let Ok(url) = url.parse::<RemoteUrl>() else { return text.to_owned() };
         let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
         // netrc knows one login for a host, and its readers disagree about quoting.
         let plain = |word: &str| {

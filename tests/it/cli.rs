@@ -482,6 +482,12 @@ fn paths_in_the_tree_that_cannot_be_used() {
       because: No such file or directory (os error 2)
     hint: paths are relative to the repository's top; the tree has README.md, outside, passwd.txt, python, taken
     ");
+    let dangling = article.repo.link("requirements.txt", "nowhere.txt").commit("dangling").rev("main");
+    assert_snapshot!(refused(&article, article.init("auto").args(["--ref", &dangling]), 4), @r"
+    podstrap: error: -r requirements.txt: cannot be read in the tree
+      because: No such file or directory (os error 2)
+    hint: paths are relative to the repository's top; the tree has README.md, outside, passwd.txt, python, requirements.txt, taken
+    ");
     assert_snapshot!(refused(&article, article.init("auto").args(["-r", "/no/such.txt"]), 4), @r"
     podstrap: error: cannot read the requirements file /no/such.txt
       because: No such file or directory (os error 2)

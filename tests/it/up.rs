@@ -142,6 +142,12 @@ fn what_cannot_be_served_is_explained() {
     podstrap: error: the configuration's "home" is not there: [TMP]/tmp/podstrap-up-[RANDOM]/root/.podstrap/releases/[SHORT]-[SHORT]/tree/venv
     hint: Unit could not start the application: name packages or a requirements file so that an environment is built, say where with --venv, or take "home" out
     "#);
+    app.file("unit.conf.json", "{");
+    assert_snapshot!(app.refused(&mut app.bare(), 2), @r"
+    podstrap: error: unit.conf.json cannot be read as Unit's JSON
+      because: Unterminated object on line 1 column 2
+    hint: comments and one trailing comma are fine, anything else must be JSON
+    ");
     fs::remove_file(app.sandbox.path("app/unit.conf.json")).unwrap();
     assert_snapshot!(app.refused(&mut app.up(), 2), @r"
     podstrap: error: the app has no unit.conf.json
