@@ -88,7 +88,7 @@ impl App {
         {
             config_is_there(dir, &plan.config)?;
         }
-        let target = Target { root: scratch.make("root")?, link: Some("app".to_owned()) };
+        let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
         let environment = Environment::new(&plan.environment, &target)?;
         let init = Init { source, target, environment, copy_self: None, deadline: plan.deadline };
         let outcome = init::run(&init).await?;

@@ -450,7 +450,7 @@ fn roots_that_cannot_be_used() {
     fs::write(article.root("python"), "mine").unwrap();
     article.repo.file("x", "").commit("second");
     assert_snapshot!(refused(&article, &mut article.init("auto"), 5), @r"
-    podstrap: error: [TMP]/root/python is in the way
+    podstrap: error: [TMP]/volume/python is in the way
       because: podstrap did not make it, so it stays as it is
     hint: move it away, publish under another name with --link NAME, or give podstrap a volume of its own
     ");
@@ -523,7 +523,7 @@ fn failures_of_each_phase_have_their_code() {
     let held = fs::File::options().write(true).open(article.root(".podstrap/lock")).unwrap();
     held.lock().unwrap();
     assert_snapshot!(refused(&article, article.init("auto").args(["--timeout", "200ms"]), 5), @r"
-    podstrap: error: [TMP]/root/.podstrap/lock stayed locked
+    podstrap: error: [TMP]/volume/.podstrap/lock stayed locked
       because: waited [TIME] (--timeout 200ms) for another podstrap to finish
     hint: look at the other container's log, or raise --timeout
     ");
@@ -649,7 +649,7 @@ fn a_root_that_is_read_only() {
     let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
     assert_eq!(ran.code, Some(5), "{}", ran.raw);
     assert_snapshot!(ran.text, @r"
-    podstrap: error: cannot make the directory [TMP]/root/.podstrap
+    podstrap: error: cannot make the directory [TMP]/volume/.podstrap
       because: Read-only file system (os error 30)
     hint: the root must be writable: mount an emptyDir or a claim there, without readOnly
     ");
@@ -659,7 +659,7 @@ fn a_root_that_is_read_only() {
     let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
     assert!(ran.stdout.ends_with("\n5 testapp\n"), "{ran:?}");
     assert_snapshot!(ran.text, @r"
-    podstrap: error: cannot open [TMP]/root/.podstrap/lock
+    podstrap: error: cannot open [TMP]/volume/.podstrap/lock
       because: Read-only file system (os error 30)
     hint: the root must be writable: mount an emptyDir or a claim there, without readOnly
     ");
@@ -686,7 +686,7 @@ fn a_root_that_is_full() {
     let Some(clone) = run(400, "--ref big --venv none") else { return };
     assert_eq!(clone.code, Some(5), "{}", clone.raw);
     assert_snapshot!(last_words(&clone), @r"
-    podstrap: error: cannot write [TMP]/root/.podstrap/staging/[RANDOM]/release/tree/big.txt
+    podstrap: error: cannot write [TMP]/volume/.podstrap/staging/[RANDOM]/release/tree/big.txt
       because: No space left on device (os error 28)
     hint: the volume is full: raise the emptyDir's sizeLimit or the claim's size
     ");

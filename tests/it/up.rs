@@ -139,7 +139,7 @@ fn what_cannot_be_served_is_explained() {
     ");
     app.config(r#""module": "index", "home": "/srv/app/env""#);
     assert_snapshot!(app.refused(&mut app.bare(), 2), @r#"
-    podstrap: error: the configuration's "home" is not there: [TMP]/tmp/podstrap-up-[RANDOM]/root/.podstrap/releases/[SHORT]-[SHORT]/tree/venv
+    podstrap: error: the configuration's "home" is not there: [TMP]/tmp/podstrap-up-[RANDOM]/volume/.podstrap/releases/[SHORT]-[SHORT]/tree/venv
     hint: Unit could not start the application: name packages or a requirements file so that an environment is built, say where with --venv, or take "home" out
     "#);
     app.file("unit.conf.json", "{");

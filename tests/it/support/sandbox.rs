@@ -30,7 +30,7 @@ impl Sandbox {
     }
     /// The shared volume.
     pub fn root(&self) -> PathBuf {
-        let root = self.path("root");
+        let root = self.path("volume");
         std::fs::create_dir_all(&root).expect("the sandbox is writable");
         root
     }
