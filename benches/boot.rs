@@ -273,7 +273,7 @@ fn write_docs(report: &str, rounds: usize) {
     };
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let text = format!(
-        "# Performance\n\nWritten by `PODSTRAP_BENCH_WRITE=1 cargo bench --bench boot`: {rounds} rounds after a warm-up, in \
+        "# Performance\n\nWritten by `PODSTRAP_BENCH_WRITE=1 cargo bench --bench boot` (with `PODSTRAP_TEST_UNITD` naming a unitd for the last table): {rounds} rounds after a warm-up, in \
          each of which every\ncontender runs once on a fresh directory with empty caches, against a Git server \
          (`git http-backend`) and a package\nindex on this machine. Ratios are taken within a round; below 1 podstrap is \
          faster. Absolute times are those of one\nmachine with {cores} cores; {}, {}, {}.\n\n{}\n",

@@ -39,8 +39,11 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
         let path = path.clone();
         blocking(move || selfcopy::copy_to(&path)).await?;
     }
+    let settings = Settings::of_process();
+    let toolchain = toolchain(plan, &settings).await?;
     // Looked at once, and first: a ConfigMap may change while it is installed from.
-    let run = Run { plan, volume: &volume, toolchain: toolchain(plan).await?, outside: outside(&plan.environment)? };
+    let outside = outside(&plan.environment, &settings)?;
+    let run = Run { plan, volume: &volume, settings, toolchain, outside };
 
     if let Some(revision) = pinned(&plan.source)
         && let Some(outcome) = run.reuse(&revision, Vec::new()).await?
@@ -61,6 +64,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
 struct Run<'a> {
     plan: &'a Init,
     volume: &'a Volume,
+    settings: Settings,
     toolchain: Option<Toolchain>,
     /// Hashes of files outside the tree that decide what is installed.
     outside: Vec<String>,
@@ -96,8 +100,10 @@ impl Run<'_> {
         }
         let Some(release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
         let phase = Phase::start("publish", &release.id);
-        if self.volume.switch(&release, &self.plan.target)? {
-            self.volume.prune().await;
+        let switched = self.volume.switch(&release, &self.plan.target)?;
+        // Also when nothing changed: a run that was killed after its switch left what it replaced.
+        self.volume.prune().await;
+        if switched {
             phases.push(phase.done(&format!("{} again", release.id)));
         }
         Ok(Some(Outcome { release, path: self.plan.target.public(), built: false, phases }))
@@ -122,7 +128,7 @@ impl Run<'_> {
                 let place = tree::place("--venv", &staging.tree(), venv)?;
                 fs::rename(staging.venv(), &place)
                     .on_volume(|| format!("cannot move the environment to {}", place.display()))?;
-                Some(self.record(built)?)
+                Some(self.record(built))
             }
             None => None,
         };
@@ -206,11 +212,12 @@ impl Run<'_> {
             toolchain
         } else {
             // It was not needed before, and was not found: this time the error counts.
-            found = venv::locate(&environment.python, &environment.engine, self.plan.deadline).await?;
+            found = venv::locate(&self.settings, &environment.python, &environment.engine, self.plan.deadline).await?;
             &found
         };
         let phase = Phase::start("venv", &environment.venv.to_string());
         let builder = Builder::create(
+            self.settings.clone(),
             toolchain,
             &staging.venv(),
             &environment.final_path,
@@ -290,17 +297,15 @@ impl Run<'_> {
         })
     }
 
-    fn record(&self, built: Built) -> Result<EnvironmentRecord> {
-        let toolchain =
-            self.toolchain.clone().ok_or_else(|| Error::internal("an environment without a known toolchain"))?;
-        Ok(EnvironmentRecord {
+    fn record(&self, built: Built) -> EnvironmentRecord {
+        EnvironmentRecord {
             venv: self.plan.environment.venv.as_path().to_owned(),
             final_path: self.plan.environment.final_path.clone(),
             python: built.python_version,
             engine: built.engine,
-            toolchain,
+            toolchain: built.toolchain,
             packages: built.distributions,
-        })
+        }
     }
 
     /// Hash of all that decides what a release holds. What the tree decides (the contents of the
@@ -337,7 +342,7 @@ impl Run<'_> {
             requirements: &environment.requirements,
             constraints: &environment.constraints,
             outside: &self.outside,
-            settings: Settings::of_process().decisive(),
+            settings: self.settings.decisive(),
         });
         let copy_self = match &self.plan.copy_self {
             Some(CopySelf::InTree(path)) => {
@@ -359,12 +364,12 @@ impl Run<'_> {
 }
 
 /// The interpreter and the engine. Where no environment may be needed, a missing one is no error yet.
-async fn toolchain(plan: &Init) -> Result<Option<Toolchain>> {
+async fn toolchain(plan: &Init, settings: &Settings) -> Result<Option<Toolchain>> {
     let environment = &plan.environment;
     if environment.wanted == Wanted::Never {
         return Ok(None);
     }
-    match venv::locate(&environment.python, &environment.engine, plan.deadline).await {
+    match venv::locate(settings, &environment.python, &environment.engine, plan.deadline).await {
         Ok(toolchain) => Ok(Some(toolchain)),
         Err(error) if environment.wanted == Wanted::Always => Err(error),
         Err(error) => {
@@ -384,7 +389,7 @@ fn pinned(source: &Source) -> Option<Revision> {
 
 /// Hashes of the requirements files outside the tree, of all that they include, and of packages that
 /// are files.
-fn outside(environment: &Environment) -> Result<Vec<String>> {
+fn outside(environment: &Environment, settings: &Settings) -> Result<Vec<String>> {
     let mut digests = Vec::new();
     let files = environment.requirements.iter().chain(&environment.constraints).filter(|file| file.is_absolute());
     for file in files {
@@ -401,7 +406,7 @@ fn outside(environment: &Environment) -> Result<Vec<String>> {
             open.extend(new);
         }
     }
-    for file in Settings::of_process().files() {
+    for file in settings.files() {
         digests.push(hex(&Sha256::digest(fs::read(file).unwrap_or_default())));
     }
     let local = environment.packages.iter().filter_map(|package| fs::read(local_file(package)?).ok());

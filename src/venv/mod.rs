@@ -61,6 +61,7 @@ pub struct Built {
     pub python_version: String,
     /// `uv 0.13.9`, `pip 24.2`
     pub engine: String,
+    pub toolchain: Toolchain,
     pub distributions: Vec<Distribution>,
 }
 
@@ -72,15 +73,6 @@ pub struct Distribution {
 
 /// Finds the interpreter and the engine without starting either where that can be avoided.
 pub async fn locate(
-    python: &plan::PythonRequest,
-    engine: &plan::EngineRequest,
-    deadline: Deadline,
-) -> Result<Toolchain> {
-    locate_with(&Settings::of_process(), python, engine, deadline).await
-}
-
-/// [`locate`] with another environment than the process's own.
-pub async fn locate_with(
     settings: &Settings,
     python: &plan::PythonRequest,
     engine: &plan::EngineRequest,
@@ -124,17 +116,6 @@ impl Builder {
     /// needed meanwhile: TMPDIR, netrc, the engine's cache, whose files are linked into the environment
     /// and must not outlive its building, or what an app does to its files would be in the next one.
     pub async fn create(
-        toolchain: &Toolchain,
-        dir: &Path,
-        final_path: &Path,
-        scratch: &Path,
-        deadline: Deadline,
-    ) -> Result<Self> {
-        Self::create_with(Settings::of_process(), toolchain, dir, final_path, scratch, deadline).await
-    }
-
-    /// [`create`](Self::create) with another environment than the process's own.
-    pub async fn create_with(
         settings: Settings,
         toolchain: &Toolchain,
         dir: &Path,
@@ -208,6 +189,7 @@ impl Builder {
             distributions: record::distributions(&self.dir, &files, site)?,
             python_version: self.python.version,
             engine: self.engine.name,
+            toolchain: self.toolchain,
         })
     }
 

@@ -771,3 +771,15 @@ fn the_help_names_variables_and_does_not_show_what_they_hold() {
         assert!(!ran.stdout.contains("s3cr3t"), "{}", ran.stdout);
     }
 }
+
+#[test]
+fn what_a_killed_run_did_not_prune_goes_with_the_next() {
+    let article = Article::new();
+    article.ok(&mut article.init("auto"));
+    // As if it had been killed right after its switch.
+    let [release] = &article.releases()[..] else { panic!() };
+    let old = release.with_file_name("replaced");
+    fs::create_dir_all(old.join("tree")).unwrap();
+    assert!(article.ok(&mut article.init("auto")).raw.contains("unchanged:"));
+    assert!(!old.exists() && release.exists());
+}

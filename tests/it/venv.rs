@@ -79,19 +79,13 @@ impl Bench {
         let built = runtime.block_on(async {
             let deadline = Deadline::after(self.limit);
             let settings = self.settings();
-            let toolchain = venv::locate_with(&settings, &self.python, &self.engine, deadline).await?;
+            let toolchain = venv::locate(&settings, &self.python, &self.engine, deadline).await?;
             let path = |name| self.sandbox.path(name);
             let started = Instant::now();
-            let builder = Builder::create_with(
-                settings,
-                &toolchain,
-                &self.staging(),
-                &self.final_path(),
-                &path("scratch"),
-                deadline,
-            )
-            .await?
-            .tree_final(&path("app"));
+            let builder =
+                Builder::create(settings, &toolchain, &self.staging(), &self.final_path(), &path("scratch"), deadline)
+                    .await?
+                    .tree_final(&path("app"));
             let created = started.elapsed();
             builder.install(&self.inputs, Some(&path("tree")), deadline).await?;
             let installed = started.elapsed();
@@ -313,8 +307,8 @@ fn a_long_final_path_gets_scripts_that_still_run() {
             let path = |name: &str| bench.sandbox.path(name);
             let staging = bench.staging();
             let scratch = path("scratch");
-            let toolchain = venv::locate_with(&bench.settings(), &bench.python, &bench.engine, deadline).await.unwrap();
-            let builder = Builder::create_with(bench.settings(), &toolchain, &staging, &long, &scratch, deadline);
+            let toolchain = venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline).await.unwrap();
+            let builder = Builder::create(bench.settings(), &toolchain, &staging, &long, &scratch, deadline);
             let builder = builder.await.unwrap();
             builder.install(&bench.inputs, None, deadline).await.unwrap();
             builder.finish(deadline).await.unwrap();
@@ -454,7 +448,7 @@ fn another_version() {
     let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let deadline = Deadline::after(bench.limit);
-    let found = runtime.block_on(venv::locate_with(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
+    let found = runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
     std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
     symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
     bench = Bench { python: PythonRequest::Version { major: 3, minor: 99 }, ..bench };
@@ -572,7 +566,7 @@ fn no_wheel_and_no_compiler() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let deadline = Deadline::after(bench.limit);
         let found =
-            runtime.block_on(venv::locate_with(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
+            runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
         std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
         symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
         bench.sandbox.write(
