@@ -81,6 +81,7 @@ struct Parts {
     causes: Vec<String>,
     hints: Vec<String>,
     transient: Option<Transient>,
+    unreachable: bool,
 }
 
 impl Error {
@@ -92,6 +93,7 @@ impl Error {
             causes: Vec::new(),
             hints: Vec::new(),
             transient: None,
+            unreachable: false,
         }))
     }
 
@@ -148,6 +150,14 @@ impl Error {
         self
     }
 
+    /// Marks the failure as one of a remote that could not be reached, or had trouble of its own: it
+    /// says nothing against what is on the volume.
+    #[must_use]
+    pub fn unreachable(mut self) -> Self {
+        self.0.unreachable = true;
+        self
+    }
+
     /// Marks the failure as final: no further try.
     #[must_use]
     pub fn permanent(mut self) -> Self {
@@ -160,6 +170,11 @@ impl Error {
     }
     pub fn retry(&self) -> Option<Transient> {
         self.0.transient
+    }
+    /// Whether a remote was at fault that may come back: what [`transient`](Self::transient) and
+    /// [`unreachable`](Self::unreachable) say.
+    pub fn is_unreachable(&self) -> bool {
+        self.0.unreachable || self.0.transient.is_some()
     }
 
     /// One line for a retry's log: what failed and its innermost cause.
