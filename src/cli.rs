@@ -8,6 +8,8 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::size::Size;
+
 /// Where the kubelet reads a container's last words, unless the Pod says otherwise.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -92,6 +94,12 @@ pub struct InitArgs {
     /// Also copy this binary (and a static uv beside it) to PATH
     #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
     pub copy_self: Option<PathBuf>,
+    /// Keep what is published, with a warning, if the repository or the package index cannot be reached
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
+    pub stale_ok: bool,
+    /// What may be on the volume at any time, as an emptyDir's sizeLimit: 500Mi, 2Gi
+    #[arg(long, value_name = "SIZE", default_value = "32Gi", env = "PODSTRAP_SIZE_LIMIT")]
+    pub size_limit: Size,
     /// Time for everything, retries included
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,

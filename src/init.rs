@@ -12,6 +12,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::{CopySelf, Environment, Init, Source, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
 use crate::selfcopy;
+use crate::size::Size;
 use crate::source::{self, Checkout, Resolved, Revision};
 use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
@@ -166,7 +167,7 @@ impl Run<'_> {
         let scratch = staging.scratch().join("git");
         fs::create_dir(&scratch).on_volume(|| format!("cannot make the directory {}", scratch.display()))?;
         let phase = Phase::start("clone", &shown(&self.plan.source));
-        let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.deadline).await?;
+        let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.plan.deadline).await?;
         // The object database counts for the volume's peak size no longer than it must.
         let _ = fs::remove_dir_all(&scratch);
         self.check_places(&staging.tree())?;
@@ -174,7 +175,7 @@ impl Run<'_> {
             "{}: {}, {}",
             short(&resolved.revision.commit),
             count(checkout.files, "file"),
-            size(checkout.bytes)
+            Size(checkout.bytes)
         ));
         Ok(Fetched { revision: resolved.revision, checkout, phases: vec![resolving, fetched] })
     }
@@ -471,18 +472,6 @@ fn short(commit: &str) -> &str {
 /// `1 file`, `3 files`
 pub fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// `3.4 MB`
-pub fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-    let number = bytes as f64;
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", number / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", number / 1e6),
-        _ => format!("{:.1} GB", number / 1e9),
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -13,6 +13,7 @@ pub mod redact;
 pub mod report;
 pub mod retry;
 pub mod selfcopy;
+pub mod size;
 pub mod source;
 pub mod telemetry;
 pub mod tree;

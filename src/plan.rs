@@ -8,9 +8,14 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
+use crate::size::Size;
 
 /// Where the release's own files live below the root; no repository may use the name.
 pub const RESERVED: &str = ".podstrap";
+
+/// Room for a large environment twice over (the old release and the new one), and an end for what
+/// unpacks to more.
+pub const SIZE_LIMIT: Size = Size(32 << 30);
 
 /// `podstrap init`, understood.
 #[derive(Debug)]
@@ -19,6 +24,10 @@ pub struct Init {
     pub target: Target,
     pub environment: Environment,
     pub copy_self: Option<CopySelf>,
+    /// What podstrap may occupy on the volume, staging included.
+    pub size_limit: Size,
+    /// What is published is good enough while a remote is out of reach.
+    pub stale_ok: bool,
     pub deadline: Deadline,
 }
 
@@ -194,6 +203,8 @@ impl Init {
             target,
             environment,
             copy_self,
+            size_limit: args.size_limit,
+            stale_ok: args.stale_ok,
             deadline: Deadline::after(args.timeout),
         })
     }
@@ -482,6 +493,12 @@ mod tests {
             (Path::new("/app/python/venv"), Some("/app".into()))
         );
         assert_eq!(plan(&["--venv", "python/venv", "--venv-final-path", "/venv"]).environment.tree_final(), None);
+    }
+
+    #[test]
+    fn the_size_limit_has_one_default() {
+        assert_eq!(plan(&[]).size_limit, SIZE_LIMIT);
+        assert_eq!(plan(&["--size-limit", "500Mi"]).size_limit, Size(500 << 20));
     }
 
     #[test]

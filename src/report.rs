@@ -10,6 +10,7 @@ use crate::cli::LogFormat;
 use crate::error::Error;
 use crate::init::{self, Outcome};
 use crate::redact;
+use crate::size::Size;
 
 /// Kubernetes cuts a container's termination message after this many bytes.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -77,7 +78,7 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
     if !phases.is_empty() {
         let _ = write!(text, " ({})", phases.join(", "));
     }
-    let _ = write!(text, "; {} of {}", init::count(manifest.source.files, "file"), init::size(manifest.source.bytes));
+    let _ = write!(text, "; {} of {}", init::count(manifest.source.files, "file"), Size(manifest.source.bytes));
     redact::clean(&text)
 }
 

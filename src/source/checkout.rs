@@ -18,6 +18,7 @@ use git2::{Commit, ErrorCode, ObjectType, Oid, Repository};
 use crate::error::{Error, IoContext, Result, volume_error};
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
+use crate::size::Size;
 use crate::source::git::failure;
 use crate::source::refs::Choice;
 use crate::source::{Checkout, late};
@@ -34,8 +35,10 @@ pub(super) fn write(
     choice: &Choice,
     tree: &Path,
     url: &str,
+    limit: Size,
     deadline: Deadline,
 ) -> Result<Checkout> {
+    let _ = limit;
     let commit = find(repo, choice, url)?;
     let what = format!("cannot check out {} of {url}", commit.id());
     let failed = |error: git2::Error| failure(&what, &error).permanent();

@@ -17,6 +17,7 @@ use crate::blocking;
 use crate::error::{Error, IoContext, Result, volume_error};
 use crate::plan::GitSource;
 use crate::retry::{Deadline, retry};
+use crate::size::Size;
 use crate::source::pktline::packet;
 use crate::source::refs::{Choice, Ref, Refs};
 use crate::source::remote::{Endpoint, Listing, Remote};
@@ -79,7 +80,13 @@ impl Git {
         Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
     }
 
-    pub(super) async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
+    pub(super) async fn checkout(
+        &self,
+        tree: &Path,
+        scratch: &Path,
+        limit: Size,
+        deadline: Deadline,
+    ) -> Result<Checkout> {
         let repository = scratch.join(REPOSITORY);
         match &self.origin {
             Origin::Http(http) => {
@@ -102,7 +109,7 @@ impl Git {
         blocking(move || {
             let repo =
                 Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
-            checkout::write(&repo, &choice, &tree, &url, deadline)
+            checkout::write(&repo, &choice, &tree, &url, limit, deadline)
         })
         .await
     }

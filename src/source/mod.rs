@@ -14,6 +14,7 @@ use crate::blocking;
 use crate::error::{Error, Result};
 use crate::plan::Source;
 use crate::retry::Deadline;
+use crate::size::Size;
 
 /// What the reference names right now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -66,10 +67,10 @@ pub async fn resolve(source: &Source, deadline: Deadline) -> Result<Resolved> {
 impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing
     /// empty directory on the same file system for what the checkout needs meanwhile (the object
-    /// database); the caller removes it.
-    pub async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
+    /// database); the caller removes it. What would unpack to more than `limit` is refused.
+    pub async fn checkout(&self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Checkout> {
         match &self.origin {
-            Origin::Git(git) => git.checkout(tree, scratch, deadline).await,
+            Origin::Git(git) => git.checkout(tree, scratch, limit, deadline).await,
             Origin::Directory(path) => {
                 let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
                 blocking(move || directory::copy(&path, &tree, &commit, deadline)).await

@@ -19,7 +19,7 @@ use crate::Signals;
 use crate::command::{Command, Running};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
-use crate::plan::{Control, Environment, Init, Source, Target, Up};
+use crate::plan::{self, Control, Environment, Init, Source, Target, Up};
 use crate::unit;
 
 /// The example that is served when no source is named: `examples/flask` of this repository.
@@ -90,7 +90,15 @@ impl App {
         }
         let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
         let environment = Environment::new(&plan.environment, &target)?;
-        let init = Init { source, target, environment, copy_self: None, deadline: plan.deadline };
+        let init = Init {
+            source,
+            target,
+            environment,
+            copy_self: None,
+            size_limit: plan::SIZE_LIMIT,
+            stale_ok: false,
+            deadline: plan.deadline,
+        };
         let outcome = init::run(&init).await?;
         let environment = init.environment;
         let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;

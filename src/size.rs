@@ -1,0 +1,92 @@
+//! Numbers of bytes: read as Kubernetes writes them, shown as people read them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Size(pub u64);
+
+/// Not a quantity.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a size: a number of bytes, or one with k, M, G, T, Ki, Mi, Gi or Ti behind it (500Mi, 2Gi)")]
+pub struct NotASize;
+
+/// The suffixes of a Kubernetes quantity that fit a volume.
+/// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
+const SUFFIXES: &[(&str, u64)] = &[
+    ("Ki", 1 << 10),
+    ("Mi", 1 << 20),
+    ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+    ("k", 1_000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
+    ("", 1),
+];
+
+impl FromStr for Size {
+    type Err = NotASize;
+
+    fn from_str(text: &str) -> Result<Self, NotASize> {
+        let (number, factor) =
+            SUFFIXES.iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor))).ok_or(NotASize)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if number.is_empty() || number == "." || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+            return Err(NotASize);
+        }
+        let parse = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u64>().map_err(|_| NotASize) };
+        let part =
+            u128::from(parse(fraction)?) * u128::from(factor) / 10_u128.pow(fraction.len().try_into().unwrap_or(0));
+        let bytes = u128::from(parse(whole)?) * u128::from(factor) + part;
+        bytes.try_into().map(Self).map_err(|_| NotASize)
+    }
+}
+
+impl fmt::Display for Size {
+    /// `3.4 MB`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+        let number = self.0 as f64;
+        match self.0 {
+            0..1_000 => write!(f, "{} B", self.0),
+            1_000..1_000_000 => write!(f, "{:.1} kB", number / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.1} MB", number / 1e6),
+            _ => write!(f, "{:.1} GB", number / 1e9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_kubernetes_own() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("500Mi", 500 << 20),
+            ("2Gi", 2 << 30),
+            ("1.5k", 1500),
+            ("0.5Gi", 1 << 29),
+            ("1T", 1_000_000_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in ["", "Gi", ".", "-1", "1 Gi", "1GB", "2gi", "1e3", "99999999999Ti", "1.2.3", "+1"] {
+            assert_eq!(text.parse::<Size>(), Err(NotASize), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_with_one_decimal() {
+        assert_eq!(
+            [0, 999, 1_000, 3_450_000, 2_000_000_000].map(|n| Size(n).to_string()),
+            ["0 B", "999 B", "1.0 kB", "3.5 MB", "2.0 GB"]
+        );
+    }
+}
