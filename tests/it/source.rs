@@ -13,6 +13,7 @@ use podstrap::cli::{LogFormat, LogLevel};
 use podstrap::error::{Error, Kind};
 use podstrap::plan::{GitSource, Source};
 use podstrap::retry::Deadline;
+use podstrap::size::Size;
 use podstrap::source::{Checkout, Revision, resolve};
 use tempfile::TempDir;
 
@@ -50,7 +51,7 @@ fn get_within(source: &Source, limit: Duration) -> Result<Got, Error> {
     let deadline = Deadline::after(limit);
     run(async {
         let resolved = resolve(source, deadline).await?;
-        let checkout = resolved.checkout(&tree, &scratch, deadline).await?;
+        let checkout = resolved.checkout(&tree, &scratch, Size(1 << 30), deadline).await?;
         Ok(Got { dir, revision: resolved.revision, checkout })
     })
 }
@@ -552,7 +553,7 @@ fn a_checkout_that_is_dropped_leaves_no_thread_behind() {
     let (tree, source) = (dir.path().join("tree"), git_source(&server.url("app.git"), None, 1));
     run(async {
         let resolved = resolve(&source, deadline).await.unwrap();
-        let checkout = resolved.checkout(&tree, dir.path(), deadline);
+        let checkout = resolved.checkout(&tree, dir.path(), Size(1 << 30), deadline);
         tokio::time::timeout(Duration::from_millis(300), checkout).await.unwrap_err();
     });
     assert!(started.elapsed() < Duration::from_secs(4), "the runtime waits for its threads");
@@ -728,7 +729,9 @@ fn a_hostile_tree_writes_nothing_outside() {
             std::fs::create_dir_all(&scratch).unwrap();
             let deadline = Deadline::after(Duration::from_mins(1));
             let source = git_source(&url, Some("evil"), 1);
-            let done = run(async { resolve(&source, deadline).await?.checkout(&tree, &scratch, deadline).await });
+            let done = run(async {
+                resolve(&source, deadline).await?.checkout(&tree, &scratch, Size(1 << 30), deadline).await
+            });
             let case = format!("{mode} {}", String::from_utf8_lossy(name));
             assert!(done.is_err(), "{case}");
             assert_eq!(std::fs::read_dir(&tree).map_or(0, Iterator::count), 0, "{case}");
@@ -812,7 +815,9 @@ fn directories_that_cannot_be_copied() {
     let deadline = Deadline::after(Duration::from_secs(10));
     let (tree, scratch) = (app.join("root/tree"), app.join("root/scratch"));
     let source = Source::Dir(app);
-    let error = run(async { resolve(&source, deadline).await?.checkout(&tree, &scratch, deadline).await }).unwrap_err();
+    let error =
+        run(async { resolve(&source, deadline).await?.checkout(&tree, &scratch, Size(1 << 30), deadline).await })
+            .unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&*dir.path().to_string_lossy(), "[TMP]"), @r"
     error: [TMP]/outer contains the root to which it is copied
     hint: choose a --root outside of the directory
@@ -828,6 +833,6 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     let deadline = Deadline::after(Duration::from_secs(10));
     let resolved = run(resolve(&Source::Dir(app.clone()), deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
-    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), deadline)).unwrap_err();
+    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), Size(1 << 30), deadline)).unwrap_err();
     assert!(error.to_string().contains("changed while it was copied"), "{error}");
 }
