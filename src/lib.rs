@@ -19,6 +19,7 @@ pub mod telemetry;
 pub mod tree;
 pub mod unit;
 pub mod up;
+pub mod usage;
 pub mod venv;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};

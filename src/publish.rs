@@ -68,6 +68,10 @@ pub struct SourceRecord {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnvironmentRecord {
+    /// Hash of everything that decided the environment's contents; equal keys need no new one.
+    pub key: String,
+    /// What the files looked like when it was ready: another one, and somebody changed them.
+    pub fingerprint: String,
     /// Relative to the tree.
     pub venv: PathBuf,
     pub final_path: PathBuf,
@@ -79,7 +83,7 @@ pub struct EnvironmentRecord {
     pub packages: Vec<Distribution>,
 }
 
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// The shared volume, locked by us for as long as this lives.
 #[derive(Debug)]
@@ -191,10 +195,40 @@ impl Volume {
 
     /// A complete release with this key; the published one is preferred.
     pub fn find(&self, key: &str, target: &Target) -> Option<Release> {
-        let current = self.published(target);
-        let others = fs::read_dir(self.own.join("releases")).ok()?.flatten();
-        let ids = current.into_iter().chain(others.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        ids.filter_map(|id| self.release(&id)).find(|release| release.manifest.key == key)
+        self.releases(target).find(|release| release.manifest.key == key)
+    }
+
+    /// The environment with this key, in a complete release: its directory, and what is known of it.
+    pub fn environment(&self, key: &str, target: &Target) -> Option<(PathBuf, EnvironmentRecord)> {
+        self.releases(target).find_map(|release| {
+            let record = release.manifest.environment.clone().filter(|record| record.key == key)?;
+            Some((self.tree(&release).join(&record.venv), record))
+        })
+    }
+
+    /// Whether some release has an environment.
+    pub fn has_environments(&self) -> bool {
+        self.complete().any(|release| release.manifest.environment.is_some())
+    }
+
+    /// The release that the target shows.
+    pub fn published(&self, target: &Target) -> Option<Release> {
+        self.release(&self.published_id(target)?)
+    }
+
+    /// podstrap's own directory on the volume.
+    pub fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// All complete releases, the one that the target shows first.
+    fn releases(&self, target: &Target) -> impl Iterator<Item = Release> {
+        self.published(target).into_iter().chain(self.complete())
+    }
+
+    fn complete(&self) -> impl Iterator<Item = Release> {
+        let entries = fs::read_dir(self.own.join("releases")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| self.release(entry.file_name().to_str()?))
     }
 
     /// The tree of a release.
@@ -208,7 +242,7 @@ impl Volume {
         (manifest.version == MANIFEST_VERSION).then(|| Release { id: id.to_owned(), manifest })
     }
 
-    fn published(&self, target: &Target) -> Option<String> {
+    fn published_id(&self, target: &Target) -> Option<String> {
         match &target.link {
             Some(name) => release_of_link(&fs::read_link(self.root.join(name)).ok()?),
             None => release_of_current(&fs::read_link(self.own.join("current")).ok()?),

@@ -79,6 +79,11 @@ impl Resolved {
     }
 }
 
+/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`.
+pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<String> {
+    directory::digest(dir, deadline)
+}
+
 /// What to do about the deadline.
 const SLOW: &str = "raise --timeout, or find out what is slow with --log-level debug";
 
