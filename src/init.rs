@@ -349,7 +349,6 @@ impl Run<'_> {
         let needs_tree = venv::needs_tree(&self.plan.environment);
         let mut inputs = self.inputs(needs_tree.then_some(tree.as_path()))?;
         if found {
-            tracing::info!("installing {DEFAULT_REQUIREMENTS}, which is in the tree");
             inputs.requirements.push(tree::file("-r", &tree, Path::new(DEFAULT_REQUIREMENTS))?);
         }
         let key = self.environment_key(&inputs, needs_tree.then_some(tree.as_path()), revision).await?;
@@ -365,6 +364,9 @@ impl Run<'_> {
                         None => self.create(staging, phases).await?,
                     },
                 };
+                if found {
+                    tracing::info!("installing {DEFAULT_REQUIREMENTS}, which is in the tree");
+                }
                 if !(inputs.packages.is_empty() && inputs.requirements.is_empty()) {
                     self.install(&builder, &inputs, Some(&tree), phases).await?;
                 }

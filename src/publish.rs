@@ -313,13 +313,18 @@ impl Volume {
             (None, None) => return Ok(()),
         };
         for name in entries {
-            let path = self.root.join(name);
-            let free = match fs::read_link(&path) {
-                Ok(to) => to.starts_with(RESERVED),
-                Err(error) => error.kind() == io::ErrorKind::NotFound,
-            };
-            if !free {
-                return Err(in_the_way(&path));
+            let path = self.root.join(&name);
+            match fs::read_link(&path) {
+                // Each of the two kinds stays out of the other's names.
+                Ok(to) if target.link.is_some() && to == entry_target(&name) && path.exists() => {
+                    return Err(taken(&path, "an entry of the tree that is published without --link"));
+                }
+                Ok(to) if target.link.is_none() && release_of_link(&to).is_some() && path.exists() => {
+                    return Err(taken(&path, "what is published with --link"));
+                }
+                Ok(to) if to.starts_with(RESERVED) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => return Err(in_the_way(&path)),
             }
         }
         Ok(())
@@ -338,10 +343,12 @@ impl Volume {
 
     fn switch_entries(&self, release: &Release) -> Result<bool> {
         let entries = names(&self.tree(release))?;
+        let mut tidied = false;
         for name in &entries {
             let (link, to) = (self.root.join(name), entry_target(name));
             if !fs::read_link(&link).is_ok_and(|now| now == to) {
                 self.link(&to, &link)?;
+                tidied = true;
             }
         }
         let current = self.own.join("current");
@@ -356,9 +363,13 @@ impl Volume {
             let link = self.root.join(&name);
             if !kept.contains(&name) && fs::read_link(&link).is_ok_and(|to| to == entry_target(&name)) {
                 fs::remove_file(&link).on_volume(|| format!("cannot remove the old link {}", link.display()))?;
+                tidied = true;
             }
         }
-        sync_dir(&self.root)?;
+        // Nothing is written where nothing changed.
+        if tidied {
+            sync_dir(&self.root)?;
+        }
         Ok(changed)
     }
 
@@ -439,6 +450,12 @@ fn release_of_link(to: &Path) -> Option<String> {
 /// The id in `releases/<id>`.
 fn release_of_current(to: &Path) -> Option<String> {
     to.strip_prefix("releases").ok()?.to_str().map(str::to_owned)
+}
+
+fn taken(path: &Path, by: &str) -> Error {
+    Error::volume(format!("{} is in the way", path.display()))
+        .because(format!("it is {by} on the same volume"))
+        .hint("choose another name with --link NAME, or remove that link if it is not used any more")
 }
 
 fn in_the_way(path: &Path) -> Error {

@@ -33,7 +33,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// Reads everything outside the tree that counts. Once, and before anything is installed: a
-    /// ConfigMap may change meanwhile.
+    /// `ConfigMap` may change meanwhile.
     ///
     /// # Errors
     /// A requirements file outside the tree cannot be read.
@@ -151,8 +151,9 @@ impl<'a> Contents<'a> {
                 Line::Include(path) => self.file(&beside(file, path)),
                 Line::Requirement(text) => self.requirement(text, Some(file)),
                 Line::Links(path) => {
-                    let places = self.candidates(path, Some(file));
-                    places.iter().for_each(|place| self.path(place));
+                    for place in self.candidates(path, Some(file)) {
+                        self.path(&place);
+                    }
                 }
                 Line::Unknown => self.opaque = true,
             }
@@ -167,7 +168,9 @@ impl<'a> Contents<'a> {
         if places.is_empty() {
             self.opaque = true;
         }
-        places.iter().for_each(|place| self.path(place));
+        for place in places {
+            self.path(&place);
+        }
     }
 
     /// pip looks for relative paths in the working directory, uv beside the file that names them.

@@ -65,7 +65,7 @@ pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Where it cannot be linked: another's file (fs.protected_hardlinks), too many links, or a file
+/// Where it cannot be linked: another's file (`fs.protected_hardlinks`), too many links, or a file
 /// system without them.
 fn copy(entry: &Entry, to: &Path) -> io::Result<()> {
     fs::copy(&entry.path, to)?;

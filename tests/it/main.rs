@@ -8,6 +8,7 @@ mod binary;
 mod cli;
 mod docs;
 mod publish;
+mod rerun;
 mod source;
 mod unit;
 mod up;
