@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -79,7 +80,7 @@ impl Recipe {
             contents.text("configuration", &file);
         }
         for place in settings.find_links() {
-            contents.path(&place);
+            contents.links(&place);
         }
         Ok(Self { opaque: contents.opaque, digest: contents.digest })
     }
@@ -152,7 +153,7 @@ impl<'a> Contents<'a> {
                 Line::Requirement(text) => self.requirement(text, Some(file)),
                 Line::Links(path) => {
                     for place in self.candidates(path, Some(file)) {
-                        self.path(&place);
+                        self.links(&place);
                     }
                 }
                 Line::Unknown => self.opaque = true,
@@ -182,6 +183,24 @@ impl<'a> Contents<'a> {
         }
         places.dedup();
         places
+    }
+
+    /// A place with archives. A checkout's times say nothing; elsewhere names, sizes and times are as
+    /// good as the contents of what may be gigabytes, read for every rerun.
+    fn links(&mut self, place: &Path) {
+        if place.is_file() || self.tree.is_some_and(|tree| place.starts_with(tree)) {
+            self.path(place);
+            return;
+        }
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        let mut archives: Vec<String> = entries
+            .filter_map(|entry| {
+                let meta = fs::metadata(entry.path()).ok()?;
+                Some(format!("{} {} {}.{}", entry.file_name().display(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+            })
+            .collect();
+        archives.sort();
+        self.add("archives", archives.join("\n"));
     }
 
     /// A file's or a directory's contents.

@@ -208,7 +208,7 @@ fn a_dead_remote_leaves_what_is_published_if_that_is_wanted() {
     let before = listing(&article.sandbox.root());
     let stale = || {
         let mut command = article.init("uv");
-        command.args(["--stale-ok", "--timeout", "2s"]);
+        command.args(["--stale-ok", "--timeout", "8s"]);
         command
     };
 
