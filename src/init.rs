@@ -121,7 +121,7 @@ impl Run<'_> {
     async fn resolve(&self) -> Result<(Resolved, PhaseTime)> {
         let shown = shown(&self.plan.source);
         let phase = Phase::start("resolve", &shown);
-        let resolved = source::resolve(&self.plan.source, self.plan.deadline).await?;
+        let resolved = source::resolve(&self.plan.source, self.plan.size_limit, self.plan.deadline).await?;
         let time = phase.done(&format!("{shown}: {}", describe(&resolved.revision)));
         Ok((resolved, time))
     }

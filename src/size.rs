@@ -8,6 +8,17 @@ use std::str::FromStr;
 #[serde(transparent)]
 pub struct Size(pub u64);
 
+/// What a file takes at least: a block of ext4 and XFS, a page of tmpfs.
+const BLOCK: u64 = 4096;
+
+impl Size {
+    /// What a file, link or directory with so many bytes in it takes on a volume, its inode and its
+    /// name included: whole blocks, and one at least.
+    pub fn occupied(bytes: u64) -> u64 {
+        bytes.max(1).div_ceil(BLOCK).saturating_mul(BLOCK)
+    }
+}
+
 /// Not a quantity.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size: a number of bytes, or one with k, M, G, T, Ki, Mi, Gi or Ti behind it (500Mi, 2Gi)")]

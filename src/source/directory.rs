@@ -4,9 +4,9 @@
 //! compiled files. The revision is a digest of everything else, so an unchanged directory is the
 //! same revision wherever and whenever it is read.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,8 +17,9 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
+use crate::size::Size;
 use crate::source::checkout::{reserved, set_mode};
-use crate::source::{Checkout, late};
+use crate::source::{Checkout, late, too_large};
 
 /// Names that are left out wherever they stand.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
@@ -27,19 +28,19 @@ const VENV_MARK: &str = "pyvenv.cfg";
 const BUFFER: usize = 256 << 10;
 
 /// The digest of the directory's contents: `sha256:…`.
-pub(super) fn digest(from: &Path, deadline: Deadline) -> Result<String> {
-    Ok(Walk::new(from, None, deadline).run()?.0)
+pub(super) fn digest(from: &Path, limit: Size, deadline: Deadline) -> Result<String> {
+    Ok(Walk::new(from, None, limit, deadline).run()?.0)
 }
 
 /// Copies the directory to `tree`, which does not exist yet, and checks that it still is `revision`.
-pub(super) fn copy(from: &Path, tree: &Path, revision: &str, deadline: Deadline) -> Result<Checkout> {
+pub(super) fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadline) -> Result<Checkout> {
     let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
     let target = real(tree.parent().unwrap_or(tree))?;
     if target.starts_with(from.canonicalize().map_err(|error| unreadable(from, &error))?) {
         return Err(Error::source(format!("{} contains the root to which it is copied", from.display()))
             .hint("choose a --root outside of the directory"));
     }
-    let (copied, done) = Walk::new(from, Some(tree), deadline).run()?;
+    let (copied, done) = Walk::new(from, Some(tree), limit, deadline).run()?;
     if copied != revision {
         return Err(Error::source(format!("{} changed while it was copied", from.display())).hint("try again"));
     }
@@ -49,16 +50,19 @@ pub(super) fn copy(from: &Path, tree: &Path, revision: &str, deadline: Deadline)
 struct Walk<'a> {
     from: &'a Path,
     to: Option<&'a Path>,
+    limit: Size,
     deadline: Deadline,
     digest: Sha256,
     done: Checkout,
+    /// What the copy occupies.
+    occupied: u64,
     buffer: Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(from: &'a Path, to: Option<&'a Path>, deadline: Deadline) -> Self {
+    fn new(from: &'a Path, to: Option<&'a Path>, limit: Size, deadline: Deadline) -> Self {
         let done = Checkout { files: 0, bytes: 0 };
-        Self { from, to, deadline, digest: Sha256::new(), done, buffer: vec![0; BUFFER] }
+        Self { from, to, limit, deadline, digest: Sha256::new(), done, occupied: 0, buffer: vec![0; BUFFER] }
     }
 
     fn run(mut self) -> Result<(String, Checkout)> {
@@ -72,7 +76,19 @@ impl<'a> Walk<'a> {
         if fs::symlink_metadata(self.from.join(RESERVED)).is_ok() {
             return Err(reserved(format!("{} has an entry {RESERVED}", self.from.display())));
         }
-        self.directory(Path::new(""))?;
+        // Not by recursion: directories can be nested more deeply than the stack is.
+        let mut open = vec![(PathBuf::new(), self.directory(Path::new(""))?)];
+        while let Some((at, entries)) = open.last_mut() {
+            let Some((name, kind)) = entries.next() else {
+                open.pop();
+                continue;
+            };
+            let at = at.join(name);
+            if self.entry(&at, kind)? {
+                let entries = self.directory(&at)?;
+                open.push((at, entries));
+            }
+        }
         let mut digest = "sha256:".to_owned();
         for byte in self.digest.finalize() {
             // Writing to a String does not fail.
@@ -81,10 +97,12 @@ impl<'a> Walk<'a> {
         Ok((digest, self.done))
     }
 
-    fn directory(&mut self, at: &Path) -> Result<()> {
+    /// Makes the directory, and returns what is in it, in the order of the names.
+    fn directory(&mut self, at: &Path) -> Result<std::vec::IntoIter<(OsString, FileType)>> {
         if self.deadline.passed() {
             return Err(late(&format!("cannot copy {}", self.from.display()), self.deadline));
         }
+        self.count(0)?;
         let path = self.from.join(at);
         if let Some(to) = self.to {
             let to = to.join(at);
@@ -92,28 +110,41 @@ impl<'a> Walk<'a> {
                 .and_then(|()| set_mode(&to, 0o755))
                 .on_volume(|| format!("cannot create {}", to.display()))?;
         }
-        let mut entries = fs::read_dir(&path)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(|error| unreadable(&path, &error))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let (name, at) = (entry.file_name(), at.join(entry.file_name()));
-            let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), &error))?;
-            if LEFT_OUT.iter().any(|left_out| name == *left_out)
-                || (kind.is_dir() && entry.path().join(VENV_MARK).exists())
-            {
-                tracing::debug!("left out: {}", at.display());
-            } else if kind.is_dir() {
-                self.record(b'd', &at, 0);
-                self.directory(&at)?;
-            } else if kind.is_symlink() {
-                let target = fs::read_link(entry.path()).map_err(|error| unreadable(&entry.path(), &error))?;
-                self.link(&at, &target)?;
-            } else if kind.is_file() {
-                self.file(&at)?;
-            } else {
-                tracing::warn!("left out, as it is no file: {}", at.display());
-            }
+        let entries = fs::read_dir(&path).and_then(|entries| {
+            entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?)))).collect()
+        });
+        let mut entries: Vec<_> = entries.map_err(|error| unreadable(&path, &error))?;
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(entries.into_iter())
+    }
+
+    /// Copies one entry; true for a directory whose own entries come next.
+    fn entry(&mut self, at: &Path, kind: FileType) -> Result<bool> {
+        let path = self.from.join(at);
+        if LEFT_OUT.iter().any(|left_out| at.file_name() == Some(OsStr::new(left_out)))
+            || (kind.is_dir() && path.join(VENV_MARK).exists())
+        {
+            tracing::debug!("left out: {}", shown(at));
+        } else if kind.is_dir() {
+            self.record(b'd', at, 0);
+            return Ok(true);
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&path).map_err(|error| unreadable(&path, &error))?;
+            self.link(at, &target)?;
+        } else if kind.is_file() {
+            self.file(at)?;
+        } else {
+            tracing::warn!("left out, as it is no file: {}", shown(at));
+        }
+        Ok(false)
+    }
+
+    /// Counts what the copy of an entry will occupy, before it is read.
+    fn count(&mut self, bytes: u64) -> Result<()> {
+        self.occupied = self.occupied.saturating_add(Size::occupied(bytes));
+        if self.occupied > self.limit.0 {
+            let what = format!("cannot copy {}", self.from.display());
+            return Err(too_large(&what, "the files come to", self.occupied, self.limit));
         }
         Ok(())
     }
@@ -129,6 +160,7 @@ impl<'a> Walk<'a> {
 
     fn link(&mut self, at: &Path, target: &Path) -> Result<()> {
         let bytes = OsStr::as_bytes(target.as_os_str());
+        self.count(bytes.len() as u64)?;
         self.record(b'l', at, bytes.len() as u64);
         self.digest.update(bytes);
         self.done.files += 1;
@@ -144,6 +176,8 @@ impl<'a> Walk<'a> {
         let mut file = File::open(&path).map_err(|error| read(&error))?;
         let meta = file.metadata().map_err(|error| read(&error))?;
         let executable = meta.permissions().mode() & 0o100 != 0;
+        // Holes count: the copy has none.
+        self.count(meta.len())?;
         self.record(if executable { b'x' } else { b'f' }, at, meta.len());
         let to: Option<PathBuf> = self.to.map(|to| to.join(at));
         let volume =
@@ -172,6 +206,11 @@ impl<'a> Walk<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// A name for a line of the log.
+fn shown(path: &Path) -> String {
+    crate::redact::clean(&path.display().to_string()).replace('\n', " ")
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use git2::{ErrorCode, Repository, RepositoryInitOptions};
 use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result, volume_error};
@@ -21,8 +22,8 @@ use crate::size::Size;
 use crate::source::pktline::packet;
 use crate::source::refs::{Choice, Ref, Refs};
 use crate::source::remote::{Endpoint, Listing, Remote};
-use crate::source::transport::{self, Wire};
-use crate::source::{Checkout, Revision, checkout, late};
+use crate::source::transport::{self, MAX_OBJECT, Wire};
+use crate::source::{Checkout, Revision, checkout, late, too_large};
 
 /// The one reference that libgit2 is told about.
 const WANTED: &str = "refs/podstrap/wanted";
@@ -92,7 +93,7 @@ impl Git {
             Origin::Http(http) => {
                 let (remote, listing) = &**http;
                 let doing = format!("fetching from {}", self.url);
-                retry(deadline, &doing, || self.fetch(remote, listing, &repository, deadline)).await?;
+                retry(deadline, &doing, || self.fetch(remote, listing, &repository, limit, deadline)).await?;
             }
             Origin::File(objects) => {
                 let (repository, objects) = (repository.clone(), objects.clone());
@@ -106,22 +107,40 @@ impl Git {
             }
         }
         let (url, choice, tree) = (self.url.clone(), self.choice.clone(), tree.to_owned());
-        blocking(move || {
+        let doing = format!("cannot check out {} of {url}", choice.commit);
+        let written = blocking(move || {
+            // The pack and the files are on the volume at the same time.
+            let packs = repository.join("objects/pack");
+            let packed: u64 = std::fs::read_dir(packs)
+                .into_iter()
+                .flatten()
+                .filter_map(|file| Some(Size::occupied(file.ok()?.metadata().ok()?.len())))
+                .sum();
+            let left = Size(limit.0.saturating_sub(packed));
             let repo =
                 Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
-            checkout::write(&repo, &choice, &tree, &url, limit, deadline)
-        })
-        .await
+            checkout::write(&repo, &choice, &tree, &url, left, deadline)
+        });
+        // libgit2's own writer, and a pattern of attributes that is made to take for ever, cannot be
+        // stopped; they end with the process.
+        timeout_at(deadline.instant(), written).await.unwrap_or_else(|_| Err(late(&doing, deadline)))
     }
 
     /// One try: a fresh repository, and the wanted commit in it.
-    async fn fetch(&self, remote: &Remote, listing: &Listing, repository: &Path, deadline: Deadline) -> Result<()> {
+    async fn fetch(
+        &self,
+        remote: &Remote,
+        listing: &Listing,
+        repository: &Path,
+        limit: Size,
+        deadline: Deadline,
+    ) -> Result<()> {
         let wanted = Ask {
             listing: single(self.choice.want, &listing.refs.capabilities),
             refspecs: vec![format!("+{WANTED}:{WANTED}")],
             depth: if has(&listing.refs.capabilities, "shallow") { self.depth } else { 0 },
         };
-        let Some(refusal) = self.download(remote, &listing.endpoint, wanted, repository, deadline).await? else {
+        let Some(refusal) = self.download(remote, &listing.endpoint, wanted, repository, limit, deadline).await? else {
             return Ok(());
         };
         if self.choice.advertised {
@@ -135,7 +154,7 @@ impl Git {
             refspecs: ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec(),
             depth: 0,
         };
-        match self.download(remote, &listing.endpoint, everything, repository, deadline).await? {
+        match self.download(remote, &listing.endpoint, everything, repository, limit, deadline).await? {
             Some(refusal) => Err(self.refused(&refusal)),
             None => Ok(()),
         }
@@ -149,6 +168,7 @@ impl Git {
         endpoint: &Endpoint,
         ask: Ask,
         repository: &Path,
+        limit: Size,
         deadline: Deadline,
     ) -> Result<Option<String>> {
         let what = self.what();
@@ -158,9 +178,12 @@ impl Git {
         let libgit2 = blocking(move || {
             create(&repository)?;
             let wire = Wire { listing: ask.listing, request, packets };
-            transport::download(&repository, wire, &ask.refspecs, ask.depth, deadline).map_err(|error| {
-                // The only one who cancels is the deadline.
-                if error.code() == ErrorCode::User { late(&doing, deadline) } else { failure(&doing, &error) }
+            transport::download(&repository, wire, &ask.refspecs, ask.depth, limit, deadline).map_err(|error| {
+                match error.code() {
+                    ErrorCode::User if deadline.passed() => late(&doing, deadline),
+                    ErrorCode::User => too_large(&doing, "the pack alone comes to", limit.0, limit),
+                    _ => failure(&doing, &error),
+                }
             })
         });
         let http = async {
@@ -265,6 +288,11 @@ pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
     }
     let made = Error::source(what).because(message);
     match error.class() {
+        git2::ErrorClass::NoMemory => {
+            made.because(format!("an object takes more than {}", Size(MAX_OBJECT as u64))).hint(
+                "git clone and git repack make no deltas of such files: repack the repository, or keep them out of it",
+            )
+        }
         git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
         _ => made,
     }

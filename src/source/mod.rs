@@ -48,8 +48,9 @@ pub struct Checkout {
     pub bytes: u64,
 }
 
-/// Finds out which revision is meant. One request for Git over HTTP; a directory is read once.
-pub async fn resolve(source: &Source, deadline: Deadline) -> Result<Resolved> {
+/// Finds out which revision is meant. One request for Git over HTTP; a directory is read once, up to
+/// `limit`.
+pub async fn resolve(source: &Source, limit: Size, deadline: Deadline) -> Result<Resolved> {
     match source {
         Source::Git(source) => {
             let git = git::Git::resolve(source, deadline).await?;
@@ -58,7 +59,7 @@ pub async fn resolve(source: &Source, deadline: Deadline) -> Result<Resolved> {
         Source::Dir(path) => {
             let path = path.clone();
             let from = path.clone();
-            let commit = blocking(move || directory::digest(&from, deadline)).await?;
+            let commit = blocking(move || directory::digest(&from, limit, deadline)).await?;
             Ok(Resolved { revision: Revision { commit, reference: None }, origin: Origin::Directory(path) })
         }
     }
@@ -73,7 +74,7 @@ impl Resolved {
             Origin::Git(git) => git.checkout(tree, scratch, limit, deadline).await,
             Origin::Directory(path) => {
                 let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
-                blocking(move || directory::copy(&path, &tree, &commit, deadline)).await
+                blocking(move || directory::copy(&path, &tree, &commit, limit, deadline)).await
             }
         }
     }
@@ -81,7 +82,15 @@ impl Resolved {
 
 /// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`.
 pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<String> {
-    directory::digest(dir, deadline)
+    directory::digest(dir, Size(u64::MAX), deadline)
+}
+
+/// More than there may be on the volume; `what` failed as `things` (`the files come to`) so many
+/// bytes or more.
+fn too_large(what: &str, things: &str, bytes: u64, limit: Size) -> Error {
+    Error::source(what)
+        .because(format!("{things} {} or more, and the limit is {limit}", Size(bytes)))
+        .hint("if that is what it should be, raise --size-limit, and the volume's size with it")
 }
 
 /// What to do about the deadline.

@@ -12,6 +12,8 @@ use crate::source::pktline::{Framer, Malformed, payload};
 
 /// How many names a hint lists.
 const LISTED: usize = 5;
+/// The longest name of a reference: libgit2's own limit (`GIT_REFNAME_MAX` in refs.h).
+const NAME_MAX: usize = 1024;
 /// From which Jaro-Winkler similarity on a name is offered as what was meant.
 const SIMILAR: f64 = 0.8;
 
@@ -108,7 +110,11 @@ impl Refs {
             // What stands there when there is nothing to list.
             ("capabilities^{}", _) => {}
             (peeled, Some(tag)) if peeled.strip_suffix("^{}") == Some(&tag.name) => tag.peeled = Some(oid),
-            _ => self.all.push(Ref { name: name.to_owned(), oid, peeled: None }),
+            // Others no repository can have (git-check-ref-format): `..`, control characters.
+            _ if name.len() <= NAME_MAX && git2::Reference::is_valid_name(name) => {
+                self.all.push(Ref { name: name.to_owned(), oid, peeled: None });
+            }
+            _ => tracing::debug!("the server lists a reference with no usable name"),
         }
         Ok(())
     }

@@ -6,9 +6,11 @@
 //! this side: when the task is done or gone the channel closes, and libgit2 stops.
 //!
 //! This is the one module with `unsafe`: libgit2's process-wide switches are not synchronised, so
-//! they are set once, before anything else uses it.
+//! they are set once, before anything else uses it. One of them is its allocator: a pack of a few
+//! bytes can name an object of any size, and libgit2 has no limit of its own.
 
 use std::cell::RefCell;
+use std::ffi::{c_char, c_int, c_void};
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,7 +20,19 @@ use git2::{AutotagOption, ConfigLevel, ErrorClass, ErrorCode, FetchOptions, Remo
 use tokio::sync::{mpsc, oneshot};
 
 use crate::retry::Deadline;
+use crate::size::Size;
+use crate::source::pktline::payload;
 
+/// The largest object that is taken into memory, in bytes. Git makes no deltas of anything larger,
+/// so that it need not either (git-config, core.bigFileThreshold).
+pub(super) const MAX_OBJECT: usize = 512 << 20;
+/// What libgit2 may ask for at once: such an object with what it adds to it.
+const MAX_ALLOCATION: usize = MAX_OBJECT + (64 << 10);
+/// How many objects a pack may say that it has: libgit2 makes room for all of them at once. Linux
+/// has 10 million in all of its history.
+const MAX_OBJECTS: usize = 16 << 20;
+/// What a server may say besides the pack: its progress, and where history is cut.
+const MAX_TALK: usize = 64 << 20;
 /// The scheme under which libgit2 finds this transport.
 const SCHEME: &str = "podstrap";
 /// Ends a request: nothing more is on offer, send the pack (gitprotocol-pack, "upload-request").
@@ -49,6 +63,7 @@ pub(super) fn set_up() -> Result<(), git2::Error> {
         git2::opts::strict_hash_verification(false);
         // SAFETY: OnceLock runs this on one thread, and every use of libgit2 comes after it.
         unsafe {
+            limit_memory()?;
             git2::opts::set_verify_owner_validation(false)?;
             for level in [ConfigLevel::ProgramData, ConfigLevel::System, ConfigLevel::XDG, ConfigLevel::Global] {
                 git2::opts::set_search_path(level, "")?;
@@ -63,18 +78,65 @@ pub(super) fn set_up() -> Result<(), git2::Error> {
     done.as_ref().copied().map_err(|error| failed(error))
 }
 
-/// Fetches what `refspecs` name in the wire's listing into `repo`; `depth` 0 is everything.
+/// libgit2's `git_allocator` (sys/alloc.h).
+#[repr(C)]
+struct Allocator {
+    malloc: extern "C" fn(usize, *const c_char, c_int) -> *mut c_void,
+    realloc: extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void,
+    free: extern "C" fn(*mut c_void),
+}
+
+/// Gives libgit2 no more than [`MAX_ALLOCATION`] at once. Whoever asks for more is told that there
+/// is no memory, which libgit2 reports as an error.
+///
+/// # Safety
+/// Nothing else may use libgit2 meanwhile. What it allocated before is freed by the same `free`.
+#[expect(unsafe_code, reason = "libgit2 offers this switch in C only")]
+unsafe fn limit_memory() -> Result<(), git2::Error> {
+    extern "C" fn malloc(size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
+        if size > MAX_ALLOCATION {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: malloc takes any size.
+        unsafe { libc::malloc(size) }
+    }
+    extern "C" fn realloc(old: *mut c_void, size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
+        if size > MAX_ALLOCATION {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: libgit2 hands back what it got from these functions, or NULL.
+        unsafe { libc::realloc(old, size) }
+    }
+    extern "C" fn free(old: *mut c_void) {
+        // SAFETY: as above.
+        unsafe { libc::free(old) }
+    }
+    libgit2_sys::init();
+    let allocator = Allocator { malloc, realloc, free };
+    // SAFETY: libgit2 copies the three pointers, and takes a size_t for the number.
+    let codes = unsafe {
+        [
+            libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_ALLOCATOR.cast_signed(), &raw const allocator),
+            libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECTS.cast_signed(), MAX_OBJECTS),
+        ]
+    };
+    if codes.iter().all(|code| *code >= 0) { Ok(()) } else { Err(failed("libgit2 takes no limits")) }
+}
+
+/// Fetches what `refspecs` name in the wire's listing into `repo`; `depth` 0 is everything. A pack
+/// of more than `limit` is cancelled, as everything is at the deadline.
 pub(super) fn download(
     repo: &Path,
     wire: Wire,
     refspecs: &[String],
     depth: u32,
+    limit: Size,
     deadline: Deadline,
 ) -> Result<(), git2::Error> {
     let repo = Repository::open_bare(repo)?;
     let mut callbacks = RemoteCallbacks::new();
     // Indexing takes its own time after the last byte has come.
-    callbacks.transfer_progress(|_| !deadline.passed());
+    callbacks.transfer_progress(|done| !deadline.passed() && done.received_bytes() as u64 <= limit.0);
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
     options.depth(i32::try_from(depth).unwrap_or(i32::MAX));
@@ -92,6 +154,8 @@ struct Line {
     body: Vec<u8>,
     packets: mpsc::Receiver<Vec<u8>>,
     packet: Cursor<Vec<u8>>,
+    /// How much came that is not the pack.
+    talk: usize,
 }
 
 impl Line {
@@ -102,6 +166,7 @@ impl Line {
             body: Vec::new(),
             packets: wire.packets,
             packet: Cursor::default(),
+            talk: 0,
         }
     }
 }
@@ -154,7 +219,14 @@ impl Read for Pack {
         }
         let mut read = line.packet.read(buffer)?;
         if read == 0 {
-            line.packet = Cursor::new(line.packets.blocking_recv().unwrap_or_default());
+            let packet = line.packets.blocking_recv().unwrap_or_default();
+            if !matches!(payload(&packet), Some([1, ..])) {
+                line.talk += packet.len();
+                if line.talk > MAX_TALK {
+                    return Err(std::io::Error::other(format!("the server says {MAX_TALK} bytes besides the pack")));
+                }
+            }
+            line.packet = Cursor::new(packet);
             read = line.packet.read(buffer)?;
         }
         Ok(read)

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 use crate::support::git::{GitServer, Repo, git, listing};
 use crate::support::http::Response;
 
+const LIMIT: Size = Size(1 << 30);
+
 /// What came of a source.
 #[derive(Debug)]
 struct Got {
@@ -50,8 +52,8 @@ fn get_within(source: &Source, limit: Duration) -> Result<Got, Error> {
     std::fs::create_dir(&scratch).unwrap();
     let deadline = Deadline::after(limit);
     run(async {
-        let resolved = resolve(source, deadline).await?;
-        let checkout = resolved.checkout(&tree, &scratch, Size(1 << 30), deadline).await?;
+        let resolved = resolve(source, LIMIT, deadline).await?;
+        let checkout = resolved.checkout(&tree, &scratch, LIMIT, deadline).await?;
         Ok(Got { dir, revision: resolved.revision, checkout })
     })
 }
@@ -552,8 +554,8 @@ fn a_checkout_that_is_dropped_leaves_no_thread_behind() {
     let deadline = Deadline::after(Duration::from_mins(1));
     let (tree, source) = (dir.path().join("tree"), git_source(&server.url("app.git"), None, 1));
     run(async {
-        let resolved = resolve(&source, deadline).await.unwrap();
-        let checkout = resolved.checkout(&tree, dir.path(), Size(1 << 30), deadline);
+        let resolved = resolve(&source, LIMIT, deadline).await.unwrap();
+        let checkout = resolved.checkout(&tree, dir.path(), LIMIT, deadline);
         tokio::time::timeout(Duration::from_millis(300), checkout).await.unwrap_err();
     });
     assert!(started.elapsed() < Duration::from_secs(4), "the runtime waits for its threads");
@@ -730,7 +732,7 @@ fn a_hostile_tree_writes_nothing_outside() {
             let deadline = Deadline::after(Duration::from_mins(1));
             let source = git_source(&url, Some("evil"), 1);
             let done = run(async {
-                resolve(&source, deadline).await?.checkout(&tree, &scratch, Size(1 << 30), deadline).await
+                resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await
             });
             let case = format!("{mode} {}", String::from_utf8_lossy(name));
             assert!(done.is_err(), "{case}");
@@ -816,7 +818,7 @@ fn directories_that_cannot_be_copied() {
     let (tree, scratch) = (app.join("root/tree"), app.join("root/scratch"));
     let source = Source::Dir(app);
     let error =
-        run(async { resolve(&source, deadline).await?.checkout(&tree, &scratch, Size(1 << 30), deadline).await })
+        run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await })
             .unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&*dir.path().to_string_lossy(), "[TMP]"), @r"
     error: [TMP]/outer contains the root to which it is copied
@@ -831,8 +833,8 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     std::fs::create_dir_all(&app).unwrap();
     std::fs::write(app.join("a"), "1").unwrap();
     let deadline = Deadline::after(Duration::from_secs(10));
-    let resolved = run(resolve(&Source::Dir(app.clone()), deadline)).unwrap();
+    let resolved = run(resolve(&Source::Dir(app.clone()), LIMIT, deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
-    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), Size(1 << 30), deadline)).unwrap_err();
+    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), LIMIT, deadline)).unwrap_err();
     assert!(error.to_string().contains("changed while it was copied"), "{error}");
 }
