@@ -7,6 +7,7 @@ mod support;
 mod binary;
 mod cli;
 mod docs;
+mod processes;
 mod publish;
 mod source;
 mod unit;

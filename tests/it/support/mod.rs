@@ -5,4 +5,5 @@ pub mod fake_unit;
 pub mod git;
 pub mod http;
 pub mod index;
+pub mod namespaces;
 pub mod sandbox;
