@@ -15,6 +15,18 @@ test:
 test-unitd unitd:
     PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored
 
+# SIGKILL at hundreds of instants of init, and before each of its steps (needs strace): just crash 400
+crash kills="400":
+    PODSTRAP_TEST_KILLS={{kills}} cargo test --locked --test it crash:: -- --ignored --nocapture --test-threads=1
+
+# init on volumes that are full, read-only or become so, with a table: just faults 320
+faults runs="320":
+    PODSTRAP_TEST_FAULTS={{runs}} cargo test --locked --test it hundreds_of_full -- --ignored --nocapture
+
+# 16 inits at once on one root, some of them killed: just concurrent 20
+concurrent rounds="20":
+    PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it concurrent:: -- --nocapture
+
 # What a change must pass before it is committed
 check:
     cargo fmt --all --check

@@ -16,6 +16,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::redact;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -234,7 +236,9 @@ impl<T> IoContext<T> for std::io::Result<T> {
 pub fn volume_error(what: String, error: &std::io::Error) -> Error {
     use std::io::ErrorKind as K;
     let hint = match error.kind() {
-        K::StorageFull => Some("the volume is full: raise the emptyDir's sizeLimit or the claim's size"),
+        K::StorageFull => Some(
+            "the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size",
+        ),
         K::QuotaExceeded => Some("the volume's quota is used up: raise it, or free space"),
         K::ReadOnlyFilesystem => {
             Some("the root must be writable: mount an emptyDir or a claim there, without readOnly")
@@ -242,6 +246,9 @@ pub fn volume_error(what: String, error: &std::io::Error) -> Error {
         K::PermissionDenied => Some(
             "the container's user may not write there: set securityContext.fsGroup, or a runAsUser that owns the volume",
         ),
+        _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            Some("raise the container's limit of open files (ulimit -n)")
+        }
         _ => None,
     };
     let made = Error::volume(what).because(std::io::Error::new(error.kind(), error.to_string()));
@@ -249,6 +256,20 @@ pub fn volume_error(what: String, error: &std::io::Error) -> Error {
         Some(hint) => made.hint(hint),
         None => made,
     }
+}
+
+/// What libgit2 and children say when the volume is at fault (strerror(3) of glibc and of musl).
+const SAYINGS: &[(&str, Errno)] = &[
+    ("No space left on device", Errno::NOSPC),
+    ("Disk quota exceeded", Errno::DQUOT),
+    ("Quota exceeded", Errno::DQUOT),
+    ("Read-only file system", Errno::ROFS),
+    ("Permission denied", Errno::ACCESS),
+];
+
+/// The system's error that such words tell of.
+pub fn said_of_volume(words: &str) -> Option<std::io::Error> {
+    SAYINGS.iter().find(|(saying, _)| words.contains(saying)).map(|(_, errno)| (*errno).into())
 }
 
 #[cfg(test)]

@@ -10,12 +10,11 @@
 use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Repository, RepositoryInitOptions};
-use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use crate::blocking;
-use crate::error::{Error, IoContext, Result, volume_error};
+use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
 use crate::plan::GitSource;
 use crate::retry::{Deadline, retry};
 use crate::size::Size;
@@ -279,12 +278,8 @@ fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
 /// from the system; a pack that arrived damaged may arrive whole the next time.
 pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
     let message = error.message();
-    for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS] {
-        let system = std::io::Error::from(errno);
-        let text = system.to_string();
-        if text.split(" (os error").next().is_some_and(|text| message.contains(text)) {
-            return volume_error(format!("{what}: {message}"), &system);
-        }
+    if let Some(system) = said_of_volume(message) {
+        return volume_error(format!("{what}: {message}"), &system);
     }
     let made = Error::source(what).because(message);
     match error.class() {

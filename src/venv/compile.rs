@@ -85,7 +85,7 @@ pub(super) async fn compile(
         }
         if !output.status.success() {
             if let Some(error) = explain::full("cannot write the bytecode", &output.stderr) {
-                return Err(error);
+                return Err(error.excerpt(explain::excerpt(&output.stderr)));
             }
             return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
                 .excerpt(output.stderr)

@@ -11,7 +11,8 @@ use tokio::time::timeout_at;
 
 use super::interpreter::executable;
 use super::settings::Settings;
-use crate::error::{Error, volume_error};
+use crate::error::{Error, said_of_volume, volume_error};
+use crate::plan::RESERVED;
 use crate::retry::Deadline;
 
 /// How many of the engine's lines an error shows, and how much of each.
@@ -291,12 +292,12 @@ impl Failed<'_> {
     }
 }
 
-/// The error of a child that found no room on the volume.
+/// The error of a child that could not write to the volume. What it may not write or read elsewhere
+/// has other causes.
 pub(super) fn full(what: &str, stderr: &str) -> Option<Error> {
-    let says = ["No space left on device", "os error 28", "Disk quota exceeded"];
-    says.iter()
-        .any(|phrase| stderr.contains(phrase))
-        .then(|| volume_error(what.to_owned(), &io::Error::from(io::ErrorKind::StorageFull)))
+    let system = said_of_volume(stderr)?;
+    let full = matches!(system.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    (full || stderr.contains(&format!("{RESERVED}/staging/"))).then(|| volume_error(what.to_owned(), &system))
 }
 
 /// The last lines that say something.

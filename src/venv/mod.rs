@@ -304,7 +304,7 @@ async fn create(
         }
     }
     if let Some(error) = explain::full(&what(), &output.stderr) {
-        return Err(error);
+        return Err(error.excerpt(explain::excerpt(&output.stderr)));
     }
     Err(Error::environment(what())
         .because(output.status.to_string())

@@ -564,7 +564,7 @@ fn a_root_that_is_full() {
     assert_snapshot!(last_words(&clone), @r"
     podstrap: error: cannot write [TMP]/volume/.podstrap/staging/[RANDOM]/release/tree/big.txt
       because: No space left on device (os error 28)
-    hint: the volume is full: raise the emptyDir's sizeLimit or the claim's size
+    hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
     ");
     for (engine, size) in [("pip", 1_500), ("\"$5\"", 1_500)] {
         let install = run(size, &format!("--engine {engine} Flask")).unwrap();

@@ -6,7 +6,10 @@ mod support;
 
 mod binary;
 mod cli;
+mod concurrent;
+mod crash;
 mod docs;
+mod faults;
 mod hostile;
 mod processes;
 mod publish;

@@ -722,7 +722,7 @@ fn a_full_volume_is_the_volumes_failure() {
     error: uv [VERSION] could not write all files
       because: no storage space
       | error: failed to write: No space left on device (os error 28)
-    hint: the volume is full: raise the emptyDir's sizeLimit or the claim's size
+    hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
     ");
 }
 

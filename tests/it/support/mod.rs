@@ -6,5 +6,7 @@ pub mod fake_unit;
 pub mod git;
 pub mod http;
 pub mod index;
+pub mod kill;
 pub mod namespaces;
 pub mod sandbox;
+pub mod volume;

@@ -1,0 +1,274 @@
+//! An app in two versions, ways to bring it onto a volume, and what can be seen of a volume.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::git::{GitServer, Repo};
+use super::index::{self, IndexServer};
+use super::sandbox::{Ran, Sandbox};
+
+/// One of the ways in which `init` is run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) engine: &'static str,
+    pub(crate) link: Option<&'static str>,
+    /// Over an older release instead of on a new volume.
+    pub(crate) update: bool,
+}
+
+/// Both engines, with and without a link, first run and update.
+pub(crate) const SETUPS: [Setup; 8] = {
+    const fn setup(engine: &'static str, link: Option<&'static str>, update: bool) -> Setup {
+        Setup { engine, link, update }
+    }
+    [
+        setup("pip", None, false),
+        setup("uv", None, false),
+        setup("pip", Some("app"), false),
+        setup("uv", Some("app"), false),
+        setup("pip", None, true),
+        setup("uv", None, true),
+        setup("pip", Some("app"), true),
+        setup("uv", Some("app"), true),
+    ]
+};
+
+impl std::fmt::Display for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let run = if self.update { "update" } else { "first run" };
+        let link = if self.link.is_some() { " --link" } else { "" };
+        write!(f, "{}{link}, {run}", self.engine)
+    }
+}
+
+/// The app's repository with the branches `old` and `new`, and an index with what it requires.
+pub(crate) struct App {
+    pub(crate) sandbox: Sandbox,
+    git: GitServer,
+    pub(crate) index: IndexServer,
+}
+
+impl App {
+    pub(crate) fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let repos = sandbox.path("repos");
+        let repo = Repo::new(&repos.join("app.git"));
+        repo.file("README.md", "the app\n")
+            .file("requirements.txt", "click==8.1.7\nitsdangerous==2.2.0\n")
+            .file("only-old.txt", "old\n")
+            .file("python/app/__init__.py", "")
+            .file("python/app/index.py", "VERSION = 'old'\n")
+            .file("python/app/templates/a page.html", "<p>old</p>\n")
+            .file("python/app/grüße.txt", "hello\n")
+            .file("becomes-a-directory", "a file\n")
+            .executable("bin/run", "#!/bin/sh\nexec python3 -m app\n")
+            .link("bin/start", "run")
+            .link("bin/nowhere", "is-not-there")
+            .link("latest", "python/app")
+            .commit("old");
+        repo.git(["branch", "old"]);
+        fs::remove_file(repo.dir.join("only-old.txt")).expect("the sandbox is writable");
+        fs::remove_file(repo.dir.join("becomes-a-directory")).expect("the sandbox is writable");
+        repo.file("requirements.txt", "click==8.1.8\nitsdangerous==2.2.0\nblinker==1.9.0\n")
+            .file("only-new.txt", "new\n")
+            .file("becomes-a-directory/file", "a directory\n")
+            .file("python/app/index.py", "VERSION = 'new'\n")
+            .commit("new");
+        repo.git(["branch", "new"]);
+        let (git, index) = (GitServer::start(&repos), IndexServer::start(&index::wheelhouse()));
+        Self { sandbox, git, index }
+    }
+
+    /// `init` of one branch.
+    pub(crate) fn init(&self, engine: &str, branch: &str, root: &Path, link: Option<&str>) -> Command {
+        let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
+        let mut command = self.sandbox.podstrap();
+        command
+            .args(["init", "--ref", branch, "-r", "requirements.txt", "--engine", &engine])
+            .args(["--repo", &self.git.url("app.git")])
+            .args(["--venv", "python/venv", "--venv-final-path", "/app/python/venv"])
+            .arg("--root")
+            .arg(root)
+            .env("PIP_INDEX_URL", self.index.url());
+        if let Some(link) = link {
+            command.args(["--link", link]);
+        }
+        command
+    }
+
+    /// The run that is to be disturbed.
+    pub(crate) fn run_of(&self, setup: Setup, root: &Path) -> Command {
+        self.init(setup.engine, "new", root, setup.link)
+    }
+
+    /// How often somebody fetched the app: once for each build.
+    pub(crate) fn fetched(&self) -> usize {
+        self.git.seen().iter().filter(|asked| asked.starts_with("POST ")).count()
+    }
+
+    /// A setup's own directory.
+    pub(crate) fn place(&self, setup: Setup) -> PathBuf {
+        self.sandbox.path(&setup.to_string().replace(", ", "-").replace(' ', ""))
+    }
+
+    /// Runs it to its good end.
+    pub(crate) fn ok(&self, command: &mut Command) -> Ran {
+        let ran = self.sandbox.run(command);
+        assert_eq!(ran.code, Some(0), "{}", ran.raw);
+        ran
+    }
+
+    /// What is on the volume before that run: what others put there, and perhaps an older release.
+    pub(crate) fn prepare(&self, setup: Setup, root: &Path) {
+        foreign(root);
+        if setup.update {
+            self.ok(&mut self.init(setup.engine, "old", root, setup.link));
+        }
+    }
+}
+
+/// What is known of a setup: the states before and after a run that nobody disturbed.
+pub(crate) struct Known {
+    pub(crate) setup: Setup,
+    /// A volume as the run finds it; to be copied.
+    pub(crate) before: PathBuf,
+    /// One that it left.
+    pub(crate) after: PathBuf,
+    /// What readers saw before and after it.
+    pub(crate) old: Tree,
+    pub(crate) new: Tree,
+    pub(crate) complete: Tree,
+    pub(crate) took: Duration,
+}
+
+impl Known {
+    pub(crate) fn new(app: &App, setup: Setup) -> Self {
+        let path = |name: &str| app.place(setup).join(name);
+        let (before, after) = (path("before"), path("after"));
+        app.prepare(setup, &before);
+        copy(&before, &after);
+        let start = Instant::now();
+        app.ok(&mut app.run_of(setup, &after));
+        let took = start.elapsed();
+        let (old, new, complete) = (view(&before), view(&after), everything(&after));
+        assert_ne!(old, new);
+        Self { setup, before, after, old, new, complete, took }
+    }
+
+    /// What a reader sees: `nothing`, `old` or `new`.
+    ///
+    /// # Panics
+    /// It is neither.
+    pub(crate) fn seen(&self, root: &Path, what: &str) -> &'static str {
+        let seen = view(root);
+        match () {
+            () if seen == self.new => "new",
+            () if seen == self.old && self.setup.update => "old",
+            () if seen == self.old => "nothing",
+            () => panic!("{what}: a reader sees neither the old state nor the new:\n{}", difference(&self.new, &seen)),
+        }
+    }
+
+    /// That the volume is as the undisturbed run left it.
+    pub(crate) fn assert_complete(&self, root: &Path, what: &str) {
+        let found = everything(root);
+        assert!(found == self.complete, "{what}:\n{}", difference(&self.complete, &found));
+    }
+}
+
+/// What others put on the volume.
+fn foreign(root: &Path) {
+    let write = || {
+        fs::create_dir_all(root.join("lost+found"))?;
+        fs::write(root.join("lost+found/#12"), "found")?;
+        fs::set_permissions(root.join("lost+found"), fs::Permissions::from_mode(0o755))?;
+        fs::write(root.join("users-file"), "mine")?;
+        symlink("elsewhere", root.join("users-link"))
+    };
+    write().expect("the sandbox is writable");
+}
+
+/// What is at a path below some directory: kind, mode and a digest of its contents, or its target.
+pub(crate) type Tree = BTreeMap<PathBuf, String>;
+
+/// All of a volume, file by file, without when its release was built.
+pub(crate) fn everything(root: &Path) -> Tree {
+    let mut tree = Tree::new();
+    walk(root, Path::new(""), &mut tree);
+    tree
+}
+
+/// What a reader sees: the volume without podstrap's own directory, through its links. One that
+/// dangles shows nothing.
+pub(crate) fn view(root: &Path) -> Tree {
+    let mut tree = Tree::new();
+    for name in names(root).into_iter().filter(|name| name != ".podstrap") {
+        let path = root.join(&name);
+        let ours = fs::read_link(&path).is_ok_and(|to| to.starts_with(".podstrap"));
+        if !ours {
+            walk(&path, Path::new(&name), &mut tree);
+        } else if let Ok(path) = fs::canonicalize(&path) {
+            walk(&path, Path::new(&name), &mut tree);
+        }
+    }
+    tree
+}
+
+/// What differs, for people; nothing if they are equal.
+pub(crate) fn difference(wanted: &Tree, found: &Tree) -> String {
+    let mut text = String::new();
+    for path in wanted.keys().chain(found.keys().filter(|path| !wanted.contains_key(*path))) {
+        let what = |tree: &Tree| tree.get(path).cloned().unwrap_or_else(|| "not there".to_owned());
+        if wanted.get(path) != found.get(path) {
+            writeln!(text, "{}: {} instead of {}", path.display(), what(found), what(wanted)).expect("a string");
+        }
+    }
+    text
+}
+
+fn walk(path: &Path, name: &Path, tree: &mut Tree) {
+    let meta = fs::symlink_metadata(path).expect("nobody is at work here");
+    let mode = meta.permissions().mode() & 0o7777;
+    let what = if meta.is_dir() {
+        for entry in names(path) {
+            walk(&path.join(&entry), &name.join(&entry), tree);
+        }
+        format!("directory {mode:o}")
+    } else if meta.is_symlink() {
+        format!("-> {}", fs::read_link(path).expect("a link").display())
+    } else {
+        let mut contents = fs::read(path).expect("readable");
+        if path.parent().and_then(Path::parent).is_some_and(|dir| dir.ends_with(".podstrap/releases")) {
+            let mut manifest: serde_json::Value = serde_json::from_slice(&contents).expect("release.json is JSON");
+            manifest["built_at"].take();
+            contents = manifest.to_string().into_bytes();
+        }
+        let digest = Sha256::digest(&contents);
+        format!("file {mode:o}, {} bytes, {:02x?}", contents.len(), &digest[..8])
+    };
+    tree.insert(name.to_owned(), what);
+}
+
+/// The names in a directory; none if it is not there.
+pub(crate) fn names(dir: &Path) -> Vec<std::ffi::OsString> {
+    fs::read_dir(dir).into_iter().flatten().map(|entry| entry.expect("readable").file_name()).collect()
+}
+
+/// A volume like another, with modes and links.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
+    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
+}
+
+/// The seed of everything random: `PODSTRAP_TEST_SEED`, else always the same.
+pub(crate) fn seed() -> u64 {
+    std::env::var("PODSTRAP_TEST_SEED").map_or(1, |text| text.parse().expect("PODSTRAP_TEST_SEED is a number"))
+}
