@@ -247,7 +247,9 @@ fn walk(path: &Path, name: &Path, tree: &mut Tree) {
         let mut contents = fs::read(path).expect("readable");
         if path.parent().and_then(Path::parent).is_some_and(|dir| dir.ends_with(".podstrap/releases")) {
             let mut manifest: serde_json::Value = serde_json::from_slice(&contents).expect("release.json is JSON");
+            // When it was built, and the times of its files.
             manifest["built_at"].take();
+            manifest["environment"]["fingerprint"].take();
             contents = manifest.to_string().into_bytes();
         }
         let digest = Sha256::digest(&contents);
