@@ -77,6 +77,13 @@ struct Fetched {
     phases: Vec<PhaseTime>,
 }
 
+/// A release that only needs to be shown.
+struct Staged {
+    staging: Staging,
+    manifest: Manifest,
+    phases: Vec<PhaseTime>,
+}
+
 /// How far an environment came without the tree.
 enum Begun {
     Nothing,
@@ -146,25 +153,29 @@ impl Run<'_> {
 
     async fn build(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
         let meter = Meter::new(self.volume.own().to_owned(), self.plan.size_limit);
-        let built = tokio::select! {
-            built = self.build_in_staging(resolved, &meter) => built,
+        let staged = tokio::select! {
+            staged = self.stage(resolved, &meter) => staged,
             error = meter.watch() => Err(error),
         };
-        if built.is_err() {
+        let published = match staged {
+            Ok(staged) => self.publish(staged, &meter).await,
+            Err(error) => Err(error),
+        };
+        if published.is_err() {
             self.volume.clear().await;
         }
-        built
+        published
     }
 
-    async fn build_in_staging(&self, resolved: Option<(Resolved, PhaseTime)>, meter: &Meter) -> Result<Outcome> {
-        let staging = &self.volume.stage()?;
+    /// Source and environment, complete, beside what is published.
+    async fn stage(&self, resolved: Option<(Resolved, PhaseTime)>, meter: &Meter) -> Result<Staged> {
+        let staging = self.volume.stage()?;
         let revision = resolved.as_ref().map(|(resolved, _)| resolved.revision.clone());
-        let (fetched, (begun, mut begun_phases)) =
-            tokio::try_join!(self.fetch(resolved, staging, meter), self.begin(staging, revision.as_ref()))?;
-        let mut phases = fetched.phases.clone();
-        phases.append(&mut begun_phases);
+        let (fetched, (begun, begun_phases)) =
+            tokio::try_join!(self.fetch(resolved, &staging, meter), self.begin(&staging, revision.as_ref()))?;
+        let mut phases = [fetched.phases, begun_phases].concat();
 
-        let environment = self.finish(begun, staging, &fetched.revision, meter, &mut phases).await?;
+        let environment = self.finish(begun, &staging, &fetched.revision, meter, &mut phases).await?;
         if environment.is_some() {
             let place = tree::place("--venv", &staging.tree(), &self.plan.environment.venv)?;
             fs::rename(staging.venv(), &place)
@@ -174,8 +185,7 @@ impl Run<'_> {
             let place = tree::place("--copy-self", &staging.tree(), path)?;
             blocking(move || selfcopy::copy_to(&place)).await?;
         }
-
-        let phase = Phase::start("publish", &self.plan.target.public().display().to_string());
+        meter.look().await?;
         let manifest = Manifest {
             version: MANIFEST_VERSION,
             key: self.key(&fetched.revision)?,
@@ -183,17 +193,24 @@ impl Run<'_> {
             built_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             source: SourceRecord {
                 repo: shown(&self.plan.source),
-                revision: fetched.revision.clone(),
+                revision: fetched.revision,
                 files: fetched.checkout.files,
                 bytes: fetched.checkout.bytes,
             },
             environment,
         };
-        let release = self.volume.commit(staging, short(&fetched.revision.commit), manifest).await?;
+        Ok(Staged { staging, manifest, phases })
+    }
+
+    async fn publish(&self, staged: Staged, meter: &Meter) -> Result<Outcome> {
+        let Staged { staging, manifest, mut phases } = staged;
+        let phase = Phase::start("publish", &self.plan.target.public().display().to_string());
+        let name = short(&manifest.source.revision.commit).to_owned();
+        let release = self.volume.commit(&staging, &name, manifest).await?;
         self.volume.switch(&release, &self.plan.target)?;
         self.volume.prune().await;
         phases.push(phase.done(&release.id));
-        let usage = meter.look().await?;
+        let usage = meter.usage().await?;
         Ok(Outcome { release, path: self.plan.target.public(), how: How::Built(usage), phases })
     }
 

@@ -47,19 +47,21 @@ impl Meter {
     ///
     /// # Errors
     /// It is more than the limit.
-    pub async fn look(&self) -> Result<Usage> {
+    pub async fn look(&self) -> Result<()> {
+        let Usage { now, .. } = self.usage().await?;
+        if now <= self.limit {
+            return Ok(());
+        }
+        Err(Error::volume(format!("{} holds more than the size limit", self.dir.display()))
+            .because(format!("{now}, staging and the release before included, of --size-limit {}", self.limit))
+            .hint("raise --size-limit, and the emptyDir's sizeLimit with it; or install less"))
+    }
+
+    /// What is there, and was.
+    pub async fn usage(&self) -> Result<Usage> {
         let dir = self.dir.clone();
         let now = blocking(move || Ok(occupied(&dir))).await?;
         let peak = self.peak.fetch_max(now, Ordering::Relaxed).max(now);
-        if now > self.limit.0 {
-            return Err(Error::volume(format!("{} holds more than the size limit", self.dir.display()))
-                .because(format!(
-                    "{}, staging and the release before included, of --size-limit {}",
-                    Size(now),
-                    self.limit
-                ))
-                .hint("raise --size-limit, and the emptyDir's sizeLimit with it; or install less"));
-        }
         Ok(Usage { peak: Size(peak), now: Size(now) })
     }
 
