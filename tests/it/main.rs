@@ -9,6 +9,7 @@ mod cli;
 mod docs;
 mod processes;
 mod publish;
+mod restricted;
 mod source;
 mod unit;
 mod up;
