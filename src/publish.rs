@@ -13,6 +13,9 @@
 //! may be mounted anywhere, also by a subPath that goes through one of them. Several inits may
 //! share a root under different links; a release stays as long as any link names it.
 //!
+//! Who may write to the root may use what is in `.podstrap` as well (the group of an fsGroup, say):
+//! podstrap's own directories and the lock have the root's write bits, its setgid and sticky bit.
+//!
 //! | Killed while | the next run finds |
 //! |---|---|
 //! | building in staging | the old state; staging is cleared |
@@ -25,7 +28,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +43,9 @@ use crate::venv::{Distribution, Toolchain};
 
 /// How often a held lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// The root's mode bits that are ours as well: sticky, setgid, and writing for the group and others.
+const SHARED: u32 = 0o3022;
 
 /// release.json: what is in the release, for the app, for people and for the next run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,6 +97,8 @@ pub struct Volume {
     root: PathBuf,
     /// `<root>/.podstrap`
     own: PathBuf,
+    /// What the root's mode adds to those of our directories and of the lock.
+    shared: u32,
     _lock: File,
 }
 
@@ -133,8 +141,8 @@ impl Volume {
     /// deadline.
     pub async fn lock(root: &Path, deadline: Deadline) -> Result<Self> {
         let shown = root.display();
-        match fs::metadata(root) {
-            Ok(meta) if meta.is_dir() => {}
+        let shared = match fs::metadata(root) {
+            Ok(meta) if meta.is_dir() => meta.permissions().mode() & SHARED,
             Ok(_) => {
                 return Err(Error::volume(format!("--root {shown} is not a directory"))
                     .hint("name the directory where the shared volume is mounted"));
@@ -144,18 +152,13 @@ impl Volume {
                     .hint("mount the shared volume there (volumeMounts), or name the path where it is mounted"));
             }
             Err(error) => return Err(error).on_volume(|| format!("cannot look at --root {shown}")),
-        }
+        };
         let own = root.join(RESERVED);
         for dir in [&own, &own.join("staging"), &own.join("releases")] {
-            make_dir(dir)?;
+            make_dir(dir, shared)?;
         }
         let path = own.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .on_volume(|| format!("cannot open {}", path.display()))?;
+        let lock = open_lock(&path, shared).on_volume(|| format!("cannot open {}", path.display()))?;
         let mut told = false;
         loop {
             match lock.try_lock() {
@@ -183,7 +186,7 @@ impl Volume {
                 }
             }
         }
-        let volume = Self { root: root.to_owned(), own, _lock: lock };
+        let volume = Self { root: root.to_owned(), own, shared, _lock: lock };
         volume.clear().await;
         Ok(volume)
     }
@@ -254,7 +257,7 @@ impl Volume {
         let dir = self.own.join("staging").join(random());
         let staging = Staging { dir };
         for dir in [&staging.dir, &staging.release(), &staging.scratch()] {
-            make_dir(dir)?;
+            make_dir(dir, self.shared)?;
         }
         Ok(staging)
     }
@@ -417,8 +420,9 @@ impl Volume {
         let staging = self.own.join("staging");
         let cleared = blocking(move || {
             for entry in fs::read_dir(staging).into_iter().flatten().flatten() {
-                if let Err(error) = fs::remove_dir_all(entry.path()) {
-                    // A writer that outlived its run may still be at it; the next run tries again.
+                if let Err(error) = remove(&entry.path()) {
+                    // Another user's, or a writer that outlived its run is still at it; the next run
+                    // tries again.
                     tracing::debug!("cannot clear {}: {error}", entry.path().display());
                 }
             }
@@ -469,10 +473,10 @@ fn names(dir: &Path) -> Result<Vec<OsString>> {
     list().on_volume(|| format!("cannot list {}", dir.display()))
 }
 
-/// A directory that everybody can read, whatever the umask.
-fn make_dir(path: &Path) -> Result<()> {
+/// A directory that everybody can read, and that the root's writers can write to, whatever the umask.
+fn make_dir(path: &Path, shared: u32) -> Result<()> {
     let made = match DirBuilder::new().mode(0o755).create(path) {
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)),
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755 | shared)),
         // Through a link what is somebody else's would be cleared.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
@@ -484,6 +488,47 @@ fn make_dir(path: &Path) -> Result<()> {
         Err(error) => Err(error),
     };
     made.on_volume(|| format!("cannot make the directory {}", path.display()))
+}
+
+/// Opens the lock, for writing if that is allowed: flock on NFS wants it, elsewhere reading will do.
+fn open_lock(path: &Path, shared: u32) -> io::Result<File> {
+    let mode = 0o644 | shared & 0o022;
+    let mut options = OpenOptions::new();
+    match options.create_new(true).write(true).mode(mode).open(path) {
+        Ok(lock) => {
+            lock.set_permissions(Permissions::from_mode(mode))?;
+            return Ok(lock);
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
+}
+
+/// Removes a directory with all that is in it, also where a package has taken its owner's rights.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let mut directories = vec![path.to_owned()];
+            while let Some(dir) = directories.pop() {
+                let mode = fs::symlink_metadata(&dir)?.permissions().mode();
+                if mode & 0o700 != 0o700 {
+                    fs::set_permissions(&dir, Permissions::from_mode(mode | 0o700))?;
+                }
+                for entry in fs::read_dir(&dir)? {
+                    let entry = entry?;
+                    if entry.file_type()?.is_dir() {
+                        directories.push(entry.path());
+                    }
+                }
+            }
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    }
 }
 
 fn sync_dir(path: &Path) -> Result<()> {

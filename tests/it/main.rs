@@ -14,6 +14,7 @@ mod hostile;
 mod processes;
 mod publish;
 mod rerun;
+mod restricted;
 mod source;
 mod unit;
 mod up;
