@@ -159,7 +159,7 @@ impl Run<'_> {
     }
 
     async fn fetch(&self, resolved: Option<(Resolved, PhaseTime)>, staging: &Staging) -> Result<Fetched> {
-        let (resolved, resolving) = match resolved {
+        let (mut resolved, resolving) = match resolved {
             Some(resolved) => resolved,
             None => self.resolve().await?,
         };

@@ -35,7 +35,11 @@ const IN_FLIGHT: usize = 32;
 pub(super) struct Git {
     url: String,
     origin: Origin,
+    /// As the user named it.
+    reference: Option<String>,
     choice: Choice,
+    /// The choice is out of date.
+    moved: bool,
     depth: u32,
 }
 
@@ -72,20 +76,21 @@ impl Git {
             let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
             (Origin::Http(Box::new((remote, listing))), choice)
         };
-        Ok(Self { url, origin, choice, depth: source.depth })
+        Ok(Self { url, origin, reference: source.reference.clone(), choice, moved: false, depth: source.depth })
     }
 
     pub(super) fn revision(&self) -> Revision {
         Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
     }
 
-    pub(super) async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
+    /// The reference may move meanwhile: what [`revision`](Self::revision) says afterwards is what was
+    /// checked out.
+    pub(super) async fn checkout(&mut self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
         let repository = scratch.join(REPOSITORY);
         match &self.origin {
-            Origin::Http(http) => {
-                let (remote, listing) = &**http;
+            Origin::Http(_) => {
                 let doing = format!("fetching from {}", self.url);
-                retry(deadline, &doing, || self.fetch(remote, listing, &repository, deadline)).await?;
+                retry(deadline, &doing, async || self.fetch(&repository, deadline).await).await?;
             }
             Origin::File(objects) => {
                 let (repository, objects) = (repository.clone(), objects.clone());
@@ -108,7 +113,14 @@ impl Git {
     }
 
     /// One try: a fresh repository, and the wanted commit in it.
-    async fn fetch(&self, remote: &Remote, listing: &Listing, repository: &Path, deadline: Deadline) -> Result<()> {
+    async fn fetch(&mut self, repository: &Path, deadline: Deadline) -> Result<()> {
+        if let (Origin::Http(http), true) = (&mut self.origin, self.moved) {
+            http.1 = http.0.list(deadline).await?;
+            self.choice = http.1.refs.choose(self.reference.as_deref(), &self.url)?;
+            self.moved = false;
+        }
+        let Origin::Http(http) = &self.origin else { return Ok(()) };
+        let (remote, listing) = &**http;
         let wanted = Ask {
             listing: single(self.choice.want, &listing.refs.capabilities),
             refspecs: vec![format!("+{WANTED}:{WANTED}")],
@@ -120,7 +132,8 @@ impl Git {
         if self.choice.advertised {
             let error = self.refused(&refusal);
             // The reference moved since it was listed, or one of several servers lags behind.
-            return Err(if refusal.contains("not our ref") { error.transient(None) } else { error });
+            self.moved = refusal.contains("not our ref");
+            return Err(if self.moved { error.transient(None) } else { error });
         }
         tracing::info!("the server gives no single commits ({refusal}): fetching everything");
         let everything = Ask {
@@ -153,7 +166,11 @@ impl Git {
             let wire = Wire { listing: ask.listing, request, packets };
             transport::download(&repository, wire, &ask.refspecs, ask.depth, deadline).map_err(|error| {
                 // The only one who cancels is the deadline.
-                if error.code() == ErrorCode::User { late(&doing, deadline) } else { failure(&doing, &error) }
+                if error.code() == ErrorCode::User {
+                    late(&doing, deadline).unreachable()
+                } else {
+                    failure(&doing, &error)
+                }
             })
         });
         let http = async {

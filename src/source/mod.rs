@@ -67,9 +67,15 @@ impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing
     /// empty directory on the same file system for what the checkout needs meanwhile (the object
     /// database); the caller removes it.
-    pub async fn checkout(&self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
-        match &self.origin {
-            Origin::Git(git) => git.checkout(tree, scratch, deadline).await,
+    ///
+    /// A reference that moves meanwhile is looked up once more: `revision` is then the new one.
+    pub async fn checkout(&mut self, tree: &Path, scratch: &Path, deadline: Deadline) -> Result<Checkout> {
+        match &mut self.origin {
+            Origin::Git(git) => {
+                let checkout = git.checkout(tree, scratch, deadline).await;
+                self.revision = git.revision();
+                checkout
+            }
             Origin::Directory(path) => {
                 let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
                 blocking(move || directory::copy(&path, &tree, &commit, deadline)).await

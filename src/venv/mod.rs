@@ -22,7 +22,7 @@ use self::relocate::Move;
 use crate::command::Failure;
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
-use crate::retry::Deadline;
+use crate::retry::{Deadline, retry};
 
 /// What an environment is built with, as far as it is known without starting anything: enough to
 /// tell whether a kept environment still fits. Serialized into the release's key.
@@ -158,7 +158,7 @@ impl Builder {
             return Err(explain::missing_file(file));
         }
         let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
-        self.engine.install(&self.place(), inputs, cwd, false, deadline).await
+        self.fill(inputs, cwd, false, deadline).await
     }
 
     /// Makes it right for its final path, compiles the bytecode and verifies that every file the
@@ -169,7 +169,7 @@ impl Builder {
         let mut missing = record::missing(&self.dir, &files, site);
         if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
             tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
-            self.rebuild(inputs, cwd.as_deref(), deadline).await?;
+            self.fill(inputs, cwd.as_deref(), true, deadline).await?;
             files = record::walk(&self.dir)?;
             missing = record::missing(&self.dir, &files, site);
         }
@@ -193,12 +193,25 @@ impl Builder {
         })
     }
 
-    /// Starts over with an empty environment and nothing from the cache.
-    async fn rebuild(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
+    /// Installs, tried again while the trouble may pass. `anew`: over what is there, and with nothing
+    /// from the cache.
+    async fn fill(&self, inputs: &Inputs, cwd: Option<&Path>, anew: bool, deadline: Deadline) -> Result<()> {
+        let mut empty = !anew;
+        retry(deadline, "install", async || {
+            // No engine says what a failed try left, and uv takes it for installed.
+            if !std::mem::take(&mut empty) {
+                self.empty(deadline).await?;
+            }
+            self.engine.install(&self.place(), inputs, cwd, anew, deadline).await
+        })
+        .await
+    }
+
+    async fn empty(&self, deadline: Deadline) -> Result<()> {
         std::fs::remove_dir_all(&self.dir).on_volume(|| format!("cannot remove {}", self.dir.display()))?;
         let python = &self.toolchain.python.path;
         create(&self.settings, python, &self.dir, &self.final_path, &self.scratch, deadline).await?;
-        self.engine.install(&self.place(), inputs, cwd, true, deadline).await
+        Ok(())
     }
 
     fn place(&self) -> engine::Place<'_> {
