@@ -4,15 +4,16 @@
 //! keeps its own; when it has none at all, the Mozilla roots that are built in. Proxies come from
 //! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::{Certificate, Client, ClientBuilder, redirect};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
 
 use crate::error::{Error, Result};
 
-/// How long a TCP and TLS handshake may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a connection may stay silent: a clone may take long, but never without a byte.
+/// How long a TCP and TLS handshake may take: a lost SYN is sent again after 1, 3 and 7 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may stay silent where no deadline says it more closely.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client that follows no redirect by itself: who follows one decides what goes along.
@@ -44,6 +45,23 @@ fn build(builder: ClientBuilder) -> Result<Client> {
         .map_err(|error| Error::internal("cannot set up the HTTP client").because(error))
 }
 
+/// Whether an answer says that another one may follow later: time-outs, throttling, and all trouble
+/// that a server has with itself.
+pub fn passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 500..=599)
+}
+
+/// How long the server asks to wait: Retry-After in seconds or as a date (RFC 9110, 10.2.3).
+pub fn retry_after(response: &Response) -> Option<Duration> {
+    pause(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+}
+
+fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    let seconds = text.trim().parse().ok().map(Duration::from_secs);
+    // A date that is over asks for nothing.
+    seconds.or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
+}
+
 fn roots() -> Result<Vec<Certificate>> {
     let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
@@ -63,4 +81,35 @@ fn roots() -> Result<Vec<Certificate>> {
     };
     // A certificate that rustls cannot read could verify nothing.
     Ok(ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_asks_to_wait_in_seconds_or_until_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:30 GMT").unwrap();
+        let seconds = |text| pause(text, now).map(|pause| pause.as_secs());
+        for (text, wanted) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(seconds(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        let all = (100..600).filter(|status| passing(StatusCode::from_u16(*status).unwrap()));
+        assert_eq!(all.filter(|status| *status < 500).collect::<Vec<_>>(), [408, 425, 429]);
+        assert!([500, 502, 503, 504, 521].into_iter().all(|status| passing(StatusCode::from_u16(status).unwrap())));
+    }
 }

@@ -220,7 +220,7 @@ impl Run<'_> {
         staging: &Staging,
         meter: &Meter,
     ) -> Result<Fetched> {
-        let (resolved, resolving) = match resolved {
+        let (mut resolved, resolving) = match resolved {
             Some(resolved) => resolved,
             None => self.resolve().await?,
         };

@@ -2,10 +2,10 @@
 //!
 //! Only errors marked [`transient`](crate::error::Error::transient) are tried again. The pauses
 //! are 0.25 s, 0.5 s, 1 s, 2 s and 4 s, each plus up to as much again in jitter; a server's
-//! Retry-After counts where it is longer. After six tries, or at the deadline, the last error is
-//! returned with the number of tries and the time they took.
+//! Retry-After counts where it is longer, and ends the tries where it is longer than the time left.
+//! After six tries, or at the deadline, the last error is returned with the number of tries, the time
+//! they took, and what the try before failed of.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: usize = 6;
+/// How long a server may keep silent before it is given up for another try: six times the interval
+/// at which git's server shows that it is still packing (uploadpack.keepAlive, 5 s).
+const SILENCE: Duration = Duration::from_secs(30);
+/// The part of the deadline that one silence may cost.
+const SILENCES: u32 = 4;
 /// For a limit that no clock can show.
 const ENDLESS: Duration = Duration::from_hours(24 * 365 * 100);
 
@@ -42,6 +47,11 @@ impl Deadline {
     pub fn passed(&self) -> bool {
         self.remaining().is_zero()
     }
+    /// How long a server may keep silent: no time-out is so short that a stall leaves none for
+    /// another try.
+    pub fn silence(&self) -> Duration {
+        SILENCE.min(self.limit / SILENCES)
+    }
     /// The same moment as tokio's timers know it.
     pub fn instant(&self) -> tokio::time::Instant {
         let end = self.started.checked_add(self.limit);
@@ -52,10 +62,7 @@ impl Deadline {
 /// Calls `attempt` until it succeeds, fails for good, or tries or time run out.
 ///
 /// `what` names the attempt in the log line that announces each further try.
-pub async fn retry<T, F>(deadline: Deadline, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
+pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(FIRST_PAUSE)
@@ -63,32 +70,56 @@ where
         .with_jitter()
         .with_max_times(TRIES - 1)
         .build();
-    let mut tries = 0;
+    let mut tries = Tries { number: 0, before: None };
     loop {
         let error = match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        tries += 1;
-        let Some(transient) = error.retry() else { return Err(error) };
-        let pause = pauses.next().map(|pause| pause.max(transient.after.unwrap_or_default()));
+        tries.number += 1;
+        // What is permanent explains itself.
+        if !error.is_unreachable() {
+            return Err(error);
+        }
+        let pause = error.retry().and_then(|transient| Some(pauses.next()?.max(transient.after.unwrap_or_default())));
         match pause {
             Some(pause) if pause < deadline.remaining() => {
-                tracing::warn!("{what}: try {tries} failed, next in {:.1} s: {}", pause.as_secs_f64(), error.summary());
+                let (number, cause) = (tries.number, error.summary());
+                tracing::warn!("{what}: try {number} failed, next in {:.1} s: {cause}", pause.as_secs_f64());
+                tries.before = Some(cause);
                 tokio::time::sleep(pause).await;
             }
-            _ => return Err(exhausted(error, tries, started.elapsed(), deadline)),
+            _ => return Err(tries.exhausted(error, started.elapsed(), deadline)),
         }
     }
 }
 
-fn exhausted(error: Error, tries: u32, elapsed: Duration, deadline: Deadline) -> Error {
-    let plural = if tries == 1 { "try" } else { "tries" };
-    error.because(format!(
-        "gave up after {tries} {plural} in {:.1} s (--timeout {})",
-        elapsed.as_secs_f64(),
-        humantime::format_duration(deadline.limit())
-    ))
+struct Tries {
+    number: u32,
+    /// What the last but one failed of.
+    before: Option<String>,
+}
+
+impl Tries {
+    fn exhausted(self, error: Error, elapsed: Duration, deadline: Deadline) -> Error {
+        let (last, asked) = (error.summary(), error.retry().and_then(|transient| transient.after));
+        let error = match self.before {
+            // Most of all where the deadline ended a try that had no cause yet.
+            Some(before) if before != last => error.because(format!("the try before failed: {before}")),
+            _ => error,
+        };
+        let wait = asked.filter(|pause| *pause >= deadline.remaining()).map_or_else(String::new, |pause| {
+            let seconds = Duration::from_secs(pause.as_secs());
+            format!(": the server asks to wait for {}, longer than the time left", humantime::format_duration(seconds))
+        });
+        error.because(format!(
+            "gave up after {} {} in {:.1} s (--timeout {}){wait}",
+            self.number,
+            if self.number == 1 { "try" } else { "tries" },
+            elapsed.as_secs_f64(),
+            humantime::format_duration(deadline.limit())
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +175,32 @@ mod tests {
             calls.set(calls.get() + 1);
             Err::<(), _>(Error::source("429").transient(Some(Duration::from_hours(1))))
         };
-        run(retry(Deadline::after(Duration::from_mins(10)), "x", throttled)).unwrap_err();
+        let error = run(retry(Deadline::after(Duration::from_mins(10)), "x", throttled)).unwrap_err();
         assert_eq!(calls.get(), 1);
+        assert!(error.to_string().contains("the server asks to wait for 1h, longer than the time left"), "{error}");
+    }
+
+    #[test]
+    fn a_try_that_the_deadline_ends_tells_of_the_one_before() {
+        let calls = Cell::new(0);
+        let ended = || async {
+            calls.set(calls.get() + 1);
+            let error = Error::source("cannot fetch it");
+            Err::<(), _>(if calls.get() < 2 {
+                error.because("refused").transient(None)
+            } else {
+                error.because("no time left").unreachable()
+            })
+        };
+        let text = run(retry(Deadline::after(Duration::from_mins(10)), "x", ended)).unwrap_err().to_string();
+        assert!(text.contains("because: no time left"), "{text}");
+        assert!(text.contains("the try before failed: cannot fetch it: refused"), "{text}");
+        assert!(text.contains("gave up after 2 tries"), "{text}");
+    }
+
+    #[test]
+    fn silence_costs_no_more_than_a_quarter_of_the_deadline() {
+        let silence = |seconds| Deadline::after(Duration::from_secs(seconds)).silence().as_secs_f64();
+        assert_eq!([silence(8), silence(600)], [2.0, 30.0]);
     }
 }

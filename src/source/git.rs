@@ -36,7 +36,11 @@ const IN_FLIGHT: usize = 32;
 pub(super) struct Git {
     url: String,
     origin: Origin,
+    /// As the user named it.
+    reference: Option<String>,
     choice: Choice,
+    /// The choice is out of date.
+    moved: bool,
     depth: u32,
 }
 
@@ -73,15 +77,17 @@ impl Git {
             let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
             (Origin::Http(Box::new((remote, listing))), choice)
         };
-        Ok(Self { url, origin, choice, depth: source.depth })
+        Ok(Self { url, origin, reference: source.reference.clone(), choice, moved: false, depth: source.depth })
     }
 
     pub(super) fn revision(&self) -> Revision {
         Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
     }
 
+    /// The reference may move meanwhile: what [`revision`](Self::revision) says afterwards is what was
+    /// checked out.
     pub(super) async fn checkout(
-        &self,
+        &mut self,
         tree: &Path,
         scratch: &Path,
         limit: Size,
@@ -89,10 +95,9 @@ impl Git {
     ) -> Result<Checkout> {
         let repository = scratch.join(REPOSITORY);
         match &self.origin {
-            Origin::Http(http) => {
-                let (remote, listing) = &**http;
+            Origin::Http(_) => {
                 let doing = format!("fetching from {}", self.url);
-                retry(deadline, &doing, || self.fetch(remote, listing, &repository, limit, deadline)).await?;
+                retry(deadline, &doing, async || self.fetch(&repository, limit, deadline).await).await?;
             }
             Origin::File(objects) => {
                 let (repository, objects) = (repository.clone(), objects.clone());
@@ -126,14 +131,14 @@ impl Git {
     }
 
     /// One try: a fresh repository, and the wanted commit in it.
-    async fn fetch(
-        &self,
-        remote: &Remote,
-        listing: &Listing,
-        repository: &Path,
-        limit: Size,
-        deadline: Deadline,
-    ) -> Result<()> {
+    async fn fetch(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<()> {
+        if let (Origin::Http(http), true) = (&mut self.origin, self.moved) {
+            http.1 = http.0.list(deadline).await?;
+            self.choice = http.1.refs.choose(self.reference.as_deref(), &self.url)?;
+            self.moved = false;
+        }
+        let Origin::Http(http) = &self.origin else { return Ok(()) };
+        let (remote, listing) = &**http;
         let wanted = Ask {
             listing: single(self.choice.want, &listing.refs.capabilities),
             refspecs: vec![format!("+{WANTED}:{WANTED}")],
@@ -145,7 +150,8 @@ impl Git {
         if self.choice.advertised {
             let error = self.refused(&refusal);
             // The reference moved since it was listed, or one of several servers lags behind.
-            return Err(if refusal.contains("not our ref") { error.transient(None) } else { error });
+            self.moved = refusal.contains("not our ref");
+            return Err(if self.moved { error.transient(None) } else { error });
         }
         tracing::info!("the server gives no single commits ({refusal}): fetching everything");
         let everything = Ask {
@@ -179,7 +185,7 @@ impl Git {
             let wire = Wire { listing: ask.listing, request, packets };
             transport::download(&repository, wire, &ask.refspecs, ask.depth, limit, deadline).map_err(|error| {
                 match error.code() {
-                    ErrorCode::User if deadline.passed() => late(&doing, deadline),
+                    ErrorCode::User if deadline.passed() => late(&doing, deadline).unreachable(),
                     ErrorCode::User => too_large(&doing, "the pack alone comes to", limit.0, limit),
                     _ => failure(&doing, &error),
                 }

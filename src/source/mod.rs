@@ -69,9 +69,15 @@ impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing
     /// empty directory on the same file system for what the checkout needs meanwhile (the object
     /// database); the caller removes it. What would unpack to more than `limit` is refused.
-    pub async fn checkout(&self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Checkout> {
-        match &self.origin {
-            Origin::Git(git) => git.checkout(tree, scratch, limit, deadline).await,
+    ///
+    /// A reference that moves meanwhile is looked up once more: `revision` is then the new one.
+    pub async fn checkout(&mut self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Checkout> {
+        match &mut self.origin {
+            Origin::Git(git) => {
+                let checkout = git.checkout(tree, scratch, limit, deadline).await;
+                self.revision = git.revision();
+                checkout
+            }
             Origin::Directory(path) => {
                 let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
                 blocking(move || directory::copy(&path, &tree, &commit, limit, deadline)).await

@@ -7,10 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -29,6 +29,9 @@ const BODY_READ: usize = 16 << 10;
 const BODY_LINES: usize = 4;
 const BODY_COLUMNS: usize = 200;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes per second below which an answer that completes no packet either is as good as none: a
+/// megabyte would take a quarter of an hour.
+const SLOWEST: u64 = 1000;
 
 /// From this length on a user's name may be a token.
 const TOKEN_LENGTH: usize = 20;
@@ -93,8 +96,8 @@ impl Remote {
                 continue;
             }
             self.check(&what, &endpoint, &mut response, "advertisement", deadline).await?;
-            let mut body = Vec::new();
-            while let Some(chunk) = self.chunk(&what, &mut response, body.len(), deadline).await? {
+            let (mut body, mut pace) = (Vec::new(), Pace::new(deadline));
+            while let Some(chunk) = self.chunk(&what, &mut response, body.len(), &mut pace).await? {
                 body.extend_from_slice(&chunk);
                 if body.len() > MAX_LIST {
                     return Err(Error::source(what).because(format!("the list is longer than {MAX_LIST} bytes")));
@@ -130,8 +133,8 @@ impl Remote {
         let mut response = self.send(what, endpoint, request, deadline).await?;
         self.check(what, endpoint, &mut response, "result", deadline).await?;
         let (mut framer, mut received, mut in_pack, mut ended) = (Framer::default(), 0, false, false);
-        let mut reported = Vec::new();
-        while let Some(chunk) = self.chunk(what, &mut response, received, deadline).await? {
+        let (mut reported, mut pace) = (Vec::new(), Pace::new(deadline));
+        while let Some(chunk) = self.chunk(what, &mut response, received, &mut pace).await? {
             received += chunk.len();
             framer.push(&chunk);
             while let Some(packet) = framer.next().map_err(|error| Error::source(what).because(error))? {
@@ -150,6 +153,9 @@ impl Remote {
                 if packets.send(packet.to_vec()).await.is_err() {
                     return Ok(None);
                 }
+                // Also an empty packet, by which a server that is still packing shows that it lives;
+                // and the time that libgit2 took is not the server's.
+                pace.moved();
             }
         }
         if ended && framer.is_empty() {
@@ -185,10 +191,11 @@ impl Remote {
             Some(Userinfo { username, password }) => request.basic_auth(username, Some(password.reveal())),
             None => request,
         };
-        match timeout_at(deadline.instant(), request.send()).await {
+        let pace = Pace::new(deadline);
+        match timeout_at(pace.until(), request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(unreachable(what, error)),
-            Err(_) => Err(late(what)),
+            Err(_) => Err(pace.stalled(what)),
         }
     }
 
@@ -198,15 +205,18 @@ impl Remote {
         what: &str,
         response: &mut Response,
         received: usize,
-        deadline: Deadline,
+        pace: &mut Pace,
     ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>> {
-        match timeout_at(deadline.instant(), response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+        match timeout_at(pace.until(), response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                pace.came(chunk.as_ref().map_or(0, |chunk| chunk.len()));
+                Ok(chunk)
+            }
             Ok(Err(error)) => {
                 let broke = format!("the answer broke off after {received} bytes");
                 Err(causes(Error::source(what).because(broke), &error.without_url()).transient(None))
             }
-            Err(_) => Err(late(what).because(format!("{received} bytes of the answer had come"))),
+            Err(_) => Err(pace.stalled(what).because(format!("{received} bytes of the answer had come"))),
         }
     }
 
@@ -233,9 +243,8 @@ impl Remote {
             ));
             return Err(error.hint("give the address that git clone takes; it often ends with .git"));
         }
-        let after =
-            text(response.headers(), RETRY_AFTER.as_str()).and_then(|seconds| seconds.trim().parse::<u64>().ok());
-        let wait = after.map(|after| format!(", and asks to wait for {after} s")).unwrap_or_default();
+        let after = crate::http::retry_after(response);
+        let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
         let mut error = Error::source(what).because(format!("{endpoint} answers {status}{wait}"));
         let body = self.head_of_body(response, html, deadline).await;
         if !body.is_empty() {
@@ -254,16 +263,13 @@ impl Remote {
             404 => error.hint(format!("check the path in the URL; if the repository is private: {CREDENTIALS}")),
             _ => error,
         };
-        Err(match status.as_u16() {
-            408 | 425 | 429 | 500 | 502 | 503 | 504 => error.transient(after.map(Duration::from_secs)),
-            _ => error,
-        })
+        Err(if crate::http::passing(status) { error.transient(after) } else { error })
     }
 
     /// The first lines of an error's body, or a web page's title: what a person wrote to explain it.
     async fn head_of_body(&self, response: &mut Response, html: bool, deadline: Deadline) -> String {
         let mut body = Vec::new();
-        let until = deadline.instant().min(tokio::time::Instant::now() + BODY_TIMEOUT);
+        let until = deadline.instant().min(Instant::now() + BODY_TIMEOUT);
         while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
             body.extend_from_slice(&chunk);
             if body.len() >= BODY_READ {
@@ -372,8 +378,40 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
 }
 
-fn late(what: &str) -> Error {
-    Error::source(what).because("the server did not answer in the time that was left").hint(SLOW).transient(None)
+/// Notices an answer that stalls: silence, or so few bytes that it will not end. A try that stalls is
+/// worth another one.
+struct Pace {
+    deadline: Deadline,
+    since: Instant,
+    /// Since then.
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(deadline: Deadline) -> Self {
+        Self { deadline, since: Instant::now(), bytes: 0 }
+    }
+    /// Until when more must have come.
+    fn until(&self) -> Instant {
+        (self.since + self.deadline.silence()).min(self.deadline.instant())
+    }
+    fn came(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes >= SLOWEST * self.deadline.silence().as_secs() {
+            self.moved();
+        }
+    }
+    fn moved(&mut self) {
+        *self = Self::new(self.deadline);
+    }
+    fn stalled(&self, what: &str) -> Error {
+        let error = Error::source(what);
+        if self.deadline.passed() {
+            return error.because("the server did not answer in the time that was left").hint(SLOW).transient(None);
+        }
+        let silence = self.deadline.silence().as_secs_f64();
+        error.because(format!("the server stalls: {} bytes in {silence:.1} s", self.bytes)).transient(None)
+    }
 }
 
 /// A request that got no answer: no such host, refused, reset, an unknown CA.

@@ -2,21 +2,27 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::explain::{self, Failed};
 use super::interpreter::executable;
 use super::settings::Settings;
 use super::{Inputs, Python, Stamp, Toolchain, child_error};
-use crate::command::Command;
+use crate::command::{Command, Failure};
 use crate::error::{Error, Result};
 use crate::plan::EngineRequest;
-use crate::retry::{Deadline, retry};
+use crate::redact;
+use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
 
-/// Tries of one request inside an engine. The whole installation is tried again anyway, and then
-/// says why.
+/// Further tries of one request inside an engine: a single hiccup must not cost what was downloaded
+/// already. The whole installation is tried again anyway, and then says why.
 const TRIES_INSIDE: &str = "1";
+/// How long an index may keep silent; pip's default, for uv as well.
+const SILENCE: Duration = Duration::from_secs(15);
+/// pip's log, in the scratch directory.
+const PIP_LOG: &str = "pip.log";
 
 /// An engine that runs.
 #[derive(Debug)]
@@ -108,8 +114,8 @@ impl Engine {
         Ok(Self { name: format!("pip {version}"), kind: Kind::Pip { place: place.clone(), version: number } })
     }
 
-    /// Installs everything by one call, tried again while the trouble may pass. `anew`: nothing that
-    /// was kept is to be trusted.
+    /// Installs everything by one call into an empty environment. `anew`: nothing that was kept is to
+    /// be trusted.
     pub(super) async fn install(
         &self,
         place: &Place<'_>,
@@ -130,44 +136,69 @@ impl Engine {
                 args.extend([OsString::from(flag), file.clone().into_os_string()]);
             }
         }
-        let before = std::cell::RefCell::new(None);
-        retry(deadline, "install", async || {
-            let mut command = match &self.kind {
-                Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew),
-                Kind::Pip { place: pip, version } => pip_install(pip, *version, place, &settings, inputs.refresh, anew),
-            };
-            command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
-            if let Some(netrc) = &netrc {
-                command = command.env("NETRC", &netrc.0);
+        let log = place.scratch.join(PIP_LOG);
+        let _ = std::fs::remove_file(&log);
+        let mut command = match &self.kind {
+            Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew, deadline),
+            Kind::Pip { place: pip, version } => {
+                pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline).env("PIP_LOG", &log)
             }
-            let output = command.run(deadline).await.map_err(|failure| {
-                let error = child_error(&format!("{} did not finish the installation", self.name), failure);
-                match before.take() {
-                    Some(summary) => error.because(format!("the try before failed: {summary}")),
-                    None => error,
-                }
-            })?;
-            if output.status.success() {
-                return Ok(());
-            }
-            let failed = Failed {
-                engine: &self.name,
-                status: output.status.to_string(),
-                stderr: &output.stderr,
-                python: &place.python.version,
-                platform: &place.python.platform,
-                settings: &settings,
-                deadline,
-            };
-            let error = failed.explain().await;
-            before.replace(Some(error.summary()));
-            Err(error)
-        })
-        .await
+        };
+        command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
+        if let Some(netrc) = &netrc {
+            command = command.env("NETRC", &netrc.0);
+        }
+        let output = command.run(deadline).await.map_err(|failure| {
+            let late = matches!(failure, Failure::Deadline { .. });
+            let error = child_error(&format!("{} did not finish the installation", self.name), failure);
+            // Most of an installation is waiting for an index.
+            if late { error.unreachable() } else { error }
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let failed = Failed {
+            engine: &self.name,
+            status: output.status.to_string(),
+            stderr: &[unsaid(&log), output.stderr].concat(),
+            python: &place.python.version,
+            platform: &place.python.platform,
+            settings: &settings,
+            deadline,
+        };
+        Err(failed.explain().await)
     }
 }
 
-fn uv_install(uv: &Path, place: &Place<'_>, settings: &Settings, refresh: bool, anew: bool) -> Command {
+/// What pip, or a pip that it started to build a package, tells its log only: it goes on without an
+/// index page that it could not get, and then finds no version.
+fn unsaid(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let mut lines: Vec<String> = Vec::new();
+    for line in String::from_utf8_lossy(&text).lines() {
+        if let Some(at) = line.find("Could not fetch URL") {
+            let line = redact::clean(&line[at..]) + "\n";
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines.concat()
+}
+
+/// Whole seconds, of which there must be one.
+fn silence(deadline: Deadline) -> String {
+    deadline.silence().min(SILENCE).as_secs().max(1).to_string()
+}
+
+fn uv_install(
+    uv: &Path,
+    place: &Place<'_>,
+    settings: &Settings,
+    refresh: bool,
+    anew: bool,
+    deadline: Deadline,
+) -> Command {
     let mut command = settings
         .command(uv, place.scratch)
         .args(["pip", "install", "--no-progress", "--color", "never"])
@@ -191,6 +222,12 @@ fn uv_install(uv: &Path, place: &Place<'_>, settings: &Settings, refresh: bool, 
     if settings.get("UV_CACHE_DIR").is_none() {
         command = command.env("UV_CACHE_DIR", place.scratch.join("uv-cache"));
     }
+    if ["UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"]
+        .iter()
+        .all(|name| settings.get(name).is_none())
+    {
+        command = command.env("UV_HTTP_TIMEOUT", silence(deadline));
+    }
     if settings.get("UV_HTTP_RETRIES").is_none() && settings.get("PIP_RETRIES").is_none() {
         command = command.env("UV_HTTP_RETRIES", TRIES_INSIDE);
     }
@@ -208,6 +245,7 @@ fn pip_install(
     settings: &Settings,
     refresh: bool,
     anew: bool,
+    deadline: Deadline,
 ) -> Command {
     let mut command = settings
         .command(&place.dir.join("bin/python"), place.scratch)
@@ -220,6 +258,9 @@ fn pip_install(
         .env("PIP_ROOT_USER_ACTION", "ignore");
     if settings.get("PIP_CACHE_DIR").is_none() || anew {
         command = command.arg("--no-cache-dir");
+    }
+    if settings.get("PIP_TIMEOUT").is_none() && settings.get("PIP_DEFAULT_TIMEOUT").is_none() {
+        command = command.env("PIP_TIMEOUT", silence(deadline));
     }
     if settings.get("PIP_RETRIES").is_none() {
         command = command.env("PIP_RETRIES", TRIES_INSIDE);

@@ -6,12 +6,14 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::timeout;
 
 use super::interpreter::executable;
 use super::settings::Settings;
 use crate::error::{Error, said_of_volume, volume_error};
+use crate::http;
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
 
@@ -92,8 +94,9 @@ impl Failed<'_> {
             );
         }
         // The network comes before builds: a build's own requirements are fetched as well.
-        if let Some(error) = self.network(&says) {
-            return Some(error);
+        if let Some(error) = self.network() {
+            let throttled = error.retry().is_some() && says(&["429 ", "503 "]);
+            return Some(if throttled { error.transient(self.pause().await) } else { error });
         }
         if says(&[
             "Failed building wheel",
@@ -125,8 +128,11 @@ impl Failed<'_> {
         })
     }
 
-    fn network(&self, says: &impl Fn(&[&str]) -> bool) -> Option<Error> {
-        let reached = says(&[
+    fn network(&self) -> Option<Error> {
+        // What pip itself tried again says nothing of the end; for what that was there is another line.
+        let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("WARNING: Retrying (")).collect();
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| told.iter().any(|line| line.contains(phrase)));
+        let broke = says(&[
             "Connection refused",
             "Connection reset",
             "Connection aborted",
@@ -145,14 +151,19 @@ impl Failed<'_> {
             "unexpected end of file",
             "end of file before message length",
             "server error (5",
-            "(429 Too Many Requests)",
+            "client error (408",
+            "client error (425",
+            "client error (429",
+            "408 Client Error",
+            "425 Client Error",
             "429 Client Error",
             "Server Error",
+            "Max retries exceeded",
             "Remote end closed connection",
             "error decoding response body",
         ]);
         let certificate = says(&["CERTIFICATE_VERIFY_FAILED", "invalid peer certificate", "UnknownIssuer"]);
-        if !reached && !certificate {
+        if !broke && !certificate {
             return None;
         }
         let place = self.url().map_or_else(|| "the package index".to_owned(), str::to_owned);
@@ -240,15 +251,9 @@ impl Failed<'_> {
     async fn ask_index(&self, index: &str, name: &str) -> Option<Error> {
         let mut page = url::Url::parse(index).ok()?;
         page.path_segments_mut().ok()?.pop_if_empty().push(name).push("");
-        let mut request = crate::http::client().ok()?.get(page.clone());
-        if let Some(login) = page.host_str().and_then(|host| self.settings.login(host)) {
-            request = request.basic_auth(&login.username, Some(login.password.reveal()));
-        }
-        let response = match timeout_at(self.deadline.instant(), request.send()).await {
-            Ok(Ok(response)) => response,
-            // No time is left to find out more.
-            Err(_) => return None,
-            Ok(Err(error)) => {
+        let response = match self.ask(page).await? {
+            Ok(response) => response,
+            Err(error) => {
                 return Some(
                     Error::environment(format!("cannot reach the package index {index}"))
                         .because(error.without_url())
@@ -264,13 +269,27 @@ impl Failed<'_> {
                 "put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)",
             )),
             403 => Some(refused.hint("these credentials may not read it: check them, and the index's permissions")),
-            429 => {
-                let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-                Some(refused.transient(after.map(std::time::Duration::from_secs)))
+            429 => Some(refused.transient(http::retry_after(&response))),
+            _ if http::passing(status) => {
+                Some(refused.hint("the index has trouble of its own").transient(http::retry_after(&response)))
             }
-            500..=599 => Some(refused.hint("the index has trouble of its own").transient(None)),
             _ => None,
         }
+    }
+
+    /// How long a server asks to wait that has just sent the engine away: no engine tells.
+    async fn pause(&self) -> Option<Duration> {
+        let response = self.ask(url::Url::parse(self.url()?).ok()?).await?.ok()?;
+        http::passing(response.status()).then(|| http::retry_after(&response)).flatten()
+    }
+
+    /// One request with the login that belongs to the host; None if no time is left for an answer.
+    async fn ask(&self, url: url::Url) -> Option<reqwest::Result<reqwest::Response>> {
+        let mut request = http::client().ok()?.get(url.clone());
+        if let Some(login) = url.host_str().and_then(|host| self.settings.login(host)) {
+            request = request.basic_auth(&login.username, Some(login.password.reveal()));
+        }
+        timeout(self.deadline.silence().min(self.deadline.remaining()), request.send()).await.ok()
     }
 
     /// The text between two marks.
@@ -350,5 +369,55 @@ mod tests {
         assert_eq!(text.lines().count(), LINES);
         let text = excerpt(&long);
         assert!(text.len() < 240 && text.starts_with("ERROR: 1.0") && text.ends_with(" end"), "{text}");
+    }
+
+    /// What an engine says, and whether an index was at fault that may come back.
+    #[test]
+    fn trouble_that_passes_is_told_from_what_stays() {
+        let passes = [
+            "error: Request failed after 1 retry\n  cause: HTTP status server error (503 Service Unavailable) for url",
+            "  cause: HTTP status client error (429 Too Many Requests) for url (http://index.invalid/simple/flask/)",
+            "  cause: HTTP status client error (408 Request Timeout) for url (http://index.invalid/simple/flask/)",
+            "  cause: error sending request for url (http://index.invalid/simple/flask/)\n  cause: dns error",
+            "Could not fetch URL http://h/simple/flask/: 500 Server Error: X for url - skipping\n\
+             ERROR: No matching distribution found for flask",
+            "Could not fetch URL http://h/simple/flask/: connection error: (Caused by NewConnectionError('[Errno 111] \
+             Connection refused')) - skipping\nERROR: No matching distribution found for flask",
+            "Could not fetch URL http://h/simple/setuptools/: 503 Server Error: X\n\
+             × pip subprocess to install build dependencies did not run successfully.\n\
+             ERROR: No matching distribution found for setuptools\nerror: subprocess-exited-with-error",
+            "pip._vendor.urllib3.exceptions.ProtocolError: ('Connection broken: IncompleteRead(1 bytes read)')",
+        ];
+        let stays = [
+            "ERROR: No matching distribution found for flask",
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'ProtocolError('Connection aborted.')': /x\n\
+             ERROR: No matching distribution found for flask",
+            "Could not fetch URL http://h/simple/nosuch/: 404 Client Error: X for url - skipping\n\
+             ERROR: No matching distribution found for nosuch",
+            "Could not fetch URL http://h/simple/x/: 401 Client Error: X\nERROR: No matching distribution found for x",
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. 500 Server Error",
+            "  cause: Hash mismatch for `click==8.1.8`",
+            "ERROR: Invalid requirement: 'flask==='",
+            "  × No solution found: your requirements are unsatisfiable",
+            "error: Failed to build `x`\n  Call to setup.py failed",
+            "  cause: invalid peer certificate: UnknownIssuer: error sending request",
+            "No space left on device: error sending request",
+        ];
+        let settings = Settings::from_env([]);
+        let explain = |stderr: &str| {
+            let deadline = Deadline::after(Duration::from_secs(5));
+            let (engine, python, platform) = ("pip 24.2", "3.13.1", "cp313 manylinux x86_64");
+            let failed = Failed { engine, status: "1".into(), stderr, python, platform, settings: &settings, deadline };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(failed.explain())
+        };
+        for text in passes {
+            let error = explain(text);
+            assert!(error.is_unreachable() && error.retry().is_some(), "{text}\n{error}");
+        }
+        for text in stays {
+            let error = explain(text);
+            assert!(!error.is_unreachable(), "{text}\n{error}");
+        }
     }
 }

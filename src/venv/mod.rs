@@ -28,7 +28,7 @@ use crate::blocking;
 use crate::command::Failure;
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
-use crate::retry::Deadline;
+use crate::retry::{Deadline, retry};
 
 /// What an environment is built with, as far as it is known without starting anything: enough to
 /// tell whether a kept environment still fits. Serialized into the release's key.
@@ -189,7 +189,7 @@ impl Builder {
             return Err(explain::missing_file(file));
         }
         let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
-        self.engine.install(&self.place(), inputs, cwd, false, deadline).await
+        self.fill(inputs, cwd, false, deadline).await
     }
 
     /// Makes it right for its final path, compiles the bytecode and verifies that every file the
@@ -199,7 +199,7 @@ impl Builder {
         let (mut files, mut missing) = self.look().await?;
         if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
             tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
-            self.rebuild(inputs, cwd.as_deref(), deadline).await?;
+            self.fill(inputs, cwd.as_deref(), true, deadline).await?;
             (files, missing) = self.look().await?;
         }
         for problem in &missing {
@@ -238,12 +238,26 @@ impl Builder {
         .await
     }
 
-    /// Starts over with an empty environment and nothing from the cache.
-    async fn rebuild(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
-        std::fs::remove_dir_all(&self.dir).on_volume(|| format!("cannot remove {}", self.dir.display()))?;
+    /// Installs, tried again while the trouble may pass. `anew`: over what is there, and with nothing
+    /// from the cache.
+    async fn fill(&self, inputs: &Inputs, cwd: Option<&Path>, anew: bool, deadline: Deadline) -> Result<()> {
+        let mut empty = !anew;
+        retry(deadline, "install", async || {
+            // No engine says what a failed try left, and uv takes it for installed.
+            if !std::mem::take(&mut empty) {
+                self.empty(deadline).await?;
+            }
+            self.engine.install(&self.place(), inputs, cwd, anew, deadline).await
+        })
+        .await
+    }
+
+    async fn empty(&self, deadline: Deadline) -> Result<()> {
+        let dir = self.dir.clone();
+        blocking(move || std::fs::remove_dir_all(&dir).on_volume(|| format!("cannot remove {}", dir.display()))).await?;
         let python = &self.toolchain.python.path;
         create(&self.settings, python, &self.dir, &self.final_path, &self.scratch, deadline).await?;
-        self.engine.install(&self.place(), inputs, cwd, true, deadline).await
+        Ok(())
     }
 
     fn place(&self) -> engine::Place<'_> {

@@ -16,5 +16,12 @@ class OnlyPip:
 
 
 sys.meta_path.insert(0, OnlyPip)
+try:
+    from pip._vendor.urllib3.util.retry import Retry
+
+    # It would sleep for as long as a server says, past every deadline; podstrap waits better.
+    Retry.get_retry_after = lambda self, response: None
+except ImportError:
+    pass
 sys.argv[:2] = ["pip"]
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
