@@ -39,6 +39,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::{RESERVED, Target};
 use crate::retry::Deadline;
 use crate::source::Revision;
+use crate::tree;
 use crate::venv::{Distribution, Toolchain};
 
 /// How often a held lock is tried again.
@@ -420,7 +421,7 @@ impl Volume {
         let staging = self.own.join("staging");
         let cleared = blocking(move || {
             for entry in fs::read_dir(staging).into_iter().flatten().flatten() {
-                if let Err(error) = remove(&entry.path()) {
+                if let Err(error) = tree::remove(&entry.path()) {
                     // Another user's, or a writer that outlived its run is still at it; the next run
                     // tries again.
                     tracing::debug!("cannot clear {}: {error}", entry.path().display());
@@ -505,29 +506,6 @@ fn open_lock(path: &Path, shared: u32) -> io::Result<File> {
     match OpenOptions::new().write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
         opened => opened,
-    }
-}
-
-/// Removes a directory with all that is in it, also where a package has taken its owner's rights.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mut directories = vec![path.to_owned()];
-            while let Some(dir) = directories.pop() {
-                let mode = fs::symlink_metadata(&dir)?.permissions().mode();
-                if mode & 0o700 != 0o700 {
-                    fs::set_permissions(&dir, Permissions::from_mode(mode | 0o700))?;
-                }
-                for entry in fs::read_dir(&dir)? {
-                    let entry = entry?;
-                    if entry.file_type()?.is_dir() {
-                        directories.push(entry.path());
-                    }
-                }
-            }
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
     }
 }
 

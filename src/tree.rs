@@ -1,4 +1,5 @@
-//! Paths that users name in a tree whose contents others wrote: resolved beneath it, or refused.
+//! Trees whose contents others wrote: paths that users name in them are resolved beneath, or refused;
+//! and they can be removed, whatever they hold.
 
 use std::fs;
 use std::io;
@@ -74,4 +75,27 @@ fn listing(tree: &Path, wanted: &Path) -> String {
         return format!("there is nothing in {shown}: paths are relative to the repository's top");
     }
     format!("paths are relative to the repository's top; {shown} has {}", names.join(", "))
+}
+
+/// Removes a directory with all that is in it, also where a package has taken its owner's rights.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let mut directories = vec![path.to_owned()];
+            while let Some(dir) = directories.pop() {
+                let mode = fs::symlink_metadata(&dir)?.permissions().mode();
+                if mode & 0o700 != 0o700 {
+                    fs::set_permissions(&dir, fs::Permissions::from_mode(mode | 0o700))?;
+                }
+                for entry in fs::read_dir(&dir)? {
+                    let entry = entry?;
+                    if entry.file_type()?.is_dir() {
+                        directories.push(entry.path());
+                    }
+                }
+            }
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    }
 }

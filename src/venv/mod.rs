@@ -29,6 +29,7 @@ use crate::command::Failure;
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::retry::{Deadline, retry};
+use crate::tree;
 
 /// What an environment is built with, as far as it is known without starting anything: enough to
 /// tell whether a kept environment still fits. Serialized into the release's key.
@@ -254,7 +255,7 @@ impl Builder {
 
     async fn empty(&self, deadline: Deadline) -> Result<()> {
         let dir = self.dir.clone();
-        blocking(move || std::fs::remove_dir_all(&dir).on_volume(|| format!("cannot remove {}", dir.display()))).await?;
+        blocking(move || tree::remove(&dir).on_volume(|| format!("cannot remove {}", dir.display()))).await?;
         let python = &self.toolchain.python.path;
         create(&self.settings, python, &self.dir, &self.final_path, &self.scratch, deadline).await?;
         Ok(())
