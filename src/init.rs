@@ -11,6 +11,7 @@ use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{CopySelf, Environment, Init, Source, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
+use crate::redact;
 use crate::selfcopy;
 use crate::source::{self, Checkout, Resolved, Revision};
 use crate::telemetry::{Phase, PhaseTime};
@@ -326,7 +327,8 @@ impl Run<'_> {
             venv: &'a Path,
             final_path: &'a Path,
             toolchain: Option<&'a Toolchain>,
-            packages: &'a [String],
+            /// Without credentials: a new token builds nothing new.
+            packages: Vec<String>,
             requirements: &'a [PathBuf],
             constraints: &'a [PathBuf],
             outside: &'a [String],
@@ -338,7 +340,7 @@ impl Run<'_> {
             venv: environment.venv.as_path(),
             final_path: &environment.final_path,
             toolchain: self.toolchain.as_ref(),
-            packages: &environment.packages,
+            packages: environment.packages.iter().map(|package| redact::clean(package)).collect(),
             requirements: &environment.requirements,
             constraints: &environment.constraints,
             outside: &self.outside,

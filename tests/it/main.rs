@@ -10,6 +10,7 @@ mod docs;
 mod processes;
 mod publish;
 mod restricted;
+mod secrets;
 mod source;
 mod unit;
 mod up;
