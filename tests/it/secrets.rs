@@ -57,7 +57,7 @@ fn holding(dir: &Path) -> Vec<String> {
         } else if meta.is_file() {
             let bytes = fs::read(&path).unwrap();
             let hit = |secret: &&str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-            found.extend(SECRETS.iter().any(|secret| hit(&secret)).then(|| path.display().to_string()));
+            found.extend(SECRETS.iter().any(hit).then(|| path.display().to_string()));
         }
     }
     found
