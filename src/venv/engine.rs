@@ -148,6 +148,9 @@ impl Engine {
         if let Some(netrc) = &netrc {
             command = command.env("NETRC", &netrc.0);
         }
+        for (name, value) in settings.git_variables() {
+            command = command.env(name, value);
+        }
         let output = command.run(deadline).await.map_err(|failure| {
             let late = matches!(failure, Failure::Deadline { .. });
             let error = child_error(&format!("{} did not finish the installation", self.name), failure);

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustix::fs::Access;
 
 use crate::command::Command;
@@ -81,6 +82,8 @@ enum Form {
 pub struct Settings {
     vars: BTreeMap<OsString, OsString>,
     logins: Vec<(String, Userinfo)>,
+    /// Of Git repositories, by their URLs.
+    repositories: Vec<(String, Userinfo)>,
 }
 
 impl fmt::Debug for Settings {
@@ -97,7 +100,7 @@ impl Settings {
     }
 
     pub fn from_env(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let mut settings = Self { vars: vars.into_iter().collect(), logins: Vec::new() };
+        let mut settings = Self { vars: vars.into_iter().collect(), logins: Vec::new(), repositories: Vec::new() };
         for name in URLS {
             if let Some(value) = settings.get(name) {
                 let separator = if *name == "UV_FIND_LINKS" { ',' } else { ' ' };
@@ -122,9 +125,17 @@ impl Settings {
         let Ok(url) = url.parse::<RemoteUrl>() else { return text.to_owned() };
         // Git and its kin read no netrc that an engine could name to them.
         if before.ends_with('+') {
-            if url.userinfo().is_some() {
-                tracing::warn!("the credentials for {} stay in its URL, which child processes show", url.url());
+            let Some(login) = url.userinfo() else { return text.to_owned() };
+            if before.ends_with("git+") && !login.password.reveal().is_empty() {
+                let entry = (repository(url.url()), login.clone());
+                if !self.repositories.iter().any(|(known, _)| *known == entry.0) {
+                    self.repositories.push(entry.clone());
+                }
+                if self.repositories.contains(&entry) {
+                    return format!("{before}{}{after}", url.url());
+                }
             }
+            tracing::warn!("the credentials for {} stay in its URL, which child processes show", url.url());
             return text.to_owned();
         }
         let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
@@ -259,6 +270,23 @@ impl Settings {
         args
     }
 
+    /// Variables that log Git in, whoever starts it: what they say is configuration (git-config(1),
+    /// `GIT_CONFIG_COUNT`), after the user's own. A login is for its repository alone.
+    pub(super) fn git_variables(&self) -> Vec<(String, String)> {
+        if self.repositories.is_empty() {
+            return Vec::new();
+        }
+        let own: usize = self.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or_default();
+        let mut vars = vec![("GIT_CONFIG_COUNT".to_owned(), (own + self.repositories.len()).to_string())];
+        for (index, (url, login)) in self.repositories.iter().enumerate() {
+            let number = own + index;
+            let login = BASE64_STANDARD.encode(format!("{}:{}", login.username, login.password.reveal()));
+            vars.push((format!("GIT_CONFIG_KEY_{number}"), format!("http.{url}.extraHeader")));
+            vars.push((format!("GIT_CONFIG_VALUE_{number}"), format!("Authorization: Basic {login}")));
+        }
+        vars
+    }
+
     /// Writes the passwords for the engines to read, after what the user's own netrc says.
     pub(super) fn netrc(&self, scratch: &Path) -> Result<Option<Netrc>> {
         if self.logins.is_empty() {
@@ -284,6 +312,16 @@ impl Settings {
             .on_volume(|| format!("cannot write {}", path.display()))?;
         Ok(Some(Netrc(path)))
     }
+}
+
+/// The URL that Git gets: without `@REVISION` at the path's end, query and fragment.
+fn repository(url: &url::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().rsplit_once('@').map_or(url.path(), |(path, _)| path).to_owned();
+    url.set_path(&path);
+    url.into()
 }
 
 impl Form {
@@ -389,6 +427,35 @@ mod tests {
         assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
         assert_eq!(vars.files(), [Path::new("/a.txt"), Path::new("/b.txt")]);
+    }
+
+    #[test]
+    fn passwords_of_git_urls_become_gits_configuration() {
+        let mut vars = settings(&[("GIT_CONFIG_COUNT", "1")]);
+        let moved = [
+            "x @ git+https://me:t0k%40n@host/a.git@v1#subdirectory=b",
+            "git+https://you:other@host/b.git",
+            "git+https://token@host/c.git",
+            "git+https://me:changed@host/a.git",
+        ]
+        .map(|package| vars.without_password(package));
+        assert_eq!(
+            moved,
+            [
+                "x @ git+https://host/a.git@v1#subdirectory=b",
+                "git+https://host/b.git",
+                "git+https://token@host/c.git",
+                "git+https://me:changed@host/a.git",
+            ]
+        );
+        let expected = [
+            ("GIT_CONFIG_COUNT", "3"),
+            ("GIT_CONFIG_KEY_1", "http.https://host/a.git.extraHeader"),
+            ("GIT_CONFIG_VALUE_1", "Authorization: Basic bWU6dDBrQG4="),
+            ("GIT_CONFIG_KEY_2", "http.https://host/b.git.extraHeader"),
+            ("GIT_CONFIG_VALUE_2", "Authorization: Basic eW91Om90aGVy"),
+        ];
+        assert_eq!(vars.git_variables(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod processes;
 mod publish;
 mod rerun;
 mod restricted;
+mod secrets;
 mod source;
 mod unit;
 mod up;

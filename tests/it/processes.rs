@@ -143,6 +143,15 @@ fn kill(signal: &str, pid: i32) {
     assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success());
 }
 
+impl Drop for App {
+    /// What a failed test leaves would hold up whoever reads its output.
+    fn drop(&mut self) {
+        for (pid, _) in self.running("") {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
+        }
+    }
+}
+
 /// The zombies among the children of a process.
 fn zombies(pid: i32) -> Vec<String> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -297,11 +306,7 @@ fn processes_that_were_there_before_are_left_alone() {
     shell.args(["-c", "sleep 603 & exec \"$@\"", "sh"]).arg(init.get_program()).args(init.get_args());
     shell.env_clear().envs(init.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let ran = app.run(shell.current_dir(app.sandbox.path("")).stdout(Stdio::null()).stderr(Stdio::null()));
-    let left = app.running("");
-    for (pid, _) in &left {
-        kill("KILL", *pid);
-    }
-    let left: Vec<_> = left.into_iter().map(|(_, arguments)| arguments).collect();
+    let left: Vec<_> = app.running("").into_iter().map(|(_, arguments)| arguments).collect();
     assert_eq!((ran.code, left), (Some(0), vec!["sleep 603 ".to_owned()]));
 }
 

@@ -1,0 +1,127 @@
+//! Credentials reach who needs them and show nowhere: no argument of any process, no word, no file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::git::{GitServer, Repo};
+use crate::support::index::{self, Behaviour, IndexServer};
+use crate::support::sandbox::Sandbox;
+
+/// A build backend (PEP 517) that needs nothing.
+const BACKEND: &str = r#"
+import os, zipfile
+
+def build_wheel(directory, settings=None, metadata=None):
+    name = "lib-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        wheel.writestr("lib.py", "")
+        wheel.writestr("lib-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: lib\nVersion: 1.0\n")
+        wheel.writestr("lib-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("lib-1.0.dist-info/RECORD", "")
+    return name
+"#;
+
+const PROJECT: &str = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\
+    [project]\nname = \"lib\"\nversion = \"1.0\"\n";
+
+const GIT_LOGIN: &str = "ada:t0k3n-of-git";
+const GIT_BASIC: &str = "YWRhOnQwazNuLW9mLWdpdA==";
+const INDEX_LOGIN: (&str, &str) = ("bob", "p4ss-of-index");
+
+/// Parts of the credentials in any form.
+const SECRETS: &[&str] = &["t0k3n-of-git", "p4ss-of-index", "YWRhOnQwazNu"];
+
+/// The command lines of all processes with the mark in their environment.
+fn command_lines(mark: &str, into: &mut BTreeSet<String>) {
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read =
+            |name: &str| fs::read(entry.path().join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        if read("environ").is_ok_and(|environment| environment.contains(mark)) {
+            into.extend(read("cmdline").map(|line| line.replace('\0', " ")));
+        }
+    }
+}
+
+/// The files below a directory that hold one of the secrets.
+fn holding(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            found.extend(holding(&path));
+        } else if meta.is_file() {
+            let bytes = fs::read(&path).unwrap();
+            let hit = |secret: &&str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            found.extend(SECRETS.iter().any(hit).then(|| path.display().to_string()));
+        }
+    }
+    found
+}
+
+#[test]
+fn credentials_reach_git_and_the_index_and_show_nowhere() {
+    for engine in ["pip", "uv"] {
+        let sandbox = Sandbox::new();
+        let repos = sandbox.path("repos");
+        Repo::new(&repos.join("app.git")).file("index.py", "import lib\n").commit("first");
+        Repo::new(&repos.join("lib.git")).file("pyproject.toml", PROJECT).file("backend.py", BACKEND).commit("first");
+        let git = GitServer::start(&repos);
+        git.require(&format!("Basic {GIT_BASIC}"));
+        let login = Behaviour { login: Some(INDEX_LOGIN), ..Behaviour::default() };
+        let index = IndexServer::behaving(&index::wheelhouse(), login);
+
+        // Writes down what git is called with, however short it lives.
+        let calls = sandbox.write("calls", "");
+        let shim = sandbox.write(
+            "bin/git",
+            format!("#!/bin/sh\necho \"$@\" >>{}\nPATH=${{PATH#*:}} exec git \"$@\"\n", calls.display()),
+        );
+        fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", shim.parent().unwrap().display(), std::env::var("PATH").unwrap());
+
+        let mut command = sandbox.podstrap();
+        let engine_path = if engine == "uv" { index::uv() } else { "pip".into() };
+        command.args(["init", "--log-level", "debug", "--engine"]).arg(engine_path).arg("--root").arg(sandbox.root());
+        command
+            .env("PATH", path)
+            .env("PODSTRAP_REPO", git.url_as(GIT_LOGIN, "app.git"))
+            .env("PODSTRAP_PACKAGE", format!("git+{}@main click", git.url_as(GIT_LOGIN, "lib.git")))
+            .env("PIP_INDEX_URL", index.url_with(INDEX_LOGIN.0, INDEX_LOGIN.1));
+        let mark = format!("TMPDIR={}", sandbox.path("").display());
+
+        let done = AtomicBool::new(false);
+        let (ran, mut seen) = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut seen = BTreeSet::new();
+                while !done.load(Ordering::SeqCst) {
+                    command_lines(&mark, &mut seen);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                seen
+            });
+            let ran = sandbox.run(&mut command);
+            done.store(true, Ordering::SeqCst);
+            (ran, watch.join().unwrap())
+        });
+        assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
+        assert!(sandbox.root().join("venv/lib").exists());
+        // The watch is none that sees nothing.
+        let called = fs::read_to_string(&calls).unwrap();
+        assert!(called.contains("/lib.git"), "{engine}: {called}");
+        assert!(seen.iter().any(|line| line.contains(engine) && line.contains("/lib.git@main")), "{engine}: {seen:?}");
+
+        seen.extend([called, ran.raw.clone(), ran.stdout]);
+        for secret in SECRETS {
+            let shown: Vec<_> = seen.iter().filter(|text| text.contains(secret)).collect();
+            assert!(shown.is_empty(), "{engine}: {secret} shows in {shown:?}");
+        }
+        for dir in ["volume", "tmp", "home"].map(|name| sandbox.path(name)).iter().filter(|dir| dir.exists()) {
+            assert_eq!(holding(dir), [""; 0], "{engine}");
+        }
+    }
+}
