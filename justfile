@@ -15,6 +15,10 @@ test:
 test-unitd unitd:
     PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored
 
+# 120 runs with each engine through a network that fails at random; PODSTRAP_TEST_SEED=N is one of them
+network:
+    cargo test --locked --test it -- --ignored --nocapture a_network_that_fails_at_random_many_times
+
 # What a change must pass before it is committed
 check:
     cargo fmt --all --check

@@ -177,6 +177,9 @@ impl Error {
         self.0.unreachable || self.0.transient.is_some()
     }
 
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
     /// One line for a retry's log: what failed and its innermost cause.
     pub fn summary(&self) -> String {
         let text = match self.0.causes.last() {

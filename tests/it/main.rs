@@ -7,6 +7,7 @@ mod support;
 mod binary;
 mod cli;
 mod docs;
+mod network;
 mod publish;
 mod source;
 mod unit;

@@ -49,7 +49,7 @@ fn get_within(source: &Source, limit: Duration) -> Result<Got, Error> {
     std::fs::create_dir(&scratch).unwrap();
     let deadline = Deadline::after(limit);
     run(async {
-        let resolved = resolve(source, deadline).await?;
+        let mut resolved = resolve(source, deadline).await?;
         let checkout = resolved.checkout(&tree, &scratch, deadline).await?;
         Ok(Got { dir, revision: resolved.revision, checkout })
     })
@@ -551,7 +551,7 @@ fn a_checkout_that_is_dropped_leaves_no_thread_behind() {
     let deadline = Deadline::after(Duration::from_mins(1));
     let (tree, source) = (dir.path().join("tree"), git_source(&server.url("app.git"), None, 1));
     run(async {
-        let resolved = resolve(&source, deadline).await.unwrap();
+        let mut resolved = resolve(&source, deadline).await.unwrap();
         let checkout = resolved.checkout(&tree, dir.path(), deadline);
         tokio::time::timeout(Duration::from_millis(300), checkout).await.unwrap_err();
     });
@@ -826,7 +826,7 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     std::fs::create_dir_all(&app).unwrap();
     std::fs::write(app.join("a"), "1").unwrap();
     let deadline = Deadline::after(Duration::from_secs(10));
-    let resolved = run(resolve(&Source::Dir(app.clone()), deadline)).unwrap();
+    let mut resolved = run(resolve(&Source::Dir(app.clone()), deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
     let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), deadline)).unwrap_err();
     assert!(error.to_string().contains("changed while it was copied"), "{error}");

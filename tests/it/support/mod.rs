@@ -1,6 +1,7 @@
 //! What the tests stand on: real servers, a sandbox to run the binary in, and tools that are
 //! fetched once into the target directory.
 
+pub mod chaos;
 pub mod fake_unit;
 pub mod git;
 pub mod http;
