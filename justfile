@@ -15,7 +15,7 @@ test:
 test-unitd unitd:
     PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored
 
-# 120 runs with each engine through a network that fails at random; PODSTRAP_TEST_SEED=N is one of them
+# 100 runs with each engine through a network that fails at random; PODSTRAP_TEST_SEED=N is one of them
 network:
     cargo test --locked --test it -- --ignored --nocapture a_network_that_fails_at_random_many_times
 

@@ -160,6 +160,7 @@ impl Failed<'_> {
             "Max retries exceeded",
             // Damaged on its way, whatever the length said.
             "Failed to extract archive",
+            "Failed to read from zip file",
             "is invalid.",
             "BadZipFile",
             "Compressed file ended before",
@@ -423,6 +424,9 @@ mod tests {
             "Could not fetch URL http://h/simple/setuptools/: 503 Server Error: X\n\
              × pip subprocess to install build dependencies did not run successfully.\n\
              ERROR: No matching distribution found for setuptools\nerror: subprocess-exited-with-error",
+            "error: No solution found\n  cause: Because click==8.1.8 has an invalid package format\n  Failed to read from zip file",
+            "error: Failed to download `click==8.1.8`\n  cause: Failed to extract archive: click.whl",
+            "ERROR: Wheel 'click' located at /tmp/click.whl is invalid.",
             "pip._vendor.urllib3.exceptions.ProtocolError: ('Connection broken: IncompleteRead(1 bytes read)')",
         ];
         let stays = [

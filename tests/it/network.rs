@@ -14,7 +14,7 @@ use crate::support::index::{self, IndexServer};
 use crate::support::sandbox::Sandbox;
 
 /// Long enough for a few stalls, each of which may cost a quarter of it.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(40);
 /// What a run may take after that to clear away its staging: much less, but these machines are busy.
 /// The report tells how much it was.
 const GRACE: Duration = Duration::from_secs(3);
@@ -142,9 +142,9 @@ fn many(seeds: std::ops::Range<u64>) {
 
 fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String; 2]) -> Report {
     // Four rates, without and with something older there, without and with a build from source.
-    let (update, build) = (seed % 2 == 1, seed / 2 % 2 == 1);
+    let (update, build) = (seed % 2 == 1, seed % 8 >= 6);
     #[expect(clippy::cast_precision_loss, reason = "0 to 3")]
-    let probability = 0.1 + 0.15 * (seed / 4 % 4) as f64;
+    let probability = 0.1 + 0.15 * (seed / 2 % 4) as f64;
     let run = Sandbox::new();
     if update {
         copy(older, &run.root());
@@ -156,7 +156,9 @@ fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String;
     let (git_chaos, index_chaos) = (Chaos::start(git, dice(0)), Chaos::start(index, dice(1)));
 
     let started = Instant::now();
-    let ran = run.run(&mut World::init(&run, engine, git_chaos.port(), index_chaos.port(), build));
+    let mut command = World::init(&run, engine, git_chaos.port(), index_chaos.port(), build);
+    // The engines' own word for how long a stall may last: as it is, many of them take their time.
+    let ran = run.run(command.env("PIP_TIMEOUT", "2").env("UV_HTTP_TIMEOUT", "2"));
     let took = started.elapsed();
     let mut faults = git_chaos.faults();
     for (fault, number) in index_chaos.faults() {
@@ -172,7 +174,7 @@ fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String;
     } else {
         assert!(matches!(ran.code, Some(3 | 4)), "{}", say(&format!("exit code {:?}", ran.code)));
         assert!(took < TIMEOUT + GRACE, "{}", say("too late"));
-        let told = regex::Regex::new(r"because: gave up after \d+ (try|tries) in \d+\.\d s \(--timeout 20s\)").unwrap();
+        let told = regex::Regex::new(r"because: gave up after \d+ (try|tries) in \d+\.\d s \(--timeout 40s\)").unwrap();
         assert!(told.is_match(&ran.raw), "{}", say("does not tell of its tries"));
         assert!(after == before, "{}", say("not what was published before"));
         Outcome::Failed
@@ -224,7 +226,7 @@ fn a_network_that_fails_at_random() {
 #[test]
 #[ignore = "takes minutes: just network"]
 fn a_network_that_fails_at_random_many_times() {
-    many(0..120);
+    many(0..100);
 }
 
 /// One run that meets exactly these faults, on its way to Git and to the index, and comes out right.

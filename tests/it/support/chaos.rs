@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use super::http::{Request, read_request};
 
@@ -185,7 +185,8 @@ impl Drop for Chaos {
 }
 
 fn bound(port: u16) -> OwnedFd {
-    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // A child that inherited it would keep it open: connections would wait instead of being refused.
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
     sockopt::set_socket_reuseport(&fd, true).expect("an option of every socket");
     bind(&fd, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("a free port");
     fd
