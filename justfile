@@ -27,6 +27,10 @@ faults runs="320":
 concurrent rounds="20":
     PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it concurrent:: -- --nocapture
 
+# 100 runs with each engine through a network that fails at random; PODSTRAP_TEST_SEED=N is one of them
+network:
+    cargo test --locked --test it -- --ignored --nocapture a_network_that_fails_at_random_many_times
+
 # What a change must pass before it is committed
 check:
     cargo fmt --all --check

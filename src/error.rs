@@ -184,6 +184,9 @@ impl Error {
         self.to_string().trim_start_matches("error: ").to_owned()
     }
 
+    pub fn what(&self) -> &str {
+        &self.0.what
+    }
     /// One line for a retry's log: what failed and its innermost cause.
     pub fn summary(&self) -> String {
         let text = match self.0.causes.last() {

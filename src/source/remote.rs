@@ -209,7 +209,7 @@ impl Remote {
     ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>> {
         match timeout_at(pace.until(), response.chunk()).await {
             Ok(Ok(chunk)) => {
-                pace.came(chunk.as_ref().map_or(0, |chunk| chunk.len()));
+                pace.came(chunk.as_deref().map_or(0, <[u8]>::len));
                 Ok(chunk)
             }
             Ok(Err(error)) => {

@@ -11,7 +11,6 @@ use super::{Inputs, Python, Stamp, Toolchain, child_error};
 use crate::command::{Command, Failure};
 use crate::error::{Error, Result};
 use crate::plan::EngineRequest;
-use crate::redact;
 use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
@@ -21,8 +20,6 @@ const RUN_PIP: &str = include_str!("pip.py");
 const TRIES_INSIDE: &str = "1";
 /// How long an index may keep silent; pip's default, for uv as well.
 const SILENCE: Duration = Duration::from_secs(15);
-/// pip's log, in the scratch directory.
-const PIP_LOG: &str = "pip.log";
 
 /// An engine that runs.
 #[derive(Debug)]
@@ -136,12 +133,10 @@ impl Engine {
                 args.extend([OsString::from(flag), file.clone().into_os_string()]);
             }
         }
-        let log = place.scratch.join(PIP_LOG);
-        let _ = std::fs::remove_file(&log);
         let mut command = match &self.kind {
             Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew, deadline),
             Kind::Pip { place: pip, version } => {
-                pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline).env("PIP_LOG", &log)
+                pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline)
             }
         };
         command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
@@ -163,7 +158,7 @@ impl Engine {
         let failed = Failed {
             engine: &self.name,
             status: output.status.to_string(),
-            stderr: &[unsaid(&log), output.stderr].concat(),
+            stderr: &output.stderr,
             python: &place.python.version,
             platform: &place.python.platform,
             settings: &settings,
@@ -171,22 +166,6 @@ impl Engine {
         };
         Err(failed.explain().await)
     }
-}
-
-/// What pip, or a pip that it started to build a package, tells its log only: it goes on without an
-/// index page that it could not get, and then finds no version.
-fn unsaid(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let mut lines: Vec<String> = Vec::new();
-    for line in String::from_utf8_lossy(&text).lines() {
-        if let Some(at) = line.find("Could not fetch URL") {
-            let line = redact::clean(&line[at..]) + "\n";
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
-    }
-    lines.concat()
 }
 
 /// Whole seconds, of which there must be one.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::interpreter::executable;
 use super::settings::Settings;
-use crate::error::{Error, said_of_volume, volume_error};
+use crate::error::{Error, Result, said_of_volume, volume_error};
 use crate::http;
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
@@ -104,7 +104,7 @@ impl Failed<'_> {
             "subprocess-exited-with-error",
             "metadata-generation-failed",
         ]) {
-            return Some(self.build());
+            return Some(self.hiccup().await.unwrap_or_else(|| self.build()));
         }
         if says(&["requires a different Python", "does not satisfy Python"]) || self.only_for_other_pythons() {
             return Some(
@@ -131,7 +131,7 @@ impl Failed<'_> {
     fn network(&self) -> Option<Error> {
         // What pip itself tried again says nothing of the end; for what that was there is another line.
         let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("WARNING: Retrying (")).collect();
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| told.iter().any(|line| line.contains(phrase)));
+        let says = |phrases: &[&str]| told.iter().find(|line| phrases.iter().any(|phrase| line.contains(phrase)));
         let broke = says(&[
             "Connection refused",
             "Connection reset",
@@ -159,22 +159,27 @@ impl Failed<'_> {
             "429 Client Error",
             "Server Error",
             "Max retries exceeded",
+            // Damaged on its way, whatever the length said.
+            "Failed to extract archive",
+            "Failed to read from zip file",
+            "is invalid.",
+            "BadZipFile",
+            "Compressed file ended before",
             "Remote end closed connection",
             "error decoding response body",
         ]);
         let certificate = says(&["CERTIFICATE_VERIFY_FAILED", "invalid peer certificate", "UnknownIssuer"]);
-        if !broke && !certificate {
-            return None;
-        }
         let place = self.url().map_or_else(|| "the package index".to_owned(), str::to_owned);
-        if certificate {
+        if certificate.is_some() {
             return Some(
                 Error::environment(format!("the certificate of {place} is not trusted"))
                     .hint("mount the CA and name it in SSL_CERT_FILE (and PIP_CERT for pip)"),
             );
         }
+        let line = broke?.trim();
         Some(
             Error::environment(format!("cannot download from {place}"))
+                .because(shorten(line.strip_prefix("cause: ").unwrap_or(line)))
                 .hint("check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL")
                 .transient(None),
         )
@@ -222,20 +227,10 @@ impl Failed<'_> {
 
     /// Asks the indexes about the name: they may have refused, or be down.
     async fn not_found(&self) -> Error {
-        let requirement = self
-            .between("No matching distribution found for ", "\n")
-            .or_else(|| self.between("there is no version of ", " and"))
-            .or_else(|| self.between("Because ", " was not found"))
-            .unwrap_or("a requirement")
-            .split(" (from")
-            .next()
-            .unwrap_or_default()
-            .trim();
-        let name: String =
-            requirement.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
-        let normal = name.to_lowercase().replace(['_', '.'], "-");
+        let requirement = self.sought();
+        let name = name(requirement);
         for index in self.settings.indexes() {
-            if let Some(error) = self.ask_index(index, &normal).await {
+            if let Err(error) = self.ask_index(index, name).await {
                 return error;
             }
         }
@@ -247,33 +242,71 @@ impl Failed<'_> {
         }
     }
 
-    /// What an index's refusal means; None if it answers as it should, or says 404.
-    async fn ask_index(&self, index: &str, name: &str) -> Option<Error> {
-        let mut page = url::Url::parse(index).ok()?;
-        page.path_segments_mut().ok()?.pop_if_empty().push(name).push("");
-        let response = match self.ask(page).await? {
-            Ok(response) => response,
-            Err(error) => {
-                return Some(
-                    Error::environment(format!("cannot reach the package index {index}"))
-                        .because(error.without_url())
-                        .hint("check the URL, and that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY)")
-                        .transient(None),
-                );
+    /// The pip that installs what a build needs does not tell of an index page that it could not get.
+    /// If it saw no version of what an index has, that was it.
+    async fn hiccup(&self) -> Option<Error> {
+        if !self.stderr.contains("to install build dependencies") || !self.stderr.contains("(from versions: none)") {
+            return None;
+        }
+        let name = name(self.sought());
+        for index in self.settings.indexes() {
+            match self.ask_index(index, name).await {
+                Err(error) => return Some(error),
+                Ok(true) => {
+                    return Some(
+                        Error::environment(format!("the package index {index} gave no list of {name} to a build"))
+                            .because("it does when it is asked again")
+                            .transient(None),
+                    );
+                }
+                Ok(false) => {}
             }
+        }
+        None
+    }
+
+    /// The requirement that was not found.
+    fn sought(&self) -> &str {
+        self.between("No matching distribution found for ", "\n")
+            .or_else(|| self.between("there is no version of ", " and"))
+            .or_else(|| self.between("Because ", " was not found"))
+            .unwrap_or("a requirement")
+            .split(" (from")
+            .next()
+            .unwrap_or_default()
+            .trim()
+    }
+
+    /// Whether an index has the name; else what its refusal means.
+    async fn ask_index(&self, index: &str, name: &str) -> Result<bool> {
+        let normal = name.to_lowercase().replace(['_', '.'], "-");
+        let Ok(mut page) = url::Url::parse(index) else { return Ok(false) };
+        if let Ok(mut path) = page.path_segments_mut() {
+            path.pop_if_empty().push(&normal).push("");
+        }
+        let response = match self.ask(page).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => {
+                return Err(Error::environment(format!("cannot reach the package index {index}"))
+                    .because(error.without_url())
+                    .hint("check the URL, and that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY)")
+                    .transient(None));
+            }
+            // No time is left to find out more.
+            None => return Ok(false),
         };
         let status = response.status();
         let refused = Error::environment(format!("the package index {index} answers {status}"));
         match status.as_u16() {
-            401 => Some(refused.hint(
+            401 => Err(refused.hint(
                 "put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)",
             )),
-            403 => Some(refused.hint("these credentials may not read it: check them, and the index's permissions")),
-            429 => Some(refused.transient(http::retry_after(&response))),
+            403 => Err(refused.hint("these credentials may not read it: check them, and the index's permissions")),
+            429 => Err(refused.transient(http::retry_after(&response))),
             _ if http::passing(status) => {
-                Some(refused.hint("the index has trouble of its own").transient(http::retry_after(&response)))
+                Err(refused.hint("the index has trouble of its own").transient(http::retry_after(&response)))
             }
-            _ => None,
+            _ => Ok(status.is_success()),
         }
     }
 
@@ -307,8 +340,14 @@ impl Failed<'_> {
             .map(|at| &self.stderr[at..])
             .filter(|text| text.starts_with("http://") || text.starts_with("https://"));
         let end = |text: &str| text.find([' ', ')', '\n', '`', '\'', '"', ',']).unwrap_or(text.len());
-        named.map(|text| &text[..end(text)]).or_else(|| self.settings.indexes().first().copied())
+        named.map(|text| text[..end(text)].trim_end_matches(':')).or_else(|| self.settings.indexes().first().copied())
     }
+}
+
+/// The name that begins a requirement.
+fn name(requirement: &str) -> &str {
+    let end = requirement.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
+    &requirement[..end.unwrap_or(requirement.len())]
 }
 
 /// The error of a child that could not write to the volume. What it may not write or read elsewhere
@@ -386,6 +425,9 @@ mod tests {
             "Could not fetch URL http://h/simple/setuptools/: 503 Server Error: X\n\
              × pip subprocess to install build dependencies did not run successfully.\n\
              ERROR: No matching distribution found for setuptools\nerror: subprocess-exited-with-error",
+            "error: No solution found\n  cause: Because click==8.1.8 has an invalid package format\n  Failed to read from zip file",
+            "error: Failed to download `click==8.1.8`\n  cause: Failed to extract archive: click.whl",
+            "ERROR: Wheel 'click' located at /tmp/click.whl is invalid.",
             "pip._vendor.urllib3.exceptions.ProtocolError: ('Connection broken: IncompleteRead(1 bytes read)')",
         ];
         let stays = [

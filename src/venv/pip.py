@@ -2,6 +2,7 @@
 # given place (a site-packages directory or a wheel), so that pip sees nothing else of it.
 #
 # usage: pip.py PLACE ARGUMENTS…
+import logging
 import runpy
 import sys
 from importlib.machinery import PathFinder
@@ -23,5 +24,19 @@ try:
     Retry.get_retry_after = lambda self, response: None
 except ImportError:
     pass
+
+
+class Unsaid(logging.Handler):
+    """An index page that pip could not get: it keeps that to itself, and then finds no version."""
+
+    def emit(self, record):
+        text = record.getMessage()
+        if text.startswith("Could not fetch URL") and "404 Client Error" not in text:
+            print(text, file=sys.stderr)
+
+
+pages = logging.getLogger("pip._internal.index.collector")
+pages.setLevel(logging.DEBUG)
+pages.addHandler(Unsaid())
 sys.argv[:2] = ["pip"]
 runpy.run_module("pip", run_name="__main__", alter_sys=True)

@@ -11,6 +11,7 @@ mod crash;
 mod docs;
 mod faults;
 mod hostile;
+mod network;
 mod processes;
 mod publish;
 mod rerun;

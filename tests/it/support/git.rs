@@ -121,6 +121,9 @@ impl GitServer {
     pub fn url(&self, repo: &str) -> String {
         format!("{}/{repo}", self.server.url())
     }
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
     /// With credentials in it.
     pub fn url_as(&self, userinfo: &str, repo: &str) -> String {
         self.url(repo).replace("://", &format!("://{userinfo}@"))

@@ -137,7 +137,7 @@ fn exchange(mut stream: impl Read + Write, handler: &Arc<Handler>) -> std::io::R
     stream.flush()
 }
 
-fn read_request(stream: &mut impl Read) -> std::io::Result<Option<Request>> {
+pub(super) fn read_request(stream: &mut impl Read) -> std::io::Result<Option<Request>> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;

@@ -131,6 +131,9 @@ impl IndexServer {
     pub(crate) fn url(&self) -> String {
         format!("{}/simple/", self.server.url())
     }
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
     /// The same with credentials in it.
     pub(crate) fn url_with(&self, user: &str, password: &str) -> String {
         self.url().replace("http://", &format!("http://{user}:{password}@"))

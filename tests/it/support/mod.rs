@@ -2,6 +2,7 @@
 //! fetched once into the target directory.
 
 pub mod article;
+pub mod chaos;
 pub mod fake_unit;
 pub mod git;
 pub mod http;
