@@ -2,8 +2,8 @@
 //!
 //! A child gets no standard input, its own process group, an environment without what would
 //! change its meaning or leak (see `CHANGES_MEANING`), and an end: when the future is dropped or the
-//! deadline passes, the whole group is killed and reaped. Its stderr is logged line by line at
-//! debug level, and its last lines are kept for the error that shows them.
+//! deadline passes, the whole group is killed and reaped; what left the group, by `reap`. Its stderr
+//! is logged line by line at debug level, and its last lines are kept for the error that shows them.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use crate::reap::{self, Owned};
 use crate::redact;
 use crate::retry::Deadline;
 
@@ -53,6 +54,11 @@ const CHANGES_MEANING_PREFIXES: &[&str] = &["PYTHON", "PODSTRAP_"];
 
 /// How many of a child's last stderr lines an error can show.
 const TAIL_LINES: usize = 40;
+
+/// Looks at whether a killed child has ended, and the pause between them: it takes a millisecond or
+/// two unless the machine is busy.
+const KILLED_LOOKS: u32 = 100;
+const KILLED_PAUSE: Duration = Duration::from_millis(1);
 
 /// A child to be: program, arguments and changes to the environment.
 #[derive(Debug)]
@@ -150,8 +156,10 @@ impl Command {
                 }
                 Ok(())
             };
-            tokio::try_join!(stdout.read_to_end(&mut printed), tail.follow(stderr, &name), feed)?;
-            child.process.wait().await
+            // What it leaves behind holds the pipes open until it is ended too.
+            let (status, ..) =
+                tokio::try_join!(child.wait(), stdout.read_to_end(&mut printed), tail.follow(stderr, &name), feed)?;
+            Ok(status)
         };
         match tokio::time::timeout_at(deadline.instant(), finished).await {
             Ok(Ok(status)) => Ok(Output { status, stdout: printed, stderr: tail.text() }),
@@ -176,16 +184,20 @@ impl Command {
             .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(stdout)
             .stderr(stderr)
-            .process_group(0)
-            .kill_on_drop(true);
+            .process_group(0);
         let inherited = self.inherited.unwrap_or_else(|| std::env::vars_os().collect());
         command.env_clear().envs(inherited.into_iter().filter(|(name, _)| !changes_meaning(name)));
         command.envs(self.env);
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
-        let process = command.spawn().map_err(|source| Failure::Start { program: self.program.clone(), source })?;
-        Ok(Running { process })
+        let started = reap::start(|| {
+            let process = command.spawn()?;
+            let pid = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            Ok((process, pid))
+        });
+        let (process, owned) = started.map_err(|source| Failure::Start { program: self.program.clone(), source })?;
+        Ok(Running { process, owned })
     }
 }
 
@@ -193,6 +205,7 @@ impl Command {
 #[derive(Debug)]
 pub struct Running {
     process: tokio::process::Child,
+    owned: Owned,
 }
 
 impl Running {
@@ -201,14 +214,18 @@ impl Running {
     /// # Errors
     /// The wait itself failed.
     pub async fn wait(&mut self) -> std::io::Result<ExitStatus> {
-        self.process.wait().await
+        let ended = self.process.wait().await;
+        if ended.is_ok() {
+            self.owned.ended();
+        }
+        ended
     }
 
     /// Asks the child to end, and waits for it no longer than `grace`.
     pub async fn stop(&mut self, grace: Duration) {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::TERM);
-            let _ = tokio::time::timeout(grace, self.process.wait()).await;
+            let _ = tokio::time::timeout(grace, self.wait()).await;
         }
     }
 
@@ -223,6 +240,13 @@ impl Drop for Running {
         // The child leads its group.
         if let Some(pid) = self.pid() {
             let _ = kill_process_group(pid, Signal::KILL);
+        }
+        // What it wrote to must be still when this returns. One that waits for its disk is left.
+        for _ in 0..KILLED_LOOKS {
+            match self.process.try_wait() {
+                Ok(None) => std::thread::sleep(KILLED_PAUSE),
+                Ok(Some(_)) | Err(_) => return self.owned.ended(),
+            }
         }
     }
 }

@@ -177,6 +177,11 @@ impl Error {
         self.0.unreachable || self.0.transient.is_some()
     }
 
+    /// All of it but the leading `error: `, for a failure that is not the end.
+    pub fn told(&self) -> String {
+        self.to_string().trim_start_matches("error: ").to_owned()
+    }
+
     /// One line for a retry's log: what failed and its innermost cause.
     pub fn summary(&self) -> String {
         let text = match self.0.causes.last() {

@@ -9,14 +9,15 @@ use sha2::{Digest, Sha256};
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
-use crate::plan::{CopySelf, Environment, Init, Source, Wanted};
+use crate::plan::{CopySelf, Init, Source, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
 use crate::selfcopy;
 use crate::size::Size;
 use crate::source::{self, Checkout, Resolved, Revision};
 use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
-use crate::venv::{self, Builder, Built, Inputs, Settings, Toolchain};
+use crate::usage::{Meter, Usage};
+use crate::venv::{self, Builder, Built, Inputs, Recipe, Settings, Toolchain, hex};
 
 /// What is installed when nothing is named.
 const DEFAULT_REQUIREMENTS: &str = "requirements.txt";
@@ -27,9 +28,19 @@ pub struct Outcome {
     pub release: Release,
     /// Where the tree is found by its public name.
     pub path: PathBuf,
-    /// False if the release was there already.
-    pub built: bool,
+    pub how: How,
     pub phases: Vec<PhaseTime>,
+}
+
+/// How a release came to be shown.
+#[derive(Debug)]
+pub enum How {
+    /// It was built, and this was on the volume.
+    Built(Usage),
+    /// It was there already.
+    Unchanged,
+    /// It is the last that could be had: a remote is out of reach (`--stale-ok`).
+    Stale(Error),
 }
 
 /// Brings the volume to the state that the plan describes.
@@ -42,23 +53,12 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
     }
     let settings = Settings::of_process();
     let toolchain = toolchain(plan, &settings).await?;
-    // Looked at once, and first: a ConfigMap may change while it is installed from.
-    let outside = outside(&plan.environment, &settings)?;
-    let run = Run { plan, volume: &volume, settings, toolchain, outside };
-
-    if let Some(revision) = pinned(&plan.source)
-        && let Some(outcome) = run.reuse(&revision, Vec::new()).await?
-    {
-        return Ok(outcome);
+    let recipe = Recipe::new(&plan.environment, &settings, toolchain.as_ref(), plan.deadline)?;
+    let run = Run { plan, volume: &volume, settings, toolchain, recipe };
+    match run.update().await {
+        Err(error) if plan.stale_ok && error.is_unreachable() => run.stale(error),
+        result => result,
     }
-    // Nothing to reuse on a new volume: the environment need not wait for the reference.
-    let resolved = if volume.is_new() { None } else { Some(run.resolve().await?) };
-    if let Some((resolved, phase)) = &resolved
-        && let Some(outcome) = run.reuse(&resolved.revision, vec![*phase]).await?
-    {
-        return Ok(outcome);
-    }
-    run.build(resolved).await
 }
 
 /// What every step of one run needs.
@@ -67,8 +67,7 @@ struct Run<'a> {
     volume: &'a Volume,
     settings: Settings,
     toolchain: Option<Toolchain>,
-    /// Hashes of files outside the tree that decide what is installed.
-    outside: Vec<String>,
+    recipe: Recipe,
 }
 
 /// A checked out source.
@@ -78,14 +77,47 @@ struct Fetched {
     phases: Vec<PhaseTime>,
 }
 
-/// An environment on its way, and what remains to be installed into it.
-struct Begun {
-    builder: Builder,
-    waiting: bool,
-    phases: Vec<PhaseTime>,
+/// How far an environment came without the tree.
+enum Begun {
+    Nothing,
+    Created(Builder),
+    Installed(Builder),
+    /// A release had it.
+    Adopted(EnvironmentRecord),
 }
 
 impl Run<'_> {
+    /// Brings the volume up to date: by what is there, or by a build.
+    async fn update(&self) -> Result<Outcome> {
+        if let Some(revision) = pinned(&self.plan.source)
+            && let Some(outcome) = self.reuse(&revision, Vec::new()).await?
+        {
+            return Ok(outcome);
+        }
+        // Nothing to reuse on a new volume: the environment need not wait for the reference.
+        let resolved = if self.volume.is_new() { None } else { Some(self.resolve().await?) };
+        if let Some((resolved, phase)) = &resolved
+            && let Some(outcome) = self.reuse(&resolved.revision, vec![*phase]).await?
+        {
+            return Ok(outcome);
+        }
+        self.build(resolved).await
+    }
+
+    /// Leaves what is published as it is, if it is of the same repository and for the same place.
+    fn stale(&self, error: Error) -> Result<Outcome> {
+        let published = self.volume.published(&self.plan.target).filter(|release| {
+            let environment = release.manifest.environment.as_ref();
+            release.manifest.source.repo == shown(&self.plan.source)
+                && environment.is_none_or(|record| record.final_path == self.plan.environment.final_path)
+                && (environment.is_some() || self.plan.environment.wanted != Wanted::Always)
+        });
+        let Some(release) = published else {
+            return Err(error.hint("--stale-ok has nothing to keep: nothing that fits is published yet"));
+        };
+        Ok(Outcome { release, path: self.plan.target.public(), how: How::Stale(error), phases: Vec::new() })
+    }
+
     async fn resolve(&self) -> Result<(Resolved, PhaseTime)> {
         let shown = shown(&self.plan.source);
         let phase = Phase::start("resolve", &shown);
@@ -99,7 +131,9 @@ impl Run<'_> {
         if self.plan.environment.refresh {
             return Ok(None);
         }
-        let Some(release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        // Another name may have led to the same commit.
+        release.manifest.source.revision = revision.clone();
         let phase = Phase::start("publish", &release.id);
         let switched = self.volume.switch(&release, &self.plan.target)?;
         // Also when nothing changed: a run that was killed after its switch left what it replaced.
@@ -107,32 +141,35 @@ impl Run<'_> {
         if switched {
             phases.push(phase.done(&format!("{} again", release.id)));
         }
-        Ok(Some(Outcome { release, path: self.plan.target.public(), built: false, phases }))
+        Ok(Some(Outcome { release, path: self.plan.target.public(), how: How::Unchanged, phases }))
     }
 
     async fn build(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
-        let built = self.build_in_staging(resolved).await;
+        let meter = Meter::new(self.volume.own().to_owned(), self.plan.size_limit);
+        let built = tokio::select! {
+            built = self.build_in_staging(resolved, &meter) => built,
+            error = meter.watch() => Err(error),
+        };
         if built.is_err() {
             self.volume.clear().await;
         }
         built
     }
 
-    async fn build_in_staging(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
+    async fn build_in_staging(&self, resolved: Option<(Resolved, PhaseTime)>, meter: &Meter) -> Result<Outcome> {
         let staging = &self.volume.stage()?;
-        let (fetched, begun) = tokio::try_join!(self.fetch(resolved, staging), self.begin(staging))?;
+        let revision = resolved.as_ref().map(|(resolved, _)| resolved.revision.clone());
+        let (fetched, (begun, mut begun_phases)) =
+            tokio::try_join!(self.fetch(resolved, staging, meter), self.begin(staging, revision.as_ref()))?;
         let mut phases = fetched.phases.clone();
+        phases.append(&mut begun_phases);
 
-        let environment = match self.finish(begun, staging, &mut phases).await? {
-            Some(built) => {
-                let venv = &self.plan.environment.venv;
-                let place = tree::place("--venv", &staging.tree(), venv)?;
-                fs::rename(staging.venv(), &place)
-                    .on_volume(|| format!("cannot move the environment to {}", place.display()))?;
-                Some(self.record(built))
-            }
-            None => None,
-        };
+        let environment = self.finish(begun, staging, &fetched.revision, meter, &mut phases).await?;
+        if environment.is_some() {
+            let place = tree::place("--venv", &staging.tree(), &self.plan.environment.venv)?;
+            fs::rename(staging.venv(), &place)
+                .on_volume(|| format!("cannot move the environment to {}", place.display()))?;
+        }
         if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
             let place = tree::place("--copy-self", &staging.tree(), path)?;
             blocking(move || selfcopy::copy_to(&place)).await?;
@@ -156,10 +193,16 @@ impl Run<'_> {
         self.volume.switch(&release, &self.plan.target)?;
         self.volume.prune().await;
         phases.push(phase.done(&release.id));
-        Ok(Outcome { release, path: self.plan.target.public(), built: true, phases })
+        let usage = meter.look().await?;
+        Ok(Outcome { release, path: self.plan.target.public(), how: How::Built(usage), phases })
     }
 
-    async fn fetch(&self, resolved: Option<(Resolved, PhaseTime)>, staging: &Staging) -> Result<Fetched> {
+    async fn fetch(
+        &self,
+        resolved: Option<(Resolved, PhaseTime)>,
+        staging: &Staging,
+        meter: &Meter,
+    ) -> Result<Fetched> {
         let (resolved, resolving) = match resolved {
             Some(resolved) => resolved,
             None => self.resolve().await?,
@@ -168,6 +211,7 @@ impl Run<'_> {
         fs::create_dir(&scratch).on_volume(|| format!("cannot make the directory {}", scratch.display()))?;
         let phase = Phase::start("clone", &shown(&self.plan.source));
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.plan.deadline).await?;
+        meter.look().await?;
         // The object database counts for the volume's peak size no longer than it must.
         let _ = fs::remove_dir_all(&scratch);
         self.check_places(&staging.tree())?;
@@ -193,20 +237,60 @@ impl Run<'_> {
     }
 
     /// Starts the environment beside the clone, as far as it does not need the tree.
-    async fn begin(&self, staging: &Staging) -> Result<Option<Begun>> {
+    async fn begin(&self, staging: &Staging, revision: Option<&Revision>) -> Result<(Begun, Vec<PhaseTime>)> {
+        let mut phases = Vec::new();
         if self.plan.environment.wanted != Wanted::Always {
-            return Ok(None);
+            return Ok((Begun::Nothing, phases));
         }
-        let mut begun = self.create(staging).await?;
-        if !venv::needs_tree(&self.plan.environment) {
-            let inputs = self.inputs(None)?;
-            begun.phases.push(self.install(&begun.builder, &inputs, None).await?);
-            begun.waiting = false;
+        if venv::needs_tree(&self.plan.environment) {
+            // It may be one that is here: the tree will tell.
+            if !self.volume.has_environments() || self.plan.environment.refresh {
+                return Ok((Begun::Created(self.create(staging, &mut phases).await?), phases));
+            }
+            return Ok((Begun::Nothing, phases));
         }
-        Ok(Some(begun))
+        let inputs = self.inputs(None)?;
+        if let Some(revision) = revision
+            && let Some(record) =
+                self.adopt(&self.environment_key(&inputs, None, revision).await?, staging, &mut phases).await?
+        {
+            return Ok((Begun::Adopted(record), phases));
+        }
+        let builder = self.create(staging, &mut phases).await?;
+        self.install(&builder, &inputs, None, &mut phases).await?;
+        Ok((Begun::Installed(builder), phases))
     }
 
-    async fn create(&self, staging: &Staging) -> Result<Begun> {
+    /// The environment with this key, out of a release that has it.
+    async fn adopt(
+        &self,
+        key: &str,
+        staging: &Staging,
+        phases: &mut Vec<PhaseTime>,
+    ) -> Result<Option<EnvironmentRecord>> {
+        if self.plan.environment.refresh {
+            return Ok(None);
+        }
+        let Some((from, record)) = self.volume.environment(key, &self.plan.target) else { return Ok(None) };
+        let phase = Phase::start("venv", &format!("from {}", from.display()));
+        let (to, fingerprint) = (staging.venv(), record.fingerprint.clone());
+        let shown = from.display().to_string();
+        if !blocking(move || venv::adopt(&from, &to, &fingerprint)).await? {
+            tracing::warn!("{shown} was changed after it was built: building it anew");
+            return Ok(None);
+        }
+        phases.push(phase.done(&format!("{}, as it was", count(record.packages.len() as u64, "package"))));
+        Ok(Some(EnvironmentRecord { venv: self.plan.environment.venv.as_path().to_owned(), ..record }))
+    }
+
+    /// Local projects and wheelhouses are read for it.
+    async fn environment_key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &Revision) -> Result<String> {
+        let (recipe, inputs, tree) = (self.recipe.clone(), inputs.clone(), tree.map(Path::to_owned));
+        let (commit, deadline) = (revision.commit.clone(), self.plan.deadline);
+        blocking(move || Ok(recipe.key(&inputs, tree.as_deref(), &commit, deadline))).await
+    }
+
+    async fn create(&self, staging: &Staging, phases: &mut Vec<PhaseTime>) -> Result<Builder> {
         let environment = &self.plan.environment;
         let found;
         let toolchain = if let Some(toolchain) = &self.toolchain {
@@ -230,53 +314,75 @@ impl Run<'_> {
             Some(tree) => builder.tree_final(&tree),
             None => builder,
         };
-        let time = phase.done(&format!("for {}", environment.final_path.display()));
-        Ok(Begun { builder, waiting: true, phases: vec![time] })
+        phases.push(phase.done(&format!("for {}", environment.final_path.display())));
+        Ok(builder)
     }
 
-    async fn install(&self, builder: &Builder, inputs: &Inputs, tree: Option<&Path>) -> Result<PhaseTime> {
+    async fn install(
+        &self,
+        builder: &Builder,
+        inputs: &Inputs,
+        tree: Option<&Path>,
+        phases: &mut Vec<PhaseTime>,
+    ) -> Result<()> {
         let names =
             inputs.requirements.iter().map(|file| format!("-r {}", file.file_name().unwrap_or_default().display()));
         let doing = inputs.packages.iter().cloned().chain(names).collect::<Vec<_>>().join(" ");
         let phase = Phase::start("install", &doing);
         builder.install(inputs, tree, self.plan.deadline).await?;
-        Ok(phase.done(&doing))
+        phases.push(phase.done(&doing));
+        Ok(())
     }
 
-    /// The environment's rest, now that the tree is there.
+    /// The environment's rest, now that the tree is there. It is in staging then, if there is one.
     async fn finish(
         &self,
-        begun: Option<Begun>,
+        begun: Begun,
         staging: &Staging,
+        revision: &Revision,
+        meter: &Meter,
         phases: &mut Vec<PhaseTime>,
-    ) -> Result<Option<Built>> {
+    ) -> Result<Option<EnvironmentRecord>> {
         let tree = staging.tree();
         let found = self.plan.environment.takes_default()
             && fs::symlink_metadata(tree.join(DEFAULT_REQUIREMENTS)).is_ok_and(|meta| !meta.is_dir());
-        let begun = match begun {
-            Some(begun) => begun,
-            None if found => self.create(staging).await?,
-            None => return Ok(None),
-        };
-        phases.extend(begun.phases);
-        if begun.waiting {
-            let mut inputs = self.inputs(Some(&tree))?;
-            if found {
-                tracing::info!("installing {DEFAULT_REQUIREMENTS}, which is in the tree");
-                inputs.requirements.push(tree::file("-r", &tree, Path::new(DEFAULT_REQUIREMENTS))?);
-            }
-            if !(inputs.packages.is_empty() && inputs.requirements.is_empty()) {
-                phases.push(self.install(&begun.builder, &inputs, Some(&tree)).await?);
-            }
+        let needs_tree = venv::needs_tree(&self.plan.environment);
+        let mut inputs = self.inputs(needs_tree.then_some(tree.as_path()))?;
+        if found {
+            inputs.requirements.push(tree::file("-r", &tree, Path::new(DEFAULT_REQUIREMENTS))?);
         }
+        let key = self.environment_key(&inputs, needs_tree.then_some(tree.as_path()), revision).await?;
+        let builder = match begun {
+            Begun::Adopted(record) => return Ok(Some(record)),
+            Begun::Nothing if self.plan.environment.wanted != Wanted::Always && !found => return Ok(None),
+            Begun::Installed(builder) => builder,
+            begun => {
+                let builder = match begun {
+                    Begun::Created(builder) => builder,
+                    _ => match self.adopt(&key, staging, phases).await? {
+                        Some(record) => return Ok(Some(record)),
+                        None => self.create(staging, phases).await?,
+                    },
+                };
+                if found {
+                    tracing::info!("installing {DEFAULT_REQUIREMENTS}, which is in the tree");
+                }
+                if !(inputs.packages.is_empty() && inputs.requirements.is_empty()) {
+                    self.install(&builder, &inputs, Some(&tree), phases).await?;
+                }
+                builder
+            }
+        };
+        // With the engine's cache, it is the most that there will be.
+        meter.look().await?;
         let phase = Phase::start("finish", "relocate, compile, verify");
-        let built = begun.builder.finish(self.plan.deadline).await?;
+        let built = builder.finish(self.plan.deadline).await?;
         phases.push(phase.done(&format!(
             "{} for Python {}",
             count(built.distributions.len() as u64, "package"),
             built.python_version
         )));
-        Ok(Some(built))
+        Ok(Some(self.record(built, key)))
     }
 
     fn inputs(&self, tree: Option<&Path>) -> Result<Inputs> {
@@ -286,7 +392,7 @@ impl Run<'_> {
                 .iter()
                 .map(|file| match tree {
                     Some(tree) if file.is_relative() => tree::file(flag, tree, file),
-                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| unreadable(file, error)),
+                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| venv::unreadable(file, error)),
                 })
                 .collect()
         };
@@ -298,8 +404,10 @@ impl Run<'_> {
         })
     }
 
-    fn record(&self, built: Built) -> EnvironmentRecord {
+    fn record(&self, built: Built, key: String) -> EnvironmentRecord {
         EnvironmentRecord {
+            key,
+            fingerprint: built.fingerprint,
             venv: self.plan.environment.venv.as_path().to_owned(),
             final_path: self.plan.environment.final_path.clone(),
             python: built.python_version,
@@ -317,34 +425,11 @@ impl Run<'_> {
             manifest: u32,
             repo: String,
             commit: &'a str,
-            environment: Option<EnvironmentKey<'a>>,
+            environment: Option<(bool, &'a Path, String)>,
             copy_self: Option<(&'a Path, &'static str, u64)>,
         }
-        #[derive(Serialize)]
-        struct EnvironmentKey<'a> {
-            /// Without anything to install this is what makes an environment.
-            always: bool,
-            venv: &'a Path,
-            final_path: &'a Path,
-            toolchain: Option<&'a Toolchain>,
-            packages: &'a [String],
-            requirements: &'a [PathBuf],
-            constraints: &'a [PathBuf],
-            outside: &'a [String],
-            settings: Vec<(String, String)>,
-        }
         let environment = &self.plan.environment;
-        let wanted = (environment.wanted != Wanted::Never).then(|| EnvironmentKey {
-            always: environment.wanted == Wanted::Always,
-            venv: environment.venv.as_path(),
-            final_path: &environment.final_path,
-            toolchain: self.toolchain.as_ref(),
-            packages: &environment.packages,
-            requirements: &environment.requirements,
-            constraints: &environment.constraints,
-            outside: &self.outside,
-            settings: self.settings.decisive(),
-        });
+        let always = environment.wanted == Wanted::Always;
         let copy_self = match &self.plan.copy_self {
             Some(CopySelf::InTree(path)) => {
                 let size = fs::metadata("/proc/self/exe").map_or(0, |meta| meta.len());
@@ -356,7 +441,9 @@ impl Run<'_> {
             manifest: MANIFEST_VERSION,
             repo: shown(&self.plan.source),
             commit: &revision.commit,
-            environment: wanted,
+            // Without anything to install it is the wish that makes an environment.
+            environment: (environment.wanted != Wanted::Never)
+                .then(|| (always, environment.venv.as_path(), self.recipe.digest())),
             copy_self,
         };
         let text = serde_json::to_vec(&key).map_err(|error| Error::internal("cannot make the key").because(error))?;
@@ -388,63 +475,6 @@ fn pinned(source: &Source) -> Option<Revision> {
     full.then(|| Revision { commit: commit.to_ascii_lowercase(), reference: None })
 }
 
-/// Hashes of the requirements files outside the tree, of all that they include, and of packages that
-/// are files.
-fn outside(environment: &Environment, settings: &Settings) -> Result<Vec<String>> {
-    let mut digests = Vec::new();
-    let files = environment.requirements.iter().chain(&environment.constraints).filter(|file| file.is_absolute());
-    for file in files {
-        let text = fs::read(file).map_err(|error| unreadable(file, error))?;
-        let mut open = includes(file, &text);
-        let mut seen = open.clone();
-        digests.push(hex(&Sha256::digest(&text)));
-        while let Some(file) = open.pop() {
-            // Whatever it is that cannot be read, the engine will say.
-            let text = fs::read(&file).unwrap_or_default();
-            digests.push(hex(&Sha256::digest(&text)));
-            let new: Vec<_> = includes(&file, &text).into_iter().filter(|path| !seen.contains(path)).collect();
-            seen.extend(new.iter().cloned());
-            open.extend(new);
-        }
-    }
-    for file in settings.files() {
-        digests.push(hex(&Sha256::digest(fs::read(file).unwrap_or_default())));
-    }
-    let local = environment.packages.iter().filter_map(|package| fs::read(local_file(package)?).ok());
-    digests.extend(local.map(|bytes| hex(&Sha256::digest(&bytes))));
-    Ok(digests)
-}
-
-/// `/wheels/x.whl`, also as `x @ file:///wheels/x.whl`.
-fn local_file(package: &str) -> Option<&Path> {
-    let target = package.split_once('@').map_or(package, |(_, target)| target).trim();
-    let path = Path::new(target.strip_prefix("file://").unwrap_or(target));
-    path.is_absolute().then_some(path)
-}
-
-/// The files that a requirements file names.
-fn includes(file: &Path, text: &[u8]) -> Vec<PathBuf> {
-    let directory = file.parent().unwrap_or(Path::new("/"));
-    String::from_utf8_lossy(text).lines().filter_map(|line| Some(directory.join(included(line)?))).collect()
-}
-
-fn unreadable(file: &Path, error: std::io::Error) -> Error {
-    Error::environment(format!("cannot read the requirements file {}", file.display()))
-        .because(error)
-        .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
-}
-
-/// The file of a `-r FILE` or `-c FILE` line, in all the ways in which pip lets it be written.
-fn included(line: &str) -> Option<&str> {
-    let comment = line.match_indices('#').find(|(at, _)| line[..*at].ends_with(char::is_whitespace));
-    let line = comment.map_or(line, |(at, _)| &line[..at]).trim();
-    ["-r", "-c", "--requirement", "--constraint"]
-        .iter()
-        .filter_map(|flag| line.strip_prefix(flag))
-        .map(|rest| rest.trim_start_matches([' ', '\t', '=']).trim_matches(['"', '\'']))
-        .find(|rest| !rest.is_empty() && !rest.starts_with('-') && !rest.contains("://"))
-}
-
 fn shown(source: &Source) -> String {
     match source {
         Source::Git(git) => git.url.to_string(),
@@ -472,37 +502,4 @@ fn short(commit: &str) -> &str {
 /// `1 file`, `3 files`
 pub fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn included_files_are_found_however_they_are_written() {
-        for line in ["-r base.txt", "-rbase.txt", "  --requirement=base.txt", "-c base.txt  # why", "-r 'base.txt'"] {
-            assert_eq!(included(line), Some("base.txt"), "{line}");
-        }
-        for line in ["flask", "--require-hashes", "# -r base.txt", "-r https://host/base.txt", "-r", "--config-x y"] {
-            assert_eq!(included(line), None, "{line}");
-        }
-    }
-
-    #[test]
-    fn packages_that_are_files_are_known() {
-        for package in ["/w/x.whl", "x @ file:///w/x.whl"] {
-            assert_eq!(local_file(package), Some(Path::new("/w/x.whl")), "{package}");
-        }
-        for package in ["flask", "x @ https://host/x.whl", "./x.whl"] {
-            assert_eq!(local_file(package), None, "{package}");
-        }
-    }
 }

@@ -9,6 +9,7 @@ pub mod http;
 pub mod init;
 pub mod plan;
 pub mod publish;
+mod reap;
 pub mod redact;
 pub mod report;
 pub mod retry;
@@ -19,6 +20,7 @@ pub mod telemetry;
 pub mod tree;
 pub mod unit;
 pub mod up;
+pub mod usage;
 pub mod venv;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,13 +41,21 @@ pub fn run(cli: Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
+    reap::begin();
     let result = runtime.block_on(Box::pin(command(cli)));
     // A blocking call cannot be dropped, and nobody waits for it.
     runtime.shutdown_background();
+    reap::end();
     result
 }
 
 async fn command(cli: Cli) -> Result<()> {
+    let mut ended = listen(SignalKind::child())?;
+    tokio::spawn(async move {
+        while ended.recv().await.is_some() {
+            reap::zombies();
+        }
+    });
     match cli.command {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
@@ -54,7 +64,8 @@ async fn command(cli: Cli) -> Result<()> {
         }
         Command::Apply(args) => Signals::listen()?.unless_one(apply(plan::Apply::new(args)?)).await?,
         Command::CopySelf(args) => {
-            for path in selfcopy::copy_to(&args.path)? {
+            let copy = blocking(move || selfcopy::copy_to(&args.path));
+            for path in Signals::listen()?.unless_one(copy).await? {
                 tracing::info!("copied {}", path.display());
             }
         }
@@ -80,6 +91,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
 }
 
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error))
+}
+
 /// The signals that ask the process to end. One that arrives while nobody waits is kept; but from
 /// the first listener on nothing else ends the process, so one must live as long as there is work.
 pub(crate) struct Signals {
@@ -89,7 +104,6 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -109,4 +123,17 @@ impl Signals {
         };
         Error::new(Kind::Interrupted(number), format!("ended by {name}"))
     }
+}
+
+/// The parsers, each with what must hold whatever it is given; `fuzz/` calls them.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::plan::fuzz as plan;
+    pub use crate::publish::fuzz as manifest;
+    pub use crate::redact::fuzz as redact;
+    pub use crate::size::fuzz as size;
+    pub use crate::source::fuzzing::*;
+    pub use crate::unit::fuzzing::*;
+    pub use crate::up::fuzzing::*;
+    pub use crate::venv::fuzzing::*;
 }

@@ -463,6 +463,44 @@ fn normal(path: &Path) -> PathBuf {
     clean
 }
 
+/// What is accepted says no more than it should: a path in the tree stays there, a link is one name,
+/// an address reads the same when it is shown, and no refusal shows a password.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(path) = TreePath::new(Path::new(text)) {
+        assert!(path.as_path().components().all(|part| matches!(part, Component::Normal(_))), "{path}");
+        assert!(path.as_path().starts_with(path.top()));
+        assert_eq!(TreePath::new(path.as_path()), Some(path));
+    }
+    if let Ok(name) = link_name(text.to_owned()) {
+        assert!(!name.contains('/') && name != ".." && name != "." && name != RESERVED && !name.is_empty());
+    }
+    if text.starts_with('/')
+        && let Ok(path) = absolute("--x", Path::new(text))
+    {
+        assert!(path.is_absolute() && !path.components().any(|part| part == Component::ParentDir), "{path:?}");
+    }
+    if let Ok(control) = Control::new(text) {
+        assert_eq!(Control::new(&control.to_string()).ok().map(|again| again.to_string()), Some(control.to_string()));
+    }
+    let _ = (PythonRequest::new(Some(text)), EngineRequest::new(text), probe_url(text));
+    let checkout = || cli::CheckoutArgs { reference: None, depth: 1 };
+    for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
+        match Source::new(&repo, checkout()) {
+            Ok(Source::Git(git)) => {
+                assert!(matches!(git.url.url().scheme(), "http" | "https" | "file"));
+                assert!(
+                    !format!("{} {:?}", git.url, git.url).contains("s3cretX") || text.contains("s3cretX"),
+                    "{repo}"
+                );
+            }
+            Ok(Source::Dir(path)) => assert!(path.is_absolute() && !repo.contains("://")),
+            Err(error) => assert!(!error.to_string().contains("s3cretX") || text.contains("s3cretX"), "{error}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

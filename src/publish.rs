@@ -68,6 +68,10 @@ pub struct SourceRecord {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnvironmentRecord {
+    /// Hash of everything that decided the environment's contents; equal keys need no new one.
+    pub key: String,
+    /// What the files looked like when it was ready: another one, and somebody changed them.
+    pub fingerprint: String,
     /// Relative to the tree.
     pub venv: PathBuf,
     pub final_path: PathBuf,
@@ -79,7 +83,7 @@ pub struct EnvironmentRecord {
     pub packages: Vec<Distribution>,
 }
 
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// The shared volume, locked by us for as long as this lives.
 #[derive(Debug)]
@@ -191,10 +195,40 @@ impl Volume {
 
     /// A complete release with this key; the published one is preferred.
     pub fn find(&self, key: &str, target: &Target) -> Option<Release> {
-        let current = self.published(target);
-        let others = fs::read_dir(self.own.join("releases")).ok()?.flatten();
-        let ids = current.into_iter().chain(others.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        ids.filter_map(|id| self.release(&id)).find(|release| release.manifest.key == key)
+        self.releases(target).find(|release| release.manifest.key == key)
+    }
+
+    /// The environment with this key, in a complete release: its directory, and what is known of it.
+    pub fn environment(&self, key: &str, target: &Target) -> Option<(PathBuf, EnvironmentRecord)> {
+        self.releases(target).find_map(|release| {
+            let record = release.manifest.environment.clone().filter(|record| record.key == key)?;
+            Some((self.tree(&release).join(&record.venv), record))
+        })
+    }
+
+    /// Whether some release has an environment.
+    pub fn has_environments(&self) -> bool {
+        self.complete().any(|release| release.manifest.environment.is_some())
+    }
+
+    /// The release that the target shows.
+    pub fn published(&self, target: &Target) -> Option<Release> {
+        self.release(&self.published_id(target)?)
+    }
+
+    /// podstrap's own directory on the volume.
+    pub fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// All complete releases, the one that the target shows first.
+    fn releases(&self, target: &Target) -> impl Iterator<Item = Release> {
+        self.published(target).into_iter().chain(self.complete())
+    }
+
+    fn complete(&self) -> impl Iterator<Item = Release> {
+        let entries = fs::read_dir(self.own.join("releases")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| self.release(entry.file_name().to_str()?))
     }
 
     /// The tree of a release.
@@ -208,7 +242,7 @@ impl Volume {
         (manifest.version == MANIFEST_VERSION).then(|| Release { id: id.to_owned(), manifest })
     }
 
-    fn published(&self, target: &Target) -> Option<String> {
+    fn published_id(&self, target: &Target) -> Option<String> {
         match &target.link {
             Some(name) => release_of_link(&fs::read_link(self.root.join(name)).ok()?),
             None => release_of_current(&fs::read_link(self.own.join("current")).ok()?),
@@ -279,13 +313,18 @@ impl Volume {
             (None, None) => return Ok(()),
         };
         for name in entries {
-            let path = self.root.join(name);
-            let free = match fs::read_link(&path) {
-                Ok(to) => to.starts_with(RESERVED),
-                Err(error) => error.kind() == io::ErrorKind::NotFound,
-            };
-            if !free {
-                return Err(in_the_way(&path));
+            let path = self.root.join(&name);
+            match fs::read_link(&path) {
+                // Each of the two kinds stays out of the other's names.
+                Ok(to) if target.link.is_some() && to == entry_target(&name) && path.exists() => {
+                    return Err(taken(&path, "an entry of the tree that is published without --link"));
+                }
+                Ok(to) if target.link.is_none() && release_of_link(&to).is_some() && path.exists() => {
+                    return Err(taken(&path, "what is published with --link"));
+                }
+                Ok(to) if to.starts_with(RESERVED) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => return Err(in_the_way(&path)),
             }
         }
         Ok(())
@@ -304,10 +343,12 @@ impl Volume {
 
     fn switch_entries(&self, release: &Release) -> Result<bool> {
         let entries = names(&self.tree(release))?;
+        let mut tidied = false;
         for name in &entries {
             let (link, to) = (self.root.join(name), entry_target(name));
             if !fs::read_link(&link).is_ok_and(|now| now == to) {
                 self.link(&to, &link)?;
+                tidied = true;
             }
         }
         let current = self.own.join("current");
@@ -322,9 +363,13 @@ impl Volume {
             let link = self.root.join(&name);
             if !kept.contains(&name) && fs::read_link(&link).is_ok_and(|to| to == entry_target(&name)) {
                 fs::remove_file(&link).on_volume(|| format!("cannot remove the old link {}", link.display()))?;
+                tidied = true;
             }
         }
-        sync_dir(&self.root)?;
+        // Nothing is written where nothing changed.
+        if tidied {
+            sync_dir(&self.root)?;
+        }
         Ok(changed)
     }
 
@@ -407,6 +452,12 @@ fn release_of_current(to: &Path) -> Option<String> {
     to.strip_prefix("releases").ok()?.to_str().map(str::to_owned)
 }
 
+fn taken(path: &Path, by: &str) -> Error {
+    Error::volume(format!("{} is in the way", path.display()))
+        .because(format!("it is {by} on the same volume"))
+        .hint("choose another name with --link NAME, or remove that link if it is not used any more")
+}
+
 fn in_the_way(path: &Path) -> Error {
     Error::volume(format!("{} is in the way", path.display()))
         .because("podstrap did not make it, so it stays as it is")
@@ -441,4 +492,13 @@ fn sync_dir(path: &Path) -> Result<()> {
 
 fn random() -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(12).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// A manifest that can be read is written as it was.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(data) else { return };
+    let text = serde_json::to_vec(&manifest).expect("a manifest is JSON");
+    let again: Manifest = serde_json::from_slice(&text).expect("it was just written");
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
 }

@@ -183,6 +183,33 @@ fn is_authority(text: &str) -> bool {
     text.contains('@') || text.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// What was cleaned has no control character, hides a password wherever it stands, and is clean.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let cleaned = clean(&text);
+    assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{cleaned:?}");
+    assert_eq!(clean(&cleaned), cleaned);
+    // Before, in and after a password; what ends a URL in running text ends a password as well.
+    let mut parts = text.splitn(3, '|');
+    let mut part = || parts.next().unwrap_or_default();
+    let (before, after) = (part(), part());
+    let within: String =
+        part().chars().filter(|c| !c.is_whitespace() && !c.is_control() && !"\"'<>`".contains(*c)).collect();
+    let cleaned = clean(&format!("{before} https://me:s3cr{within}t@host/{after}"));
+    if !text.contains("s3cr") && !before.contains('\u{1b}') && !before.contains("://") {
+        assert!(!cleaned.contains("s3cr"), "{cleaned:?}");
+    }
+    if let Ok(url) = text.parse::<RemoteUrl>() {
+        let again: RemoteUrl = url.url().as_str().parse().expect("it was one");
+        assert_eq!((again.url(), again.userinfo()), (url.url(), None));
+        if let Some(Userinfo { password, .. }) = url.userinfo().filter(|info| info.password.reveal().len() > 8) {
+            let shown = format!("{url} {url:?}");
+            assert!(!shown.contains(password.reveal()) || text.matches(password.reveal()).count() > 1, "{shown}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

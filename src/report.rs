@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::cli::LogFormat;
 use crate::error::Error;
-use crate::init::{self, Outcome};
+use crate::init::{self, How, Outcome};
 use crate::redact;
 use crate::size::Size;
 
@@ -24,7 +24,7 @@ pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
             let _ = writeln!(std::io::stderr(), "podstrap: {text}");
         }
         LogFormat::Json => {
-            tracing::error!(exit_code = error.kind().exit_code(), "{}", text.trim_start_matches("error: "));
+            tracing::error!(exit_code = error.kind().exit_code(), "{}", error.told());
         }
     }
     terminate(&format!("podstrap: {text}"), termination_log);
@@ -42,7 +42,7 @@ pub fn usage(error: &clap::Error, termination_log: &Path) {
 pub fn built(outcome: &Outcome, took: std::time::Duration, termination_log: &Path) {
     let text = summary(outcome, took);
     for line in text.lines() {
-        tracing::info!("{line}");
+        if matches!(outcome.how, How::Stale(_)) { tracing::warn!("{line}") } else { tracing::info!("{line}") }
     }
     terminate(&text, termination_log);
 }
@@ -50,9 +50,13 @@ pub fn built(outcome: &Outcome, took: std::time::Duration, termination_log: &Pat
 fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
     let manifest = &outcome.release.manifest;
     let revision = &manifest.source.revision;
+    let (stale, how) = match &outcome.how {
+        How::Built(_) => (String::new(), "built"),
+        How::Unchanged => (String::new(), "unchanged:"),
+        How::Stale(error) => (format!("NOT UP TO DATE, as --stale-ok allows: {}\n", error.told()), "kept"),
+    };
     let mut text = format!(
-        "{} {} of {}",
-        if outcome.built { "built" } else { "unchanged:" },
+        "{stale}{how} {} of {}",
         revision
             .reference
             .as_deref()
@@ -79,6 +83,9 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
         let _ = write!(text, " ({})", phases.join(", "));
     }
     let _ = write!(text, "; {} of {}", init::count(manifest.source.files, "file"), Size(manifest.source.bytes));
+    if let How::Built(usage) = &outcome.how {
+        let _ = write!(text, "; {} on the volume, {} at its peak", usage.now, usage.peak);
+    }
     redact::clean(&text)
 }
 

@@ -8,17 +8,23 @@ mod compile;
 mod engine;
 mod explain;
 mod interpreter;
+mod recipe;
 mod record;
 mod relocate;
+mod reuse;
 mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub(crate) use self::recipe::hex;
+pub use self::recipe::{Recipe, unreadable};
+pub use self::reuse::adopt;
 pub use self::settings::Settings;
 
 use self::engine::Engine;
 use self::relocate::Move;
+use crate::blocking;
 use crate::command::Failure;
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
@@ -33,6 +39,29 @@ pub struct Toolchain {
     pub uv: Option<Stamp>,
     /// uv was asked for: if it does not run, pip is no substitute.
     pub uv_required: bool,
+}
+
+impl Toolchain {
+    /// The pips that the interpreter may find, by the names of their records: `pip-24.2.dist-info`. Where
+    /// uv is there they do not matter.
+    fn pips(&self) -> Vec<String> {
+        let prefix = self.python.path.parent().and_then(Path::parent).filter(|_| self.uv.is_none());
+        let entries = |dir: PathBuf| {
+            let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            names.filter_map(|entry| entry.file_name().into_string().ok())
+        };
+        let mut pips = Vec::new();
+        for lib in prefix.into_iter().flat_map(|prefix| [prefix.join("lib"), prefix.join("local/lib")]) {
+            for python in entries(lib.clone()).filter(|name| name.starts_with("python3")) {
+                for packages in ["site-packages", "dist-packages"] {
+                    let here = entries(lib.join(&python).join(packages));
+                    pips.extend(here.filter(|name| name.starts_with("pip-") && name.ends_with("-info")));
+                }
+            }
+        }
+        pips.sort();
+        pips
+    }
 }
 
 /// A file as it is recognized without being read.
@@ -63,6 +92,8 @@ pub struct Built {
     pub engine: String,
     pub toolchain: Toolchain,
     pub distributions: Vec<Distribution>,
+    /// Tells later whether somebody changed its files.
+    pub fingerprint: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -165,18 +196,17 @@ impl Builder {
     /// records name is there.
     pub async fn finish(self, deadline: Deadline) -> Result<Built> {
         let site = &self.python.site;
-        let mut files = record::walk(&self.dir)?;
-        let mut missing = record::missing(&self.dir, &files, site);
+        let (mut files, mut missing) = self.look().await?;
         if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
             tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
             self.rebuild(inputs, cwd.as_deref(), deadline).await?;
-            files = record::walk(&self.dir)?;
-            missing = record::missing(&self.dir, &files, site);
+            (files, missing) = self.look().await?;
         }
         for problem in &missing {
             tracing::warn!("{problem}, though its RECORD names it: the package itself is faulty");
         }
-        relocate::relocate(&self.dir, &files, site, &self.moves())?;
+        let (dir, own_site, moves) = (self.dir.clone(), site.clone(), self.moves());
+        let files = blocking(move || relocate::relocate(&dir, &files, &own_site, &moves).map(|()| files)).await?;
         let job = compile::Job {
             python: &self.toolchain.python.path,
             root: &self.dir,
@@ -185,12 +215,27 @@ impl Builder {
         };
         let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
         tracing::debug!("compiled {compiled} files");
+        let (dir, own_site) = (self.dir.clone(), site.clone());
+        let known = move || Ok((record::distributions(&dir, &files, &own_site)?, reuse::fingerprint(&dir)?));
+        let (distributions, fingerprint) = blocking(known).await?;
         Ok(Built {
-            distributions: record::distributions(&self.dir, &files, site)?,
+            distributions,
+            fingerprint,
             python_version: self.python.version,
             engine: self.engine.name,
             toolchain: self.toolchain,
         })
+    }
+
+    /// The files that are there, and what of them is missing.
+    async fn look(&self) -> Result<(record::Files, Vec<String>)> {
+        let (dir, site) = (self.dir.clone(), self.python.site.clone());
+        blocking(move || {
+            let files = record::walk(&dir)?;
+            let missing = record::missing(&dir, &files, &site);
+            Ok((files, missing))
+        })
+        .await
     }
 
     /// Starts over with an empty environment and nothing from the cache.
@@ -301,6 +346,14 @@ fn is_local_path(package: &str) -> bool {
     }
     let archive = [".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2"].iter().any(|suffix| target.ends_with(suffix));
     target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
+}
+
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::explain::fuzz as explain;
+    pub use super::recipe::fuzz as requirements;
+    pub use super::record::fuzz as record;
+    pub use super::relocate::fuzz as relocate;
 }
 
 #[cfg(test)]

@@ -190,6 +190,37 @@ fn digest(bytes: &[u8]) -> String {
     text
 }
 
+/// What was moved is named no more, a shebang stays one that the kernel reads whole, and a direct URL
+/// loses its password.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let moves = [("/stage/venv".to_owned(), "/app/venv".to_owned()), ("/stage".to_owned(), "/app".to_owned())];
+    let gone = |text: &str| moves.iter().all(|(from, _)| find_path(text, from).is_none());
+    // Two halves of a path that meet when what was between them goes.
+    if text.contains("/app") {
+        return;
+    }
+    let new = substitute(&text, &moves);
+    assert!(gone(&new), "{new:?}");
+    for script in [
+        text.to_string(),
+        format!("#!/stage/venv/bin/python{text}"),
+        format!("{LONG_HEAD}\"/stage/venv/bin/python3\"{text}"),
+    ] {
+        let new = rewrite_script(&script, &moves);
+        assert!(gone(&new), "{script:?} {new:?}");
+        let first = new.split_inclusive('\n').next().unwrap_or_default();
+        assert!(
+            new == script || !first.starts_with("#!") || first.len() <= SHEBANG_LIMIT || !first.contains("/app"),
+            "{first:?}"
+        );
+    }
+    if let Some(json) = without_userinfo(&text) {
+        assert_eq!(without_userinfo(&json), None, "{json}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

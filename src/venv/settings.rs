@@ -151,7 +151,7 @@ impl Settings {
     }
 
     /// What may decide which files an installation gives, without secrets: a part of a release's key.
-    pub fn decisive(&self) -> Vec<(String, String)> {
+    pub(super) fn decisive(&self) -> Vec<(String, String)> {
         let names = self.vars.keys().filter_map(|name| name.to_str());
         names
             .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_"))
@@ -161,8 +161,33 @@ impl Settings {
     }
 
     /// The files with versions in them that variables name.
-    pub fn files(&self) -> Vec<&Path> {
+    pub(super) fn files(&self) -> Vec<&Path> {
         FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).map(Path::new).collect()
+    }
+
+    /// The configuration files that pip and uv may read. Sources: pip's "Configuration", uv's
+    /// "Configuration files".
+    pub(super) fn configuration(&self) -> Vec<PathBuf> {
+        let home = self.get("HOME").map(Path::new);
+        let user = self.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
+        let system = self.get("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg").split(':').map(PathBuf::from);
+        let mut files: Vec<PathBuf> = system
+            .chain(user)
+            .flat_map(|dir| [dir.join("pip/pip.conf"), dir.join("uv/uv.toml")])
+            .chain(["/etc/pip.conf", "/etc/uv/uv.toml"].map(PathBuf::from))
+            .chain(home.map(|home| home.join(".pip/pip.conf")))
+            .chain(self.get("PIP_CONFIG_FILE").map(PathBuf::from))
+            .collect();
+        files.retain(|file| file.is_file());
+        files
+    }
+
+    /// The directories and files of this machine in which variables look for archives.
+    pub(super) fn find_links(&self) -> Vec<PathBuf> {
+        let pip = self.get("PIP_FIND_LINKS").into_iter().flat_map(str::split_whitespace);
+        let uv = self.get("UV_FIND_LINKS").into_iter().flat_map(|value| value.split(','));
+        let paths = pip.chain(uv).map(|place| Path::new(place.strip_prefix("file://").unwrap_or(place)));
+        paths.filter(|path| path.is_absolute() && path.exists()).map(Path::to_owned).collect()
     }
 
     /// A variable that is set, not empty, and text.

@@ -2,85 +2,18 @@
 //! a rerun does, what it says when it fails.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::git::{GitServer, Repo, listing};
+use crate::support::article::Article;
+use crate::support::git::listing;
 use crate::support::http::Response;
 use crate::support::index::{self, Behaviour, IndexServer};
 use crate::support::sandbox::{Ran, Sandbox};
-
-/// The article's repository behind a Git server, an index with Flask, and a volume.
-struct Article {
-    sandbox: Sandbox,
-    repo: Repo,
-    git: GitServer,
-    index: IndexServer,
-}
-
-impl Article {
-    fn new() -> Self {
-        let sandbox = Sandbox::new();
-        let repos = sandbox.path("repos");
-        let repo = Repo::new(&repos.join("testapp.git"));
-        repo.file(
-            "python/flask/index.py",
-            "from flask import Flask\napplication = Flask(__name__)\n\n@application.get('/')\ndef hello():\n    return 'Hello, World!'\n",
-        )
-        .file("python/testapp/index.py", "import redis\n")
-        .file("README.md", "testapp\n")
-        .commit("first");
-        let (git, index) = (GitServer::start(&repos), IndexServer::start(&index::wheelhouse()));
-        fs::write(sandbox.path("termination-log"), "").unwrap();
-        Self { sandbox, repo, git, index }
-    }
-
-    /// `podstrap init` as far as every test has it.
-    fn init(&self, engine: &str) -> Command {
-        self.init_from(&self.git.url("testapp.git"), engine)
-    }
-
-    /// The same from another URL, which may hold credentials.
-    fn init_from(&self, url: &str, engine: &str) -> Command {
-        let mut command = self.sandbox.podstrap();
-        command.arg("init").env("PODSTRAP_REPO", url).arg("--root").arg(self.sandbox.root());
-        let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
-        command.args(["--engine", &engine]).env("PIP_INDEX_URL", self.index.url());
-        command
-    }
-
-    fn run(&self, command: &mut Command) -> Ran {
-        self.sandbox.run(command)
-    }
-
-    fn ok(&self, command: &mut Command) -> Ran {
-        let ran = self.run(command);
-        assert_eq!(ran.code, Some(0), "{}", ran.raw);
-        ran
-    }
-
-    fn root(&self, name: &str) -> PathBuf {
-        self.sandbox.root().join(name)
-    }
-
-    fn releases(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.root(".podstrap/releases")).into_iter().flatten();
-        entries.map(|entry| entry.unwrap().path()).collect()
-    }
-
-    fn manifest(&self) -> Value {
-        let [release] = &self.releases()[..] else { panic!("{:?}", self.releases()) };
-        serde_json::from_slice(&fs::read(release.join("release.json")).unwrap()).unwrap()
-    }
-
-    fn last_words(&self) -> String {
-        fs::read_to_string(self.sandbox.path("termination-log")).unwrap()
-    }
-}
 
 #[test]
 fn the_articles_pod() {
@@ -146,63 +79,6 @@ fn with_a_link_the_tree_is_at_one_name() {
     assert!(script.starts_with(&format!("#!{}", expected.display())), "{script}");
     let output = Command::new(article.root("app/venv/bin/flask")).arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("Flask 3.1.2"), "{output:?}");
-}
-
-#[test]
-fn a_rerun_builds_nothing_and_a_push_builds_beside() {
-    let article = Article::new();
-    let init = || {
-        let mut command = article.init("uv");
-        command.arg("Flask");
-        command
-    };
-    article.ok(&mut init());
-    let first = article.releases();
-    let (asked, requests) = (article.git.seen().len(), article.index.requests());
-    let inode = fs::metadata(article.root("README.md")).unwrap().ino();
-
-    let ran = article.ok(&mut init());
-    assert!(ran.raw.contains("unchanged:"), "{}", ran.raw);
-    assert_eq!(article.git.seen().len(), asked + 1, "a branch costs one request");
-    assert_eq!(article.index.requests(), requests);
-    assert_eq!(article.releases(), first);
-    assert_eq!(fs::metadata(article.root("README.md")).unwrap().ino(), inode);
-
-    // A full SHA that is here asks nobody.
-    let sha = article.repo.rev("main");
-    article.ok(init().args(["--ref", &sha]));
-    assert_eq!(article.git.seen().len(), asked + 1);
-    assert_eq!(article.releases(), first);
-
-    article.repo.file("README.md", "changed\n").file("new.txt", "").commit("second");
-    article.ok(&mut init());
-    assert_eq!(fs::read_to_string(article.root("README.md")).unwrap(), "changed\n");
-    assert!(article.root("new.txt").exists());
-    assert_eq!(article.releases().len(), 1);
-    assert_ne!(article.releases(), first);
-
-    // And back to the commit before, by its name.
-    article.ok(init().args(["--ref", &sha]));
-    assert_eq!(fs::read_to_string(article.root("README.md")).unwrap(), "testapp\n");
-    assert!(fs::symlink_metadata(article.root("new.txt")).is_err());
-}
-
-#[test]
-fn other_inputs_are_another_release() {
-    let article = Article::new();
-    let mut seen = vec![];
-    for flags in [&["Flask"][..], &["Flask", "click"], &["--venv-final-path", "/app/venv", "Flask"]] {
-        article.ok(article.init("uv").args(flags));
-        let releases = article.releases();
-        assert_eq!(releases.len(), 1);
-        assert!(!seen.contains(&releases[0]), "{flags:?}");
-        seen.push(releases[0].clone());
-    }
-    article.ok(article.init("pip").arg("Flask"));
-    assert!(!seen.contains(&article.releases()[0]), "another engine");
-    seen.push(article.releases()[0].clone());
-    article.ok(article.init("pip").args(["--refresh", "Flask"]));
-    assert!(!seen.contains(&article.releases()[0]), "a new one though nothing changed");
 }
 
 #[test]
@@ -770,16 +646,4 @@ fn the_help_names_variables_and_does_not_show_what_they_hold() {
         assert!(ran.stdout.contains("PODSTRAP_REPO]"), "{}", ran.stdout);
         assert!(!ran.stdout.contains("s3cr3t"), "{}", ran.stdout);
     }
-}
-
-#[test]
-fn what_a_killed_run_did_not_prune_goes_with_the_next() {
-    let article = Article::new();
-    article.ok(&mut article.init("auto"));
-    // As if it had been killed right after its switch.
-    let [release] = &article.releases()[..] else { panic!() };
-    let old = release.with_file_name("replaced");
-    fs::create_dir_all(old.join("tree")).unwrap();
-    assert!(article.ok(&mut article.init("auto")).raw.contains("unchanged:"));
-    assert!(!old.exists() && release.exists());
 }

@@ -1,8 +1,10 @@
 //! What the tests stand on: real servers, a sandbox to run the binary in, and tools that are
 //! fetched once into the target directory.
 
+pub mod article;
 pub mod fake_unit;
 pub mod git;
 pub mod http;
 pub mod index;
+pub mod namespaces;
 pub mod sandbox;

@@ -1,0 +1,463 @@
+//! What decides the contents of an environment, as one hash: equal keys, equal environments.
+//!
+//! It goes by contents: of every requirements file that is reached, of local projects and
+//! wheelhouses, of the engines' configuration files. A line that it does not understand ties the key to
+//! the source's revision: rather a build too many than a stale environment. Versions that are not
+//! pinned are not looked up again while the key stays the same; `--refresh` is for that. No secret
+//! enters: URLs lose their credentials first.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::settings::Settings;
+use super::{Inputs, Toolchain, is_local_path};
+use crate::error::{Error, Result};
+use crate::plan;
+use crate::redact;
+use crate::retry::Deadline;
+use crate::source;
+
+/// Raised when the same inputs begin to give other environments.
+const FORMAT: &str = "1";
+
+/// What is known of an environment before the tree is there.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    digest: Sha256,
+    /// Something outside the tree could not be understood.
+    opaque: bool,
+}
+
+impl Recipe {
+    /// Reads everything outside the tree that counts. Once, and before anything is installed: a
+    /// `ConfigMap` may change meanwhile.
+    ///
+    /// # Errors
+    /// A requirements file outside the tree cannot be read.
+    pub fn new(
+        environment: &plan::Environment,
+        settings: &Settings,
+        toolchain: Option<&Toolchain>,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let mut contents = Contents::new(Sha256::new(), None, deadline);
+        contents.add("format", FORMAT);
+        contents.add("final path", environment.final_path.as_os_str().as_encoded_bytes());
+        let tree_final = environment.tree_final().unwrap_or_default();
+        contents.add("final tree", tree_final.as_os_str().as_encoded_bytes());
+        if let Some(toolchain) = toolchain {
+            contents.add("toolchain", format!("{toolchain:?}"));
+            for pip in toolchain.pips() {
+                contents.add("pip", pip);
+            }
+        }
+        for (name, value) in settings.decisive() {
+            contents.add(&name, value);
+        }
+        for package in &environment.packages {
+            contents.add("package", redact::clean(package));
+            if !is_local_path(package) {
+                contents.requirement(package, None);
+            }
+        }
+        for (label, files) in [("-r", &environment.requirements), ("-c", &environment.constraints)] {
+            for file in files {
+                contents.add(label, file.as_os_str().as_encoded_bytes());
+                if file.is_absolute() {
+                    fs::metadata(file).map_err(|error| unreadable(file, error))?;
+                    contents.file(file);
+                }
+            }
+        }
+        for file in settings.files() {
+            contents.file(file);
+        }
+        for file in settings.configuration() {
+            contents.text("configuration", &file);
+        }
+        for place in settings.find_links() {
+            contents.links(&place);
+        }
+        Ok(Self { opaque: contents.opaque, digest: contents.digest })
+    }
+
+    /// Hash of it: with the source's revision it decides all of a release.
+    pub fn digest(&self) -> String {
+        hex(&self.digest.clone().finalize())
+    }
+
+    /// The environment's own key. `inputs` are those in `tree`, which holds `revision`; without a
+    /// tree nothing in it is named.
+    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> String {
+        let mut contents = Contents::new(self.digest.clone(), tree, deadline);
+        contents.opaque = self.opaque;
+        if let Some(tree) = tree {
+            for file in inputs.requirements.iter().chain(&inputs.constraints).filter(|file| file.starts_with(tree)) {
+                contents.file(file);
+            }
+            for package in inputs.packages.iter().filter(|package| is_local_path(package)) {
+                contents.requirement(package, None);
+            }
+        }
+        if contents.opaque {
+            contents.add("revision", revision);
+        }
+        hex(&contents.digest.finalize())
+    }
+}
+
+/// Walks what requirements lead to.
+struct Contents<'a> {
+    digest: Sha256,
+    tree: Option<&'a Path>,
+    seen: HashSet<PathBuf>,
+    /// There is something that may depend on any file of the tree.
+    opaque: bool,
+    deadline: Deadline,
+}
+
+impl<'a> Contents<'a> {
+    fn new(digest: Sha256, tree: Option<&'a Path>, deadline: Deadline) -> Self {
+        Self { digest, tree, seen: HashSet::new(), opaque: false, deadline }
+    }
+
+    /// With lengths, so that no two lists look alike.
+    fn add(&mut self, label: &str, value: impl AsRef<[u8]>) {
+        for bytes in [label.as_bytes(), value.as_ref()] {
+            self.digest.update((bytes.len() as u64).to_be_bytes());
+            self.digest.update(bytes);
+        }
+    }
+
+    /// A text file as it is but for credentials. What cannot be read, the engine will say.
+    fn text(&mut self, label: &str, file: &Path) -> String {
+        let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        self.add(label, redact::clean(&text));
+        text
+    }
+
+    /// A requirements file and all that it leads to.
+    fn file(&mut self, file: &Path) {
+        if !self.seen.insert(file.to_owned()) {
+            return;
+        }
+        let text = self.text("file", file);
+        for line in logical_lines(&text) {
+            match Line::of(&line) {
+                Line::Plain => {}
+                Line::Include(path) => self.file(&beside(file, path)),
+                Line::Requirement(text) => self.requirement(text, Some(file)),
+                Line::Links(path) => {
+                    for place in self.candidates(path, Some(file)) {
+                        self.links(&place);
+                    }
+                }
+                Line::Unknown => self.opaque = true,
+            }
+        }
+    }
+
+    /// A requirement, which may be a file or a project on this machine.
+    fn requirement(&mut self, text: &str, named_in: Option<&Path>) {
+        let Some(path) = local(text) else { return };
+        let places: Vec<_> =
+            self.candidates(path, named_in).into_iter().filter(|place| fs::metadata(place).is_ok()).collect();
+        if places.is_empty() {
+            self.opaque = true;
+        }
+        for place in places {
+            self.path(&place);
+        }
+    }
+
+    /// pip looks for relative paths in the working directory, uv beside the file that names them.
+    fn candidates(&self, path: &str, named_in: Option<&Path>) -> Vec<PathBuf> {
+        let mut places: Vec<PathBuf> = self.tree.map(|tree| tree.join(path)).into_iter().collect();
+        places.extend(named_in.map(|file| beside(file, path)));
+        if Path::new(path).is_absolute() {
+            places = vec![path.into()];
+        }
+        places.dedup();
+        places
+    }
+
+    /// A place with archives. A checkout's times say nothing; elsewhere names, sizes and times are as
+    /// good as the contents of what may be gigabytes, read for every rerun.
+    fn links(&mut self, place: &Path) {
+        if place.is_file() || self.tree.is_some_and(|tree| place.starts_with(tree)) {
+            self.path(place);
+            return;
+        }
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        let mut archives: Vec<String> = entries
+            .filter_map(|entry| {
+                let meta = fs::metadata(entry.path()).ok()?;
+                Some(format!("{} {} {}.{}", entry.file_name().display(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+            })
+            .collect();
+        archives.sort();
+        self.add("archives", archives.join("\n"));
+    }
+
+    /// A file's or a directory's contents.
+    fn path(&mut self, path: &Path) {
+        if !self.seen.insert(path.to_owned()) {
+            return;
+        }
+        if path.is_dir() {
+            match source::digest(path, self.deadline) {
+                Ok(digest) => self.add("directory", digest),
+                Err(_) => self.opaque = true,
+            }
+            // uv reads sources and workspaces there, which may be anywhere else in the tree.
+            let project = fs::read_to_string(path.join("pyproject.toml")).unwrap_or_default();
+            self.opaque |= project.contains("tool.uv");
+        } else {
+            let mut file = Sha256::new();
+            let read = fs::File::open(path).and_then(|mut from| std::io::copy(&mut from, &mut Writer(&mut file)));
+            self.opaque |= read.is_err();
+            self.add("contents", file.finalize());
+        }
+    }
+}
+
+/// A hash that takes a file's bytes.
+struct Writer<'a>(&'a mut Sha256);
+
+impl std::io::Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a line of a requirements file refers to.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    /// Nothing but what it says.
+    Plain,
+    /// Another requirements file.
+    Include(&'a str),
+    Requirement(&'a str),
+    /// A place with archives.
+    Links(&'a str),
+    Unknown,
+}
+
+/// Options that say everything themselves.
+/// <https://pip.pypa.io/en/stable/reference/requirements-file-format/#supported-options>
+const PLAIN_OPTIONS: &[&str] = &[
+    "-i",
+    "--index-url",
+    "--extra-index-url",
+    "--no-index",
+    "--pre",
+    "--prefer-binary",
+    "--no-binary",
+    "--only-binary",
+    "--trusted-host",
+    "--require-hashes",
+    "--use-feature",
+];
+
+impl<'a> Line<'a> {
+    fn of(line: &'a str) -> Self {
+        if !line.starts_with('-') {
+            return Self::Requirement(line);
+        }
+        let value = |flags: &[&str]| {
+            flags.iter().filter_map(|flag| line.strip_prefix(flag)).find_map(|rest| {
+                let value = rest.trim_start_matches([' ', '\t', '=']).trim_matches(['"', '\'']);
+                // `-rfile` is -r, `--requirement-file` is not --requirement.
+                let long = line.starts_with("--") && rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+                (!long && !value.is_empty() && !value.starts_with('-')).then_some(value)
+            })
+        };
+        if let Some(file) = value(&["-r", "-c", "--requirement", "--constraint"]) {
+            return if file.contains("://") { Self::Plain } else { Self::Include(file) };
+        }
+        if let Some(project) = value(&["-e", "--editable"]) {
+            return Self::Requirement(project);
+        }
+        if let Some(place) = value(&["-f", "--find-links"]) {
+            let place = place.strip_prefix("file://").unwrap_or(place);
+            return if place.contains("://") { Self::Plain } else { Self::Links(place) };
+        }
+        let name = line.split([' ', '\t', '=']).next().unwrap_or_default();
+        if PLAIN_OPTIONS.contains(&name) { Self::Plain } else { Self::Unknown }
+    }
+}
+
+/// The lines without comments, continued ones joined, as pip reads them.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut open = String::new();
+    for line in text.lines() {
+        if let Some(start) = line.strip_suffix('\\') {
+            open.push_str(start);
+            continue;
+        }
+        let line = std::mem::take(&mut open) + line;
+        let comment = line.match_indices('#').find(|(at, _)| *at == 0 || line[..*at].ends_with(char::is_whitespace));
+        let line = comment.map_or(line.as_str(), |(at, _)| &line[..at]).trim();
+        if !line.is_empty() {
+            lines.push(line.to_owned());
+        }
+    }
+    lines.extend(Some(open.trim().to_owned()).filter(|line| !line.is_empty()));
+    lines
+}
+
+/// The path in a requirement that is one: `./lib[dev]`, `/wheels/x.whl`, `x @ file:///wheels/x.whl`.
+fn local(requirement: &str) -> Option<&str> {
+    // What follows are markers and hashes.
+    let end = requirement.find(" --").or_else(|| requirement.find(" ;")).unwrap_or(requirement.len());
+    let requirement = requirement[..end].trim();
+    let target = requirement.split_once('@').map_or(requirement, |(_, target)| target).trim();
+    let path = target.strip_prefix("file://").or_else(|| target.strip_prefix("file:")).unwrap_or(target);
+    let path = path.split('#').next().unwrap_or_default();
+    let named = path.starts_with('/') || target.starts_with("file:") || is_local_path(requirement);
+    let bare = path.strip_suffix(']').and_then(|path| Some(&path[..path.rfind('[')?])).unwrap_or(path);
+    named.then_some(bare)
+}
+
+fn beside(file: &Path, path: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).join(path)
+}
+
+/// A requirements file outside the tree that is not there.
+pub fn unreadable(file: &Path, error: std::io::Error) -> Error {
+    Error::environment(format!("cannot read the requirements file {}", file.display()))
+        .because(error)
+        .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Lines are lines, and what a line names is in it.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    for line in logical_lines(&String::from_utf8_lossy(data)) {
+        assert!(!line.is_empty() && !line.contains('\n') && line.trim() == line, "{line:?}");
+        match Line::of(&line) {
+            Line::Include(named) | Line::Links(named) => {
+                assert!(!named.is_empty() && line.contains(named) && !named.contains("://"), "{line:?}");
+            }
+            Line::Requirement(requirement) => {
+                if let Some(path) = local(requirement) {
+                    assert!(line.contains(path), "{line:?}");
+                    beside(Path::new("/x/requirements.txt"), path);
+                }
+            }
+            Line::Plain | Line::Unknown => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn included_files_are_found_however_they_are_written() {
+        for line in ["-r base.txt", "-rbase.txt", "--requirement=base.txt", "-c base.txt", "-r 'base.txt'"] {
+            assert_eq!(Line::of(line), Line::Include("base.txt"), "{line}");
+        }
+        for line in ["--require-hashes", "-r https://host/base.txt", "--index-url https://host/simple", "--pre"] {
+            assert_eq!(Line::of(line), Line::Plain, "{line}");
+        }
+        for line in ["--config-settings x", "-r", "--requirements x", "--global-option=y"] {
+            assert_eq!(Line::of(line), Line::Unknown, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_are_joined_and_lose_their_comments() {
+        let text = "# all\nflask==3 \\\n  --hash=sha256:ab  # why\n\nx @ https://host/x#egg=x\n-r b.txt\\\n";
+        assert_eq!(logical_lines(text), ["flask==3   --hash=sha256:ab", "x @ https://host/x#egg=x", "-r b.txt"]);
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_known() {
+        for (requirement, path) in [
+            ("/w/x.whl", "/w/x.whl"),
+            ("x @ file:///w/x.whl", "/w/x.whl"),
+            ("x @ file:///w/x.whl#sha256=ab", "/w/x.whl"),
+            ("./lib[dev,test]", "./lib"),
+            ("./lib ; python_version > '3'", "./lib"),
+            (".", "."),
+            ("../x --config-settings a=b", "../x"),
+            ("x-1.0-py3-none-any.whl", "x-1.0-py3-none-any.whl"),
+        ] {
+            assert_eq!(local(requirement), Some(path), "{requirement}");
+        }
+        for requirement in
+            ["flask", "flask[async]>=3 ; python_version > '3'", "x @ https://host/x.whl", "git+https://host/x@main"]
+        {
+            assert_eq!(local(requirement), None, "{requirement}");
+        }
+    }
+
+    /// A tree of these files, and the key of `requirements.txt` in it.
+    fn key(files: &[(&str, &str)], revision: &str) -> String {
+        let tree = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = tree.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let recipe = Recipe { digest: Sha256::new(), opaque: false };
+        let inputs = Inputs { requirements: vec![tree.path().join("requirements.txt")], ..Inputs::default() };
+        let deadline = Deadline::after(std::time::Duration::from_secs(10));
+        recipe.key(&inputs, Some(tree.path()), revision, deadline)
+    }
+
+    #[test]
+    fn the_contents_decide_and_nothing_else() {
+        let base = [
+            ("requirements.txt", "-r r/more.txt\n./lib"),
+            ("r/more.txt", "a==1"),
+            ("lib/setup.py", "x"),
+            ("index.py", "1"),
+        ];
+        let first = key(&base, "one");
+        let with = |name: &'static str, text: &'static str| {
+            let mut files = base.to_vec();
+            files.retain(|(known, _)| *known != name);
+            files.push((name, text));
+            files
+        };
+        assert_eq!(key(&base, "two"), first, "the commit does not count");
+        assert_eq!(key(&with("index.py", "2"), "two"), first, "nor do files that nothing leads to");
+        for (name, text) in
+            [("requirements.txt", "./lib"), ("r/more.txt", "a==2"), ("lib/setup.py", "y"), ("lib/new.py", "")]
+        {
+            assert_ne!(key(&with(name, text), "one"), first, "{name}");
+        }
+        for text in ["--config-settings a=b", "./gone"] {
+            let files = with("requirements.txt", text);
+            assert_ne!(key(&files, "one"), key(&files, "two"), "what is not understood goes by the commit: {text}");
+        }
+        let files = with("lib/pyproject.toml", "[tool.uv.sources]\nb = { path = '../b' }");
+        assert_ne!(key(&files, "one"), key(&files, "two"));
+    }
+
+    #[test]
+    fn credentials_do_not_count() {
+        let with = |url: &str| key(&[("requirements.txt", &format!("--index-url {url}\nflask"))], "one");
+        assert_eq!(with("https://me:one@host/simple"), with("https://me:two@host/simple"));
+    }
+}

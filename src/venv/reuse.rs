@@ -1,0 +1,173 @@
+//! A ready environment taken over from an older release, instead of the same being built again.
+//!
+//! Its files are linked, not copied, where the file system can: they are never written into, neither
+//! by podstrap nor by whoever runs the app without the right to. That nobody else did either is what
+//! the fingerprint tells.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::recipe::hex;
+use crate::error::{IoContext, Result};
+
+/// A hash over all names with their kinds, modes, sizes, times of change and link targets: a file that
+/// was written, added or removed changes it. Contents are not read.
+pub(super) fn fingerprint(dir: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    each(dir, &mut |entry| {
+        let meta = &entry.meta;
+        let name = entry.name.as_os_str().as_encoded_bytes();
+        digest.update((name.len() as u64).to_be_bytes());
+        digest.update(name);
+        digest.update(meta.mode().to_be_bytes());
+        if meta.is_symlink() {
+            digest.update(fs::read_link(&entry.path)?.as_os_str().as_encoded_bytes());
+        } else if meta.is_file() {
+            digest.update(meta.len().to_be_bytes());
+            digest.update(meta.mtime().to_be_bytes());
+            digest.update(meta.mtime_nsec().to_be_bytes());
+        }
+        Ok(())
+    })
+    .on_volume(|| format!("cannot look through {}", dir.display()))?;
+    Ok(hex(&digest.finalize()))
+}
+
+/// Brings the environment at `from` to `to`, which must not exist yet. False, and nothing at `to`: it
+/// is not what it was when `fingerprint` was taken.
+///
+/// # Errors
+/// The volume is full, or cannot be written.
+pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
+    if self::fingerprint(from).ok().as_deref() != Some(fingerprint) {
+        return Ok(false);
+    }
+    fs::create_dir(to)
+        .and_then(|()| fs::set_permissions(to, from.metadata()?.permissions()))
+        .and_then(|()| {
+            each(from, &mut |entry| {
+                let to = to.join(&entry.name);
+                if entry.meta.is_dir() {
+                    fs::create_dir(&to)?;
+                    fs::set_permissions(&to, Permissions::from_mode(entry.meta.mode() & 0o7777))
+                } else if entry.meta.is_symlink() {
+                    symlink(fs::read_link(&entry.path)?, &to)
+                } else {
+                    fs::hard_link(&entry.path, &to).or_else(|_| copy(entry, &to))
+                }
+            })
+        })
+        .on_volume(|| format!("cannot bring {} to {}", from.display(), to.display()))?;
+    Ok(true)
+}
+
+/// Where it cannot be linked: another's file (`fs.protected_hardlinks`), too many links, or a file
+/// system without them.
+fn copy(entry: &Entry, to: &Path) -> io::Result<()> {
+    fs::copy(&entry.path, to)?;
+    File::options()
+        .write(true)
+        .open(to)
+        .or_else(|_| File::open(to))?
+        .set_times(FileTimes::new().set_modified(entry.meta.modified()?))
+}
+
+struct Entry {
+    path: PathBuf,
+    /// Below the directory that is walked.
+    name: PathBuf,
+    meta: fs::Metadata,
+}
+
+/// Everything below a directory, directories before what is in them, in an order that is always the
+/// same.
+fn each(dir: &Path, visit: &mut impl FnMut(&Entry) -> io::Result<()>) -> io::Result<()> {
+    let mut open = vec![PathBuf::new()];
+    while let Some(at) = open.pop() {
+        let mut names =
+            fs::read_dir(dir.join(&at))?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        for name in names {
+            let name = at.join(name);
+            let path = dir.join(&name);
+            let meta = fs::symlink_metadata(&path)?;
+            if !(meta.is_dir() || meta.is_file() || meta.is_symlink()) {
+                return Err(io::Error::new(ErrorKind::InvalidData, format!("{} is no file", path.display())));
+            }
+            let directory = meta.is_dir();
+            visit(&Entry { path, name: name.clone(), meta })?;
+            if directory {
+                open.push(name);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small environment in `dir`/one, and its fingerprint.
+    fn environment(dir: &Path) -> (PathBuf, String) {
+        let one = dir.join("one");
+        fs::create_dir_all(one.join("lib/x")).unwrap();
+        fs::write(one.join("lib/x/a.py"), "a").unwrap();
+        fs::write(one.join("script"), "#!").unwrap();
+        fs::set_permissions(one.join("script"), Permissions::from_mode(0o755)).unwrap();
+        symlink("lib", one.join("lib64")).unwrap();
+        let print = fingerprint(&one).unwrap();
+        (one, print)
+    }
+
+    #[test]
+    fn an_adopted_environment_has_the_same_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, print) = environment(dir.path());
+        let two = dir.path().join("two");
+        assert!(adopt(&one, &two, &print).unwrap());
+        assert_eq!(fingerprint(&two).unwrap(), print);
+        assert_eq!(fs::metadata(two.join("script")).unwrap().nlink(), 2, "linked, not copied");
+    }
+
+    #[test]
+    fn a_copied_file_keeps_its_time_and_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, _) = environment(dir.path());
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::open(one.join("script")).unwrap().set_modified(old).unwrap();
+        let (path, name) = (one.join("script"), PathBuf::from("script"));
+        let meta = fs::symlink_metadata(&path).unwrap();
+        copy(&Entry { path, name, meta }, &dir.path().join("copy")).unwrap();
+        let meta = fs::metadata(dir.path().join("copy")).unwrap();
+        assert_eq!((meta.mode() & 0o777, meta.modified().unwrap(), meta.nlink()), (0o755, old, 1));
+    }
+
+    #[test]
+    fn whatever_an_app_does_to_it_is_seen() {
+        let changes: [fn(&Path); 5] = [
+            |one| fs::write(one.join("lib/x/a.py"), "b").unwrap(),
+            |one| fs::write(one.join("lib/x/new.py"), "").unwrap(),
+            |one| fs::remove_file(one.join("script")).unwrap(),
+            |one| fs::set_permissions(one.join("lib/x/a.py"), Permissions::from_mode(0o600)).unwrap(),
+            |one| {
+                fs::remove_file(one.join("lib64")).unwrap();
+                symlink("/tmp", one.join("lib64")).unwrap();
+            },
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let dir = tempfile::tempdir().unwrap();
+            let (one, print) = environment(dir.path());
+            // On a file system whose times are coarse the same instant would not tell.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            change(&one);
+            let two = dir.path().join("two");
+            assert!(!adopt(&one, &two, &print).unwrap(), "change {number}");
+            assert!(!two.exists());
+        }
+    }
+}
