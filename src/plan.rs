@@ -488,7 +488,7 @@ pub fn fuzz(data: &[u8]) {
         assert_eq!(Control::new(&control.to_string()).ok().map(|again| again.to_string()), Some(control.to_string()));
     }
     let _ = (PythonRequest::new(Some(text)), EngineRequest::new(text), probe_url(text));
-    let said = crate::redact::clean(text).contains("s3cretX");
+    let said = text.replace(char::is_control, "").contains("s3cretX");
     let checkout = || cli::CheckoutArgs { reference: None, depth: 1 };
     for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
         match Source::new(&repo, checkout()) {

@@ -476,6 +476,13 @@ pub fn fuzz(name: &[u8]) {
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) || dubious(name) {
         return;
     }
+    // libgit2 takes U+0347 for a G, as it looks at the lowest byte only.
+    if String::from_utf8_lossy(name)
+        .chars()
+        .any(|c| !c.is_ascii() && u32::from(c).to_le_bytes()[0].is_ascii_alphabetic())
+    {
+        return;
+    }
     REPOSITORY.with(|(_, repo, blob)| {
         let mut builder = repo.treebuilder(None).expect("an empty tree");
         let added = builder.insert(OsStr::from_bytes(name), *blob, 0o100_644).map(|_| ());
