@@ -49,3 +49,7 @@ bench:
 # Licences, advisories and sources of the dependencies (needs cargo-deny)
 deny:
     cargo deny check
+
+# Every parser of our own under libFuzzer, with stable Rust (needs g++): just fuzz 60 redact pktline
+fuzz seconds="60" *targets:
+    fuzz/run {{seconds}} {{targets}}

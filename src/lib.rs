@@ -124,3 +124,16 @@ impl Signals {
         Error::new(Kind::Interrupted(number), format!("ended by {name}"))
     }
 }
+
+/// The parsers, each with what must hold whatever it is given; `fuzz/` calls them.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::plan::fuzz as plan;
+    pub use crate::publish::fuzz as manifest;
+    pub use crate::redact::fuzz as redact;
+    pub use crate::size::fuzz as size;
+    pub use crate::source::fuzzing::*;
+    pub use crate::unit::fuzzing::*;
+    pub use crate::up::fuzzing::*;
+    pub use crate::venv::fuzzing::*;
+}

@@ -229,20 +229,23 @@ impl Source {
         }
         let url: RemoteUrl = repo
             .parse()
-            .map_err(|error| Error::usage(format!("--repo {repo} is no URL")).because(format!("{error}")))?;
+            .map_err(|error| Error::usage(format!("--repo {} is no URL", shown(repo))).because(format!("{error}")))?;
         match url.url().scheme() {
             "http" | "https" | "file" => git(url),
             "ssh" | "git+ssh" => Err(ssh_unsupported(&url.to_string())),
-            other => Err(Error::usage(format!("--repo {url}: the scheme {other}:// is not supported"))
+            other => Err(Error::usage(format!("--repo {}: the scheme {other}: is not supported", shown(repo)))
                 .hint("use https://, http://, file:// or a local directory")),
         }
     }
 }
 
+/// What may be an address: where https:// was forgotten, or stands behind it, a token is before the host.
+fn shown(repo: &str) -> String {
+    repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"))
+}
+
 fn ssh_unsupported(repo: &str) -> Error {
-    // An https:// that was forgotten looks like this as well, and then a token stands before the host.
-    let shown = repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"));
-    Error::usage(format!("--repo {shown}: SSH is not supported yet"))
+    Error::usage(format!("--repo {}: SSH is not supported yet", shown(repo)))
         .hint("use the repository's https:// address, with user:token@ before the host if it is private, as PODSTRAP_REPO from a Secret")
 }
 
@@ -433,7 +436,7 @@ impl Up {
 
 fn link_name(name: String) -> Result<String> {
     let good = TreePath::new(Path::new(&name))
-        .is_some_and(|path| path.as_path() == path.top() && path.as_path() == Path::new(&name));
+        .is_some_and(|path| path.as_path() == path.top() && path.as_path().as_os_str() == name.as_str());
     if good && name != RESERVED {
         return Ok(name);
     }
@@ -461,6 +464,42 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     clean
+}
+
+/// What is accepted says no more than it should: a path in the tree stays there, a link is one name,
+/// an address reads the same when it is shown, and no refusal shows a password.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(path) = TreePath::new(Path::new(text)) {
+        assert!(path.as_path().components().all(|part| matches!(part, Component::Normal(_))), "{path}");
+        assert!(path.as_path().starts_with(path.top()));
+        assert_eq!(TreePath::new(path.as_path()), Some(path));
+    }
+    if let Ok(name) = link_name(text.to_owned()) {
+        assert!(!name.contains('/') && name != ".." && name != "." && name != RESERVED && !name.is_empty());
+    }
+    if text.starts_with('/')
+        && let Ok(path) = absolute("--x", Path::new(text))
+    {
+        assert!(path.is_absolute() && !path.components().any(|part| part == Component::ParentDir), "{path:?}");
+    }
+    if let Ok(control) = Control::new(text) {
+        assert_eq!(Control::new(&control.to_string()).ok().map(|again| again.to_string()), Some(control.to_string()));
+    }
+    let _ = (PythonRequest::new(Some(text)), EngineRequest::new(text), probe_url(text));
+    let said = text.replace(char::is_control, "").contains("s3cretX");
+    let checkout = || cli::CheckoutArgs { reference: None, depth: 1 };
+    for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
+        match Source::new(&repo, checkout()) {
+            Ok(Source::Git(git)) => {
+                assert!(matches!(git.url.url().scheme(), "http" | "https" | "file"));
+                assert!(!format!("{} {:?}", git.url, git.url).contains("s3cretX") || said, "{repo}");
+            }
+            Ok(Source::Dir(path)) => assert!(path.is_absolute() && !repo.contains("://")),
+            Err(error) => assert!(!error.to_string().contains("s3cretX") || said, "{error}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -533,12 +572,14 @@ mod tests {
 
     #[test]
     fn links_and_sources_are_checked() {
-        for link in ["a/b", "..", ".", "", ".podstrap", "/a"] {
+        for link in ["a/b", "a/", "a/.", "..", ".", "", ".podstrap", "/a"] {
             assert!(refusal(&["--link", link]).contains("no usable name"), "{link}");
         }
         let source = |repo: &str| Source::new(repo, args(&[]).checkout);
         assert!(matches!(source("./here").unwrap(), Source::Dir(_)));
         assert!(matches!(source("file:///srv/app.git").unwrap(), Source::Git(_)));
+        let error = source("me:s3cret@https://host/app.git").unwrap_err().to_string();
+        assert!(error.contains("the scheme me: is not supported") && !error.contains("s3cret"), "{error}");
         for ssh in ["git@host:app.git", "ssh://git@host/app.git", "me:s3cret@host/app.git"] {
             let error = source(ssh).unwrap_err().to_string();
             assert!(error.contains("SSH is not supported yet") && !error.contains("s3cret"), "{error}");

@@ -516,3 +516,12 @@ fn sync_dir(path: &Path) -> Result<()> {
 fn random() -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(12).map(|c| c.to_ascii_lowercase()).collect()
 }
+
+/// A manifest that can be read is written as it was.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(data) else { return };
+    let text = serde_json::to_vec(&manifest).expect("a manifest is JSON");
+    let again: Manifest = serde_json::from_slice(&text).expect("it was just written");
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+}

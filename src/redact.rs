@@ -177,10 +177,41 @@ fn hide_userinfo(text: &str) -> String {
 }
 
 /// Whether a URL's text up to the first slash is all of its authority: not if it ends in a port
-/// that is no number, as `user:to` of `https://user:to/ken@host` does.
+/// that is no number, as `user:to` of `https://user:to/ken@host` does, or holds another colon.
 fn is_authority(text: &str) -> bool {
-    let port = text.rsplit_once(':').map_or("", |(_, port)| port);
+    let port = text.split_once(':').map_or("", |(_, port)| port);
     text.contains('@') || text.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What was cleaned has no control character, hides a password wherever it stands, and is clean.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let cleaned = clean(&text);
+    assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{cleaned:?}");
+    assert_eq!(clean(&cleaned), cleaned);
+    // Before, in and after a password; what ends a URL in running text ends a password as well.
+    let mut parts = text.splitn(3, '|');
+    let mut part = || parts.next().unwrap_or_default();
+    let (before, after) = (part(), part());
+    let within: String =
+        part().chars().filter(|c| !c.is_whitespace() && !c.is_control() && !"\"'<>`".contains(*c)).collect();
+    let cleaned = clean(&format!("{before} https://me:s3cr{within}t@host/{after}"));
+    let plain = |text: &str| !text.contains('\u{1b}') && !text.contains("://");
+    if ![&clean(before), &within, &clean(after)].iter().any(|text| text.contains("s3cr"))
+        && plain(before)
+        && plain(&within)
+    {
+        assert!(!cleaned.contains("s3cr"), "{cleaned:?}");
+    }
+    if let Ok(url) = text.parse::<RemoteUrl>() {
+        let again: RemoteUrl = url.url().as_str().parse().expect("it was one");
+        assert_eq!((again.url(), again.userinfo()), (url.url(), None));
+        if let Some(Userinfo { password, .. }) = url.userinfo().filter(|info| info.password.reveal().len() > 8) {
+            let shown = format!("{url} {url:?}");
+            assert!(!shown.contains(password.reveal()) || text.matches(password.reveal()).count() > 1, "{shown}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +239,12 @@ mod tests {
 
     #[test]
     fn a_password_with_a_bare_slash_is_hidden_and_a_path_with_an_at_is_not() {
-        for url in ["https://me:to/ken@host/x", "https://me:to?ken@host/x", "https://me:to#k/en@host/x"] {
+        for url in [
+            "https://me:to/ken@host/x",
+            "https://me:to?ken@host/x",
+            "https://me:to#k/en@host/x",
+            "https://me:a:1/x@host/x",
+        ] {
             assert_eq!(clean(url), "https://***@host/x");
         }
         for url in ["https://host:8443/x@v1", "https://host/@scope/x", "https://[::1]/x@v1", "https://host: a@b"] {

@@ -71,6 +71,20 @@ impl fmt::Display for Size {
     }
 }
 
+/// What is read is what its digits say, and nothing between zero and the largest overflows.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(size) = text.parse::<Size>() else { return };
+    assert_eq!(size.0.to_string().parse(), Ok(size));
+    assert!(!size.to_string().is_empty());
+    let occupied = Size::occupied(size.0);
+    assert!(occupied >= size.0 || size.0 > u64::MAX - BLOCK);
+    if let Ok(plain) = text.parse::<u64>() {
+        assert_eq!(plain, size.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -459,6 +459,37 @@ fn warn_named(paths: &[PathBuf], what: &str) {
     tracing::warn!("{what}: {}{more}", crate::redact::clean(&named.join(", ")).replace('\n', " "));
 }
 
+/// What is not left to libgit2 is one name that libgit2, asked to protect other file systems as well,
+/// has nothing against.
+#[cfg(fuzzing)]
+pub fn fuzz(name: &[u8]) {
+    thread_local! {
+        static REPOSITORY: (PathBuf, Repository, Oid) = {
+            let path = std::env::temp_dir().join(format!("podstrap-fuzz-{}", std::process::id()));
+            crate::source::git::create(&path).expect("the temporary directory is writable");
+            let repo = Repository::open_bare(&path).expect("it was just made");
+            let blob = repo.blob(b"").expect("the temporary directory is writable");
+            (path, repo, blob)
+        };
+    }
+    // Walk refuses these, and a tree cannot hold a NUL.
+    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) || dubious(name) {
+        return;
+    }
+    // libgit2 takes U+0347 for a G, as it looks at the lowest byte only.
+    if String::from_utf8_lossy(name)
+        .chars()
+        .any(|c| !c.is_ascii() && u32::from(c).to_le_bytes()[0].is_ascii_alphabetic())
+    {
+        return;
+    }
+    REPOSITORY.with(|(_, repo, blob)| {
+        let mut builder = repo.treebuilder(None).expect("an empty tree");
+        let added = builder.insert(OsStr::from_bytes(name), *blob, 0o100_644).map(|_| ());
+        assert!(added.is_ok(), "{} {:?}", name.escape_ascii(), added.err());
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -227,7 +227,7 @@ fn has(capabilities: &str, name: &str) -> bool {
 }
 
 /// A new bare repository in place of whatever a failed try left there.
-fn create(path: &Path) -> Result<()> {
+pub(super) fn create(path: &Path) -> Result<()> {
     if path.exists() {
         std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
     }

@@ -86,17 +86,18 @@ impl Resolved {
     }
 }
 
-/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`.
-pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<String> {
-    directory::digest(dir, Size(u64::MAX), deadline)
-}
-
 /// More than there may be on the volume; `what` failed as `things` (`the files come to`) so many
 /// bytes or more.
 fn too_large(what: &str, things: &str, bytes: u64, limit: Size) -> Error {
     Error::source(what)
         .because(format!("{things} {} or more, and the limit is {limit}", Size(bytes)))
         .hint("if that is what it should be, raise --size-limit, and the volume's size with it")
+}
+
+/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`.
+pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<String> {
+    // It is only read.
+    directory::digest(dir, Size(u64::MAX), deadline)
 }
 
 /// What to do about the deadline.
@@ -106,4 +107,12 @@ const SLOW: &str = "raise --timeout, or find out what is slow with --log-level d
 fn late(what: &str, deadline: Deadline) -> Error {
     let (elapsed, limit) = (deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()));
     Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
+}
+
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::checkout::fuzz as entry_names;
+    pub use super::pktline::fuzz as pktline;
+    pub use super::refs::fuzz as references;
+    pub use super::remote::fuzz as redirects;
 }

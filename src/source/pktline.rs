@@ -63,6 +63,30 @@ pub(super) fn packet(payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// However the bytes are cut, the packets are the same, and the bytes are in them.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    let cut = |size: usize| {
+        let (mut framer, mut got) = (Framer::default(), Vec::new());
+        for piece in bytes.chunks(size.max(1)) {
+            framer.push(piece);
+            loop {
+                match framer.next() {
+                    Ok(Some(packet)) => got.push(packet.to_vec()),
+                    Ok(None) => break,
+                    Err(Malformed) => return (got, true),
+                }
+            }
+        }
+        assert_eq!(framer.is_empty(), got.concat().len() == bytes.len());
+        (got, false)
+    };
+    let whole = cut(bytes.len());
+    assert_eq!(whole, cut(usize::from(*size)));
+    assert!(bytes.starts_with(&whole.0.concat()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -223,6 +223,35 @@ fn is_hex(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Names are such as a repository can have, a choice is one of them, and no message carries a
+/// control character.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let printable = |text: String| assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+    let refs = match Refs::parse(data) {
+        Ok(refs) => refs,
+        Err(error) => return printable(Error::source("x").because(error).to_string()),
+    };
+    assert!(refs.all.iter().all(|found| git2::Reference::is_valid_name(&found.name)));
+    let names: Vec<&str> = refs.all.iter().map(|found| found.name.as_str()).collect();
+    let short = names.iter().flat_map(|name| name.rsplitn(2, '/').take(1).chain(name.splitn(3, '/').nth(2)));
+    for name in [None, Some("main"), Some("0123456")]
+        .into_iter()
+        .chain(names.iter().chain(&short.collect::<Vec<_>>()).map(|name| Some(*name)))
+    {
+        match refs.choose(name, &"URL") {
+            Ok(choice) => {
+                let tip = refs.all.iter().find(|found| found.oid == choice.want);
+                assert!(tip.is_some() || !choice.advertised);
+                assert!(
+                    choice.reference.is_none_or(|chosen| names.contains(&chosen.as_str()) || refs.head == Some(chosen))
+                );
+            }
+            Err(error) => printable(error.to_string()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -446,6 +446,34 @@ fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
 
+/// Wherever a redirect leads, it is HTTP, never from HTTPS to less, and credentials stay where they
+/// were meant for.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(location) = std::str::from_utf8(data) else { return };
+    for start in ["https://user:s3cret@host/a.git", "http://user:s3cret@host:8080/a.git?x=1"] {
+        let Ok(named) = start.parse::<RemoteUrl>() else { unreachable!("it is a URL") };
+        let start = Endpoint { base: named.url().clone(), userinfo: named.userinfo().cloned() };
+        let Ok(target) = start.url("/info/refs", true).join(location) else { continue };
+        if target.as_str().contains("s3cret") {
+            continue;
+        }
+        match start.redirected(&target) {
+            Ok(moved) => {
+                let origin = |url: &Url| url.origin();
+                assert!(
+                    moved.base.scheme() == "https" || start.base.scheme() == "http" && moved.base.scheme() == "http"
+                );
+                assert!(moved.userinfo.is_none() || origin(&moved.base) == origin(&start.base));
+                assert!(moved.base.username().is_empty() && moved.base.password().is_none());
+                assert!(!moved.to_string().contains("s3cret"));
+                moved.url("/git-upload-pack", false);
+            }
+            Err(error) => assert!(!error.to_string().contains("s3cret"), "{error}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,8 @@
 //! and nothing else beyond the standard (`nxt_conf.c`, `nxt_controller.c`). It echoes a number as
 //! it was written (`2e2` stays `2e2`), so two texts are compared by value.
 
+use std::cmp::Ordering;
+
 use jsonc_parser::ParseOptions;
 use serde_json::{Number, Value};
 
@@ -48,7 +50,20 @@ pub fn same(a: &Value, b: &Value) -> bool {
 
 fn same_number(a: &Number, b: &Number) -> bool {
     // Two integers are equal or not; one that is written `2e2` or `200.0` is read as a float.
-    a == b || (a.is_f64() != b.is_f64() && a.as_f64().map(f64::to_bits) == b.as_f64().map(f64::to_bits))
+    a == b || (a.is_f64() != b.is_f64() && a.as_f64().partial_cmp(&b.as_f64()) == Some(Ordering::Equal))
+}
+
+/// Plain JSON is read as everybody reads it; what is read at all is read again from what it shows.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    if let Ok(plain) = serde_json::from_slice::<Value>(data) {
+        let read = to_value(data);
+        assert!(read.as_ref().is_ok_and(|read| same(read, &plain)), "{read:?} {plain:?}");
+    }
+    if let Ok(read) = to_value(data) {
+        let again = to_value(read.to_string().as_bytes());
+        assert!(again.as_ref().is_ok_and(|again| same(again, &read)), "{again:?} {read:?}");
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +88,7 @@ mod tests {
     #[test]
     fn numbers_are_compared_by_value_and_members_without_order() {
         let same_text = |a: &str, b: &str| same(&to_value(a.as_bytes()).unwrap(), &to_value(b.as_bytes()).unwrap());
+        assert!(same_text("-0", "0") && same_text("-0.0", "0"));
         assert!(same_text("{\"a\":2e2,\"b\":[1.0]}", "{\"b\":[1],\"a\":200}"));
         assert!(!same_text("{\"a\":[1,2]}", "{\"a\":[2,1]}"));
         assert!(!same_text("{\"a\":\"1\"}", "{\"a\":1}"));

@@ -324,3 +324,9 @@ pub fn read_config(path: &Path) -> Result<Config> {
     }
     Ok(Config { path: path.to_owned(), bytes })
 }
+
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::dialect::fuzz as dialect;
+    pub use super::reply::fuzz as replies;
+}

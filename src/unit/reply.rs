@@ -188,6 +188,20 @@ fn caret(bytes: &[u8], line: usize, column: usize) -> String {
     format!("{}{}{}\n{head}{gap}^", cut(from > 0), shown[from..to].iter().collect::<String>(), cut(to < shown.len()))
 }
 
+/// Whatever answers, and whatever it complains about, makes a message without control characters.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Some((status, rest)) = data.split_first() else { return };
+    let mut halves = rest.splitn(2, |byte| *byte == b'|');
+    let mut half = || halves.next().unwrap_or_default().to_vec();
+    let reply = Reply { status: u16::from(*status) * 4, server: "Unit".into(), body: half().into() };
+    let config = Config { path: "c.json".into(), bytes: half() };
+    let about = About { modules: modules(&reply.body), uid: Some(u32::from(*status)) };
+    asks_for_modules(&reply);
+    let text = refused(&config, "unix:/x", &reply, &about).to_string();
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -164,6 +164,19 @@ pub fn wsgi(config: &Value) -> Result<Wsgi> {
     })
 }
 
+/// A configuration made local names nothing below the container's tree, and no user or group.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(mut config) = serde_json::from_slice::<Value>(data) else { return };
+    localize(&mut config, None, Path::new("python/venv"), Path::new("/here"));
+    assert!(applications(&config).all(|app| app.get("user").is_none() && app.get("group").is_none()));
+    let _ = (missing_home(&config), listener(&config).and_then(url_of));
+    if let Err(error) = wsgi(&config) {
+        let text = error.to_string();
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

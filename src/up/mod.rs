@@ -305,3 +305,8 @@ impl Drop for Scratch {
         }
     }
 }
+
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::config::fuzz as local_config;
+}

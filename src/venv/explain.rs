@@ -397,6 +397,26 @@ pub(super) fn missing_file(path: &Path) -> Error {
         .hint("paths are relative to the repository's top; commit the file, or fix -r or -c")
 }
 
+/// Whatever an engine prints, a few short lines of it are shown.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let stderr = &*String::from_utf8_lossy(data);
+    let shown = excerpt(stderr);
+    assert!(
+        shown.lines().count() <= LINES && shown.lines().all(|line| line.chars().count() <= WIDTH + 10),
+        "{shown:?}"
+    );
+    // Without an index nobody is asked.
+    let settings = &Settings::from_env([("PIP_NO_INDEX".into(), "1".into())]);
+    assert!(settings.indexes().is_empty());
+    let deadline = Deadline::after(std::time::Duration::from_secs(1));
+    let failed =
+        Failed { engine: "x", status: "1".into(), stderr, python: "3.13.1", platform: "x", settings, deadline };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let text = runtime.block_on(failed.explain()).to_string();
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -363,6 +363,14 @@ fn is_local_path(package: &str) -> bool {
     target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
 }
 
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::explain::fuzz as explain;
+    pub use super::recipe::fuzz as requirements;
+    pub use super::record::fuzz as record;
+    pub use super::relocate::fuzz as relocate;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

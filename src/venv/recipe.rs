@@ -347,6 +347,26 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Lines are lines, and what a line names is in it.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    for line in logical_lines(&String::from_utf8_lossy(data)) {
+        assert!(!line.is_empty() && !line.contains('\n') && line.trim() == line, "{line:?}");
+        match Line::of(&line) {
+            Line::Include(named) | Line::Links(named) => {
+                assert!(!named.is_empty() && line.contains(named) && !named.contains("://"), "{line:?}");
+            }
+            Line::Requirement(requirement) => {
+                if let Some(path) = local(requirement) {
+                    assert!(line.contains(path), "{line:?}");
+                    beside(Path::new("/x/requirements.txt"), path);
+                }
+            }
+            Line::Plain | Line::Unknown => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

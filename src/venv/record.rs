@@ -188,6 +188,23 @@ pub(super) fn distributions(root: &Path, files: &Files, site: &Path) -> Result<V
     Ok(found)
 }
 
+/// Rows are read as they were written, and a path leads into the environment.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let read = rows(&text);
+    let written: String = read.iter().map(Row::line).collect();
+    assert_eq!(rows(&written), read);
+    let mut fields = text.split('|').map(str::to_owned);
+    let mut next = || fields.next().unwrap_or_default();
+    let row = Row { path: next(), hash: next(), size: next() };
+    if !row.path.is_empty() {
+        let path = locate(Path::new("/venv"), Path::new("lib/python3/site-packages"), &row.path);
+        assert!(!path.components().any(|part| part == Component::ParentDir), "{}", path.display());
+        assert_eq!(rows(&row.line()), [row]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

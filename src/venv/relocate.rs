@@ -143,8 +143,8 @@ fn rewrite_script(text: &str, moves: &[(String, String)]) -> String {
     // interpreter's name, then come its arguments.
     let rest = &command[find_path(command, from).map_or(0, |at| at + from.len())..];
     let end = rest.find([' ', '"', '\'']).unwrap_or(rest.len());
-    let interpreter = format!("{to}{}", &rest[..end]);
-    let arguments = rest[end..].trim_start_matches(['"', '\'']).trim_end();
+    let interpreter = format!("{to}{}", substitute(&rest[..end], moves));
+    let arguments = substitute(rest[end..].trim_start_matches(['"', '\'']).trim_end(), moves);
     let body = substitute(body, moves);
     let plain = format!("#!{interpreter}{arguments}\n");
     if plain.len() <= SHEBANG_LIMIT && !interpreter.contains(char::is_whitespace) {
@@ -181,6 +181,37 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// SHA-256 as RECORD writes it.
 fn digest(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes))
+}
+
+/// What was moved is named no more, a shebang stays one that the kernel reads whole, and a direct URL
+/// loses its password.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let moves = [("/stage/venv".to_owned(), "/app/venv".to_owned()), ("/stage".to_owned(), "/app".to_owned())];
+    let gone = |text: &str| moves.iter().all(|(from, _)| find_path(text, from).is_none());
+    if let Some(json) = without_userinfo(&text) {
+        assert_eq!(without_userinfo(&json), None, "{json}");
+    }
+    // What is there already, and two halves of a path that meet when a quote between them goes.
+    if text.contains("/app") || text.contains(['"', '\'']) {
+        return;
+    }
+    let new = substitute(&text, &moves);
+    assert!(gone(&new), "{new:?}");
+    for script in [
+        text.to_string(),
+        format!("#!/stage/venv/bin/python{text}"),
+        format!("{LONG_HEAD}\"/stage/venv/bin/python3\"{text}"),
+    ] {
+        let new = rewrite_script(&script, &moves);
+        assert!(gone(&new), "{script:?} {new:?}");
+        let first = new.split_inclusive('\n').next().unwrap_or_default();
+        assert!(
+            new == script || !first.starts_with("#!") || first.len() <= SHEBANG_LIMIT || !first.contains("/app"),
+            "{first:?}"
+        );
+    }
 }
 
 #[cfg(test)]

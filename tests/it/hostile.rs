@@ -19,12 +19,12 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use git2::{ObjectType, Odb, Oid, Repository};
 use sha1::{Digest, Sha1};
 
-use crate::support::git::{GitServer, Repo, git, listing};
+use crate::support::git::{GitServer, git, listing};
 use crate::support::http::Response;
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// Longer than the slowest of them takes in a debug build on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// Address space for the binary, in KiB: its threads' stacks and arenas, and no bomb.
 const MEMORY: u32 = 2 << 20;
 
@@ -216,10 +216,11 @@ fn names_that_are_none_or_pose_as_gits_directory_are_refused_wherever_they_stand
     println!("hostile names: {tried}");
 }
 
+type Make = Box<dyn Fn(&Odb<'_>) -> Oid>;
+
 #[test]
-fn strange_trees_are_what_git_makes_of_them_or_nothing() {
-    type Make = Box<dyn Fn(&Odb<'_>) -> Oid>;
-    let mut cases: Vec<(String, Option<&str>, Make)> = Vec::new();
+fn strange_names_and_modes_are_what_git_makes_of_them() {
+    let mut cases: Vec<(String, Make)> = Vec::new();
     // Names that are unpleasant and good.
     let long = vec![b'n'; 255];
     let names: Vec<&[u8]> = vec![
@@ -259,20 +260,56 @@ fn strange_trees_are_what_git_makes_of_them_or_nothing() {
         for mode in ["100644", "40000", "120000"] {
             let owned = name.to_owned();
             let make: Make = Box::new(move |odb| tree(odb, &[(mode, &owned, entry(odb, mode))]));
-            cases.push((format!("{mode} {}", name.escape_ascii()), None, make));
+            cases.push((format!("{mode} {}", name.escape_ascii()), make));
         }
     }
     // Modes that git does not write.
     for mode in ["100664", "104755", "106777", "100000", "100111", "120777", "120000", "040000", "040755", "160000"] {
         let kind = if mode.starts_with("04") { "40000" } else { mode };
         let make: Make = Box::new(move |odb| tree(odb, &[(mode, b"entry", entry(odb, kind))]));
-        cases.push((format!("mode {mode}"), None, make));
+        cases.push((format!("mode {mode}"), make));
     }
     for mode in ["0", "060644", "020644", "010644", "140644"] {
         let make: Make = Box::new(move |odb| tree(odb, &[(mode, b"entry", entry(odb, "160000"))]));
-        cases.push((format!("mode {mode}"), None, make));
+        cases.push((format!("mode {mode}"), make));
     }
-    let refused: Vec<(&str, &str, Make)> = vec![
+    // Unsorted, and alike but for case: good on Linux.
+    cases.push((
+        "wrong order".into(),
+        Box::new(|odb| tree(odb, &[("100644", b"z", blob(odb, b"1")), ("100644", b"a", blob(odb, b"2"))])),
+    ));
+    cases.push((
+        "case".into(),
+        Box::new(|odb| {
+            tree(
+                odb,
+                &[
+                    ("100644", b"A", blob(odb, b"1")),
+                    ("100644", b"a", blob(odb, b"2")),
+                    ("40000", b"b", entry(odb, "40000")),
+                ],
+            )
+        }),
+    ));
+    let tried = cases.len();
+    let mut git_refuses = Vec::new();
+    for (name, make) in cases {
+        let trial = Trial::new();
+        let url = trial.repository(make);
+        let ran = trial.init(&url, &["--ref", "evil"]);
+        assert_eq!(ran.code, Some(0), "{name}: {}", ran.raw);
+        match with_git(&url) {
+            Some(git) => assert_eq!(trial.published(), git, "{name}"),
+            None => git_refuses.push(name),
+        }
+    }
+    println!("strange names and modes: {tried}; git itself fails on {}: {git_refuses:?}", git_refuses.len());
+    assert!(git_refuses.len() < 20, "{git_refuses:?}");
+}
+
+#[test]
+fn trees_that_cannot_be_files_are_refused() {
+    let cases: Vec<(&str, &str, Make)> = vec![
         ("a name of 256 bytes", "too long", Box::new(|odb| tree(odb, &[("100644", &[b'n'; 256], blob(odb, b""))]))),
         ("a link without a target", "cannot be made", Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b""))]))),
         (
@@ -331,49 +368,14 @@ fn strange_trees_are_what_git_makes_of_them_or_nothing() {
             Box::new(|odb| (0..10_000).fold(entry(odb, "40000"), |inner, _| tree(odb, &[("40000", b"d", inner)]))),
         ),
     ];
-    cases.extend(refused.into_iter().map(|(name, words, make)| (name.to_owned(), Some(words), make)));
-    // Unsorted, and alike but for case: good on Linux.
-    cases.push((
-        "wrong order".into(),
-        None,
-        Box::new(|odb| tree(odb, &[("100644", b"z", blob(odb, b"1")), ("100644", b"a", blob(odb, b"2"))])),
-    ));
-    cases.push((
-        "case".into(),
-        None,
-        Box::new(|odb| {
-            tree(
-                odb,
-                &[
-                    ("100644", b"A", blob(odb, b"1")),
-                    ("100644", b"a", blob(odb, b"2")),
-                    ("40000", b"b", entry(odb, "40000")),
-                ],
-            )
-        }),
-    ));
-    let (mut as_git, tried) = (0, cases.len());
+    println!("trees that are none: {}", cases.len());
     for (name, words, make) in cases {
         let trial = Trial::new();
         let url = trial.repository(make);
-        match words {
-            Some(words) => {
-                let ran = trial.init(&url, &["--ref", "evil"]);
-                assert_eq!(ran.code, Some(3), "{name}: {}", ran.raw);
-                assert!(ran.raw.contains(words), "{name}: {}", ran.raw);
-            }
-            None => {
-                let ran = trial.init(&url, &["--ref", "evil"]);
-                assert_eq!(ran.code, Some(0), "{name}: {}", ran.raw);
-                if let Some(git) = with_git(&url) {
-                    assert_eq!(trial.published(), git, "{name}");
-                    as_git += 1;
-                }
-            }
-        }
+        let ran = trial.init(&url, &["--ref", "evil"]);
+        assert_eq!(ran.code, Some(3), "{name}: {}", ran.raw);
+        assert!(ran.raw.contains(words), "{name}: {}", ran.raw);
     }
-    println!("strange trees: {tried}, of which git checks out {as_git} and podstrap the same");
-    assert!(as_git > 80, "{as_git}");
 }
 
 #[test]
@@ -603,11 +605,11 @@ fn pack(count: u32, objects: &[Vec<u8>]) -> Vec<u8> {
 /// One object of a pack: its type (gitformat-pack: 1 commit, 2 tree, 3 blob, 7 delta against `base`),
 /// the size that it claims, and its data.
 fn packed(kind: u8, size: u64, base: Option<Oid>, data: &[u8]) -> Vec<u8> {
-    let (mut rest, mut byte) = (size >> 4, kind << 4 | (size & 15) as u8);
+    let (mut rest, mut byte) = (size >> 4, kind << 4 | low(size, 15));
     let mut out = Vec::new();
     while rest > 0 {
         out.push(byte | 0x80);
-        (byte, rest) = ((rest & 0x7f) as u8, rest >> 7);
+        (byte, rest) = (low(rest, 0x7f), rest >> 7);
     }
     out.push(byte);
     out.extend(base.iter().flat_map(|oid| oid.as_bytes().to_vec()));
@@ -615,13 +617,18 @@ fn packed(kind: u8, size: u64, base: Option<Oid>, data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The lowest bits.
+fn low(number: u64, mask: u8) -> u8 {
+    number.to_le_bytes()[0] & mask
+}
+
 fn varint(mut number: u64) -> Vec<u8> {
     let mut out = Vec::new();
     while number > 0x7f {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(low(number, 0x7f) | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.push(low(number, 0x7f));
     out
 }
 
@@ -729,7 +736,7 @@ fn packs_that_are_damaged_lie_or_explode() {
         ("an unknown band", [packet(b"NAK\n"), sideband(7, &good), b"0000".to_vec()].concat()),
         (
             "endless shallow lines",
-            [format!("0035shallow {}", "1".repeat(40)).repeat(1_400_000).into_bytes(), answer(&good)].concat(),
+            [format!("0034shallow {}", "1".repeat(40)).repeat(1_400_000).into_bytes(), answer(&good)].concat(),
         ),
         (
             "70 MB of progress",
@@ -746,28 +753,20 @@ fn packs_that_are_damaged_lie_or_explode() {
         let trial = Trial::new();
         // Damage may be repaired by another try: one is enough here.
         let ran = trial.init(&serves(tip, body).url("x.git"), &["--ref", "evil", "--timeout", "1s"]);
-        match ran.code {
+        if ran.code == Some(0) {
             // Something beside what was asked for is wrong, and nothing reads it.
-            Some(0) => assert_eq!(trial.published(), published, "{name}"),
-            _ => {
-                assert_eq!(ran.code, Some(3), "{name}: {}", ran.raw);
-                refused += 1;
-            }
+            assert_eq!(trial.published(), published, "{name}");
+        } else {
+            assert_eq!(ran.code, Some(3), "{name}: {}", ran.raw);
+            refused += 1;
         }
-        eprintln!(
-            "{name}: {:?} {}",
-            ran.code,
-            ran.raw.lines().filter(|l| l.contains("because")).collect::<Vec<_>>().join(" ")
-        );
     }
 
     // More bytes than the limit are not taken in.
     let junk: Vec<u8> = (0..1_000_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let big = pack(4, &[objects.clone(), vec![packed(3, junk.len() as u64, None, &junk)]].concat());
     let trial = Trial::new();
-    let url = serves(tip, answer(&big)).url("x.git");
     let server = serves(tip, answer(&big));
-    let _ = url;
     trial.refused(
         &server.url("x.git"),
         &["--ref", "evil", "--size-limit", "1Mi"],
@@ -775,7 +774,7 @@ fn packs_that_are_damaged_lie_or_explode() {
     );
     assert_eq!(server.seen().len(), 2, "no second try");
     println!("packs: {}, of which {} refused", tried + 2, refused + 1);
-    assert!(refused >= 1, "{refused}");
+    assert!(refused >= 28, "{refused}");
 }
 
 #[test]
@@ -799,7 +798,7 @@ fn servers_that_mean_harm() {
     let good = answer(&pack(3, &objects));
     let listed =
         |body: Vec<u8>| Response::new(200, body).header("Content-Type", "application/x-git-upload-pack-advertisement");
-    let long = [&b"refs/heads/"[..], &[b'x'; 65_000]].concat();
+    let long = [&b"refs/heads/"[..], &b"x".repeat(65_000)].concat();
     let many: Vec<u8> = {
         let line = packet(format!("{tip} refs/heads/{}\n", "y".repeat(200)).as_bytes());
         let start = advertisement(&[(tip, b"refs/heads/evil")]);
@@ -899,10 +898,7 @@ fn directories_that_mean_harm() {
 
     // Deeper than a path can say.
     let deep = Sandbox::new();
-    let script =
-        "mkdir app && cd app && i=0 && while [ $i -lt 3000 ]; do mkdir d && cd -P d || exit 1; i=$((i+1)); done";
     let python = "import os\nos.mkdir('app'); os.chdir('app')\nfor i in range(3000): os.mkdir('d'); os.chdir('d')";
-    let _ = script;
     assert!(Command::new("python3").args(["-c", python]).current_dir(deep.path("")).status().unwrap().success());
     let trial = Trial::new();
     trial.refused(&deep.path("app").display().to_string(), &[], "cannot read");
@@ -913,7 +909,7 @@ fn directories_that_mean_harm() {
 }
 
 #[test]
-fn a_bomb_of_attributes_ends_with_the_deadline() {
+fn a_pattern_of_attributes_cannot_hold_up_a_clone() {
     let trial = Trial::new();
     // A pattern that takes a matcher without memory exponential time, for libgit2's writer.
     let url = trial.repository(|odb| {
@@ -924,9 +920,9 @@ fn a_bomb_of_attributes_ends_with_the_deadline() {
             &[("100644", b".gitattributes", blob(odb, pattern.as_bytes())), ("100644", &name, blob(odb, b"$Id$"))],
         )
     });
-    let ran = trial.init(&url, &["--ref", "evil", "--timeout", "3s"]);
-    assert!(matches!(ran.code, Some(0 | 3)), "{}", ran.raw);
-    println!("attributes: {:?} {}", ran.code, ran.raw);
+    let ran = trial.init(&url, &["--ref", "evil", "--timeout", "10s"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(trial.published(), with_git(&url).unwrap());
 }
 
 #[test]
@@ -936,6 +932,4 @@ fn the_tripwires_work() {
     assert!(ran.success());
     assert!(std::fs::read_to_string(trial.sandbox.path("mark")).unwrap().contains("bin/git x"));
     assert_ne!(outside(&trial.sandbox), trial.before);
-    // The limit of memory is one: with next to none the binary does not even start.
-    let _ = Repo::new(&trial.sandbox.path("unused"));
 }
