@@ -13,7 +13,7 @@ test:
 
 # The tests against a real unitd: just test-unitd /usr/sbin/unitd
 test-unitd unitd:
-    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored
+    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored unit:: up::
 
 # SIGKILL at hundreds of instants of init, and before each of its steps (needs strace): just crash 400
 crash kills="400":
