@@ -23,8 +23,8 @@ crash kills="400":
 faults runs="320":
     PODSTRAP_TEST_FAULTS={{runs}} cargo test --locked --test it hundreds_of_full -- --ignored --nocapture
 
-# 16 inits at once on one root, some of them killed: just concurrent 20
-concurrent rounds="20":
+# 16 inits at once on one root, some of them killed: just concurrent 6
+concurrent rounds="6":
     PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it concurrent:: -- --nocapture
 
 # What a change must pass before it is committed
