@@ -13,7 +13,7 @@ test:
 
 # The tests against a real unitd: just test-unitd /usr/sbin/unitd
 test-unitd unitd:
-    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored
+    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored unit:: up::
 
 # SIGKILL at hundreds of instants of init, and before each of its steps (needs strace): just crash 400
 crash kills="400":
@@ -23,8 +23,8 @@ crash kills="400":
 faults runs="320":
     PODSTRAP_TEST_FAULTS={{runs}} cargo test --locked --test it hundreds_of_full -- --ignored --nocapture
 
-# 16 inits at once on one root, some of them killed: just concurrent 20
-concurrent rounds="20":
+# 16 inits at once on one root, some of them killed: just concurrent 6
+concurrent rounds="6":
     PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it concurrent:: -- --nocapture
 
 # 100 runs with each engine through a network that fails at random; PODSTRAP_TEST_SEED=N is one of them

@@ -230,7 +230,7 @@ impl Run<'_> {
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.plan.deadline).await?;
         meter.look().await?;
         // The object database counts for the volume's peak size no longer than it must.
-        let _ = fs::remove_dir_all(&scratch);
+        let _ = blocking(move || Ok(fs::remove_dir_all(&scratch))).await;
         self.check_places(&staging.tree())?;
         let fetched = phase.done(&format!(
             "{}: {}, {}",

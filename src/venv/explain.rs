@@ -420,6 +420,16 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_may_not_be_written_is_the_volumes_trouble_only_there() {
+        let kind = |stderr: &str| full("x", stderr).map(|error| error.kind());
+        let denied = |path: &str| format!("PermissionError: [Errno 13] Permission denied: '{path}'");
+        assert_eq!(kind(&denied("/app/.podstrap/staging/x/venv/bin")), Some(Kind::Volume));
+        assert_eq!(kind(&denied("/etc/pip.conf")), None);
+        assert_eq!(kind("OSError: [Errno 28] No space left on device"), Some(Kind::Volume));
+    }
 
     #[test]
     fn excerpts_are_short_and_say_what_matters() {

@@ -16,7 +16,7 @@ use crate::support::volume::{App, Known, SETUPS, Tree, copy, difference, names, 
 /// How many at once.
 const INITS: usize = 16;
 /// A lock that nobody holds is waited for no longer.
-const PROMPT: Duration = Duration::from_secs(10);
+const PROMPT: Duration = Duration::from_mins(1);
 
 #[test]
 fn of_many_inits_at_once_one_builds() {

@@ -720,7 +720,7 @@ fn a_full_volume_is_the_volumes_failure() {
     assert_eq!(error.kind(), Kind::Volume);
     insta::assert_snapshot!(bench.normal(&error), @r"
     error: uv [VERSION] could not write all files
-      because: no storage space
+      because: No space left on device (os error 28)
       | error: failed to write: No space left on device (os error 28)
     hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
     ");
