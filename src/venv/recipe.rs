@@ -288,7 +288,7 @@ impl<'a> Line<'a> {
         }
         if let Some(place) = value(&["-f", "--find-links"]) {
             let place = place.strip_prefix("file://").unwrap_or(place);
-            return if place.contains("://") { Self::Plain } else { Self::Links(place) };
+            return if place.is_empty() || place.contains("://") { Self::Plain } else { Self::Links(place) };
         }
         let name = line.split([' ', '\t', '=']).next().unwrap_or_default();
         if PLAIN_OPTIONS.contains(&name) { Self::Plain } else { Self::Unknown }
