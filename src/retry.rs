@@ -102,10 +102,10 @@ struct Tries {
 
 impl Tries {
     fn exhausted(self, error: Error, elapsed: Duration, deadline: Deadline) -> Error {
-        let (last, asked) = (error.summary(), error.retry().and_then(|transient| transient.after));
+        let asked = error.retry().and_then(|transient| transient.after);
         let error = match self.before {
-            // Most of all where the deadline ended a try that had no cause yet.
-            Some(before) if before != last => {
+            // What the deadline ended had no cause yet.
+            Some(before) if deadline.passed() || error.retry().is_none() => {
                 let cause = before.strip_prefix(error.what()).map_or(&*before, |cause| cause.trim_start_matches(": "));
                 let text = format!("the try before failed: {cause}");
                 error.because(text)

@@ -131,7 +131,8 @@ impl Failed<'_> {
     fn network(&self) -> Option<Error> {
         // What pip itself tried again says nothing of the end; for what that was there is another line.
         let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("WARNING: Retrying (")).collect();
-        let says = |phrases: &[&str]| told.iter().find(|line| phrases.iter().any(|phrase| line.contains(phrase)));
+        // The last line, as causes follow what they caused.
+        let says = |phrases: &[&str]| told.iter().rev().find(|line| phrases.iter().any(|phrase| line.contains(phrase)));
         let broke = says(&[
             "Connection refused",
             "Connection reset",
@@ -292,8 +293,11 @@ impl Failed<'_> {
                     .hint("check the URL, and that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY)")
                     .transient(None));
             }
-            // No time is left to find out more.
-            None => return Ok(false),
+            None => {
+                return Err(Error::environment(format!("the package index {index} does not answer"))
+                    .hint("check that the Pod may reach it: network policy, proxy (HTTPS_PROXY)")
+                    .transient(None));
+            }
         };
         let status = response.status();
         let refused = Error::environment(format!("the package index {index} answers {status}"));
@@ -316,7 +320,7 @@ impl Failed<'_> {
         http::passing(response.status()).then(|| http::retry_after(&response)).flatten()
     }
 
-    /// One request with the login that belongs to the host; None if no time is left for an answer.
+    /// One request with the login that belongs to the host; None if no answer comes in time.
     async fn ask(&self, url: url::Url) -> Option<reqwest::Result<reqwest::Response>> {
         let mut request = http::client().ok()?.get(url.clone());
         if let Some(login) = url.host_str().and_then(|host| self.settings.login(host)) {

@@ -246,7 +246,9 @@ impl Builder {
         retry(deadline, "install", async || {
             // No engine says what a failed try left, and uv takes it for installed.
             if !std::mem::take(&mut empty) {
-                self.empty(deadline).await?;
+                // Time ran out because of the tries before.
+                let late = |error: Error| if deadline.passed() { error.unreachable() } else { error };
+                self.empty(deadline).await.map_err(late)?;
             }
             self.engine.install(&self.place(), inputs, cwd, anew, deadline).await
         })
