@@ -17,7 +17,7 @@ use fastrand::Rng;
 use rustix::process::Pid;
 
 use crate::support::kill::{gone, kill_all, kill_alone, pause};
-use crate::support::volume::{App, Known, SETUPS, Setup, copy, names, seed};
+use crate::support::volume::{App, Before, Known, SETUPS, Setup, copy, names, seed};
 
 /// A kill leaves podstrap's children alive once in so many times, as the kernel's does when memory
 /// runs out.
@@ -27,7 +27,7 @@ const TRIES: u32 = 20;
 
 #[test]
 fn a_killed_init_leaves_the_old_or_the_new_state_and_a_rerun_completes_it() {
-    crash(24);
+    crash(30);
 }
 
 #[test]
@@ -257,7 +257,7 @@ impl<'a> Trial<'a> {
                 (Event::Start, self.known.took.mul_f64(part))
             } else {
                 // The last is for updates only. Each setup begins with another.
-                let events = &Event::ALL[..Event::ALL.len() - usize::from(!self.known.setup.update)];
+                let events = &Event::ALL[..Event::ALL.len() - usize::from(self.known.setup.before == Before::Nothing)];
                 let event = events[(self.number + number / 2) % events.len()];
                 (event, event.wait().mul_f64(self.rng.f64()))
             };

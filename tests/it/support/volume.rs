@@ -19,36 +19,52 @@ use super::sandbox::{Ran, Sandbox};
 pub(crate) struct Setup {
     pub(crate) engine: &'static str,
     pub(crate) link: Option<&'static str>,
-    /// Over an older release instead of on a new volume.
-    pub(crate) update: bool,
+    pub(crate) before: Before,
 }
 
-/// Both engines, with and without a link, first run and update.
-pub(crate) const SETUPS: [Setup; 8] = {
-    const fn setup(engine: &'static str, link: Option<&'static str>, update: bool) -> Setup {
-        Setup { engine, link, update }
+/// What is on the volume before the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nothing of ours: it is the first run.
+    Nothing,
+    /// An older release with other requirements.
+    Other,
+    /// One with the same requirements: its environment is taken over.
+    Alike,
+}
+
+/// Both engines, with and without a link, first run and updates.
+pub(crate) const SETUPS: [Setup; 10] = {
+    const fn setup(engine: &'static str, link: Option<&'static str>, before: Before) -> Setup {
+        Setup { engine, link, before }
     }
     [
-        setup("pip", None, false),
-        setup("uv", None, false),
-        setup("pip", Some("app"), false),
-        setup("uv", Some("app"), false),
-        setup("pip", None, true),
-        setup("uv", None, true),
-        setup("pip", Some("app"), true),
-        setup("uv", Some("app"), true),
+        setup("pip", None, Before::Nothing),
+        setup("uv", None, Before::Nothing),
+        setup("pip", Some("app"), Before::Nothing),
+        setup("uv", Some("app"), Before::Nothing),
+        setup("pip", None, Before::Other),
+        setup("uv", None, Before::Other),
+        setup("pip", Some("app"), Before::Other),
+        setup("uv", Some("app"), Before::Other),
+        setup("uv", None, Before::Alike),
+        setup("uv", Some("app"), Before::Alike),
     ]
 };
 
 impl std::fmt::Display for Setup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let run = if self.update { "update" } else { "first run" };
+        let run = match self.before {
+            Before::Nothing => "first run",
+            Before::Other => "update",
+            Before::Alike => "update of the app only",
+        };
         let link = if self.link.is_some() { " --link" } else { "" };
         write!(f, "{}{link}, {run}", self.engine)
     }
 }
 
-/// The app's repository with the branches `old` and `new`, and an index with what it requires.
+/// The app's repository with the branches `old`, `alike` (its files, new requirements) and `new`, and an index with what it requires.
 pub(crate) struct App {
     pub(crate) sandbox: Sandbox,
     git: GitServer,
@@ -74,10 +90,11 @@ impl App {
             .link("latest", "python/app")
             .commit("old");
         repo.git(["branch", "old"]);
+        repo.file("requirements.txt", "click==8.1.8\nitsdangerous==2.2.0\nblinker==1.9.0\n").commit("alike");
+        repo.git(["branch", "alike"]);
         fs::remove_file(repo.dir.join("only-old.txt")).expect("the sandbox is writable");
         fs::remove_file(repo.dir.join("becomes-a-directory")).expect("the sandbox is writable");
-        repo.file("requirements.txt", "click==8.1.8\nitsdangerous==2.2.0\nblinker==1.9.0\n")
-            .file("only-new.txt", "new\n")
+        repo.file("only-new.txt", "new\n")
             .file("becomes-a-directory/file", "a directory\n")
             .file("python/app/index.py", "VERSION = 'new'\n")
             .commit("new");
@@ -128,9 +145,12 @@ impl App {
     /// What is on the volume before that run: what others put there, and perhaps an older release.
     pub(crate) fn prepare(&self, setup: Setup, root: &Path) {
         foreign(root);
-        if setup.update {
-            self.ok(&mut self.init(setup.engine, "old", root, setup.link));
-        }
+        let branch = match setup.before {
+            Before::Nothing => return,
+            Before::Other => "old",
+            Before::Alike => "alike",
+        };
+        self.ok(&mut self.init(setup.engine, branch, root, setup.link));
     }
 }
 
@@ -170,7 +190,7 @@ impl Known {
         let seen = view(root);
         match () {
             () if seen == self.new => "new",
-            () if seen == self.old && self.setup.update => "old",
+            () if seen == self.old && self.setup.before != Before::Nothing => "old",
             () if seen == self.old => "nothing",
             () => panic!("{what}: a reader sees neither the old state nor the new:\n{}", difference(&self.new, &seen)),
         }
