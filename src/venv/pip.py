@@ -18,12 +18,22 @@ class OnlyPip:
 
 sys.meta_path.insert(0, OnlyPip)
 try:
+    from pip._vendor.urllib3.connectionpool import HTTPConnectionPool
+    from pip._vendor.urllib3.response import HTTPResponse
     from pip._vendor.urllib3.util.retry import Retry
-
-    # It would sleep for as long as a server says, past every deadline; podstrap waits better.
-    Retry.get_retry_after = lambda self, response: None
 except ImportError:
     pass
+else:
+    # It would sleep for as long as a server says, past every deadline; podstrap waits better.
+    Retry.get_retry_after = lambda self, response: None
+
+    # It would take an index page that broke off for all there is (until urllib3 2).
+    class Whole(HTTPResponse):
+        def __init__(self, *args, **kwargs):
+            kwargs.setdefault("enforce_content_length", True)
+            super().__init__(*args, **kwargs)
+
+    HTTPConnectionPool.ResponseCls = Whole
 
 
 class Unsaid(logging.Handler):
