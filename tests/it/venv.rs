@@ -640,7 +640,7 @@ fn an_index_that_cannot_be_reached() {
     });
     insta::assert_snapshot!(with_uv, @r"
     error: cannot download from http://[HOST]/simple/flask/
-      because: error sending request for url (http://[HOST]/simple/flask/)
+      because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 1m)
       | error: Failed to fetch: http://[HOST]/simple/flask/
       |   cause: error sending request for url (http://[HOST]/simple/flask/)
