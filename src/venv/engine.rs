@@ -153,6 +153,8 @@ impl Engine {
             if late { error.unreachable() } else { error }
         })?;
         if output.status.success() {
+            // uv's, which anybody could write to.
+            let _ = std::fs::remove_file(place.dir.join(".lock"));
             return Ok(());
         }
         let failed = Failed {

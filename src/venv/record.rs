@@ -23,8 +23,8 @@ pub(super) struct Row {
     pub(super) size: String,
 }
 
-/// Lists the files and makes everything readable by everybody on the way: an app runs as another
-/// user than the one whose umask decided the modes.
+/// Lists the files and makes everything readable by everybody on the way, and writable by its owner
+/// only: an app runs as another user than the one whose umask decided the modes.
 pub(super) fn walk(root: &Path) -> Result<Files> {
     let mut files = Files::new();
     let mut dirs = vec![PathBuf::new()];
@@ -49,16 +49,16 @@ pub(super) fn walk(root: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// `chmod a+rX`.
+/// `chmod a+rX,go-w`.
 fn open_up(path: &Path, meta: &std::fs::Metadata) -> Result<()> {
     let mode = meta.permissions().mode() & 0o7777;
     let execute = if meta.is_dir() || mode & 0o111 != 0 { 0o111 } else { 0 };
-    let wanted = mode | 0o444 | execute;
+    let wanted = (mode | 0o444 | execute) & !0o022;
     if mode == wanted {
         return Ok(());
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))
-        .on_volume(|| format!("cannot make {} readable", path.display()))
+        .on_volume(|| format!("cannot set the mode of {}", path.display()))
 }
 
 /// The `*.dist-info` directories in `site` (site-packages, as a path in the environment).
@@ -245,17 +245,17 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_umask_does_not_show() {
+    fn the_umask_does_not_show() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |name: &str| dir.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
         std::fs::create_dir(dir.path().join("d")).unwrap();
-        for (name, bits) in [("d/script", 0o700), ("d/text", 0o600), ("d", 0o700)] {
+        for (name, bits) in [("d/script", 0o700), ("d/text", 0o600), ("d/open", 0o666), ("d", 0o700)] {
             if name != "d" {
                 std::fs::write(dir.path().join(name), "").unwrap();
             }
             std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(bits)).unwrap();
         }
         walk(dir.path()).unwrap();
-        assert_eq!((mode("d"), mode("d/script"), mode("d/text")), (0o755, 0o755, 0o644));
+        assert_eq!((mode("d"), mode("d/script"), mode("d/text"), mode("d/open")), (0o755, 0o755, 0o644, 0o644));
     }
 }

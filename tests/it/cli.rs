@@ -45,6 +45,7 @@ fn the_articles_pod() {
         // Everybody may read all of it: Unit runs apps as another user.
         for line in listing(&article.sandbox.root()).lines().filter(|line| !line.contains("symlink")) {
             assert!(!line.contains(" directory 700") && !line.contains(" 600 "), "{line}");
+            assert!(!line.contains(" 666 ") && !line.contains(" directory 777"), "{line}");
         }
 
         let manifest = article.manifest();
