@@ -61,6 +61,8 @@ pub struct Manifest {
     pub built_at: String,
     pub source: SourceRecord,
     pub environment: Option<EnvironmentRecord>,
+    /// Hash of what the tree's requirements lead to outside of it; another one, and the key is not enough.
+    pub elsewhere: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,7 +92,7 @@ pub struct EnvironmentRecord {
     pub packages: Vec<Distribution>,
 }
 
-pub const MANIFEST_VERSION: u32 = 2;
+pub const MANIFEST_VERSION: u32 = 3;
 
 /// The shared volume, locked by us for as long as this lives.
 #[derive(Debug)]
@@ -236,7 +238,7 @@ impl Volume {
     }
 
     /// The tree of a release.
-    fn tree(&self, release: &Release) -> PathBuf {
+    pub fn tree(&self, release: &Release) -> PathBuf {
         self.own.join("releases").join(&release.id).join("tree")
     }
 

@@ -171,6 +171,24 @@ impl Settings {
             .collect()
     }
 
+    /// A requirements file's text as both engines read it: `${NAME}` is that variable, if it is set. Not
+    /// those that hold secrets.
+    pub(super) fn expand(&self, text: &str) -> String {
+        let value = |name: &str| self.get(name).filter(|_| !INDECISIVE.iter().any(|word| name.contains(word)));
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some((before, tail)) = rest.split_once("${") {
+            out.push_str(before);
+            if let Some((value, after)) = tail.split_once('}').and_then(|(name, after)| Some((value(name)?, after))) {
+                out.push_str(value);
+                rest = after;
+            } else {
+                out.push_str("${");
+                rest = tail;
+            }
+        }
+        out + rest
+    }
+
     /// The files with versions in them that variables name.
     pub(super) fn files(&self) -> Vec<&Path> {
         FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).map(Path::new).collect()
@@ -427,6 +445,13 @@ mod tests {
         assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
         assert_eq!(vars.files(), [Path::new("/a.txt"), Path::new("/b.txt")]);
+    }
+
+    #[test]
+    fn variables_in_a_text_are_known_but_for_secrets() {
+        let vars = settings(&[("V", "1.2"), ("PIP_TOKEN", "s3cret"), ("EMPTY", "")]);
+        let text = "a==${V}\nhttps://${PIP_TOKEN}@host ${EMPTY} ${NO} $V ${V";
+        assert_eq!(vars.expand(text), text.replace("==${V}", "==1.2"));
     }
 
     #[test]

@@ -186,6 +186,34 @@ fn changed_requirements_are_another_environment_wherever_they_are_written() {
     assert_ne!(key, article.manifest()["environment"]["key"], "another engine");
 }
 
+/// The commit is the same, and a `ConfigMap` or a variable that its requirements name is not.
+#[test]
+fn what_requirements_in_the_tree_name_elsewhere_counts_for_every_rerun() {
+    for engine in ["uv", "pip"] {
+        let article = Article::new();
+        let pins = |name: &str, text: &str| {
+            let path = article.sandbox.path(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, two) = (pins("one.txt", "click==8.1.8\n"), pins("two.txt", "click==8.1.7\n"));
+        article.repo.file("requirements.txt", "click\n-c ${PINS}\n").commit("deps");
+        let sha = article.repo.rev("main");
+        let init = |pins: &Path| article.ok(article.init(engine).args(["--ref", &sha]).env("PINS", pins)).raw;
+        let click = || article.manifest()["environment"]["packages"][0]["version"].clone();
+        init(&one);
+        assert_eq!(click(), "8.1.8");
+        assert!(init(&one).contains("unchanged:"));
+
+        assert!(init(&two).contains("built "), "another variable");
+        assert_eq!(click(), "8.1.7");
+        pins("two.txt", "click<9\n");
+        let (changed, again) = (init(&two), init(&two));
+        assert!(changed.contains("built ") && again.contains("unchanged:"), "{changed}\n{again}");
+        assert_eq!(click(), "8.1.8");
+    }
+}
+
 #[test]
 fn an_environment_that_an_app_has_changed_is_not_kept() {
     let article = Article::new();
