@@ -80,7 +80,7 @@ impl Recipe {
         }
         for file in settings.configuration() {
             let text = fs::read(&file).unwrap_or_default();
-            contents.add("configuration", redact::clean(&String::from_utf8_lossy(&text)));
+            contents.configuration(&String::from_utf8_lossy(&text));
         }
         for place in settings.find_links() {
             contents.links(&place);
@@ -186,6 +186,31 @@ impl<'a> Contents<'a> {
                     }
                 }
                 Line::Unknown => self.opaque = true,
+            }
+        }
+    }
+
+    /// A configuration file (pip's INI, uv's TOML), and the files and directories with versions that it
+    /// names.
+    fn configuration(&mut self, text: &str) {
+        self.add("configuration", redact::clean(text));
+        let mut option = String::new();
+        for line in text.lines() {
+            let values = match line.split_once('=') {
+                // What is indented goes on with the option before.
+                Some((name, values)) if !line.starts_with(char::is_whitespace) => {
+                    option = name.trim().replace('_', "-");
+                    values
+                }
+                _ => line,
+            };
+            let words = values.split(|c: char| c.is_whitespace() || "\"',[]".contains(c));
+            for path in words.map(|word| Path::new(word.strip_prefix("file://").unwrap_or(word))) {
+                match option.as_str() {
+                    "constraint" | "build-constraint" if path.is_absolute() => self.file(path),
+                    "find-links" if path.is_absolute() => self.links(path),
+                    _ => {}
+                }
             }
         }
     }
@@ -494,6 +519,37 @@ mod tests {
         ] {
             let files = with(name, text);
             assert_ne!(key(&files, "one"), key(&files, "two"), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_configuration_file_names_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (settings, deadline) = (Settings::from_env([]), Deadline::after(std::time::Duration::from_secs(10)));
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        for config in [
+            "[install]\nconstraint =\n    DIR/gone.txt\n    DIR/pins.txt\n[global]\nfind_links = DIR/w file://DIR/v\n",
+            "find-links = [\n  \"DIR/w\",\n  'DIR/v',\n]\n[pip]\nbuild-constraint = 'DIR/pins.txt'\n",
+        ] {
+            let text = config.replace("DIR", dir.path().to_str().unwrap());
+            let digest = || {
+                let mut contents = Contents::new(&settings, Sha256::new(), None, deadline);
+                contents.configuration(&text);
+                hex(&contents.digest.finalize())
+            };
+            for name in ["w", "v"] {
+                let _ = fs::remove_dir_all(dir.path().join(name));
+                fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            let mut seen = HashSet::from([digest()]);
+            for name in ["pins.txt", "w/x.whl", "v/x.whl"] {
+                write(name, config);
+                assert!(seen.insert(digest()), "{name}");
+                assert!(!seen.insert(digest()));
+            }
+            write("other.txt", "");
+            assert!(seen.contains(&digest()));
+            fs::remove_file(dir.path().join("pins.txt")).unwrap();
         }
     }
 
