@@ -245,7 +245,12 @@ impl Volume {
     fn release(&self, id: &str) -> Option<Release> {
         let text = fs::read(self.own.join("releases").join(id).join("release.json")).ok()?;
         let manifest: Manifest = serde_json::from_slice(&text).ok()?;
-        (manifest.version == MANIFEST_VERSION).then(|| Release { id: id.to_owned(), manifest })
+        let release = Release { id: id.to_owned(), manifest };
+        let Manifest { version, environment, .. } = &release.manifest;
+        // Somebody may have cleaned up: what has no tree, or not its environment, is built anew.
+        let tree = self.tree(&release);
+        let there = tree.is_dir() && environment.as_ref().is_none_or(|record| tree.join(&record.venv).is_dir());
+        (*version == MANIFEST_VERSION && there).then_some(release)
     }
 
     fn published_id(&self, target: &Target) -> Option<String> {

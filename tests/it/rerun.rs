@@ -79,6 +79,21 @@ fn what_a_killed_run_did_not_prune_goes_with_the_next() {
     assert!(!old.exists() && release.exists());
 }
 
+#[test]
+fn what_somebody_has_cleaned_up_is_built_anew() {
+    let article = Article::new();
+    let sha = article.repo.rev("main");
+    let init = || article.ok(article.init("uv").args(["--ref", &sha, "click==8.1.8"])).raw;
+    init();
+    for gone in ["venv", "", ".."] {
+        let [release] = &article.releases()[..] else { panic!("{:?}", article.releases()) };
+        fs::remove_dir_all(release.join("tree").join(gone)).unwrap();
+        assert!(init().contains("built "), "{gone:?}");
+        assert!(article.root("venv/bin/python").exists() && article.root("README.md").exists(), "{gone:?}");
+        assert!(init().contains("unchanged:"), "{gone:?}");
+    }
+}
+
 /// Every entry of the volume with the times at which it was last changed, in any way.
 fn times(dir: &Path) -> Vec<(String, i64, i64)> {
     let mut open = vec![dir.to_owned()];
