@@ -455,7 +455,7 @@ impl Run<'_> {
     }
 
     /// Hash of all that decides what a release holds. What the tree decides (the contents of the
-    /// requirements files in it) is in the commit.
+    /// requirements files in it) is in the commit; what these lead to, in `Manifest::elsewhere`.
     fn key(&self, revision: &Revision) -> Result<String> {
         #[derive(Serialize)]
         struct Key<'a> {
