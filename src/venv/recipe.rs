@@ -472,13 +472,16 @@ mod tests {
         }
     }
 
-    /// A tree of these files, and the key of `requirements.txt` in it.
+    /// A tree of these files (`-> target` is a link), and the key of `requirements.txt` in it.
     fn key(files: &[(&str, &str)], revision: &str) -> String {
         let tree = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = tree.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            match text.strip_prefix("-> ") {
+                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                None => fs::write(path, text).unwrap(),
+            }
         }
         let recipe = Recipe { digest: Sha256::new(), opaque: false, settings: Settings::from_env([]) };
         let inputs = Inputs { requirements: vec![tree.path().join("requirements.txt")], ..Inputs::default() };
@@ -515,6 +518,7 @@ mod tests {
         for (name, text) in [
             ("lib/pyproject.toml", "[tool.uv]"),
             ("lib/setup.py", "open('../VERSION')"),
+            ("lib/index.py", "-> ../index.py"),
             ("requirements.txt", "-r r/gone.txt"),
         ] {
             let files = with(name, text);
