@@ -139,6 +139,11 @@ impl Run<'_> {
             return Ok(None);
         }
         let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        let elsewhere = self.elsewhere(self.volume.tree(&release)).await;
+        if elsewhere.ok().as_ref() != Some(&release.manifest.elsewhere) {
+            tracing::info!("what the requirements name outside of the tree has changed");
+            return Ok(None);
+        }
         // Another name may have led to the same commit.
         release.manifest.source.revision = revision.clone();
         let phase = Phase::start("publish", &release.id);
@@ -175,6 +180,8 @@ impl Run<'_> {
             tokio::try_join!(self.fetch(resolved, &staging, meter), self.begin(&staging, revision.as_ref()))?;
         let mut phases = [fetched.phases, begun_phases].concat();
 
+        // Before anything of it is installed: it may change meanwhile.
+        let elsewhere = self.elsewhere(staging.tree()).await?;
         let environment = self.finish(begun, &staging, &fetched.revision, meter, &mut phases).await?;
         if environment.is_some() {
             let place = tree::place("--venv", &staging.tree(), &self.plan.environment.venv)?;
@@ -198,6 +205,7 @@ impl Run<'_> {
                 bytes: fetched.checkout.bytes,
             },
             environment,
+            elsewhere,
         };
         Ok(Staged { staging, manifest, phases })
     }
@@ -361,13 +369,9 @@ impl Run<'_> {
         phases: &mut Vec<PhaseTime>,
     ) -> Result<Option<EnvironmentRecord>> {
         let tree = staging.tree();
-        let found = self.plan.environment.takes_default()
-            && fs::symlink_metadata(tree.join(DEFAULT_REQUIREMENTS)).is_ok_and(|meta| !meta.is_dir());
         let needs_tree = venv::needs_tree(&self.plan.environment);
-        let mut inputs = self.inputs(needs_tree.then_some(tree.as_path()))?;
-        if found {
-            inputs.requirements.push(tree::file("-r", &tree, Path::new(DEFAULT_REQUIREMENTS))?);
-        }
+        let inputs = self.inputs(needs_tree.then_some(tree.as_path()))?;
+        let found = self.plan.environment.takes_default() && !inputs.requirements.is_empty();
         let key = self.environment_key(&inputs, needs_tree.then_some(tree.as_path()), revision).await?;
         let builder = match begun {
             Begun::Adopted(record) => return Ok(Some(record)),
@@ -402,6 +406,14 @@ impl Run<'_> {
         Ok(Some(self.record(built, key)))
     }
 
+    /// What the requirements in a tree lead to outside of it.
+    async fn elsewhere(&self, tree: PathBuf) -> Result<String> {
+        let tree = venv::needs_tree(&self.plan.environment).then_some(tree);
+        let (inputs, recipe, deadline) = (self.inputs(tree.as_deref())?, self.recipe.clone(), self.plan.deadline);
+        blocking(move || Ok(recipe.elsewhere(&inputs, tree.as_deref(), deadline))).await
+    }
+
+    /// What is to be installed; `tree` is needed if something in it is.
     fn inputs(&self, tree: Option<&Path>) -> Result<Inputs> {
         let environment = &self.plan.environment;
         let resolve = |flag: &str, files: &[PathBuf]| -> Result<Vec<PathBuf>> {
@@ -413,9 +425,17 @@ impl Run<'_> {
                 })
                 .collect()
         };
+        let mut requirements = resolve("-r", &environment.requirements)?;
+        let default = Path::new(DEFAULT_REQUIREMENTS);
+        if environment.takes_default()
+            && let Some(tree) = tree
+            && fs::symlink_metadata(tree.join(default)).is_ok_and(|meta| !meta.is_dir())
+        {
+            requirements.push(tree::file("-r", tree, default)?);
+        }
         Ok(Inputs {
             packages: environment.packages.clone(),
-            requirements: resolve("-r", &environment.requirements)?,
+            requirements,
             constraints: resolve("-c", &environment.constraints)?,
             refresh: environment.refresh,
         })
@@ -435,7 +455,7 @@ impl Run<'_> {
     }
 
     /// Hash of all that decides what a release holds. What the tree decides (the contents of the
-    /// requirements files in it) is in the commit.
+    /// requirements files in it) is in the commit; what these lead to, in `Manifest::elsewhere`.
     fn key(&self, revision: &Revision) -> Result<String> {
         #[derive(Serialize)]
         struct Key<'a> {

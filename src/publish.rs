@@ -61,6 +61,8 @@ pub struct Manifest {
     pub built_at: String,
     pub source: SourceRecord,
     pub environment: Option<EnvironmentRecord>,
+    /// Hash of what the tree's requirements lead to outside of it; another one, and the key is not enough.
+    pub elsewhere: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -90,7 +92,7 @@ pub struct EnvironmentRecord {
     pub packages: Vec<Distribution>,
 }
 
-pub const MANIFEST_VERSION: u32 = 2;
+pub const MANIFEST_VERSION: u32 = 3;
 
 /// The shared volume, locked by us for as long as this lives.
 #[derive(Debug)]
@@ -236,14 +238,19 @@ impl Volume {
     }
 
     /// The tree of a release.
-    fn tree(&self, release: &Release) -> PathBuf {
+    pub fn tree(&self, release: &Release) -> PathBuf {
         self.own.join("releases").join(&release.id).join("tree")
     }
 
     fn release(&self, id: &str) -> Option<Release> {
         let text = fs::read(self.own.join("releases").join(id).join("release.json")).ok()?;
         let manifest: Manifest = serde_json::from_slice(&text).ok()?;
-        (manifest.version == MANIFEST_VERSION).then(|| Release { id: id.to_owned(), manifest })
+        let release = Release { id: id.to_owned(), manifest };
+        let Manifest { version, environment, .. } = &release.manifest;
+        // Somebody may have cleaned up: what has no tree, or not its environment, is built anew.
+        let tree = self.tree(&release);
+        let there = tree.is_dir() && environment.as_ref().is_none_or(|record| tree.join(&record.venv).is_dir());
+        (*version == MANIFEST_VERSION && there).then_some(release)
     }
 
     fn published_id(&self, target: &Target) -> Option<String> {

@@ -27,9 +27,11 @@ const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
 const VENV_MARK: &str = "pyvenv.cfg";
 const BUFFER: usize = 256 << 10;
 
-/// The digest of the directory's contents: `sha256:…`.
-pub(super) fn digest(from: &Path, limit: Size, deadline: Deadline) -> Result<String> {
-    Ok(Walk::new(from, None, limit, deadline).run()?.0)
+/// The digest of the directory's contents: `sha256:…`; and whether it has symbolic links, whose targets
+/// are in it only by name.
+pub(super) fn digest(from: &Path, limit: Size, deadline: Deadline) -> Result<(String, bool)> {
+    let (digest, links, _) = Walk::new(from, None, limit, deadline).run()?;
+    Ok((digest, links))
 }
 
 /// Copies the directory to `tree`, which does not exist yet, and checks that it still is `revision`.
@@ -40,7 +42,7 @@ pub(super) fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadli
         return Err(Error::source(format!("{} contains the root to which it is copied", from.display()))
             .hint("choose a --root outside of the directory"));
     }
-    let (copied, done) = Walk::new(from, Some(tree), limit, deadline).run()?;
+    let (copied, _, done) = Walk::new(from, Some(tree), limit, deadline).run()?;
     if copied != revision {
         return Err(Error::source(format!("{} changed while it was copied", from.display())).hint("try again"));
     }
@@ -54,6 +56,7 @@ struct Walk<'a> {
     deadline: Deadline,
     digest: Sha256,
     done: Checkout,
+    links: bool,
     /// What the copy occupies.
     occupied: u64,
     buffer: Vec<u8>,
@@ -62,10 +65,20 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(from: &'a Path, to: Option<&'a Path>, limit: Size, deadline: Deadline) -> Self {
         let done = Checkout { files: 0, bytes: 0 };
-        Self { from, to, limit, deadline, digest: Sha256::new(), done, occupied: 0, buffer: vec![0; BUFFER] }
+        Self {
+            from,
+            to,
+            limit,
+            deadline,
+            digest: Sha256::new(),
+            done,
+            links: false,
+            occupied: 0,
+            buffer: vec![0; BUFFER],
+        }
     }
 
-    fn run(mut self) -> Result<(String, Checkout)> {
+    fn run(mut self) -> Result<(String, bool, Checkout)> {
         let meta = fs::metadata(self.from).map_err(|error| {
             unreadable(self.from, &error).hint("give a directory that this container can see, or a URL")
         })?;
@@ -94,7 +107,7 @@ impl<'a> Walk<'a> {
             // Writing to a String does not fail.
             let _ = write!(digest, "{byte:02x}");
         }
-        Ok((digest, self.done))
+        Ok((digest, self.links, self.done))
     }
 
     /// Makes the directory, and returns what is in it, in the order of the names.
@@ -163,6 +176,7 @@ impl<'a> Walk<'a> {
         self.count(bytes.len() as u64)?;
         self.record(b'l', at, bytes.len() as u64);
         self.digest.update(bytes);
+        self.links = true;
         self.done.files += 1;
         match self.to.map(|to| to.join(at)) {
             Some(to) => symlink(target, &to).on_volume(|| format!("cannot create {}", to.display())),

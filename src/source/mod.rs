@@ -59,7 +59,7 @@ pub async fn resolve(source: &Source, limit: Size, deadline: Deadline) -> Result
         Source::Dir(path) => {
             let path = path.clone();
             let from = path.clone();
-            let commit = blocking(move || directory::digest(&from, limit, deadline)).await?;
+            let (commit, _) = blocking(move || directory::digest(&from, limit, deadline)).await?;
             Ok(Resolved { revision: Revision { commit, reference: None }, origin: Origin::Directory(path) })
         }
     }
@@ -94,8 +94,9 @@ fn too_large(what: &str, things: &str, bytes: u64, limit: Size) -> Error {
         .hint("if that is what it should be, raise --size-limit, and the volume's size with it")
 }
 
-/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`.
-pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<String> {
+/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`; and whether it has
+/// symbolic links, whose targets are in it only by name.
+pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<(String, bool)> {
     // It is only read.
     directory::digest(dir, Size(u64::MAX), deadline)
 }

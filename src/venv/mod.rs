@@ -361,7 +361,9 @@ fn is_local_path(package: &str) -> bool {
     if target.starts_with('/') || target.contains("://") {
         return false;
     }
-    let archive = [".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2"].iter().any(|suffix| target.ends_with(suffix));
+    let archive = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz"]
+        .iter()
+        .any(|suffix| target.ends_with(suffix));
     target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
 }
 

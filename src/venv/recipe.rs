@@ -30,6 +30,8 @@ pub struct Recipe {
     digest: Sha256,
     /// Something outside the tree could not be understood.
     opaque: bool,
+    /// What `${NAME}` in requirements files means.
+    settings: Settings,
 }
 
 impl Recipe {
@@ -44,7 +46,7 @@ impl Recipe {
         toolchain: Option<&Toolchain>,
         deadline: Deadline,
     ) -> Result<Self> {
-        let mut contents = Contents::new(Sha256::new(), None, deadline);
+        let mut contents = Contents::new(settings, Sha256::new(), None, deadline);
         contents.add("format", FORMAT);
         contents.add("final path", environment.final_path.as_os_str().as_encoded_bytes());
         let tree_final = environment.tree_final().unwrap_or_default();
@@ -77,12 +79,13 @@ impl Recipe {
             contents.file(file);
         }
         for file in settings.configuration() {
-            contents.text("configuration", &file);
+            let text = fs::read(&file).unwrap_or_default();
+            contents.configuration(&String::from_utf8_lossy(&text));
         }
         for place in settings.find_links() {
             contents.links(&place);
         }
-        Ok(Self { opaque: contents.opaque, digest: contents.digest })
+        Ok(Self { opaque: contents.opaque, digest: contents.digest, settings: settings.clone() })
     }
 
     /// Hash of it: with the source's revision it decides all of a release.
@@ -93,36 +96,60 @@ impl Recipe {
     /// The environment's own key. `inputs` are those in `tree`, which holds `revision`; without a
     /// tree nothing in it is named.
     pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> String {
-        let mut contents = Contents::new(self.digest.clone(), tree, deadline);
+        let mut contents = Contents::new(&self.settings, self.digest.clone(), tree, deadline);
         contents.opaque = self.opaque;
-        if let Some(tree) = tree {
-            for file in inputs.requirements.iter().chain(&inputs.constraints).filter(|file| file.starts_with(tree)) {
-                contents.file(file);
-            }
-            for package in inputs.packages.iter().filter(|package| is_local_path(package)) {
-                contents.requirement(package, None);
-            }
-        }
+        contents.inputs(inputs);
         if contents.opaque {
             contents.add("revision", revision);
         }
+        hex(&contents.digest.finalize())
+    }
+
+    /// Hash of what the tree's files lead to elsewhere, and of variables in them: what neither the
+    /// digest nor the source's revision holds.
+    pub fn elsewhere(&self, inputs: &Inputs, tree: Option<&Path>, deadline: Deadline) -> String {
+        let mut contents = Contents::new(&self.settings, Sha256::new(), tree, deadline);
+        contents.elsewhere = true;
+        contents.inputs(inputs);
         hex(&contents.digest.finalize())
     }
 }
 
 /// Walks what requirements lead to.
 struct Contents<'a> {
+    settings: &'a Settings,
     digest: Sha256,
     tree: Option<&'a Path>,
     seen: HashSet<PathBuf>,
     /// There is something that may depend on any file of the tree.
     opaque: bool,
+    /// What the tree holds is left out.
+    elsewhere: bool,
     deadline: Deadline,
 }
 
 impl<'a> Contents<'a> {
-    fn new(digest: Sha256, tree: Option<&'a Path>, deadline: Deadline) -> Self {
-        Self { digest, tree, seen: HashSet::new(), opaque: false, deadline }
+    fn new(settings: &'a Settings, digest: Sha256, tree: Option<&'a Path>, deadline: Deadline) -> Self {
+        Self { settings, digest, tree, seen: HashSet::new(), opaque: false, elsewhere: false, deadline }
+    }
+
+    /// What is named in the tree.
+    fn inputs(&mut self, inputs: &Inputs) {
+        let Some(tree) = self.tree else { return };
+        for file in inputs.requirements.iter().chain(&inputs.constraints).filter(|file| file.starts_with(tree)) {
+            self.file(file);
+        }
+        for package in inputs.packages.iter().filter(|package| is_local_path(package)) {
+            self.requirement(package, None);
+        }
+    }
+
+    /// Whether the tree holds it: not what a link or `..` leads to.
+    fn inside(&self, place: &Path) -> bool {
+        self.tree.is_some_and(|tree| match (place.canonicalize(), tree.canonicalize()) {
+            (Ok(place), Ok(tree)) => place.starts_with(tree),
+            _ => place.starts_with(tree),
+        })
     }
 
     /// With lengths, so that no two lists look alike.
@@ -133,19 +160,21 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// A text file as it is but for credentials. What cannot be read, the engine will say.
-    fn text(&mut self, label: &str, file: &Path) -> String {
-        let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        self.add(label, redact::clean(&text));
-        text
-    }
-
-    /// A requirements file and all that it leads to.
+    /// A requirements file, but for credentials, and all that it leads to.
     fn file(&mut self, file: &Path) {
         if !self.seen.insert(file.to_owned()) {
             return;
         }
-        let text = self.text("file", file);
+        // Where an engine finds something all the same, it is not known what.
+        let bytes = fs::read(file).unwrap_or_else(|_| {
+            self.opaque = true;
+            Vec::new()
+        });
+        let written = String::from_utf8_lossy(&bytes);
+        let text = self.settings.expand(&written);
+        if !self.elsewhere || text != written || !self.inside(file) {
+            self.add("file", redact::clean(&text));
+        }
         for line in logical_lines(&text) {
             match Line::of(&line) {
                 Line::Plain => {}
@@ -157,6 +186,31 @@ impl<'a> Contents<'a> {
                     }
                 }
                 Line::Unknown => self.opaque = true,
+            }
+        }
+    }
+
+    /// A configuration file (pip's INI, uv's TOML), and the files and directories with versions that it
+    /// names.
+    fn configuration(&mut self, text: &str) {
+        self.add("configuration", redact::clean(text));
+        let mut option = String::new();
+        for line in text.lines() {
+            let values = match line.split_once('=') {
+                // What is indented goes on with the option before.
+                Some((name, values)) if !line.starts_with(char::is_whitespace) => {
+                    option = name.trim().replace('_', "-");
+                    values
+                }
+                _ => line,
+            };
+            let words = values.split(|c: char| c.is_whitespace() || "\"',[]".contains(c));
+            for path in words.map(|word| Path::new(word.strip_prefix("file://").unwrap_or(word))) {
+                match option.as_str() {
+                    "constraint" | "build-constraint" if path.is_absolute() => self.file(path),
+                    "find-links" if path.is_absolute() => self.links(path),
+                    _ => {}
+                }
             }
         }
     }
@@ -188,7 +242,7 @@ impl<'a> Contents<'a> {
     /// A place with archives. A checkout's times say nothing; elsewhere names, sizes and times are as
     /// good as the contents of what may be gigabytes, read for every rerun.
     fn links(&mut self, place: &Path) {
-        if place.is_file() || self.tree.is_some_and(|tree| place.starts_with(tree)) {
+        if place.is_file() || self.inside(place) {
             self.path(place);
             return;
         }
@@ -205,17 +259,24 @@ impl<'a> Contents<'a> {
 
     /// A file's or a directory's contents.
     fn path(&mut self, path: &Path) {
-        if !self.seen.insert(path.to_owned()) {
+        if !self.seen.insert(path.to_owned()) || self.elsewhere && self.inside(path) {
             return;
         }
         if path.is_dir() {
             match source::digest(path, self.deadline) {
-                Ok(digest) => self.add("directory", digest),
+                Ok((digest, links)) => {
+                    self.add("directory", digest);
+                    // What they lead to may be anywhere else in the tree, as may the sources and
+                    // workspaces that uv reads there, and what a build looks for above.
+                    self.opaque |= links;
+                }
                 Err(_) => self.opaque = true,
             }
-            // uv reads sources and workspaces there, which may be anywhere else in the tree.
-            let project = fs::read_to_string(path.join("pyproject.toml")).unwrap_or_default();
-            self.opaque |= project.contains("tool.uv");
+            for (name, sign) in
+                [("pyproject.toml", "tool.uv"), ("pyproject.toml", ".."), ("setup.cfg", ".."), ("setup.py", "..")]
+            {
+                self.opaque |= fs::read_to_string(path.join(name)).unwrap_or_default().contains(sign);
+            }
         } else {
             let mut file = Sha256::new();
             let read = fs::File::open(path).and_then(|mut from| std::io::copy(&mut from, &mut Writer(&mut file)));
@@ -411,15 +472,18 @@ mod tests {
         }
     }
 
-    /// A tree of these files, and the key of `requirements.txt` in it.
+    /// A tree of these files (`-> target` is a link), and the key of `requirements.txt` in it.
     fn key(files: &[(&str, &str)], revision: &str) -> String {
         let tree = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = tree.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            match text.strip_prefix("-> ") {
+                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                None => fs::write(path, text).unwrap(),
+            }
         }
-        let recipe = Recipe { digest: Sha256::new(), opaque: false };
+        let recipe = Recipe { digest: Sha256::new(), opaque: false, settings: Settings::from_env([]) };
         let inputs = Inputs { requirements: vec![tree.path().join("requirements.txt")], ..Inputs::default() };
         let deadline = Deadline::after(std::time::Duration::from_secs(10));
         recipe.key(&inputs, Some(tree.path()), revision, deadline)
@@ -451,8 +515,46 @@ mod tests {
             let files = with("requirements.txt", text);
             assert_ne!(key(&files, "one"), key(&files, "two"), "what is not understood goes by the commit: {text}");
         }
-        let files = with("lib/pyproject.toml", "[tool.uv.sources]\nb = { path = '../b' }");
-        assert_ne!(key(&files, "one"), key(&files, "two"));
+        for (name, text) in [
+            ("lib/pyproject.toml", "[tool.uv]"),
+            ("lib/setup.py", "open('../VERSION')"),
+            ("lib/index.py", "-> ../index.py"),
+            ("requirements.txt", "-r r/gone.txt"),
+        ] {
+            let files = with(name, text);
+            assert_ne!(key(&files, "one"), key(&files, "two"), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_configuration_file_names_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (settings, deadline) = (Settings::from_env([]), Deadline::after(std::time::Duration::from_secs(10)));
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        for config in [
+            "[install]\nconstraint =\n    DIR/gone.txt\n    DIR/pins.txt\n[global]\nfind_links = DIR/w file://DIR/v\n",
+            "find-links = [\n  \"DIR/w\",\n  'DIR/v',\n]\n[pip]\nbuild-constraint = 'DIR/pins.txt'\n",
+        ] {
+            let text = config.replace("DIR", dir.path().to_str().unwrap());
+            let digest = || {
+                let mut contents = Contents::new(&settings, Sha256::new(), None, deadline);
+                contents.configuration(&text);
+                hex(&contents.digest.finalize())
+            };
+            for name in ["w", "v"] {
+                let _ = fs::remove_dir_all(dir.path().join(name));
+                fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            let mut seen = HashSet::from([digest()]);
+            for name in ["pins.txt", "w/x.whl", "v/x.whl"] {
+                write(name, config);
+                assert!(seen.insert(digest()), "{name}");
+                assert!(!seen.insert(digest()));
+            }
+            write("other.txt", "");
+            assert!(seen.contains(&digest()));
+            fs::remove_file(dir.path().join("pins.txt")).unwrap();
+        }
     }
 
     #[test]

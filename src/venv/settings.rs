@@ -35,6 +35,14 @@ const URLS: &[&str] = &[
 const FILES: &[&str] =
     &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE"];
 
+/// What pip, uv and Git read in the user's home, and the variable that says where else it is.
+const IN_HOME: &[(&str, &str)] = &[
+    ("XDG_CONFIG_HOME", ".config"),
+    ("PIP_CONFIG_FILE", ".pip/pip.conf"),
+    ("NETRC", ".netrc"),
+    ("GIT_CONFIG_GLOBAL", ".gitconfig"),
+];
+
 /// In the name of an engine's variable: its value is a secret, or says nothing of what is installed.
 const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES"];
 
@@ -171,6 +179,24 @@ impl Settings {
             .collect()
     }
 
+    /// A requirements file's text as both engines read it: `${NAME}` is that variable, if it is set. Not
+    /// those that hold secrets.
+    pub(super) fn expand(&self, text: &str) -> String {
+        let value = |name: &str| self.get(name).filter(|_| !INDECISIVE.iter().any(|word| name.contains(word)));
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some((before, tail)) = rest.split_once("${") {
+            out.push_str(before);
+            if let Some((value, after)) = tail.split_once('}').and_then(|(name, after)| Some((value(name)?, after))) {
+                out.push_str(value);
+                rest = after;
+            } else {
+                out.push_str("${");
+                rest = tail;
+            }
+        }
+        out + rest
+    }
+
     /// The files with versions in them that variables name.
     pub(super) fn files(&self) -> Vec<&Path> {
         FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).map(Path::new).collect()
@@ -234,7 +260,18 @@ impl Settings {
         let home = self.vars.get(OsStr::new("HOME")).map(PathBuf::from).filter(|home| {
             home.is_absolute() && home != Path::new("/") && rustix::fs::access(home, Access::WRITE_OK).is_ok()
         });
-        if home.is_some() { command } else { command.env("HOME", scratch) }
+        if home.is_some() {
+            return command;
+        }
+        self.in_home().into_iter().fold(command.env("HOME", scratch), |command, (name, path)| command.env(name, path))
+    }
+
+    /// Variables that name what is in the user's home, for those who get another one to write to: a
+    /// private index in its pip.conf must not become the public one.
+    fn in_home(&self) -> Vec<(&'static str, PathBuf)> {
+        let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
+        let named = IN_HOME.iter().filter(|(name, _)| self.get(name).is_none());
+        named.filter_map(|(name, file)| Some((*name, home?.join(file)))).filter(|(_, path)| path.exists()).collect()
     }
 
     /// Variables for uv that say what pip's say.
@@ -427,6 +464,28 @@ mod tests {
         assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
         assert_eq!(vars.files(), [Path::new("/a.txt"), Path::new("/b.txt")]);
+    }
+
+    #[test]
+    fn a_home_that_cannot_be_written_is_still_read() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".config")).unwrap();
+        for name in [".netrc", ".gitconfig"] {
+            std::fs::write(home.path().join(name), "").unwrap();
+        }
+        let vars = settings(&[("HOME", home.path().to_str().unwrap()), ("NETRC", "/own")]);
+        let at = |name| home.path().join(name);
+        assert_eq!(vars.in_home(), [("XDG_CONFIG_HOME", at(".config")), ("GIT_CONFIG_GLOBAL", at(".gitconfig"))]);
+        for home in [&[][..], &[("HOME", "")], &[("HOME", "here")], &[("HOME", "/nowhere")]] {
+            assert_eq!(settings(home).in_home(), []);
+        }
+    }
+
+    #[test]
+    fn variables_in_a_text_are_known_but_for_secrets() {
+        let vars = settings(&[("V", "1.2"), ("PIP_TOKEN", "s3cret"), ("EMPTY", "")]);
+        let text = "a==${V}\nhttps://${PIP_TOKEN}@host ${EMPTY} ${NO} $V ${V";
+        assert_eq!(vars.expand(text), text.replace("==${V}", "==1.2"));
     }
 
     #[test]

@@ -33,6 +33,7 @@ fn manifest(key: &str) -> Manifest {
             bytes: 1,
         },
         environment: None,
+        elsewhere: String::new(),
     }
 }
 

@@ -79,6 +79,21 @@ fn what_a_killed_run_did_not_prune_goes_with_the_next() {
     assert!(!old.exists() && release.exists());
 }
 
+#[test]
+fn what_somebody_has_cleaned_up_is_built_anew() {
+    let article = Article::new();
+    let sha = article.repo.rev("main");
+    let init = || article.ok(article.init("uv").args(["--ref", &sha, "click==8.1.8"])).raw;
+    init();
+    for gone in ["venv", "", ".."] {
+        let [release] = &article.releases()[..] else { panic!("{:?}", article.releases()) };
+        fs::remove_dir_all(release.join("tree").join(gone)).unwrap();
+        assert!(init().contains("built "), "{gone:?}");
+        assert!(article.root("venv/bin/python").exists() && article.root("README.md").exists(), "{gone:?}");
+        assert!(init().contains("unchanged:"), "{gone:?}");
+    }
+}
+
 /// Every entry of the volume with the times at which it was last changed, in any way.
 fn times(dir: &Path) -> Vec<(String, i64, i64)> {
     let mut open = vec![dir.to_owned()];
@@ -184,6 +199,34 @@ fn changed_requirements_are_another_environment_wherever_they_are_written() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "2 8.1.7\n", "{output:?}");
     article.ok(&mut article.init("pip"));
     assert_ne!(key, article.manifest()["environment"]["key"], "another engine");
+}
+
+/// The commit is the same, and a `ConfigMap` or a variable that its requirements name is not.
+#[test]
+fn what_requirements_in_the_tree_name_elsewhere_counts_for_every_rerun() {
+    for engine in ["uv", "pip"] {
+        let article = Article::new();
+        let pins = |name: &str, text: &str| {
+            let path = article.sandbox.path(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, two) = (pins("one.txt", "click==8.1.8\n"), pins("two.txt", "click==8.1.7\n"));
+        article.repo.file("requirements.txt", "click\n-c ${PINS}\n").commit("deps");
+        let sha = article.repo.rev("main");
+        let init = |pins: &Path| article.ok(article.init(engine).args(["--ref", &sha]).env("PINS", pins)).raw;
+        let click = || article.manifest()["environment"]["packages"][0]["version"].clone();
+        init(&one);
+        assert_eq!(click(), "8.1.8");
+        assert!(init(&one).contains("unchanged:"));
+
+        assert!(init(&two).contains("built "), "another variable");
+        assert_eq!(click(), "8.1.7");
+        pins("two.txt", "click<9\n");
+        let (changed, again) = (init(&two), init(&two));
+        assert!(changed.contains("built ") && again.contains("unchanged:"), "{changed}\n{again}");
+        assert_eq!(click(), "8.1.8");
+    }
 }
 
 #[test]

@@ -171,3 +171,18 @@ fn staging_is_cleared_whatever_modes_a_package_gave_it() {
     assert_eq!(init(OTHER).unwrap().code, Some(0));
     assert_eq!(pod.staged(), [""; 0]);
 }
+
+/// Else packages would come from another index than the one that is configured.
+#[test]
+fn what_is_configured_in_a_home_that_cannot_be_written_counts() {
+    let Some(pod) = Pod::new() else { return };
+    let config = pod.sandbox.path("home/.config/pip");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("pip.conf"), "[install]\nno-index = true\n").unwrap();
+    for dir in config.ancestors().take_while(|dir| *dir != pod.sandbox.path("")) {
+        mode(dir, 0o755);
+    }
+    let Some(ran) = pod.init(USER, "pip", "022", "-u PIP_PROXY", &["click==8.1.8"]) else { return };
+    assert_eq!(ran.code, Some(4), "{}", ran.raw);
+    assert!(ran.raw.contains("cannot find click==8.1.8"), "{}", ran.raw);
+}
