@@ -244,7 +244,7 @@ pub fn volume_error(what: String, error: &std::io::Error) -> Error {
         ),
         K::QuotaExceeded => Some("the volume's quota is used up: raise it, or free space"),
         K::ReadOnlyFilesystem => {
-            Some("the root must be writable: mount an emptyDir or a claim there, without readOnly")
+            Some("that must be on a writable volume: mount an emptyDir or a claim there, without readOnly")
         }
         K::PermissionDenied => Some(
             "the container's user may not write there: set securityContext.fsGroup, or a runAsUser that owns the volume",

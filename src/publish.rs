@@ -389,7 +389,16 @@ impl Volume {
         if let Err(error) = self.retire() {
             tracing::warn!("old releases stay in {}: {error}", self.own.display());
         }
-        self.clear().await;
+        for (path, error) in self.clear().await {
+            // Anything else passes: a writer that outlived its run is still at it.
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                tracing::warn!(
+                    "{} takes up room and cannot be deleted: {error}; run podstrap as the user who made it, or delete \
+                     it by hand",
+                    path.display()
+                );
+            }
+        }
     }
 
     /// Moves them out of the way by one rename each: a half-deleted release is never found among the
@@ -423,21 +432,16 @@ impl Volume {
         Ok(live)
     }
 
-    /// Empties staging: of builds that failed or were killed, and of old releases.
-    pub async fn clear(&self) {
+    /// Empties staging: of builds that failed or were killed, and of old releases. What could not be
+    /// deleted comes back; the next run tries again.
+    pub async fn clear(&self) -> Vec<(PathBuf, io::Error)> {
         let staging = self.own.join("staging");
         let cleared = blocking(move || {
-            for entry in fs::read_dir(staging).into_iter().flatten().flatten() {
-                if let Err(error) = tree::remove(&entry.path()) {
-                    // Another user's, or a writer that outlived its run is still at it; the next run
-                    // tries again.
-                    tracing::debug!("cannot clear {}: {error}", entry.path().display());
-                }
-            }
-            Ok(())
+            let entries = fs::read_dir(staging).into_iter().flatten().flatten().map(|entry| entry.path());
+            Ok(entries.filter_map(|path| tree::remove(&path).err().map(|error| (path, error))).collect())
         });
         // It has no error of its own.
-        let _ = cleared.await;
+        cleared.await.unwrap_or_default()
     }
 
     /// Puts a link in place by one rename, whether or not one is there.

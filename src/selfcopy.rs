@@ -106,5 +106,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if done.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    done.on_volume(|| format!("cannot copy {} to {}", from.display(), to.display()))
+    let shown = if from == Path::new(RUNNING) { "podstrap".into() } else { from.display().to_string() };
+    done.on_volume(|| format!("cannot copy {shown} to {}", to.display()))
 }

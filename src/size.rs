@@ -58,16 +58,16 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// `3.4 MB`
+    /// `3.4 MB`, rounded up: whoever makes a volume of the size that was shown has the room.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-        let number = self.0 as f64;
-        match self.0 {
-            0..1_000 => write!(f, "{} B", self.0),
-            1_000..1_000_000 => write!(f, "{:.1} kB", number / 1e3),
-            1_000_000..1_000_000_000 => write!(f, "{:.1} MB", number / 1e6),
-            _ => write!(f, "{:.1} GB", number / 1e9),
-        }
+        let (unit, name) = match self.0 {
+            0..1_000 => return write!(f, "{} B", self.0),
+            1_000..=999_900 => (1_000, "kB"),
+            999_901..=999_900_000 => (1_000_000, "MB"),
+            _ => (1_000_000_000, "GB"),
+        };
+        let tenths = self.0.div_ceil(unit / 10);
+        write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
     }
 }
 
@@ -108,10 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_shown_with_one_decimal() {
-        assert_eq!(
-            [0, 999, 1_000, 3_450_000, 2_000_000_000].map(|n| Size(n).to_string()),
-            ["0 B", "999 B", "1.0 kB", "3.5 MB", "2.0 GB"]
-        );
+    fn sizes_are_shown_with_one_decimal_and_never_too_small() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (999_901, "1.0 MB"),
+            (3_400_000, "3.4 MB"),
+            (3_400_001, "3.5 MB"),
+            (999_900_001, "1.0 GB"),
+            (2_000_000_000, "2.0 GB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), shown);
+        }
     }
 }

@@ -26,12 +26,12 @@ for name in sys.stdin.buffer.read().decode(errors="surrogateescape").split("\0")
         print(name, type(error).__name__, error, sep=": ")
         continue
     target = cache_from_source(source)
-    try:
-        os.mkdir(os.path.dirname(target))
-    except FileExistsError:
-        pass
     # A copy may be there already, hardlinked from a cache: never write into it.
     beside = "%s.%d" % (target, os.getpid())
-    with open(beside, "wb") as file:
-        file.write(head + _imp.source_hash(key, text) + dumps(code))
-    os.replace(beside, target)
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(beside, "wb") as file:
+            file.write(head + _imp.source_hash(key, text) + dumps(code))
+        os.replace(beside, target)
+    except OSError as error:
+        sys.exit("%s: %s" % (target, error.strerror))

@@ -89,7 +89,10 @@ pub(super) async fn compile(
             }
             return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
                 .excerpt(output.stderr)
-                .hint("was it out of memory? raise the init container's limit"));
+                .hint(
+                    explain::limit(&output.status.to_string(), "")
+                        .unwrap_or("the lines above are its own; --log-level debug shows all of them"),
+                ));
         }
     }
     Ok(count)

@@ -41,8 +41,10 @@ impl Failed<'_> {
     pub(super) async fn explain(&self) -> Error {
         let error = match self.trouble().await {
             Some(error) => error,
-            None => Error::environment(format!("{} failed ({})", self.engine, self.status))
-                .hint("the lines above are its own; --log-level debug shows all of them"),
+            None => Error::environment(format!("{} failed ({})", self.engine, self.status)).hint(
+                limit(&self.status, self.stderr)
+                    .unwrap_or("the lines above are its own; --log-level debug shows all of them"),
+            ),
         };
         error.excerpt(excerpt(self.stderr))
     }
@@ -93,8 +95,10 @@ impl Failed<'_> {
                     .hint("each line is a name with an optional version (Flask==3.1.0), a URL or a path"),
             );
         }
-        // The network comes before builds: a build's own requirements are fetched as well.
-        if let Some(error) = self.network() {
+        // The network comes before builds: a build's own requirements are fetched as well. Where
+        // nothing more can be opened or started, it is not to blame.
+        let starved = limit(&self.status, self.stderr).is_some();
+        if let Some(error) = self.network().filter(|_| !starved) {
             let throttled = error.retry().is_some() && says(&["429 ", "503 "]);
             return Some(if throttled { error.transient(self.pause().await) } else { error });
         }
@@ -209,8 +213,10 @@ impl Failed<'_> {
             ))
             .hint("pin a version with a wheel, use another image, or supply a wheelhouse (PIP_FIND_LINKS)");
         }
-        Error::environment(format!("{name} has no wheel for {} and could not be built", self.platform))
-            .hint("pin a version with a wheel, or use an image with what its build asks for")
+        Error::environment(format!("{name} has no wheel for {} and could not be built", self.platform)).hint(
+            limit(&self.status, self.stderr)
+                .unwrap_or("pin a version with a wheel, or use an image with what its build asks for"),
+        )
     }
 
     /// pip lists all versions that it left out because of the Python; only the one that was asked for
@@ -362,6 +368,20 @@ pub(super) fn full(what: &str, stderr: &str) -> Option<Error> {
     (full || stderr.contains(&format!("{RESERVED}/staging/"))).then(|| volume_error(what.to_owned(), &system))
 }
 
+/// The limit of its container that a child met, as a hint. A kill that was not ours is the kernel's.
+pub(super) fn limit(status: &str, stderr: &str) -> Option<&'static str> {
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| status.contains(phrase) || stderr.contains(phrase));
+    if says(&["SIGKILL", "exit code: -9", "Killed signal", "Cannot allocate memory", "MemoryError"]) {
+        Some("it was short of memory, most likely: raise the init container's resources.limits.memory")
+    } else if says(&["Resource temporarily unavailable", "can't start new thread"]) {
+        Some("the container may have no more processes and threads: raise the limit of pids (podPidsLimit, ulimit -u)")
+    } else if says(&["Too many open files", "No file descriptors available"]) {
+        Some("raise the container's limit of open files (ulimit -n)")
+    } else {
+        None
+    }
+}
+
 /// The last lines that say something.
 pub(super) fn excerpt(stderr: &str) -> String {
     const NOISE: &[&str] = &[
@@ -436,6 +456,16 @@ mod tests {
     }
 
     #[test]
+    fn the_containers_limits_are_told_from_a_childs_own_failures() {
+        let hint = |status, stderr| limit(status, stderr).unwrap_or_default();
+        assert!(hint("signal: 9 (SIGKILL)", "Prepared 7 packages").contains("limits.memory"));
+        assert!(hint("exit status: 1", "  │ exit code: -9").contains("limits.memory"));
+        assert!(hint("exit status: 1", "RuntimeError: can't start new thread").contains("pids"));
+        assert!(hint("exit status: 2", "No file descriptors available (os error 24)").contains("open files"));
+        assert_eq!(limit("exit status: 1", "ERROR: exit code: 1"), None);
+    }
+
+    #[test]
     fn excerpts_are_short_and_say_what_matters() {
         let long = format!("ERROR: {} end", "1.0, ".repeat(200));
         let text = excerpt(&format!("Using Python 3\n\nfirst\n{long}\n{}", "x\n".repeat(20)));
@@ -478,6 +508,7 @@ mod tests {
             "error: Failed to build `x`\n  Call to setup.py failed",
             "  cause: invalid peer certificate: UnknownIssuer: error sending request",
             "No space left on device: error sending request",
+            "  cause: Failed to extract archive: x.whl\n  cause: No file descriptors available (os error 24)",
         ];
         let settings = Settings::from_env([]);
         let explain = |stderr: &str| {

@@ -323,10 +323,10 @@ async fn create(
     if let Some(error) = explain::full(&what(), &output.stderr) {
         return Err(error.excerpt(explain::excerpt(&output.stderr)));
     }
-    Err(Error::environment(what())
-        .because(output.status.to_string())
-        .excerpt(explain::excerpt(&output.stderr))
-        .hint("run the same interpreter by hand: python3 -m venv --without-pip DIR"))
+    Err(Error::environment(what()).because(output.status.to_string()).excerpt(explain::excerpt(&output.stderr)).hint(
+        explain::limit(&output.status.to_string(), &output.stderr)
+            .unwrap_or("run the same interpreter by hand: python3 -m venv --without-pip DIR"),
+    ))
 }
 
 /// A child that gave no output: not started, or ended at the deadline.
@@ -335,10 +335,13 @@ fn child_error(what: &str, failure: Failure) -> Error {
         Failure::Deadline { stderr, .. } => explain::excerpt(stderr),
         _ => String::new(),
     };
-    let late = matches!(failure, Failure::Deadline { .. });
+    let hint = match &failure {
+        Failure::Deadline { .. } => Some("raise --timeout, or find out what is slow with --log-level debug"),
+        Failure::Start { source, .. } | Failure::Read { source, .. } => explain::limit("", &source.to_string()),
+    };
     let mut error = Error::environment(what).because(failure);
-    if late {
-        error = error.hint("raise --timeout, or find out what is slow with --log-level debug");
+    if let Some(hint) = hint {
+        error = error.hint(hint);
     }
     if excerpt.is_empty() { error } else { error.excerpt(excerpt) }
 }

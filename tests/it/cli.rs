@@ -528,7 +528,7 @@ fn a_root_that_is_read_only() {
     assert_snapshot!(ran.text, @r"
     podstrap: error: cannot make the directory [TMP]/volume/.podstrap
       because: Read-only file system (os error 30)
-    hint: the root must be writable: mount an emptyDir or a claim there, without readOnly
+    hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
     ");
     // What was published before is still there.
     let script = "\"$1\" init --repo \"$3\" --root \"$2\" 2>&1 && mount -o remount,ro \"$2\"\n\
@@ -538,7 +538,7 @@ fn a_root_that_is_read_only() {
     assert_snapshot!(ran.text, @r"
     podstrap: error: cannot open [TMP]/volume/.podstrap/lock
       because: Read-only file system (os error 30)
-    hint: the root must be writable: mount an emptyDir or a claim there, without readOnly
+    hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
     ");
 }
 
