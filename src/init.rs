@@ -116,7 +116,10 @@ impl Run<'_> {
         let published = self.volume.published(&self.plan.target).filter(|release| {
             let environment = release.manifest.environment.as_ref();
             release.manifest.source.repo == shown(&self.plan.source)
-                && environment.is_none_or(|record| record.final_path == self.plan.environment.final_path)
+                && environment.is_none_or(|record| {
+                    record.final_path == self.plan.environment.final_path
+                        && record.venv == self.plan.environment.venv.as_path()
+                })
                 && (environment.is_some() || self.plan.environment.wanted != Wanted::Always)
         });
         let Some(release) = published else {
@@ -139,6 +142,9 @@ impl Run<'_> {
             return Ok(None);
         }
         let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        if !self.same_variables(&release).await {
+            return Ok(None);
+        }
         // Another name may have led to the same commit.
         release.manifest.source.revision = revision.clone();
         let phase = Phase::start("publish", &release.id);
@@ -149,6 +155,21 @@ impl Run<'_> {
             phases.push(phase.done(&format!("{} again", release.id)));
         }
         Ok(Some(Outcome { release, path: self.plan.target.public(), how: How::Unchanged, phases }))
+    }
+
+    /// Whether variables that files of the release's tree name are what they were: the commit does not tell.
+    async fn same_variables(&self, release: &Release) -> bool {
+        let Some(record) = release.manifest.environment.as_ref().filter(|record| record.expanded) else { return true };
+        let tree = self.volume.tree(release);
+        let key = async {
+            let mut inputs = self.inputs(Some(&tree))?;
+            if self.plan.environment.takes_default() {
+                inputs.requirements.push(tree::file("-r", &tree, Path::new(DEFAULT_REQUIREMENTS))?);
+            }
+            self.environment_key(&inputs, Some(&tree), &release.manifest.source.revision).await
+        };
+        // What cannot be told, a build will tell.
+        key.await.is_ok_and(|key| key.hash == record.key)
     }
 
     async fn build(&self, resolved: Option<(Resolved, PhaseTime)>) -> Result<Outcome> {
@@ -269,7 +290,7 @@ impl Run<'_> {
         let inputs = self.inputs(None)?;
         if let Some(revision) = revision
             && let Some(record) =
-                self.adopt(&self.environment_key(&inputs, None, revision).await?, staging, &mut phases).await?
+                self.adopt(&self.environment_key(&inputs, None, revision).await?.hash, staging, &mut phases).await?
         {
             return Ok((Begun::Adopted(record), phases));
         }
@@ -301,7 +322,7 @@ impl Run<'_> {
     }
 
     /// Local projects and wheelhouses are read for it.
-    async fn environment_key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &Revision) -> Result<String> {
+    async fn environment_key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &Revision) -> Result<venv::Key> {
         let (recipe, inputs, tree) = (self.recipe.clone(), inputs.clone(), tree.map(Path::to_owned));
         let (commit, deadline) = (revision.commit.clone(), self.plan.deadline);
         blocking(move || Ok(recipe.key(&inputs, tree.as_deref(), &commit, deadline))).await
@@ -376,7 +397,7 @@ impl Run<'_> {
             begun => {
                 let builder = match begun {
                     Begun::Created(builder) => builder,
-                    _ => match self.adopt(&key, staging, phases).await? {
+                    _ => match self.adopt(&key.hash, staging, phases).await? {
                         Some(record) => return Ok(Some(record)),
                         None => self.create(staging, phases).await?,
                     },
@@ -421,9 +442,10 @@ impl Run<'_> {
         })
     }
 
-    fn record(&self, built: Built, key: String) -> EnvironmentRecord {
+    fn record(&self, built: Built, key: venv::Key) -> EnvironmentRecord {
         EnvironmentRecord {
-            key,
+            key: key.hash,
+            expanded: key.expanded,
             fingerprint: built.fingerprint,
             venv: self.plan.environment.venv.as_path().to_owned(),
             final_path: self.plan.environment.final_path.clone(),

@@ -77,6 +77,9 @@ pub struct SourceRecord {
 pub struct EnvironmentRecord {
     /// Hash of everything that decided the environment's contents; equal keys need no new one.
     pub key: String,
+    /// Variables decided, which files of the tree name.
+    #[serde(default)]
+    pub expanded: bool,
     /// What the files looked like when it was ready: another one, and somebody changed them.
     pub fingerprint: String,
     /// Relative to the tree.
@@ -236,7 +239,7 @@ impl Volume {
     }
 
     /// The tree of a release.
-    fn tree(&self, release: &Release) -> PathBuf {
+    pub fn tree(&self, release: &Release) -> PathBuf {
         self.own.join("releases").join(&release.id).join("tree")
     }
 

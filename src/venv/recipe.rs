@@ -1,8 +1,9 @@
 //! What decides the contents of an environment, as one hash: equal keys, equal environments.
 //!
-//! It goes by contents: of every requirements file that is reached, of local projects and
-//! wheelhouses, of the engines' configuration files. A line that it does not understand ties the key to
-//! the source's revision: rather a build too many than a stale environment. Versions that are not
+//! It goes by contents: of every requirements file that is reached, variables in it expanded, of local
+//! projects and wheelhouses, of the engines' configuration files. A line that it does not understand, or
+//! a project that seems to read files elsewhere, ties the key to the source's revision: rather a build
+//! too many than a stale environment. Versions that are not
 //! pinned are not looked up again while the key stays the same; `--refresh` is for that. No secret
 //! enters: URLs lose their credentials first.
 
@@ -30,6 +31,15 @@ pub struct Recipe {
     digest: Sha256,
     /// Something outside the tree could not be understood.
     opaque: bool,
+    settings: Settings,
+}
+
+/// An environment's own key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    pub hash: String,
+    /// Variables decide, which a file of the tree names: the same revision may give another key.
+    pub expanded: bool,
 }
 
 impl Recipe {
@@ -44,7 +54,7 @@ impl Recipe {
         toolchain: Option<&Toolchain>,
         deadline: Deadline,
     ) -> Result<Self> {
-        let mut contents = Contents::new(Sha256::new(), None, deadline);
+        let mut contents = Contents::new(Sha256::new(), settings, None, deadline);
         contents.add("format", FORMAT);
         contents.add("final path", environment.final_path.as_os_str().as_encoded_bytes());
         let tree_final = environment.tree_final().unwrap_or_default();
@@ -74,15 +84,15 @@ impl Recipe {
             }
         }
         for file in settings.files() {
-            contents.file(file);
+            contents.named(file, Contents::file);
         }
         for file in settings.configuration() {
-            contents.text("configuration", &file);
+            contents.configuration(&file);
         }
         for place in settings.find_links() {
-            contents.links(&place);
+            contents.named(place, Contents::links);
         }
-        Ok(Self { opaque: contents.opaque, digest: contents.digest })
+        Ok(Self { opaque: contents.opaque, digest: contents.digest, settings: settings.clone() })
     }
 
     /// Hash of it: with the source's revision it decides all of a release.
@@ -92,8 +102,8 @@ impl Recipe {
 
     /// The environment's own key. `inputs` are those in `tree`, which holds `revision`; without a
     /// tree nothing in it is named.
-    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> String {
-        let mut contents = Contents::new(self.digest.clone(), tree, deadline);
+    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> Key {
+        let mut contents = Contents::new(self.digest.clone(), &self.settings, tree, deadline);
         contents.opaque = self.opaque;
         if let Some(tree) = tree {
             for file in inputs.requirements.iter().chain(&inputs.constraints).filter(|file| file.starts_with(tree)) {
@@ -106,23 +116,26 @@ impl Recipe {
         if contents.opaque {
             contents.add("revision", revision);
         }
-        hex(&contents.digest.finalize())
+        Key { hash: hex(&contents.digest.finalize()), expanded: contents.expanded }
     }
 }
 
 /// Walks what requirements lead to.
 struct Contents<'a> {
     digest: Sha256,
+    settings: &'a Settings,
     tree: Option<&'a Path>,
     seen: HashSet<PathBuf>,
     /// There is something that may depend on any file of the tree.
     opaque: bool,
+    /// A variable was expanded.
+    expanded: bool,
     deadline: Deadline,
 }
 
 impl<'a> Contents<'a> {
-    fn new(digest: Sha256, tree: Option<&'a Path>, deadline: Deadline) -> Self {
-        Self { digest, tree, seen: HashSet::new(), opaque: false, deadline }
+    fn new(digest: Sha256, settings: &'a Settings, tree: Option<&'a Path>, deadline: Deadline) -> Self {
+        Self { digest, settings, tree, seen: HashSet::new(), opaque: false, expanded: false, deadline }
     }
 
     /// With lengths, so that no two lists look alike.
@@ -133,11 +146,48 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// A text file as it is but for credentials. What cannot be read, the engine will say.
+    /// A text file as it is but for credentials, variables expanded as both engines do. What cannot be
+    /// read, the engine will say, unless it knows better where it is.
     fn text(&mut self, label: &str, file: &Path) -> String {
-        let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        self.add(label, redact::clean(&text));
-        text
+        let read = fs::read(file);
+        self.opaque |= read.is_err();
+        let text = String::from_utf8_lossy(&read.unwrap_or_default()).into_owned();
+        let expanded = self.settings.expand(&text);
+        self.expanded |= expanded != text;
+        self.add(label, redact::clean(&expanded));
+        expanded
+    }
+
+    /// What a setting names outside the tree. Relative to what, the engine decides.
+    fn named(&mut self, place: &str, visit: impl FnOnce(&mut Self, &Path)) {
+        let path = Path::new(place.strip_prefix("file://").unwrap_or(place));
+        if path.is_absolute() {
+            visit(self, path);
+        } else {
+            self.opaque |= !place.contains("://");
+        }
+    }
+
+    /// An engine's configuration file, and what it names.
+    fn configuration(&mut self, file: &Path) {
+        let text = self.text("configuration", file);
+        let mut key = "";
+        for line in text.lines() {
+            let values = match line.split_once('=') {
+                Some((name, values)) if !line.starts_with(char::is_whitespace) => {
+                    key = name;
+                    values
+                }
+                _ => line,
+            };
+            for value in values.split([' ', '\t', ',', '[', ']', '"', '\'']).filter(|value| !value.is_empty()) {
+                if key.contains("constraint") || key.contains("override") {
+                    self.named(value, Self::file);
+                } else if key.contains("find-links") {
+                    self.named(value, Self::links);
+                }
+            }
+        }
     }
 
     /// A requirements file and all that it leads to.
@@ -147,23 +197,34 @@ impl<'a> Contents<'a> {
         }
         let text = self.text("file", file);
         for line in logical_lines(&text) {
-            match Line::of(&line) {
-                Line::Plain => {}
-                Line::Include(path) => self.file(&beside(file, path)),
-                Line::Requirement(text) => self.requirement(text, Some(file)),
-                Line::Links(path) => {
-                    for place in self.candidates(path, Some(file)) {
-                        self.links(&place);
+            for part in options(&line) {
+                match Line::of(part) {
+                    Line::Plain => {}
+                    Line::Include(path) => self.file(&beside(file, path)),
+                    Line::Requirement(text) => self.requirement(text, Some(file)),
+                    Line::Project(path) => self.project(path, Some(file)),
+                    Line::Links(path) => {
+                        let places = self.candidates(path, Some(file));
+                        // Relative to the tree, which is not there yet.
+                        self.opaque |= !places.iter().any(|place| place.exists());
+                        for place in places {
+                            self.links(&place);
+                        }
                     }
+                    Line::Unknown => self.opaque = true,
                 }
-                Line::Unknown => self.opaque = true,
             }
         }
     }
 
     /// A requirement, which may be a file or a project on this machine.
     fn requirement(&mut self, text: &str, named_in: Option<&Path>) {
-        let Some(path) = local(text) else { return };
+        if let Some(path) = local(text) {
+            self.project(path, named_in);
+        }
+    }
+
+    fn project(&mut self, path: &str, named_in: Option<&Path>) {
         let places: Vec<_> =
             self.candidates(path, named_in).into_iter().filter(|place| fs::metadata(place).is_ok()).collect();
         if places.is_empty() {
@@ -213,9 +274,11 @@ impl<'a> Contents<'a> {
                 Ok(digest) => self.add("directory", digest),
                 Err(_) => self.opaque = true,
             }
-            // uv reads sources and workspaces there, which may be anywhere else in the tree.
-            let project = fs::read_to_string(path.join("pyproject.toml")).unwrap_or_default();
-            self.opaque |= project.contains("tool.uv");
+            // uv's sources and workspaces may be anywhere else in the tree, as what `..` and links lead to.
+            self.opaque |= ["pyproject.toml", "setup.cfg", "setup.py"].iter().any(|name| {
+                let text = fs::read_to_string(path.join(name)).unwrap_or_default();
+                ["tool.uv", "..", "file:", "backend-path"].iter().any(|word| text.contains(word))
+            }) || leads_out(path);
         } else {
             let mut file = Sha256::new();
             let read = fs::File::open(path).and_then(|mut from| std::io::copy(&mut from, &mut Writer(&mut file)));
@@ -246,6 +309,8 @@ enum Line<'a> {
     /// Another requirements file.
     Include(&'a str),
     Requirement(&'a str),
+    /// A directory, however it is written.
+    Project(&'a str),
     /// A place with archives.
     Links(&'a str),
     Unknown,
@@ -281,10 +346,15 @@ impl<'a> Line<'a> {
             })
         };
         if let Some(file) = value(&["-r", "-c", "--requirement", "--constraint"]) {
-            return if file.contains("://") { Self::Plain } else { Self::Include(file) };
+            let file = file.strip_prefix("file://").unwrap_or(file);
+            return if file.is_empty() || file.contains("://") { Self::Plain } else { Self::Include(file) };
         }
         if let Some(project) = value(&["-e", "--editable"]) {
-            return Self::Requirement(project);
+            return match local(project) {
+                Some(path) => Self::Project(path),
+                None if project.contains("://") => Self::Plain,
+                None => Self::Project(bare(project)),
+            };
         }
         if let Some(place) = value(&["-f", "--find-links"]) {
             let place = place.strip_prefix("file://").unwrap_or(place);
@@ -293,6 +363,37 @@ impl<'a> Line<'a> {
         let name = line.split([' ', '\t', '=']).next().unwrap_or_default();
         if PLAIN_OPTIONS.contains(&name) { Self::Plain } else { Self::Unknown }
     }
+}
+
+/// The options of a line that has several; a requirement's own belong to it.
+fn options(line: &str) -> Vec<&str> {
+    if !line.starts_with('-') {
+        return vec![line];
+    }
+    let mut starts: Vec<usize> = line.match_indices(" -").map(|(at, _)| at + 1).collect();
+    starts.insert(0, 0);
+    let ends = starts.iter().skip(1).copied().chain([line.len()]);
+    starts.iter().zip(ends).map(|(start, end)| line[*start..end].trim()).collect()
+}
+
+/// Whether a link in a project leads out of it.
+fn leads_out(project: &Path) -> bool {
+    let Ok(real) = project.canonicalize() else { return true };
+    let mut open = vec![real.clone()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                Ok(kind) if kind.is_symlink() => {
+                    if !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&real)) {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 /// The lines without comments, continued ones joined, as pip reads them.
@@ -320,12 +421,16 @@ fn local(requirement: &str) -> Option<&str> {
     // What follows are markers and hashes.
     let end = requirement.find(" --").or_else(|| requirement.find(" ;")).unwrap_or(requirement.len());
     let requirement = requirement[..end].trim();
-    let target = requirement.split_once('@').map_or(requirement, |(_, target)| target).trim();
+    let target = super::target(requirement);
     let path = target.strip_prefix("file://").or_else(|| target.strip_prefix("file:")).unwrap_or(target);
     let path = path.split('#').next().unwrap_or_default();
     let named = path.starts_with('/') || target.starts_with("file:") || is_local_path(requirement);
-    let bare = path.strip_suffix(']').and_then(|path| Some(&path[..path.rfind('[')?])).unwrap_or(path);
-    named.then_some(bare)
+    named.then_some(bare(path))
+}
+
+/// Without extras.
+fn bare(path: &str) -> &str {
+    path.strip_suffix(']').and_then(|path| Some(&path[..path.rfind('[')?])).unwrap_or(path)
 }
 
 fn beside(file: &Path, path: &str) -> PathBuf {
@@ -352,10 +457,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub fn fuzz(data: &[u8]) {
     for line in logical_lines(&String::from_utf8_lossy(data)) {
         assert!(!line.is_empty() && !line.contains('\n') && line.trim() == line, "{line:?}");
+        assert!(options(&line).iter().all(|part| line.contains(part)), "{line:?}");
         match Line::of(&line) {
             Line::Include(named) | Line::Links(named) => {
                 assert!(!named.is_empty() && line.contains(named) && !named.contains("://"), "{line:?}");
             }
+            Line::Project(named) => assert!(line.contains(named), "{line:?}"),
             Line::Requirement(requirement) => {
                 if let Some(path) = local(requirement) {
                     assert!(line.contains(path), "{line:?}");
@@ -412,14 +519,19 @@ mod tests {
     }
 
     /// A tree of these files, and the key of `requirements.txt` in it.
-    fn key(files: &[(&str, &str)], revision: &str) -> String {
+    fn key(files: &[(&str, &str)], revision: &str) -> Key {
+        key_with(&[], files, revision)
+    }
+
+    fn key_with(vars: &[(&str, &str)], files: &[(&str, &str)], revision: &str) -> Key {
         let tree = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = tree.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let recipe = Recipe { digest: Sha256::new(), opaque: false };
+        let settings = Settings::from_env(vars.iter().map(|(name, value)| (name.into(), value.into())));
+        let recipe = Recipe { digest: Sha256::new(), opaque: false, settings };
         let inputs = Inputs { requirements: vec![tree.path().join("requirements.txt")], ..Inputs::default() };
         let deadline = Deadline::after(std::time::Duration::from_secs(10));
         recipe.key(&inputs, Some(tree.path()), revision, deadline)
@@ -453,6 +565,51 @@ mod tests {
         }
         let files = with("lib/pyproject.toml", "[tool.uv.sources]\nb = { path = '../b' }");
         assert_ne!(key(&files, "one"), key(&files, "two"));
+    }
+
+    #[test]
+    fn variables_in_a_file_count() {
+        let files = [("requirements.txt", "a==${A_VERSION}\nb==${b} ${ $ ${GONE}")];
+        let with = |value| key_with(&[("A_VERSION", value), ("b", value)], &files, "one");
+        assert_ne!(with("1"), with("2"));
+        assert!(with("1").expanded && !key(&files, "one").expanded);
+        assert_eq!(with("1").hash, key(&[("requirements.txt", "a==1\nb==${b} ${ $ ${GONE}")], "one").hash);
+        // A file that a variable names is followed.
+        let include =
+            |text| key_with(&[("DIR", "r")], &[("requirements.txt", "-r ${DIR}/a.txt"), ("r/a.txt", text)], "one");
+        assert_ne!(include("a==1"), include("a==2"));
+    }
+
+    #[test]
+    fn what_a_line_leads_to_counts_however_it_is_written() {
+        for (line, file) in [
+            ("-e lib", "lib/setup.cfg"),
+            ("-e lib[dev]", "lib/setup.cfg"),
+            ("./lib@2", "lib@2/x.py"),
+            ("--no-index --find-links ./w", "w/x-1-py3-none-any.whl"),
+            ("-r a.txt --pre", "a.txt"),
+            ("x-1.tar.xz", "x-1.tar.xz"),
+        ] {
+            let with = |text| key(&[("requirements.txt", line), (file, text)], "one");
+            assert_ne!(with("1"), with("2"), "{line}");
+            assert_eq!(with("1"), key(&[("requirements.txt", line), (file, "1")], "two"), "{line}");
+        }
+        for (name, text) in
+            [("pyproject.toml", "dependencies = ['b @ file:///tree/b']"), ("setup.py", "open('../VERSION')")]
+        {
+            let files = [("requirements.txt", "./lib"), (&*format!("lib/{name}"), text)];
+            assert_ne!(key(&files, "one"), key(&files, "two"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_project_whose_link_leads_out_goes_by_the_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("lib/in")).unwrap();
+        std::os::unix::fs::symlink("in", dir.path().join("lib/own")).unwrap();
+        assert!(!leads_out(&dir.path().join("lib")));
+        std::os::unix::fs::symlink("../..", dir.path().join("lib/in/out")).unwrap();
+        assert!(leads_out(&dir.path().join("lib")));
     }
 
     #[test]
