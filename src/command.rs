@@ -52,6 +52,11 @@ const CHANGES_MEANING: &[&str] = &[
 /// credentials that no child needs.
 const CHANGES_MEANING_PREFIXES: &[&str] = &["PYTHON", "PODSTRAP_"];
 
+/// How much of one line is kept, and of what a child prints on stdout: a package's build may print
+/// gigabytes, and the init container's memory is small.
+const LINE: u64 = 16 << 10;
+const PRINTED: u64 = 4 << 20;
+
 /// How many of a child's last stderr lines an error can show.
 const TAIL_LINES: usize = 40;
 
@@ -142,7 +147,7 @@ impl Command {
         let mut child = self.spawn(Stdio::piped(), Stdio::piped())?;
 
         // Both are there: spawn() was asked for pipes.
-        let mut stdout = child.process.stdout.take().expect("stdout is piped");
+        let stdout = child.process.stdout.take().expect("stdout is piped");
         let stderr = child.process.stderr.take().expect("stderr is piped");
         let stdin = child.process.stdin.take();
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -158,7 +163,7 @@ impl Command {
             };
             // What it leaves behind holds the pipes open until it is ended too.
             let (status, ..) =
-                tokio::try_join!(child.wait(), stdout.read_to_end(&mut printed), tail.follow(stderr, &name), feed)?;
+                tokio::try_join!(child.wait(), keep(stdout, &mut printed), tail.follow(stderr, &name), feed)?;
             Ok(status)
         };
         match tokio::time::timeout_at(deadline.instant(), finished).await {
@@ -256,6 +261,13 @@ fn changes_meaning(name: &OsStr) -> bool {
     CHANGES_MEANING.contains(&name) || CHANGES_MEANING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Reads a stream to its end and keeps its beginning.
+async fn keep(mut stream: impl tokio::io::AsyncRead + Unpin, kept: &mut Vec<u8>) -> std::io::Result<()> {
+    (&mut stream).take(PRINTED).read_to_end(kept).await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
 /// The last lines of a stream, and all of them to the log.
 #[derive(Default)]
 struct Tail(VecDeque<String>);
@@ -264,7 +276,8 @@ impl Tail {
     async fn follow(&mut self, stream: impl tokio::io::AsyncRead + Unpin, name: &str) -> std::io::Result<()> {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).await? > 0 {
+        // A longer line is several.
+        while (&mut lines).take(LINE).read_until(b'\n', &mut line).await? > 0 {
             let text = redact::clean(&String::from_utf8_lossy(&line));
             let text = text.trim_end();
             if !text.is_empty() {

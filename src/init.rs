@@ -116,7 +116,10 @@ impl Run<'_> {
         let published = self.volume.published(&self.plan.target).filter(|release| {
             let environment = release.manifest.environment.as_ref();
             release.manifest.source.repo == shown(&self.plan.source)
-                && environment.is_none_or(|record| record.final_path == self.plan.environment.final_path)
+                && environment.is_none_or(|record| {
+                    record.final_path == self.plan.environment.final_path
+                        && record.venv == self.plan.environment.venv.as_path()
+                })
                 && (environment.is_some() || self.plan.environment.wanted != Wanted::Always)
         });
         let Some(release) = published else {

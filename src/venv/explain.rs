@@ -152,8 +152,6 @@ impl Failed<'_> {
             "dns error",
             "error sending request",
             "IncompleteRead",
-            "unexpected EOF",
-            "unexpected end of file",
             "end of file before message length",
             "server error (5",
             "client error (408",
@@ -164,15 +162,20 @@ impl Failed<'_> {
             "429 Client Error",
             "Server Error",
             "Max retries exceeded",
-            // Damaged on its way, whatever the length said.
+            "Remote end closed connection",
+            "error decoding response body",
+        ]);
+        // Damaged on its way, whatever the length said; but compilers say the same of a source.
+        let damaged = says(&[
+            "unexpected EOF",
+            "unexpected end of file",
             "Failed to extract archive",
             "Failed to read from zip file",
             "is invalid.",
             "BadZipFile",
             "Compressed file ended before",
-            "Remote end closed connection",
-            "error decoding response body",
-        ]);
+        ])
+        .filter(|_| !self.of_backend());
         let certificate = says(&["CERTIFICATE_VERIFY_FAILED", "invalid peer certificate", "UnknownIssuer"]);
         let place = self.url().map_or_else(|| "the package index".to_owned(), str::to_owned);
         if certificate.is_some() {
@@ -181,13 +184,20 @@ impl Failed<'_> {
                     .hint("mount the CA and name it in SSL_CERT_FILE (and PIP_CERT for pip)"),
             );
         }
-        let line = broke?.trim();
+        let line = broke.or(damaged)?.trim();
         Some(
             Error::environment(format!("cannot download from {place}"))
                 .because(shorten(line.strip_prefix("cause: ").unwrap_or(line)))
                 .hint("check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL")
                 .transient(None),
         )
+    }
+
+    /// Whether it was a package's own code that failed, not the fetching of what that needs.
+    fn of_backend(&self) -> bool {
+        self.stderr.contains("The build backend returned an error")
+            || self.stderr.contains("subprocess-exited-with-error")
+                && !self.stderr.contains("to install build dependencies")
     }
 
     fn build(&self) -> Error {
@@ -506,6 +516,8 @@ mod tests {
             "ERROR: Invalid requirement: 'flask==='",
             "  × No solution found: your requirements are unsatisfiable",
             "error: Failed to build `x`\n  Call to setup.py failed",
+            "error: Failed to build `x`\n  cause: The build backend returned an error\nSyntaxError: unexpected EOF while parsing",
+            "error: subprocess-exited-with-error\nx.c:9: error: unexpected end of file\nERROR: Failed building wheel for x",
             "  cause: invalid peer certificate: UnknownIssuer: error sending request",
             "No space left on device: error sending request",
             "  cause: Failed to extract archive: x.whl\n  cause: No file descriptors available (os error 24)",

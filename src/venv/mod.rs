@@ -355,18 +355,30 @@ pub fn needs_tree(plan: &plan::Environment) -> bool {
         || plan.packages.iter().any(|package| is_local_path(package))
 }
 
+/// What pip takes for an archive by its name.
+const ARCHIVES: &[&str] =
+    &[".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"];
+
+/// What follows the `@` of `name[extras] @ target`; a path may have one, too.
+fn target(requirement: &str) -> &str {
+    let name =
+        |text: &str| text.chars().all(|c| c.is_alphanumeric() || " \t-_.,[]".contains(c)) && !text.starts_with('.');
+    match requirement.split_once('@') {
+        Some((before, target)) if name(before) => target.trim(),
+        _ => requirement,
+    }
+}
+
 /// Whether pip would look for it in the working directory.
 fn is_local_path(package: &str) -> bool {
-    let target = package.split_once('@').map_or(package, |(_, target)| target).trim();
+    let target = target(package);
     if let Some(path) = target.strip_prefix("file:") {
         return !path.starts_with('/');
     }
     if target.starts_with('/') || target.contains("://") {
         return false;
     }
-    let archive = [".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz"]
-        .iter()
-        .any(|suffix| target.ends_with(suffix));
+    let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
     target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
 }
 

@@ -76,14 +76,14 @@ impl Recipe {
             }
         }
         for file in settings.files() {
-            contents.file(file);
+            contents.named(file, Contents::file);
         }
         for file in settings.configuration() {
             let text = fs::read(&file).unwrap_or_default();
             contents.configuration(&String::from_utf8_lossy(&text));
         }
         for place in settings.find_links() {
-            contents.links(&place);
+            contents.named(place, Contents::links);
         }
         Ok(Self { opaque: contents.opaque, digest: contents.digest, settings: settings.clone() })
     }
@@ -176,17 +176,33 @@ impl<'a> Contents<'a> {
             self.add("file", redact::clean(&text));
         }
         for line in logical_lines(&text) {
-            match Line::of(&line) {
-                Line::Plain => {}
-                Line::Include(path) => self.file(&beside(file, path)),
-                Line::Requirement(text) => self.requirement(text, Some(file)),
-                Line::Links(path) => {
-                    for place in self.candidates(path, Some(file)) {
-                        self.links(&place);
+            for part in options(&line) {
+                match Line::of(part) {
+                    Line::Plain => {}
+                    Line::Include(path) => self.file(&beside(file, path)),
+                    Line::Requirement(text) => self.requirement(text, Some(file)),
+                    Line::Project(path) => self.project(path, Some(file)),
+                    Line::Links(path) => {
+                        let places = self.candidates(path, Some(file));
+                        // Relative to the tree, which is not there yet.
+                        self.opaque |= !places.iter().any(|place| place.exists());
+                        for place in places {
+                            self.links(&place);
+                        }
                     }
+                    Line::Unknown => self.opaque = true,
                 }
-                Line::Unknown => self.opaque = true,
             }
+        }
+    }
+
+    /// What a setting names outside the tree. Relative to what, the engine decides.
+    fn named(&mut self, place: &str, visit: impl FnOnce(&mut Self, &Path)) {
+        let path = Path::new(place.strip_prefix("file://").unwrap_or(place));
+        if path.is_absolute() {
+            visit(self, path);
+        } else {
+            self.opaque |= !place.contains("://");
         }
     }
 
@@ -204,12 +220,13 @@ impl<'a> Contents<'a> {
                 }
                 _ => line,
             };
-            let words = values.split(|c: char| c.is_whitespace() || "\"',[]".contains(c));
-            for path in words.map(|word| Path::new(word.strip_prefix("file://").unwrap_or(word))) {
-                match option.as_str() {
-                    "constraint" | "build-constraint" if path.is_absolute() => self.file(path),
-                    "find-links" if path.is_absolute() => self.links(path),
-                    _ => {}
+            for word in
+                values.split(|c: char| c.is_whitespace() || "\"',[]".contains(c)).filter(|word| !word.is_empty())
+            {
+                if option.contains("constraint") || option.contains("override") {
+                    self.named(word, Self::file);
+                } else if option == "find-links" {
+                    self.named(word, Self::links);
                 }
             }
         }
@@ -217,7 +234,12 @@ impl<'a> Contents<'a> {
 
     /// A requirement, which may be a file or a project on this machine.
     fn requirement(&mut self, text: &str, named_in: Option<&Path>) {
-        let Some(path) = local(text) else { return };
+        if let Some(path) = local(text) {
+            self.project(path, named_in);
+        }
+    }
+
+    fn project(&mut self, path: &str, named_in: Option<&Path>) {
         let places: Vec<_> =
             self.candidates(path, named_in).into_iter().filter(|place| fs::metadata(place).is_ok()).collect();
         if places.is_empty() {
@@ -272,11 +294,10 @@ impl<'a> Contents<'a> {
                 }
                 Err(_) => self.opaque = true,
             }
-            for (name, sign) in
-                [("pyproject.toml", "tool.uv"), ("pyproject.toml", ".."), ("setup.cfg", ".."), ("setup.py", "..")]
-            {
-                self.opaque |= fs::read_to_string(path.join(name)).unwrap_or_default().contains(sign);
-            }
+            self.opaque |= ["pyproject.toml", "setup.cfg", "setup.py"].iter().any(|name| {
+                let text = fs::read_to_string(path.join(name)).unwrap_or_default();
+                ["tool.uv", "..", "file:", "backend-path"].iter().any(|word| text.contains(word))
+            });
         } else {
             let mut file = Sha256::new();
             let read = fs::File::open(path).and_then(|mut from| std::io::copy(&mut from, &mut Writer(&mut file)));
@@ -307,6 +328,8 @@ enum Line<'a> {
     /// Another requirements file.
     Include(&'a str),
     Requirement(&'a str),
+    /// A directory, however it is written.
+    Project(&'a str),
     /// A place with archives.
     Links(&'a str),
     Unknown,
@@ -342,10 +365,15 @@ impl<'a> Line<'a> {
             })
         };
         if let Some(file) = value(&["-r", "-c", "--requirement", "--constraint"]) {
-            return if file.contains("://") { Self::Plain } else { Self::Include(file) };
+            let file = file.strip_prefix("file://").unwrap_or(file);
+            return if file.is_empty() || file.contains("://") { Self::Plain } else { Self::Include(file) };
         }
         if let Some(project) = value(&["-e", "--editable"]) {
-            return Self::Requirement(project);
+            return match local(project) {
+                Some(path) => Self::Project(path),
+                None if project.contains("://") => Self::Plain,
+                None => Self::Project(bare(project)),
+            };
         }
         if let Some(place) = value(&["-f", "--find-links"]) {
             let place = place.strip_prefix("file://").unwrap_or(place);
@@ -354,6 +382,17 @@ impl<'a> Line<'a> {
         let name = line.split([' ', '\t', '=']).next().unwrap_or_default();
         if PLAIN_OPTIONS.contains(&name) { Self::Plain } else { Self::Unknown }
     }
+}
+
+/// The options of a line that has several; a requirement's own belong to it.
+fn options(line: &str) -> Vec<&str> {
+    if !line.starts_with('-') {
+        return vec![line];
+    }
+    let mut starts: Vec<usize> = line.match_indices(" -").map(|(at, _)| at + 1).collect();
+    starts.insert(0, 0);
+    let ends = starts.iter().skip(1).copied().chain([line.len()]);
+    starts.iter().zip(ends).map(|(start, end)| line[*start..end].trim()).collect()
 }
 
 /// The lines without comments, continued ones joined, as pip reads them.
@@ -381,12 +420,16 @@ fn local(requirement: &str) -> Option<&str> {
     // What follows are markers and hashes.
     let end = requirement.find(" --").or_else(|| requirement.find(" ;")).unwrap_or(requirement.len());
     let requirement = requirement[..end].trim();
-    let target = requirement.split_once('@').map_or(requirement, |(_, target)| target).trim();
+    let target = super::target(requirement);
     let path = target.strip_prefix("file://").or_else(|| target.strip_prefix("file:")).unwrap_or(target);
     let path = path.split('#').next().unwrap_or_default();
     let named = path.starts_with('/') || target.starts_with("file:") || is_local_path(requirement);
-    let bare = path.strip_suffix(']').and_then(|path| Some(&path[..path.rfind('[')?])).unwrap_or(path);
-    named.then_some(bare)
+    named.then_some(bare(path))
+}
+
+/// Without extras.
+fn bare(path: &str) -> &str {
+    path.strip_suffix(']').and_then(|path| Some(&path[..path.rfind('[')?])).unwrap_or(path)
 }
 
 fn beside(file: &Path, path: &str) -> PathBuf {
@@ -413,7 +456,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub fn fuzz(data: &[u8]) {
     for line in logical_lines(&String::from_utf8_lossy(data)) {
         assert!(!line.is_empty() && !line.contains('\n') && line.trim() == line, "{line:?}");
+        assert!(options(&line).iter().all(|part| line.contains(part)), "{line:?}");
         match Line::of(&line) {
+            Line::Project(named) => assert!(line.contains(named), "{line:?}"),
             Line::Include(named) | Line::Links(named) => {
                 assert!(!named.is_empty() && line.contains(named) && !named.contains("://"), "{line:?}");
             }
@@ -554,6 +599,28 @@ mod tests {
             write("other.txt", "");
             assert!(seen.contains(&digest()));
             fs::remove_file(dir.path().join("pins.txt")).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_line_leads_to_counts_however_it_is_written() {
+        for (line, file) in [
+            ("-e lib", "lib/setup.cfg"),
+            ("-e lib[dev]", "lib/setup.cfg"),
+            ("./lib@2", "lib@2/x.py"),
+            ("--no-index --find-links ./w", "w/x-1-py3-none-any.whl"),
+            ("-r a.txt --pre", "a.txt"),
+            ("x-1.tar.xz", "x-1.tar.xz"),
+        ] {
+            let with = |text| key(&[("requirements.txt", line), (file, text)], "one");
+            assert_ne!(with("1"), with("2"), "{line}");
+            assert_eq!(with("1"), key(&[("requirements.txt", line), (file, "1")], "two"), "{line}");
+        }
+        for (name, text) in
+            [("pyproject.toml", "dependencies = ['b @ file:///tree/b']"), ("setup.py", "open('../VERSION')")]
+        {
+            let files = [("requirements.txt", "./lib"), (&*format!("lib/{name}"), text)];
+            assert_ne!(key(&files, "one"), key(&files, "two"), "{text}");
         }
     }
 

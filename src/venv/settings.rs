@@ -33,7 +33,7 @@ const URLS: &[&str] = &[
 
 /// Variables that name files with versions in them, separated by white space.
 const FILES: &[&str] =
-    &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE"];
+    &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"];
 
 /// What pip, uv and Git read in the user's home, and the variable that says where else it is.
 const IN_HOME: &[(&str, &str)] = &[
@@ -198,8 +198,8 @@ impl Settings {
     }
 
     /// The files with versions in them that variables name.
-    pub(super) fn files(&self) -> Vec<&Path> {
-        FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).map(Path::new).collect()
+    pub(super) fn files(&self) -> Vec<&str> {
+        FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).collect()
     }
 
     /// The configuration files that pip and uv may read. Sources: pip's "Configuration", uv's
@@ -220,11 +220,10 @@ impl Settings {
     }
 
     /// The directories and files of this machine in which variables look for archives.
-    pub(super) fn find_links(&self) -> Vec<PathBuf> {
+    pub(super) fn find_links(&self) -> Vec<&str> {
         let pip = self.get("PIP_FIND_LINKS").into_iter().flat_map(str::split_whitespace);
         let uv = self.get("UV_FIND_LINKS").into_iter().flat_map(|value| value.split(','));
-        let paths = pip.chain(uv).map(|place| Path::new(place.strip_prefix("file://").unwrap_or(place)));
-        paths.filter(|path| path.is_absolute() && path.exists()).map(Path::to_owned).collect()
+        pip.chain(uv).collect()
     }
 
     /// A variable that is set, not empty, and text.
@@ -463,7 +462,7 @@ mod tests {
         let names: Vec<_> = vars.decisive().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
-        assert_eq!(vars.files(), [Path::new("/a.txt"), Path::new("/b.txt")]);
+        assert_eq!(vars.files(), ["/a.txt", "/b.txt"]);
     }
 
     #[test]
