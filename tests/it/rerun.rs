@@ -314,7 +314,7 @@ fn the_peak_is_told_and_limited() {
     let before = listing(&article.sandbox.root());
     let ran = article.run(article.init("uv").args(["--size-limit", "5Mi"]));
     assert_eq!(ran.code, Some(5), "{}", ran.raw);
-    assert!(ran.raw.contains("--size-limit 5.2 MB") && ran.raw.contains("hint: raise --size-limit"), "{}", ran.raw);
+    assert!(ran.raw.contains("--size-limit 5.3 MB") && ran.raw.contains("hint: raise --size-limit"), "{}", ran.raw);
     assert_eq!(listing(&article.sandbox.root()), before);
     article.ok(article.init("uv").args(["--size-limit", "20Mi"]));
 }
