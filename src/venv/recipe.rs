@@ -384,10 +384,11 @@ fn leads_out(project: &Path) -> bool {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => open.push(entry.path()),
-                Ok(kind) if kind.is_symlink() => {
-                    if !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&real)) {
-                        return true;
-                    }
+                Ok(kind)
+                    if kind.is_symlink()
+                        && !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&real)) =>
+                {
+                    return true;
                 }
                 _ => {}
             }
