@@ -156,6 +156,11 @@ impl Volume {
             }
             Err(error) => return Err(error).on_volume(|| format!("cannot look at --root {shown}")),
         };
+        if root.canonicalize().is_ok_and(|real| real.iter().any(|part| part == RESERVED)) {
+            return Err(Error::volume(format!("--root {shown} is in what podstrap has published elsewhere"))
+                .because("the next update there would delete it")
+                .hint("name the root of the volume, or a directory of your own on it"));
+        }
         let own = root.join(RESERVED);
         for dir in [&own, &own.join("staging"), &own.join("releases")] {
             make_dir(dir, shared)?;

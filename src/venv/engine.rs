@@ -141,7 +141,7 @@ impl Engine {
         };
         command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
         if let Some(netrc) = &netrc {
-            command = command.env("NETRC", &netrc.0);
+            command = command.env("NETRC", &netrc.path);
         }
         for (name, value) in settings.git_variables() {
             command = command.env(name, value);
@@ -195,10 +195,14 @@ fn uv_install(
         // The interpreter is chosen already.
         .env("UV_PYTHON_DOWNLOADS", "never");
     if refresh {
-        command = command.args(["--upgrade", "--refresh"]);
+        command = command.arg("--upgrade");
     }
     if anew {
-        command = command.args(["--reinstall", "--refresh"]);
+        command = command.arg("--reinstall");
+    }
+    // Once: uv refuses it twice.
+    if refresh || anew {
+        command = command.arg("--refresh");
     }
     for (name, value) in settings.uv_variables() {
         command = command.env(name, value);

@@ -36,6 +36,31 @@ else:
     HTTPConnectionPool.ResponseCls = Whole
 
 
+try:
+    from pip._internal import build_env
+
+    run = build_env.call_subprocess
+except (ImportError, AttributeError):
+    pass
+else:
+    # The pip that installs what a build needs gets its indexes by variables: arguments are for everybody
+    # to read, and pip.conf or a requirements file may have passwords in them.
+    def unseen(args, *more, extra_environ=None, **named):
+        indexes = {"-i": [], "--extra-index-url": []}
+        rest = []
+        words = iter(args)
+        for word in words:
+            if word in indexes:
+                indexes[word].append(next(words))
+            else:
+                rest.append(word)
+        names = {"-i": "PIP_INDEX_URL", "--extra-index-url": "PIP_EXTRA_INDEX_URL"}
+        given = {names[flag]: " ".join(urls) for flag, urls in indexes.items() if urls}
+        return run(rest, *more, extra_environ={**(extra_environ or {}), **given}, **named)
+
+    build_env.call_subprocess = unseen
+
+
 class Unsaid(logging.Handler):
     """An index page that pip could not get: it keeps that to itself, and then finds no version."""
 

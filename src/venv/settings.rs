@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use rustix::fs::Access;
+use rustix::fs::{Access, MemfdFlags, memfd_create};
 
 use crate::command::Command;
 use crate::error::{IoContext, Result};
@@ -338,6 +340,9 @@ impl Settings {
         for (host, login) in &self.logins {
             text.extend(["machine ", host, " login ", &login.username, " password ", login.password.reveal(), "\n"]);
         }
+        if let Some(netrc) = Netrc::in_memory(&text) {
+            return Ok(Some(netrc));
+        }
         let path = scratch.join(format!("netrc-{:016x}", fastrand::u64(..)));
         std::fs::OpenOptions::new()
             .write(true)
@@ -346,7 +351,7 @@ impl Settings {
             .open(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .on_volume(|| format!("cannot write {}", path.display()))?;
-        Ok(Some(Netrc(path)))
+        Ok(Some(Netrc { path, memory: None }))
     }
 }
 
@@ -380,11 +385,28 @@ impl Form {
 
 /// A netrc file that goes when its reader is done.
 #[derive(Debug)]
-pub(super) struct Netrc(pub(super) PathBuf);
+pub(super) struct Netrc {
+    pub(super) path: PathBuf,
+    memory: Option<File>,
+}
+
+impl Netrc {
+    /// Where /proc shows it to children: then a kill leaves nothing of it.
+    fn in_memory(text: &str) -> Option<Self> {
+        let mut memory = File::from(memfd_create("netrc", MemfdFlags::CLOEXEC).ok()?);
+        memory.set_permissions(Permissions::from_mode(0o600)).and_then(|()| memory.write_all(text.as_bytes())).ok()?;
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
+        // In a PID namespace with the /proc of another it is somebody else's.
+        let shown = std::fs::read(&path).is_ok_and(|read| read == text.as_bytes());
+        shown.then_some(Self { path, memory: Some(memory) })
+    }
+}
 
 impl Drop for Netrc {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.memory.is_none() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -439,14 +461,14 @@ mod tests {
         assert_eq!(vars.indexes(), ["https://index.example/simple", "https://corp.example/simple"]);
         let netrc = vars.netrc(dir.path()).unwrap().unwrap();
         assert_eq!(
-            std::fs::read_to_string(&netrc.0).unwrap(),
+            std::fs::read_to_string(&netrc.path).unwrap(),
             "machine other login a password b\n\nmachine index.example login me password s3cr!t\n\
              machine corp.example login you password t0ken\n"
         );
-        assert_eq!(std::fs::metadata(&netrc.0).unwrap().permissions().mode() & 0o777, 0o600);
-        let path = netrc.0.clone();
+        assert_eq!(std::fs::metadata(&netrc.path).unwrap().permissions().mode() & 0o777, 0o600);
+        let path = netrc.path.clone();
         drop(netrc);
-        assert!(!path.exists());
+        assert!(!std::fs::read_to_string(path).is_ok_and(|text| text.contains("password")));
     }
 
     #[test]
