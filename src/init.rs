@@ -115,7 +115,8 @@ impl Run<'_> {
     fn stale(&self, error: Error) -> Result<Outcome> {
         let published = self.volume.published(&self.plan.target).filter(|release| {
             let environment = release.manifest.environment.as_ref();
-            release.manifest.source.repo == shown(&self.plan.source)
+            self.volume.is_whole(release)
+                && release.manifest.source.repo == shown(&self.plan.source)
                 && environment.is_none_or(|record| {
                     record.final_path == self.plan.environment.final_path
                         && record.venv == self.plan.environment.venv.as_path()
@@ -466,15 +467,12 @@ impl Run<'_> {
             repo: String,
             commit: &'a str,
             environment: Option<(bool, &'a Path, String)>,
-            copy_self: Option<(&'a Path, &'static str, u64)>,
+            copy_self: Option<(&'a Path, &'static str, Vec<u64>)>,
         }
         let environment = &self.plan.environment;
         let always = environment.wanted == Wanted::Always;
         let copy_self = match &self.plan.copy_self {
-            Some(CopySelf::InTree(path)) => {
-                let size = fs::metadata("/proc/self/exe").map_or(0, |meta| meta.len());
-                Some((path.as_path(), env!("CARGO_PKG_VERSION"), size))
-            }
+            Some(CopySelf::InTree(path)) => Some((path.as_path(), env!("CARGO_PKG_VERSION"), selfcopy::sizes())),
             _ => None,
         };
         let key = Key {

@@ -50,6 +50,8 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 async fn command(cli: Cli) -> Result<()> {
+    // Before anything else: as PID 1 a signal that nobody listens for is lost.
+    let mut signals = Signals::listen()?;
     let mut ended = listen(SignalKind::child())?;
     tokio::spawn(async move {
         while ended.recv().await.is_some() {
@@ -59,17 +61,17 @@ async fn command(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
-            let outcome = Signals::listen()?.unless_one(Box::pin(init::run(&plan))).await?;
+            let outcome = signals.unless_one(Box::pin(init::run(&plan))).await?;
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
-        Command::Apply(args) => Signals::listen()?.unless_one(apply(plan::Apply::new(args)?)).await?,
+        Command::Apply(args) => signals.unless_one(apply(plan::Apply::new(args)?)).await?,
         Command::CopySelf(args) => {
             let copy = blocking(move || selfcopy::copy_to(&args.path));
-            for path in Signals::listen()?.unless_one(copy).await? {
+            for path in signals.unless_one(copy).await? {
                 tracing::info!("copied {}", path.display());
             }
         }
-        Command::Up(args) => up::run(plan::Up::new(args)?).await?,
+        Command::Up(args) => up::run(plan::Up::new(args)?, signals).await?,
     }
     Ok(())
 }

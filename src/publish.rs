@@ -3,7 +3,7 @@
 //! ```text
 //! <root>/.podstrap/lock                      held while anything below is changed; never deleted
 //! <root>/.podstrap/staging/<random>/         garbage to whoever holds the lock
-//! <root>/.podstrap/releases/<id>/            tree/ and release.json; appears whole, by one rename
+//! <root>/.podstrap/releases/<id>/            tree/, release.json and files, a list; appears whole, by one rename
 //! <root>/.podstrap/current -> releases/<id>  the switch, without --link
 //! <root>/<entry> -> .podstrap/current/tree/<entry>
 //! <root>/NAME -> .podstrap/releases/<id>/tree  the switch, with --link NAME
@@ -25,9 +25,10 @@
 //! | dropping old links and releases | the rest is tidied |
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,9 @@ use crate::retry::Deadline;
 use crate::source::Revision;
 use crate::tree;
 use crate::venv::{Distribution, Toolchain};
+
+/// Beside a release's tree: the paths of all that was published in it, with a NUL between them.
+const LIST: &str = "files";
 
 /// How often a held lock is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -206,7 +210,7 @@ impl Volume {
 
     /// A complete release with this key; the published one is preferred.
     pub fn find(&self, key: &str, target: &Target) -> Option<Release> {
-        self.releases(target).find(|release| release.manifest.key == key)
+        self.releases(target).find(|release| release.manifest.key == key && self.is_whole(release))
     }
 
     /// The environment with this key, in a complete release: its directory, and what is known of it.
@@ -220,6 +224,21 @@ impl Volume {
     /// Whether some release has an environment.
     pub fn has_environments(&self) -> bool {
         self.complete().any(|release| release.manifest.environment.is_some())
+    }
+
+    /// Whether everything that was published with it is still there. What else came to be there, and
+    /// what an app made of its own files, is the app's affair.
+    pub fn is_whole(&self, release: &Release) -> bool {
+        let tree = self.tree(release);
+        let list = fs::read(tree.with_file_name(LIST)).unwrap_or_default();
+        let lost = list
+            .split(|byte| *byte == 0)
+            .map(|name| tree.join(OsStr::from_bytes(name)))
+            .find(|path| fs::symlink_metadata(path).is_err());
+        if let Some(path) = &lost {
+            tracing::warn!("{} is gone: building it anew", path.display());
+        }
+        lost.is_none() && !list.is_empty()
     }
 
     /// The release that the target shows.
@@ -286,6 +305,15 @@ impl Volume {
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
             .on_volume(|| format!("cannot write {}", path.display()))?;
 
+        let tree = staging.tree();
+        blocking(move || {
+            let path = tree.with_file_name(LIST);
+            list(&tree)
+                .and_then(|names| fs::write(&path, names))
+                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+                .on_volume(|| format!("cannot write {}", path.display()))
+        })
+        .await?;
         let releases = self.own.join("releases");
         let opened = File::open(&releases).on_volume(|| format!("cannot open {}", releases.display()))?;
         let what = format!("cannot write {} out to its disk", self.root.display());
@@ -477,6 +505,23 @@ fn taken(path: &Path, by: &str) -> Error {
     Error::volume(format!("{} is in the way", path.display()))
         .because(format!("it is {by} on the same volume"))
         .hint("choose another name with --link NAME, or remove that link if it is not used any more")
+}
+
+/// The paths of everything below a directory, in an order that is always the same.
+fn list(dir: &Path) -> io::Result<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open.push(entry.path());
+            }
+            names.extend(entry.path().strip_prefix(dir).map(Path::to_owned));
+        }
+    }
+    names.sort();
+    Ok(names.iter().map(|name| name.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0))
 }
 
 fn in_the_way(path: &Path) -> Error {

@@ -39,9 +39,7 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 const SERVE: &str = include_str!("serve.py");
 
 /// Serves the app until the process is told to end; with `--once` until it has answered once.
-pub async fn run(plan: Up) -> Result<()> {
-    // One for all of it: a signal between two steps must not be lost.
-    let mut signals = Signals::listen()?;
+pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
     let scratch = Scratch::new()?;
     let app = signals.unless_one(Box::pin(App::prepare(plan, &scratch))).await?;
     // Or the answer of whoever has the port would be taken for the app's.

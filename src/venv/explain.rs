@@ -171,7 +171,7 @@ impl Failed<'_> {
             "unexpected end of file",
             "Failed to extract archive",
             "Failed to read from zip file",
-            "is invalid.",
+            ".whl is invalid.",
             "BadZipFile",
             "Compressed file ended before",
         ])

@@ -244,6 +244,27 @@ fn an_environment_that_an_app_has_changed_is_not_kept() {
 }
 
 #[test]
+fn what_was_lost_from_a_release_is_built_anew() {
+    let article = Article::new();
+    article.repo.file("requirements.txt", "click==8.1.8\n").commit("deps");
+    article.ok(&mut article.init("uv"));
+    let whole = listing(&article.root("python").canonicalize().unwrap());
+    let lib = fs::read_dir(article.root("venv/lib")).unwrap().next().unwrap().unwrap().path();
+    for lost in [lib.join("site-packages/click/core.py"), article.root("python/flask/index.py")] {
+        fs::remove_file(&lost).unwrap();
+        let ran = article.ok(&mut article.init("uv"));
+        assert!(ran.raw.contains("is gone: building it anew"), "{}", ran.raw);
+        assert!(lost.exists(), "{}", lost.display());
+        assert_eq!(listing(&article.root("python").canonicalize().unwrap()), whole);
+        assert_eq!(article.releases().len(), 1);
+    }
+    // What an app adds or changes is its own affair.
+    fs::write(article.root("python/app.db"), "data").unwrap();
+    assert!(article.ok(&mut article.init("uv")).raw.contains("unchanged:"));
+    assert_eq!(fs::read_to_string(article.root("python/app.db")).unwrap(), "data");
+}
+
+#[test]
 fn a_dead_remote_leaves_what_is_published_if_that_is_wanted() {
     let article = Article::new();
     article.repo.file("requirements.txt", "click==8.1.8\n").commit("deps");
