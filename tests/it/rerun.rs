@@ -230,6 +230,35 @@ fn what_requirements_in_the_tree_name_elsewhere_counts_for_every_rerun() {
 }
 
 #[test]
+fn a_variable_in_a_requirements_file_counts_though_the_commit_is_the_same() {
+    let article = Article::new();
+    article.repo.file("requirements.txt", "click==${CLICK}\n").commit("deps");
+    let sha = article.repo.rev("main");
+    let click = |version: &str| {
+        // uv expands variables in URLs and paths alone.
+        let ran = article.ok(article.init("pip").args(["--ref", &sha]).env("CLICK", version));
+        (article.manifest()["environment"]["packages"][0]["version"].clone(), ran.raw.contains("unchanged:"))
+    };
+    assert_eq!(click("8.1.7"), ("8.1.7".into(), false));
+    assert_eq!(click("8.1.8"), ("8.1.8".into(), false));
+    assert_eq!(click("8.1.8"), ("8.1.8".into(), true));
+}
+
+#[test]
+fn a_root_in_a_published_release_is_refused() {
+    let article = Article::new();
+    article.ok(&mut article.init("uv"));
+    let before = listing(&article.sandbox.root());
+    // As a user names it: through the entry's link.
+    let mut command = article.sandbox.podstrap();
+    command.args(["init", "--repo", &article.git.url("testapp.git"), "--root"]).arg(article.root("python"));
+    let ran = article.run(&mut command);
+    assert_eq!(ran.code, Some(5), "{}", ran.raw);
+    assert!(ran.raw.contains("is in what podstrap has published elsewhere"), "{}", ran.raw);
+    assert_eq!(listing(&article.sandbox.root()), before);
+}
+
+#[test]
 fn an_environment_that_an_app_has_changed_is_not_kept() {
     let article = Article::new();
     article.repo.file("requirements.txt", "Flask\n").commit("deps");
