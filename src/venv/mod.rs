@@ -116,6 +116,9 @@ pub async fn locate(
     Ok(Toolchain { python, uv, uv_required: uv_asked })
 }
 
+/// Without these it is none (PEP 405).
+const ESSENTIAL: [&str; 2] = ["pyvenv.cfg", "bin/python"];
+
 /// An environment under construction at a path that is not its last.
 #[derive(Debug)]
 pub struct Builder {
@@ -202,6 +205,10 @@ impl Builder {
             tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
             self.fill(inputs, cwd.as_deref(), true, deadline).await?;
             (files, missing) = self.look().await?;
+        }
+        if let Some(lost) = ESSENTIAL.iter().find(|name| !files.contains_key(Path::new(name))) {
+            return Err(Error::environment(format!("the installation removed the environment's {lost}"))
+                .hint("a package's build did that: install it as a wheel, or leave it out"));
         }
         for problem in &missing {
             tracing::warn!("{problem}, though its RECORD names it: the package itself is faulty");

@@ -265,7 +265,8 @@ fn walk(path: &Path, name: &Path, tree: &mut Tree) {
         format!("-> {}", fs::read_link(path).expect("a link").display())
     } else {
         let mut contents = fs::read(path).expect("readable");
-        if path.parent().and_then(Path::parent).is_some_and(|dir| dir.ends_with(".podstrap/releases")) {
+        let release = path.parent().and_then(Path::parent).is_some_and(|dir| dir.ends_with(".podstrap/releases"));
+        if release && path.ends_with("release.json") {
             let mut manifest: serde_json::Value = serde_json::from_slice(&contents).expect("release.json is JSON");
             // When it was built, and the times of its files.
             manifest["built_at"].take();
