@@ -569,19 +569,20 @@ fn bombs_are_known_by_their_headers() {
 #[test]
 fn the_limit_is_for_what_the_files_occupy() {
     let trial = Trial::new();
-    // 3 files, 1 link, 2 directories: 6 blocks and one more for the second of a file.
+    // 2 small files, 1 link, 2 directories, and a file of 1221 blocks; much more than the scratch takes.
     let url = trial.repository(|odb| {
-        let inner = tree(odb, &[("100644", b"empty", blob(odb, b"")), ("100644", b"two", blob(odb, &[1; 5000]))]);
+        let inner = tree(odb, &[("100644", b"empty", blob(odb, b"")), ("100644", b"two", blob(odb, &[1; 5_000_000]))]);
         tree(
             odb,
             &[("40000", b"dir", inner), ("100644", b"file", blob(odb, b"1")), ("120000", b"link", blob(odb, b"x"))],
         )
     });
-    let enough = (7 * 4096).to_string();
+    let blocks = 5 + 1221;
+    let enough = (blocks * 4096).to_string();
     trial.refused(
         &url,
-        &["--ref", "evil", "--size-limit", &(7 * 4096 - 1).to_string()],
-        "the files come to 28.7 kB or more",
+        &["--ref", "evil", "--size-limit", &(blocks * 4096 - 1).to_string()],
+        "the files come to 5.1 MB or more",
     );
     let ran = trial.init(&url, &["--ref", "evil", "--size-limit", &enough]);
     assert!(!ran.raw.contains("the files come to"), "{}", ran.raw);
@@ -770,7 +771,7 @@ fn packs_that_are_damaged_lie_or_explode() {
     trial.refused(
         &server.url("x.git"),
         &["--ref", "evil", "--size-limit", "1Mi"],
-        "the pack alone comes to 1.0 MB or more, and the limit is 1.0 MB",
+        "the pack alone comes to 1.1 MB or more, and the limit is 1.1 MB",
     );
     assert_eq!(server.seen().len(), 2, "no second try");
     println!("packs: {}, of which {} refused", tried + 2, refused + 1);
