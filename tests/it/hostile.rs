@@ -571,7 +571,8 @@ fn the_limit_is_for_what_the_files_occupy() {
     let trial = Trial::new();
     // 2 small files, 1 link, 2 directories, and a file of 1221 blocks; much more than the scratch takes.
     let url = trial.repository(|odb| {
-        let inner = tree(odb, &[("100644", b"empty", blob(odb, b"")), ("100644", b"two", blob(odb, &[1; 5_000_000]))]);
+        let inner =
+            tree(odb, &[("100644", b"empty", blob(odb, b"")), ("100644", b"two", blob(odb, &vec![1; 5_000_000]))]);
         tree(
             odb,
             &[("40000", b"dir", inner), ("100644", b"file", blob(odb, b"1")), ("120000", b"link", blob(odb, b"x"))],
