@@ -18,8 +18,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::checkout::{reserved, set_mode};
-use crate::source::{Checkout, late, too_large};
+use crate::source::{Checkout, late, reserved, set_mode, too_large};
 
 /// Names that are left out wherever they stand.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];

@@ -1,18 +1,14 @@
 //! repo@ref → a checkout: which commit is meant, and its files.
 
-mod checkout;
 mod directory;
 mod git;
-mod pktline;
-mod refs;
-mod remote;
-mod transport;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::blocking;
 use crate::error::{Error, Result};
-use crate::plan::Source;
+use crate::plan::{RESERVED, Source};
 use crate::retry::Deadline;
 use crate::size::Size;
 
@@ -94,6 +90,17 @@ fn too_large(what: &str, things: &str, bytes: u64, limit: Size) -> Error {
         .hint("if that is what it should be, raise --size-limit, and the volume's size with it")
 }
 
+/// What a repository or directory gets that uses podstrap's own name.
+fn reserved(what: String) -> Error {
+    Error::source(what)
+        .because("the name is podstrap's own in the directory that it publishes")
+        .hint(format!("rename {RESERVED} in the source"))
+}
+
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
 /// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`; and whether it has
 /// symbolic links, whose targets are in it only by name.
 pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<(String, bool)> {
@@ -112,8 +119,5 @@ fn late(what: &str, deadline: Deadline) -> Error {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    pub use super::checkout::fuzz as entry_names;
-    pub use super::pktline::fuzz as pktline;
-    pub use super::refs::fuzz as references;
-    pub use super::remote::fuzz as redirects;
+    pub use super::git::fuzzing::*;
 }

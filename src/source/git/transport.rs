@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::pktline::payload;
+use crate::source::git::pktline::payload;
 
 /// The largest object that is taken into memory, in bytes. Git makes no deltas of anything larger,
 /// so that it need not either (git-config, core.bigFileThreshold).

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use git2::Oid;
 
 use crate::error::{Error, Result};
-use crate::source::pktline::{Framer, Malformed, payload};
+use crate::source::git::pktline::{Framer, Malformed, payload};
 
 /// How many names a hint lists.
 const LISTED: usize = 5;
@@ -255,7 +255,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::pktline::packet;
+    use crate::source::git::pktline::packet;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";

@@ -7,6 +7,12 @@
 //! it would allow it: it says no by itself, and then everything is fetched and the commit looked up.
 //! A `file://` repository is read where it is.
 
+mod checkout;
+mod http;
+mod pktline;
+mod refs;
+mod transport;
+
 use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Repository, RepositoryInitOptions};
@@ -18,11 +24,11 @@ use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
 use crate::plan::GitSource;
 use crate::retry::{Deadline, retry};
 use crate::size::Size;
-use crate::source::pktline::packet;
-use crate::source::refs::{Choice, Ref, Refs};
-use crate::source::remote::{Endpoint, Listing, Remote};
-use crate::source::transport::{self, MAX_OBJECT, Wire};
-use crate::source::{Checkout, Revision, checkout, late, too_large};
+use crate::source::git::http::{Endpoint, Listing, Remote};
+use crate::source::git::pktline::packet;
+use crate::source::git::refs::{Choice, Ref, Refs};
+use crate::source::git::transport::{MAX_OBJECT, Wire};
+use crate::source::{Checkout, Revision, late, too_large};
 
 /// The one reference that libgit2 is told about.
 const WANTED: &str = "refs/podstrap/wanted";
@@ -297,6 +303,14 @@ pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
         git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
         _ => made,
     }
+}
+
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::checkout::fuzz as entry_names;
+    pub use super::http::fuzz as redirects;
+    pub use super::pktline::fuzz as pktline;
+    pub use super::refs::fuzz as references;
 }
 
 #[cfg(test)]

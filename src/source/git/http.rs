@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::redact::{RemoteUrl, Secret, Userinfo};
 use crate::retry::Deadline;
 use crate::source::SLOW;
-use crate::source::pktline::{Framer, payload};
-use crate::source::refs::{Refs, Unreadable};
+use crate::source::git::pktline::{Framer, payload};
+use crate::source::git::refs::{Refs, Unreadable};
 
 const MAX_REDIRECTS: usize = 10;
 /// The longest list of references that is read: about a million of them.

@@ -21,9 +21,9 @@ use crate::plan::RESERVED;
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::git::failure;
-use crate::source::refs::Choice;
-use crate::source::transport::MAX_OBJECT;
-use crate::source::{Checkout, late, too_large};
+use crate::source::git::refs::Choice;
+use crate::source::git::transport::MAX_OBJECT;
+use crate::source::{Checkout, late, reserved, set_mode, too_large};
 
 /// How many paths a warning names.
 const NAMED: usize = 3;
@@ -81,13 +81,6 @@ fn write_with_libgit2(repo: &Repository, files: &git2::Tree<'_>, tree: &Path) ->
     let mut options = CheckoutBuilder::new();
     options.force().update_index(false);
     repo.checkout_tree(files.as_object(), Some(&mut options))
-}
-
-/// What a repository or directory gets that uses podstrap's own name.
-pub(super) fn reserved(what: String) -> Error {
-    Error::source(what)
-        .because("the name is podstrap's own in the directory that it publishes")
-        .hint(format!("rename {RESERVED} in the source"))
 }
 
 fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &str) -> Result<Commit<'repo>> {
@@ -444,10 +437,6 @@ fn settle(tree: &Path, lfs: bool, deadline: Deadline) -> Result<Checkout> {
     }
     warn_named(&pointers, "Git LFS is not supported, these files are only pointers");
     Ok(done)
-}
-
-pub(super) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn warn_named(paths: &[PathBuf], what: &str) {
