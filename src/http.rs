@@ -1,15 +1,23 @@
 //! The one HTTP client for Git, indexes and probes: one policy for TLS roots, proxies and waiting.
 //!
 //! Roots: the file and directory that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, or where the image
-//! keeps its own; when it has none at all, the Mozilla roots that are built in. Proxies come from
+//! keeps its own; when it has none at all, the Mozilla roots that are built in; and those of
+//! `--ca-file` besides. Proxies come from
 //! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
 
+use rustls::pki_types::CertificateDer;
+
 use crate::error::{Error, Result};
+
+/// What [`trust`] was told.
+static EXTRA: RwLock<Vec<CertificateDer<'static>>> = RwLock::new(Vec::new());
 
 /// How long a TCP and TLS handshake may take: a lost SYN is sent again after 1, 3 and 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +30,14 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate.
 pub fn client() -> Result<Client> {
     build(Client::builder())
+}
+
+/// The same with bodies that stay compressed as they came.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_verbatim() -> Result<Client> {
+    build(Client::builder().no_gzip())
 }
 
 /// The same for a server in this Pod, which no proxy could reach.
@@ -62,6 +78,22 @@ fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     seconds.or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
 }
 
+/// Trusts the CAs of a PEM file as well, in every client from now on: one policy for everything.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate in it.
+pub fn trust(file: &Path) -> Result<()> {
+    let shown = file.display();
+    let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
+    if found.certs.is_empty() {
+        let error = Error::usage(format!("--ca-file {shown} gives no usable CA certificate"))
+            .hint("name a file with certificates in PEM: -----BEGIN CERTIFICATE-----");
+        return Err(found.errors.into_iter().fold(error, Error::because));
+    }
+    *EXTRA.write().unwrap_or_else(PoisonError::into_inner) = found.certs;
+    Ok(())
+}
+
 fn roots() -> Result<Vec<Certificate>> {
     let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
@@ -79,8 +111,9 @@ fn roots() -> Result<Vec<Certificate>> {
     } else {
         found.certs
     };
+    let extra = EXTRA.read().unwrap_or_else(PoisonError::into_inner);
     // A certificate that rustls cannot read could verify nothing.
-    Ok(ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect())
+    Ok(ders.iter().chain(&*extra).filter_map(|der| Certificate::from_der(der).ok()).collect())
 }
 
 #[cfg(test)]

@@ -57,6 +57,16 @@ impl RemoteUrl {
     pub fn userinfo(&self) -> Option<&Userinfo> {
         self.userinfo.as_ref()
     }
+    /// A URL, which has no userinfo itself, with another's.
+    pub fn at(url: Url, userinfo: Option<Userinfo>) -> Self {
+        Self { url, userinfo }
+    }
+    /// The same without what stands behind `#`.
+    #[must_use]
+    pub fn without_fragment(mut self) -> Self {
+        self.url.set_fragment(None);
+        self
+    }
 }
 
 impl FromStr for RemoteUrl {
@@ -90,7 +100,8 @@ impl fmt::Display for RemoteUrl {
     }
 }
 
-fn percent_decode(text: &str) -> String {
+/// Text of a URL without its `%` escapes.
+pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;

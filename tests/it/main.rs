@@ -5,19 +5,23 @@
 mod support;
 
 mod binary;
+mod checkout;
 mod cli;
 mod concurrent;
 mod crash;
 mod docs;
+mod download;
 mod faults;
 mod hostile;
 mod network;
+mod private;
 mod processes;
 mod publish;
 mod rerun;
 mod restricted;
 mod secrets;
 mod source;
+mod submodules;
 mod unit;
 mod up;
 mod venv;

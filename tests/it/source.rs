@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use podstrap::cli::{LogFormat, LogLevel};
+use podstrap::cli::{LogFormat, LogLevel, Submodules};
 use podstrap::error::{Error, Kind};
-use podstrap::plan::{GitSource, Source};
+use podstrap::plan::{GitSource, Origin, Source};
 use podstrap::retry::Deadline;
 use podstrap::size::Size;
-use podstrap::source::{Checkout, Revision, resolve};
+use podstrap::source::{self, Checkout, Resolved, Revision};
 use tempfile::TempDir;
 
 use crate::support::git::{GitServer, Repo, git, listing};
@@ -38,7 +38,7 @@ impl Got {
         listing(&self.tree())
     }
     fn scratch(&self) -> PathBuf {
-        self.dir.path().join("scratch/git")
+        self.dir.path().join("scratch/git-0")
     }
 }
 
@@ -58,8 +58,20 @@ fn get_within(source: &Source, limit: Duration) -> Result<Got, Error> {
     })
 }
 
+async fn resolve(source: &Source, limit: Size, deadline: Deadline) -> Result<Resolved, Error> {
+    source::resolve(source, None, &|| panic!("nothing is to be stored yet"), limit, deadline).await
+}
+
 fn git_source(url: &str, reference: Option<&str>, depth: u32) -> Source {
-    Source::Git(GitSource { url: url.parse().unwrap(), reference: reference.map(str::to_owned), depth })
+    let git = GitSource {
+        url: url.parse().unwrap(),
+        reference: reference.map(str::to_owned),
+        depth,
+        submodules: Submodules::Off,
+        keep_git: false,
+        lfs_pointers: true,
+    };
+    Source { origin: Origin::Git(git), ..Source::directory(PathBuf::new()) }
 }
 
 fn clone(url: &str, reference: Option<&str>) -> Result<Got, Error> {
@@ -368,7 +380,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: if the repository exists it is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: if the repository exists it is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
     insta::assert_snapshot!(fails(&server.url_as("user:s3cret", "app.git"), None), @r"
     error: cannot list the references of http://[HOST]/app.git
@@ -383,7 +395,7 @@ fn servers_that_refuse() {
       because: http://[HOST]/app.git answers 403 Forbidden
       | Your plan does not include this.
       | Ask billing.
-    hint: if the repository is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
     let server = answers(
         Response::new(404, "<html><head><title>Page not found</title></head></html>")
@@ -393,7 +405,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 404 Not Found
       | Page not found
-    hint: check the path in the URL; if the repository is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
     let server = answers(Response::new(200, "<html>Sign in</html>").header("Content-Type", "text/html"));
     insta::assert_snapshot!(fails(&server.url("app.git"), None), @r"
@@ -702,8 +714,8 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     let output = child("env", &[], &server.url("app.git")).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     for line in [
-        "submodules are not fetched, their directories stay empty: lib/module",
-        "Git LFS is not supported, these files are only pointers: a.bin",
+        "--submodules off: the submodule's directory stays empty: lib/module",
+        "1 file is only a Git LFS pointer: a.bin",
         "remote: Total 5",
     ] {
         assert!(log.contains(line), "{log}");
@@ -711,7 +723,7 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
 }
 
 fn directory(path: &Path) -> Result<Got, Error> {
-    get_within(&Source::Dir(path.to_owned()), Duration::from_mins(1))
+    get_within(&Source::directory(path.to_owned()), Duration::from_mins(1))
 }
 
 #[test]
@@ -752,9 +764,8 @@ fn directories_that_cannot_be_copied() {
       because: No such file or directory (os error 2)
     hint: give a directory that this container can see, or a URL
     ");
-    std::fs::write(dir.path().join("file"), "").unwrap();
-    insta::assert_snapshot!(fails(&dir.path().join("file")), @r"
-    error: [TMP]/file is not a directory
+    insta::assert_snapshot!(fails(Path::new("/dev/null")), @r"
+    error: /dev/null is not a directory
     hint: give the directory that holds the app
     ");
     std::fs::create_dir_all(dir.path().join("app/.podstrap")).unwrap();
@@ -768,7 +779,7 @@ fn directories_that_cannot_be_copied() {
     std::fs::create_dir_all(app.join("root/scratch")).unwrap();
     let deadline = Deadline::after(Duration::from_secs(10));
     let (tree, scratch) = (app.join("root/tree"), app.join("root/scratch"));
-    let source = Source::Dir(app);
+    let source = Source::directory(app);
     let error =
         run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await })
             .unwrap_err();
@@ -785,7 +796,7 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     std::fs::create_dir_all(&app).unwrap();
     std::fs::write(app.join("a"), "1").unwrap();
     let deadline = Deadline::after(Duration::from_secs(10));
-    let mut resolved = run(resolve(&Source::Dir(app.clone()), LIMIT, deadline)).unwrap();
+    let mut resolved = run(resolve(&Source::directory(app.clone()), LIMIT, deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
     let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), LIMIT, deadline)).unwrap_err();
     assert!(error.to_string().contains("changed while it was copied"), "{error}");
