@@ -22,7 +22,7 @@ fn works(sandbox: &Sandbox, url: &str, flags: &[&str]) -> Ran {
 fn error(sandbox: &Sandbox, url: &str, flags: &[&str]) -> String {
     let ran = init(sandbox, url, flags);
     assert_eq!(ran.code, Some(3), "{}", ran.raw);
-    ran.text.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>().join("\n")
+    ran.error().to_owned()
 }
 
 fn tree(sandbox: &Sandbox) -> PathBuf {
@@ -65,9 +65,19 @@ fn a_part_of_a_repository_is_what_git_has_there() {
     works(&sandbox, &server.url("app.git"), &[]);
     assert!(tree(&sandbox).join("top.py").exists());
     let fails = |path: &str| error(&sandbox, &server.url("app.git"), &["--subdir", path]);
-    insta::assert_snapshot!(fails("web/none"), @"");
-    insta::assert_snapshot!(fails("top.py"), @"");
-    insta::assert_snapshot!(fails("web/app/up"), @"");
+    insta::assert_snapshot!(fails("web/none"), @"
+    cannot check out [COMMIT] of http://[HOST]/app.git
+      because: --subdir web/none: there is no none in web
+    hint: the directories in web: app
+    ");
+    insta::assert_snapshot!(fails("top.py"), @"
+    cannot check out [COMMIT] of http://[HOST]/app.git
+      because: --subdir top.py: top.py is a file
+    ");
+    insta::assert_snapshot!(fails("web/app/up"), @"
+    cannot check out [COMMIT] of http://[HOST]/app.git
+      because: --subdir web/app/up: web/app/up is a symbolic link
+    ");
 }
 
 #[test]
@@ -157,7 +167,12 @@ fn pointers_of_git_lfs_are_no_files() {
         fs::remove_dir_all(sandbox.root()).unwrap();
     }
     let server = GitServer::start(&sandbox.path("git"));
-    insta::assert_snapshot!(error(&sandbox, &server.url("lfs.git"), &[]), @"");
+    insta::assert_snapshot!(error(&sandbox, &server.url("lfs.git"), &[]), @"
+    cannot check out [COMMIT] of http://[HOST]/lfs.git
+      because: 1 file is only a Git LFS pointer, and podstrap does not fetch what they point to: models/a.bin
+    hint: mount or download these files another way, or keep them in the repository itself
+    hint: if the app can do without them: --allow-lfs-pointers
+    ");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn works(sandbox: &Sandbox, repo: &str, flags: &[&str]) -> Ran {
 fn error(sandbox: &Sandbox, repo: &str, flags: &[&str], code: i32) -> String {
     let ran = init(sandbox, repo, flags);
     assert_eq!(ran.code, Some(code), "{}", ran.raw);
-    ran.text.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>().join("\n")
+    ran.error().to_owned()
 }
 
 fn read(sandbox: &Sandbox, path: &str) -> String {

@@ -41,7 +41,7 @@ fn init(sandbox: &Sandbox, url: &str, flags: &[&str]) -> Ran {
 fn error(sandbox: &Sandbox, url: &str, flags: &[&str]) -> String {
     let ran = init(sandbox, url, flags);
     assert_eq!(ran.code, Some(3), "{}", ran.raw);
-    ran.text.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>().join("\n")
+    ran.error().to_owned()
 }
 
 fn published(sandbox: &Sandbox) -> String {
@@ -149,13 +149,37 @@ fn submodules_that_cannot_be_had_say_why() {
         add(&app, "lib", url, at);
         error(&sandbox, &server.url(name), &[])
     };
-    insta::assert_snapshot!(app("gone.git", "../none.git", &lib), @"");
-    insta::assert_snapshot!(app("program.git", "ext::sh -c id% >/tmp/x", &lib), @"");
-    insta::assert_snapshot!(app("local.git", &format!("file://{}", sandbox.path("git/lib.git").display()), &lib), @"");
-    insta::assert_snapshot!(app("option.git", "--upload-pack=id", &lib), @"");
+    insta::assert_snapshot!(app("gone.git", "../none.git", &lib), @"
+    submodule lib: cannot list the references of http://[HOST]/none.git
+      because: http://[HOST]/none.git answers 404 Not Found
+    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: --submodules off leaves the directories of submodules empty
+    ");
+    insta::assert_snapshot!(app("program.git", "ext::sh -c id% >/tmp/x", &lib), @r#"
+    submodule lib: .gitmodules names "ext::sh -c id% >/tmp/x"
+      because: that is no URL of a server
+    hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
+    hint: --submodules off leaves the directories of submodules empty
+    "#);
+    insta::assert_snapshot!(app("local.git", &format!("file://{}", sandbox.path("git/lib.git").display()), &lib), @r#"
+    submodule lib: .gitmodules names "file://[TMP]/git/lib.git"
+      because: that is no URL of a server
+    hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
+    hint: --submodules off leaves the directories of submodules empty
+    "#);
+    insta::assert_snapshot!(app("option.git", "--upload-pack=id", &lib), @r#"
+    submodule lib: .gitmodules names "--upload-pack=id"
+      because: that is no URL of a server
+    hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
+    hint: --submodules off leaves the directories of submodules empty
+    "#);
     let other = Repo::new(&sandbox.path("git/other.git"));
     other.file("other.py", "1").commit("other");
-    insta::assert_snapshot!(app("lost.git", "../lib.git", &other), @"");
+    insta::assert_snapshot!(app("lost.git", "../lib.git", &other), @"
+    submodule lib: http://[HOST]/lib.git has no commit [COMMIT]
+    hint: is it pushed? Only what a branch or a tag leads to can be fetched
+    hint: --submodules off leaves the directories of submodules empty
+    ");
 
     // One that nobody says where to fetch stays empty, as git leaves it.
     let app = Repo::new(&sandbox.path("git/stray.git"));

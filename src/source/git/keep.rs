@@ -10,11 +10,11 @@ use crate::error::{IoContext, Result};
 use crate::plan::GitSource;
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::git::refs::Choice;
+use crate::source::git::refs::{Choice, Ref};
 use crate::source::git::{create, failure};
 use crate::source::set_mode;
 
-/// All branches and tags, and the reference itself, which may be neither.
+/// Everything of a repository: its branches and tags, and the reference itself, which may be neither.
 pub(super) fn refspecs(reference: Option<&str>) -> Vec<String> {
     let mut specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec();
     let other = reference.filter(|name| !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/"));
@@ -22,9 +22,16 @@ pub(super) fn refspecs(reference: Option<&str>) -> Vec<String> {
     specs
 }
 
-/// Copies everything that a repository of this machine has into a new one: its objects would not be
-/// there where the tree is used.
-pub(super) fn fetch_local(from: &Path, to: &Path, limit: Size, deadline: Deadline, what: &str) -> Result<()> {
+/// Copies what a repository of this machine has into a new one: its objects would not be there where
+/// the tree is used.
+pub(super) fn fetch_local(
+    from: &Path,
+    to: &Path,
+    refspecs: &[String],
+    limit: Size,
+    deadline: Deadline,
+    what: &str,
+) -> Result<()> {
     create(to)?;
     let fetch = || {
         let repo = Repository::open_bare(to)?;
@@ -32,16 +39,16 @@ pub(super) fn fetch_local(from: &Path, to: &Path, limit: Size, deadline: Deadlin
         callbacks.transfer_progress(|done| !deadline.passed() && done.received_bytes() as u64 <= limit.0);
         let mut options = FetchOptions::new();
         options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
-        let mut remote = repo.remote_anonymous(&from.to_string_lossy())?;
-        remote.fetch(&["+refs/*:refs/*"], Some(&mut options), None)
+        repo.remote_anonymous(&from.to_string_lossy())?.download(refspecs, Some(&mut options))
     };
     fetch().map_err(|error: git2::Error| failure(what, &error).permanent())
 }
 
-/// Moves the scratch repository, which has the objects, to the tree's `.git`.
-pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, tree: &Path) -> Result<()> {
+/// Moves the scratch repository, which has the objects, to the tree's `.git`. `refs` are those of the
+/// remote; what of them was fetched is there as well.
+pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &[Ref], tree: &Path) -> Result<()> {
     let what = format!("cannot make a .git for {}", source.url);
-    equip(scratch, source, choice).map_err(|error| failure(&what, &error).permanent())?;
+    equip(scratch, source, choice, refs).map_err(|error| failure(&what, &error).permanent())?;
     let git = tree.join(".git");
     fs::rename(scratch, &git).on_volume(|| format!("cannot move the repository to {}", git.display()))?;
     let index = || {
@@ -56,16 +63,17 @@ pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, tree: &P
 }
 
 /// References, HEAD and the remote, without credentials.
-fn equip(scratch: &Path, source: &GitSource, choice: &Choice) -> Result<(), git2::Error> {
+fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &[Ref]) -> Result<(), git2::Error> {
     let repo = Repository::open_bare(scratch)?;
     let made = "made by podstrap";
-    // What all branches and tags were fetched as, if they were, is what the remote has.
-    for reference in repo.references_glob("refs/heads/*")? {
-        let mut reference = reference?;
-        let (Ok(name), Some(target)) = (reference.name(), reference.target()) else { continue };
-        let tracking = name.replacen("refs/heads/", "refs/remotes/origin/", 1);
-        repo.reference(&tracking, target, true, made)?;
-        reference.delete()?;
+    let odb = repo.odb()?;
+    for Ref { name, oid, .. } in refs.iter().filter(|found| source.depth == 0 && odb.exists(found.oid)) {
+        let here = match name.strip_prefix("refs/heads/") {
+            Some(branch) => format!("refs/remotes/origin/{branch}"),
+            None if name.starts_with("refs/tags/") => name.clone(),
+            None => continue,
+        };
+        repo.reference(&here, *oid, true, made)?;
     }
     let mut config = repo.config()?;
     let name = choice.reference.as_deref().unwrap_or_default();

@@ -69,8 +69,8 @@ pub(super) struct Place<'a> {
 #[derive(Debug)]
 enum Origin {
     Http(Box<(Remote, Listing)>),
-    /// The directory of its objects.
-    File(PathBuf),
+    /// The directory of its objects, and its references.
+    File(PathBuf, Refs),
 }
 
 /// What libgit2 is to fetch, and from which list of references.
@@ -91,7 +91,8 @@ impl Git {
             })?;
             let name = url.clone();
             let (refs, objects) = blocking(move || open_local(&path, &name)).await?;
-            (Origin::File(objects), refs.choose(source.reference.as_deref(), &url)?)
+            let choice = refs.choose(source.reference.as_deref(), &url)?;
+            (Origin::File(objects, refs), choice)
         } else {
             let remote = Remote::new(source.url.clone(), access.clone())?;
             let listing =
@@ -125,7 +126,11 @@ impl Git {
         }
         if self.source.keep_git && nesting == 0 {
             let (source, choice, tree) = (self.source.clone(), self.choice.clone(), place.tree.to_owned());
-            blocking(move || keep::keep(&repository, &source, &choice, &tree)).await?;
+            let refs = match &self.origin {
+                Origin::Http(http) => http.1.refs.all.clone(),
+                Origin::File(_, refs) => refs.all.clone(),
+            };
+            blocking(move || keep::keep(&repository, &source, &choice, &refs, &tree)).await?;
         }
         Ok(written.checkout)
     }
@@ -138,11 +143,12 @@ impl Git {
                 let doing = format!("fetching from {}", self.source.url);
                 retry(deadline, &doing, async || self.fetch(&repository, limit, deadline).await).await
             }
-            Origin::File(objects) if self.source.keep_git => {
-                let (objects, doing) = (objects.with_file_name(""), self.what());
-                blocking(move || keep::fetch_local(&objects, &repository, limit, deadline, &doing)).await
+            Origin::File(objects, _) if self.source.keep_git => {
+                let (from, doing) = (objects.with_file_name(""), self.what());
+                let specs = keep::refspecs(self.choice.reference.as_deref());
+                blocking(move || keep::fetch_local(&from, &repository, &specs, limit, deadline, &doing)).await
             }
-            Origin::File(objects) => {
+            Origin::File(objects, _) => {
                 let objects = objects.clone();
                 blocking(move || {
                     create(&repository)?;
