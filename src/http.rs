@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
 
@@ -18,6 +19,9 @@ use crate::error::{Error, Result};
 
 /// What [`trust`] was told.
 static EXTRA: RwLock<Vec<CertificateDer<'static>>> = RwLock::new(Vec::new());
+
+/// Characters of a line in PEM (RFC 7468, 2).
+const PEM_LINE: usize = 64;
 
 /// How long a TCP and TLS handshake may take: a lost SYN is sent again after 1, 3 and 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,7 +57,8 @@ fn build(builder: ClientBuilder) -> Result<Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder
         .user_agent(concat!("podstrap/", env!("CARGO_PKG_VERSION")))
-        .tls_certs_only(roots()?)
+        // A certificate that rustls cannot read could verify nothing.
+        .tls_certs_only(roots()?.iter().filter_map(|der| Certificate::from_der(der).ok()))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::none())
@@ -94,7 +99,29 @@ pub fn trust(file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn roots() -> Result<Vec<Certificate>> {
+/// All roots in PEM, for children that are to trust what we trust; None if [`trust`] added none to
+/// what they find by themselves.
+///
+/// # Errors
+/// As [`client`].
+pub fn bundle() -> Result<Option<String>> {
+    if EXTRA.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    for certificate in roots()? {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let base64 = BASE64_STANDARD.encode(&certificate);
+        for start in (0..base64.len()).step_by(PEM_LINE) {
+            text.push_str(&base64[start..base64.len().min(start + PEM_LINE)]);
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    Ok(Some(text))
+}
+
+fn roots() -> Result<Vec<CertificateDer<'static>>> {
     let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
     if let (Some(name), true) = (asked, found.certs.is_empty()) {
@@ -105,15 +132,14 @@ fn roots() -> Result<Vec<Certificate>> {
         }
         return Err(error);
     }
-    let ders: Vec<_> = if found.certs.is_empty() {
+    let mut ders = if found.certs.is_empty() {
         tracing::debug!("no CA certificates in this image: using the built-in Mozilla roots");
         webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec()
     } else {
         found.certs
     };
-    let extra = EXTRA.read().unwrap_or_else(PoisonError::into_inner);
-    // A certificate that rustls cannot read could verify nothing.
-    Ok(ders.iter().chain(&*extra).filter_map(|der| Certificate::from_der(der).ok()).collect())
+    ders.extend(EXTRA.read().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+    Ok(ders)
 }
 
 #[cfg(test)]

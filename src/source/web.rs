@@ -341,7 +341,7 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let text = chain(&error).pop().unwrap_or_default();
     if text.contains("invalid peer certificate") {
         return if text.contains("UnknownIssuer") {
-            made.hint("for a CA of your own, mount its certificate as a PEM file and name that file in SSL_CERT_FILE")
+            made.hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file")
         } else {
             made
         };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::support::git::{GitServer, Repo, listing};
 use crate::support::http::Response;
+use crate::support::index::{self, IndexServer};
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// A sandbox with a repository `app.git`.
@@ -173,4 +174,27 @@ fn what_cannot_log_in_says_why() {
     --ca-file [TMP]/ca.pem gives no usable CA certificate
     hint: name a file with certificates in PEM: -----BEGIN CERTIFICATE-----
     ");
+}
+
+#[test]
+fn a_ca_file_is_for_everything_and_besides_the_usual_ones() {
+    for engine in ["uv", "pip"] {
+        let sandbox = sandbox();
+        let (server, git_ca) = GitServer::start_tls(&sandbox.path("git"));
+        let (index, index_ca) = IndexServer::start_tls(&index::wheelhouse());
+        // The usual ones know the index only.
+        let usual = sandbox.write("usual.pem", index_ca);
+        let ca = sandbox.write("ca.pem", git_ca);
+        let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
+        let init = |flags: &[&str]| {
+            let mut command = sandbox.podstrap();
+            command.args(["init", "--timeout=30s", "--repo", &server.url("app.git"), "--root"]).arg(sandbox.root());
+            command.args(["--engine", &engine, "Flask"]).env("PIP_INDEX_URL", index.url()).env("SSL_CERT_FILE", &usual);
+            sandbox.run(command.args(flags))
+        };
+        let ran = init(&[]);
+        assert!(ran.code == Some(3) && ran.raw.contains("--ca-file"), "{}", ran.raw);
+        let ran = init(&[&format!("--ca-file={}", ca.display())]);
+        assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
+    }
 }

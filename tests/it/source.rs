@@ -326,7 +326,7 @@ fn a_ca_of_ones_own_is_named_by_ssl_cert_file() {
     insta::assert_snapshot!(fails(&url, None), @r"
     error: cannot list the references of https://[HOST]/app.git
       because: invalid peer certificate: UnknownIssuer
-    hint: for a CA of your own, mount its certificate as a PEM file and name that file in SSL_CERT_FILE
+    hint: for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file
     ");
 
     let with = |file: &Path| {
