@@ -21,8 +21,6 @@ use crate::size::Size;
 
 /// What a digest begins with as a revision.
 const SHA256: &str = "sha256:";
-/// How much of a file tells whether it is an archive: a tar's mark stands behind 257 bytes.
-const HEAD: u64 = 512;
 
 /// What the source is right now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -220,7 +218,7 @@ fn unpack_to(
 ) -> Result<Checkout> {
     let mut head = Vec::new();
     let unreadable = |error: std::io::Error| Error::source(format!("cannot read {}", file.shown)).because(error);
-    fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(unreadable)?;
+    fs::File::open(path).and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head)).map_err(unreadable)?;
     let archive = unpack.file.is_none() && archive::is_archive(&head);
     if archive {
         let Some(subdir) = subdir else {
@@ -304,6 +302,7 @@ fn late(what: &str, deadline: Deadline) -> Error {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::archive::fuzz as archive;
     pub use super::auth::fuzz as auth;
     pub use super::git::fuzzing::*;
 }
