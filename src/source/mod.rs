@@ -131,7 +131,8 @@ pub async fn resolve(
                     .hint("--strip-components and --file are for these"));
             }
             let from = match &subdir {
-                Some(subdir) => crate::tree::directory("--subdir", path, subdir)?,
+                Some(subdir) => crate::tree::directory("--subdir", path, subdir)
+                    .map_err(|error| error.within(&path.display().to_string()))?,
                 None => path.clone(),
             };
             let at = from.clone();
@@ -218,7 +219,9 @@ fn unpack_to(
 ) -> Result<Checkout> {
     let mut head = Vec::new();
     let unreadable = |error: std::io::Error| Error::source(format!("cannot read {}", file.shown)).because(error);
-    fs::File::open(path).and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head)).map_err(unreadable)?;
+    fs::File::open(path)
+        .and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head))
+        .map_err(unreadable)?;
     let archive = unpack.file.is_none() && archive::is_archive(&head);
     if archive {
         let Some(subdir) = subdir else {
@@ -227,7 +230,7 @@ fn unpack_to(
         // All of it: what is wanted is known only when it is there.
         let whole = scratch.join("unpacked");
         archive::unpack(path, &whole, unpack.strip, &file.shown, limit, deadline)?;
-        let part = crate::tree::directory("--subdir", &whole, subdir)?;
+        let part = crate::tree::directory("--subdir", &whole, subdir).map_err(|error| error.within(&file.shown))?;
         if fs::symlink_metadata(part.join(RESERVED)).is_ok() {
             return Err(reserved(format!("{} of {} has an entry {RESERVED}", subdir, file.shown)));
         }

@@ -134,7 +134,11 @@ fn a_pinned_file_is_asked_for_once_and_must_be_the_one() {
 
     let other = format!("{}#sha256={}", web.url("app.tar.gz"), "0".repeat(64));
     let text = error(&sandbox, &other, &[], 3).replace(&sha256(&body), "[DIGEST]");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @"
+    cannot download http://[HOST]/app.tar.gz
+      because: it is another file than the pinned one: its SHA-256 is [DIGEST], not 0000000000000000000000000000000000000000000000000000000000000000
+    hint: if its publisher has replaced it and it can be trusted, write the new digest behind #sha256=
+    ");
     assert_eq!(read(&sandbox, "app-1.0/index.py"), "one");
 }
 
@@ -209,19 +213,44 @@ fn what_is_no_archive_says_so() {
     let sandbox = Sandbox::new();
     let web =
         Web::start(|_| Response::new(200, "<html>Log in</html>").header("Content-Type", "text/html; charset=utf-8"));
-    insta::assert_snapshot!(error(&sandbox, &web.url("app.tar.gz"), &[], 3), @"");
+    insta::assert_snapshot!(error(&sandbox, &web.url("app.tar.gz"), &[], 3), @"
+    http://[HOST]/app.tar.gz is no archive
+      because: the server answers with a web page
+    hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
+    ");
     let web = Web::gives("plain text");
-    insta::assert_snapshot!(error(&sandbox, &web.url("app.zip"), &[], 3), @"");
+    insta::assert_snapshot!(error(&sandbox, &web.url("app.zip"), &[], 3), @"
+    http://[HOST]/app.zip is no archive
+      because: it is neither a tar, gzip'd or not, nor a zip
+    hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
+    ");
     let missing = Web::start(|_| Response::new(404, "Not Found: no such release\n"));
-    insta::assert_snapshot!(error(&sandbox, &missing.url("app.zip"), &[], 3), @"");
+    insta::assert_snapshot!(error(&sandbox, &missing.url("app.zip"), &[], 3), @"
+    cannot download http://[HOST]/app.zip
+      because: http://[HOST]/app.zip answers 404 Not Found
+      | Not Found: no such release
+    hint: check the path in the URL; if the file is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    ");
     let web = Web::gives(tarball(&sandbox, "x"));
-    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/none"], 3), @"");
-    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/index.py"], 3), @"");
+    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/none"], 3), @"
+    http://[HOST]/a.tgz: --subdir app-1.0/none: there is no app-1.0/none
+    hint: paths are relative to the repository's top; app-1.0 has index.py, web
+    ");
+    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/index.py"], 3), @"http://[HOST]/a.tgz: --subdir app-1.0/index.py: app-1.0/index.py is a file");
     assert_eq!(fs::read_dir(sandbox.root().join(".podstrap/staging")).unwrap().count(), 0);
     // Nor is it a repository.
-    insta::assert_snapshot!(error(&sandbox, &web.url("app"), &[], 3), @"");
+    insta::assert_snapshot!(error(&sandbox, &web.url("app"), &[], 3), @r#"
+    cannot list the references of http://[HOST]/app
+      because: http://[HOST]/app is not a Git repository over HTTP: it answers with content type ""
+    hint: give the address that git clone takes; it often ends with .git
+    hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
+    "#);
     let large = Web::gives(vec![b'x'; 3 << 20]);
-    insta::assert_snapshot!(error(&sandbox, &large.url("big"), &["--file=big", "--size-limit=1Mi"], 3), @"");
+    insta::assert_snapshot!(error(&sandbox, &large.url("big"), &["--file=big", "--size-limit=1Mi"], 3), @"
+    cannot download http://[HOST]/big
+      because: the file has 1.6 MB or more, and the limit is 1.1 MB
+    hint: if that is what it should be, raise --size-limit, and the volume's size with it
+    ");
 }
 
 #[test]
@@ -240,6 +269,9 @@ fn local_archives_and_files_are_sources_too() {
     works(&sandbox, sandbox.path("made").to_str().unwrap(), &["--subdir=app-1.0/web"]);
     assert_eq!(read(&sandbox, "static/style.css"), "body {}");
     std::os::unix::fs::symlink("/etc", sandbox.path("made/out")).unwrap();
-    insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--subdir=out"], 3), @"");
-    insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--file=x"], 2), @"");
+    insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--subdir=out"], 3), @"[TMP]/made: --subdir out: out is a symbolic link");
+    insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--file=x"], 2), @"
+    [TMP]/made is no archive and no file
+    hint: --strip-components and --file are for these
+    ");
 }
