@@ -133,7 +133,7 @@ pub struct CheckoutArgs {
     #[arg(long, value_name = "NAME", env = "PODSTRAP_FILE")]
     pub file: Option<String>,
     /// Credentials: a mounted Secret's directory (kubernetes.io/basic-auth, kubernetes.io/ssh-auth), or
-    /// a file (token, netrc, private key, known_hosts); repeatable
+    /// a file (token, netrc, private key, `known_hosts`); repeatable
     #[arg(long, value_name = "PATH", env = "PODSTRAP_AUTH")]
     pub auth: Vec<PathBuf>,
     /// CA certificates (PEM) to trust besides the usual ones

@@ -3,7 +3,7 @@
 //! | path | taken from it |
 //! |---|---|
 //! | a directory | `username` and `password`, as a kubernetes.io/basic-auth Secret has them; private keys and `known_hosts`, as a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc` |
-//! | a file | a private key in PEM, a netrc, a known_hosts; anything else of one word is a token |
+//! | a file | a private key in PEM, a netrc, a `known_hosts`; anything else of one word is a token |
 //!
 //! A login or a token is for the scheme, host and port that the user named. A netrc (the format of
 //! curl(1), `--netrc`) is for the hosts that it names. Everything is read anew for each try: a Secret
@@ -249,7 +249,7 @@ fn is_private_key(bytes: &[u8]) -> bool {
     text.trim_start().starts_with(PEM) && text.contains("PRIVATE KEY-----")
 }
 
-/// Whether a line is one of a known_hosts: hosts, a key's type, the key in base64 (sshd(8)).
+/// Whether a line is one of a `known_hosts`: hosts, a key's type, the key in base64 (sshd(8)).
 fn is_known_host(line: &str) -> bool {
     let mut words = line.split_whitespace().filter(|word| !word.starts_with('@'));
     let kind = |word: &str| word.starts_with("ssh-") || word.starts_with("ecdsa-") || word.starts_with("sk-");

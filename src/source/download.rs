@@ -1,7 +1,7 @@
 //! A file from a web server: an archive of the app, or a file of it.
 //!
 //! The revision is the digest of its bytes. One that is pinned (`#sha256=…`) is known beforehand; any
-//! other is asked for again with what the server said of its version (ETag, Last-Modified; RFC 9110,
+//! other is asked for again with what the server said of its version (`ETag`, `Last-Modified`; RFC 9110,
 //! 13.1), so that one that did not change need not come again.
 
 use std::fs::File;

@@ -90,7 +90,9 @@ impl Site {
         for url in [Some(&site.url), site.access.home.as_ref()].into_iter().flatten() {
             let query = url.url().query_pairs().map(|(_, value)| value.into_owned());
             site.remember(query.filter(|value| value.len() >= QUERY_SECRET));
-            url.userinfo().into_iter().for_each(|userinfo| site.remember_login(&Login::Basic(userinfo.clone())));
+            if let Some(userinfo) = url.userinfo() {
+                site.remember_login(&Login::Basic(userinfo.clone()));
+            }
         }
         site
     }
@@ -113,7 +115,9 @@ impl Site {
             Some(Login::Bearer(token)) => request.bearer_auth(token.reveal()),
             None => request,
         };
-        credential.iter().for_each(|credential| self.remember_login(&credential.login));
+        if let Some(credential) = &credential {
+            self.remember_login(&credential.login);
+        }
         let pace = Pace::new(deadline);
         match timeout_at(pace.until(), request.send()).await {
             Ok(Ok(response)) => {

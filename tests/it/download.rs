@@ -63,7 +63,7 @@ fn read(sandbox: &Sandbox, path: &str) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    podstrap::venv::hex(&Sha256::digest(bytes))
 }
 
 /// A gzip'd tar of `app-1.0/` with an app in it, made by tar itself.

@@ -588,7 +588,7 @@ impl Objects<'_> {
         let mut done = Checkout::default();
         let mut directories = vec![tree.to_owned()];
         let time = Timespec { tv_sec: commit.time().seconds(), tv_nsec: 0 };
-        let times = Timestamps { last_access: time.clone(), last_modification: time };
+        let times = Timestamps { last_access: time, last_modification: time };
         while let Some(directory) = directories.pop() {
             if self.deadline.passed() {
                 return Err(late(&format!("cannot finish {}", tree.display()), self.deadline));

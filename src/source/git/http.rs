@@ -56,7 +56,7 @@ impl Remote {
         let mut endpoint = Endpoint(self.0.url.url().clone());
         for _ in 0..=MAX_REDIRECTS {
             let url = endpoint.url("/info/refs", true);
-            let reply = self.0.send(&what, url, |client, url| client.get(url), deadline).await?;
+            let reply = self.0.send(&what, url, reqwest::Client::get, deadline).await?;
             if let Some(target) = self.0.redirect(&what, &endpoint, &reply.response)? {
                 endpoint = endpoint.redirected(&target)?;
                 tracing::debug!("{self} redirects to {endpoint}");
