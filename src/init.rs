@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
+use crate::hex;
 use crate::http;
 use crate::plan::{CopySelf, Init, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
@@ -19,7 +20,7 @@ use crate::source::{self, Checkout, Known, Resolved, Revision, Validator};
 use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
 use crate::usage::{Meter, Usage};
-use crate::venv::{self, Builder, Built, Inputs, Recipe, Settings, Toolchain, hex};
+use crate::venv::{self, Builder, Built, Inputs, Recipe, Settings, Toolchain};
 
 /// What is installed when nothing is named.
 const DEFAULT_REQUIREMENTS: &str = "requirements.txt";

@@ -93,6 +93,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
 }
 
+/// A digest as it is written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 fn listen(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error))
 }

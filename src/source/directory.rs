@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
+use crate::hex;
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::{Checkout, SHA256, late, reserved, set_mode, too_large};
-use crate::venv::hex;
 
 /// Names that are left out wherever they stand.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];

@@ -14,13 +14,13 @@ use reqwest::{Response, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
+use crate::hex;
 use crate::plan;
 use crate::redact::RemoteUrl;
 use crate::retry::{Deadline, retry};
 use crate::size::Size;
 use crate::source::web::{Access, MAX_REDIRECTS, Pace, Site, is_html, is_ok, shown, text};
 use crate::source::{Known, Revision, SHA256, Validator, too_large};
-use crate::venv::hex;
 
 /// Where the file is kept until it is unpacked.
 const NAME: &str = "download";

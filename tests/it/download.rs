@@ -63,7 +63,7 @@ fn read(sandbox: &Sandbox, path: &str) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    podstrap::venv::hex(&Sha256::digest(bytes))
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A gzip'd tar of `app-1.0/` with an app in it, made by tar itself.
