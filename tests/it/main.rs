@@ -6,6 +6,7 @@ mod support;
 
 mod binary;
 mod cli;
+mod compare;
 mod concurrent;
 mod crash;
 mod docs;
