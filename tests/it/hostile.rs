@@ -425,7 +425,8 @@ fn links_are_published_and_nothing_is_written_or_read_through_them() {
             let victim = trial.sandbox.path("victim");
             let url = trial.repository(|odb| {
                 let link = ("120000", &b"a"[..], blob(odb, victim.as_os_str().as_bytes()));
-                let below = ("40000", &b"a"[..], entry(odb, "40000"));
+                let below = tree(odb, &[("100644", b"file", blob(odb, b"$Id$ $Id$"))]);
+                let below = ("40000", &b"a"[..], below);
                 let (one, two) = if link_first { (link, below) } else { (below, link) };
                 tree(odb, &[("100644", b".gitattributes", blob(odb, attributes)), one, two])
             });

@@ -7,6 +7,7 @@ mod support;
 mod binary;
 mod checkout;
 mod cli;
+mod compare;
 mod concurrent;
 mod crash;
 mod docs;

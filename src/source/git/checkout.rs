@@ -15,7 +15,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, ErrorCode, ObjectType, Odb, Oid, Repository, Tree};
+use git2::{AttrCheckFlags, AttrValue, Commit, ErrorCode, ObjectType, Odb, Oid, Repository, Tree};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
@@ -40,6 +40,10 @@ const LFS_POINTER_MAX: u64 = 1024;
 const PATH_MAX: usize = 4096;
 /// What the directories on the way to one file may take as objects: a million entries and more.
 const MAX_TREES: usize = 64 << 20;
+/// Names what a file is recoded to when it is checked out (gitattributes(5)).
+const ENCODING: &str = "working-tree-encoding";
+/// Asks for the object's name in `$Id$`.
+const IDENT: &str = "ident";
 /// Git, and libgit2, read no larger file of attributes (`ATTR_MAX_FILE_SIZE` in attr.h).
 const MAX_ATTRIBUTES: usize = 100 << 20;
 
@@ -104,11 +108,13 @@ pub(super) fn write(
         if let Some((beside, path)) = &beside {
             fs::create_dir(beside).on_volume(|| format!("cannot create {}", beside.display()))?;
             write_with_libgit2(repo, &whole, Some(path), beside).map_err(failed)?;
+            objects.finish(&files, &beside.join(path), path, &scan)?;
             fs::rename(beside.join(path), tree)
                 .and_then(|()| fs::remove_dir_all(beside))
                 .on_volume(|| format!("cannot move the checkout to {}", tree.display()))?;
         } else {
             write_with_libgit2(repo, &whole, None, tree).map_err(failed)?;
+            objects.finish(&files, tree, Path::new(""), &scan)?;
         }
     }
     let checkout = objects.settle(tree, &scan, &commit)?;
@@ -221,6 +227,10 @@ struct Scan {
     submodules: u64,
     /// Whether a conversion is asked for, or a name needs a second look.
     plain: bool,
+    /// Which of [`IDENT`] and [`ENCODING`] some attribute file has.
+    unlike: HashSet<&'static str>,
+    /// The attribute files with patterns in quotes.
+    quoted: Vec<PathBuf>,
 }
 
 /// What a directory comes to with everything in it.
@@ -266,7 +276,7 @@ impl<'a> Objects<'a> {
                     scan.links += u64::from(matches!(kind, FileKind::Link));
                     scan.submodules += u64::from(matches!(kind, FileKind::Submodule));
                     if name == b".gitattributes" && matches!(kind, FileKind::Regular { .. }) && attributes.insert(oid) {
-                        scan.attributes(self.attributes(oid)?.as_ref().map_or(&[], git2::OdbObject::data));
+                        scan.attributes(self.attributes(oid)?.as_ref().map_or(&[], git2::OdbObject::data), &walk.path);
                     }
                     let flat = |bytes| Total { bytes, longest: 0 };
                     let total = match kind {
@@ -414,7 +424,7 @@ impl<'a> Objects<'a> {
         let path = directory.join(".gitattributes");
         match whole.get_path(&path) {
             Ok(entry) if matches!(FileKind::of(entry.filemode()), FileKind::Regular { .. }) => {
-                scan.attributes(self.attributes(entry.id())?.as_ref().map_or(&[], git2::OdbObject::data));
+                scan.attributes(self.attributes(entry.id())?.as_ref().map_or(&[], git2::OdbObject::data), &path);
                 Ok(())
             }
             _ => Ok(()),
@@ -443,6 +453,68 @@ impl<'a> Objects<'a> {
             .hint("if the app can do without them: --allow-lfs-pointers"))
     }
 
+    /// Does what Git makes of attributes and libgit2 does not, or says so. `tree` has the part of the
+    /// repository at `at`, which is `root`.
+    fn finish(&self, root: &Tree<'a>, tree: &Path, at: &Path, scan: &Scan) -> Result<()> {
+        warn_named(&scan.quoted, "patterns in quotes are not understood, and the files they are for not converted");
+        if scan.unlike.is_empty() {
+            return Ok(());
+        }
+        let (mut walk, mut recoded) = (Walk::new(self, root)?, Vec::new());
+        while let Some(step) = walk.next()? {
+            match step {
+                Step::Entry { kind: FileKind::Regular { .. }, oid, .. } => {
+                    if scan.unlike.contains(IDENT)
+                        && self.attribute(&at.join(&walk.path), IDENT, |value| value == AttrValue::True)?
+                    {
+                        self.expand_ids(oid, tree, &walk.path)?;
+                    }
+                    if scan.unlike.contains(ENCODING) && self.attribute(&at.join(&walk.path), ENCODING, recodes)? {
+                        recoded.push(walk.path.clone());
+                    }
+                }
+                Step::Entry { kind: FileKind::Directory, oid, .. } => walk.enter(oid)?,
+                _ => {}
+            }
+        }
+        warn_named(&recoded, "files with a working-tree-encoding are published in UTF-8, as Git stores them");
+        Ok(())
+    }
+
+    fn attribute(&self, path: &Path, name: &str, wanted: impl Fn(AttrValue<'_>) -> bool) -> Result<bool> {
+        let value = self.repo.get_attr_bytes(path, name, AttrCheckFlags::INDEX_ONLY);
+        Ok(wanted(AttrValue::always_bytes(value.map_err(|error| self.failed(&error))?)))
+    }
+
+    /// libgit2 looks at a file's first `$Id$` only, and takes another system's for one of Git's.
+    fn expand_ids(&self, oid: Oid, tree: &Path, name: &Path) -> Result<()> {
+        let blob = self.read(oid)?;
+        let Some(mut wanted) = expand_ids(blob.data(), oid) else { return Ok(()) };
+        let path = &tree.join(name);
+        let volume = || format!("cannot write {}", path.display());
+        // A link that another entry of the same name has put on the way would lead elsewhere.
+        if path.canonicalize().on_volume(volume)? != tree.canonicalize().on_volume(volume)?.join(name) {
+            return Err(
+                Error::source(self.what).because(format!("two entries are named as a part of {}", name.display()))
+            );
+        }
+        let written = fs::read(path).on_volume(volume)?;
+        let crlf = |text: &[u8]| text.windows(2).filter(|two| two == b"\r\n").count();
+        if crlf(&written) > crlf(blob.data()) {
+            let mut converted = Vec::with_capacity(written.len());
+            for (at, byte) in wanted.iter().enumerate() {
+                let lone = *byte == b'\n' && !wanted[..at].ends_with(b"\r");
+                converted.extend(lone.then_some(b'\r'));
+                converted.push(*byte);
+            }
+            wanted = converted;
+        }
+        if wanted != written {
+            fs::write(path, wanted).on_volume(volume)?;
+        }
+        Ok(())
+    }
+
     /// A file of attributes, if it counts.
     fn attributes(&self, oid: Oid) -> Result<Option<git2::OdbObject<'_>>> {
         let (size, _) = self.odb.read_header(oid).map_err(|error| self.failed(&error))?;
@@ -467,10 +539,52 @@ impl<'a> Objects<'a> {
 impl Scan {
     /// libgit2 converts line endings (eol, crlf, and text only if eol says so: on Linux its own
     /// choice is to leave them) and `$Id$` (ident), gitattributes(5).
-    fn attributes(&mut self, text: &[u8]) {
+    fn attributes(&mut self, text: &[u8], path: &Path) {
         let says = |word: &[u8]| text.windows(word.len()).any(|text| text == word);
-        self.plain &= !says(b"crlf") && !says(b"ident");
+        self.unlike.extend([IDENT, ENCODING].iter().filter(|name| says(name.as_bytes())));
+        self.plain &= !says(b"crlf") && self.unlike.is_empty();
+        if text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_start().starts_with(b"\"")) {
+            self.quoted.push(path.to_owned());
+        }
     }
+}
+
+/// Whether it is an encoding other than UTF-8, which Git knows by two names, in any case (utf8.c,
+/// `same_utf_encoding`).
+fn recodes(value: AttrValue<'_>) -> bool {
+    let AttrValue::Bytes(name) = value else { return false };
+    ![&b"utf-8"[..], b"utf8"].iter().any(|utf8| name.eq_ignore_ascii_case(utf8))
+}
+
+/// The text with `$Id: … $` for every `$Id$`, as Git has it (convert.c, `ident_to_worktree`), or none
+/// where it has no such thing.
+fn expand_ids(text: &[u8], oid: Oid) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut rest, mut any) = (text, false);
+    while let Some(at) = rest.iter().position(|byte| *byte == b'$') {
+        let (before, after) = rest.split_at(at + 1);
+        out.extend_from_slice(before);
+        rest = after;
+        let Some(keyword) = after.strip_prefix(b"Id") else { continue };
+        any = true;
+        if let Some(behind) = keyword.strip_prefix(b"$") {
+            rest = behind;
+        } else if let Some(value) = keyword.strip_prefix(b":") {
+            let Some(end) = value.iter().position(|byte| *byte == b'$') else { break };
+            let value = &value[..end];
+            // Not of one line, or of another system: there is a space before the last byte.
+            let inner = value.get(1..value.len().saturating_sub(1)).unwrap_or_default();
+            if value.contains(&b'\n') || inner.contains(&b' ') {
+                continue;
+            }
+            rest = &keyword[end + 2..];
+        } else {
+            continue;
+        }
+        out.extend_from_slice(format!("Id: {oid} $").as_bytes());
+    }
+    out.extend_from_slice(rest);
+    any.then_some(out)
 }
 
 /// Goes through a commit's entries, a directory before what is in it. Its memory is that of the
@@ -632,6 +746,12 @@ impl Objects<'_> {
 
 fn is_pointer(contents: &[u8]) -> bool {
     contents.len() as u64 <= LFS_POINTER_MAX && contents.starts_with(LFS_POINTER)
+}
+
+fn warn_named(paths: &[PathBuf], what: &str) {
+    if !paths.is_empty() {
+        tracing::warn!("{what}: {}", named(paths));
+    }
 }
 
 /// A few of the paths, for one line.
