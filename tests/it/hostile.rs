@@ -451,10 +451,13 @@ fn nothing_that_a_repository_configures_is_fetched_or_run() {
                 let commit = Oid::from_bytes(&[9; 20]).unwrap();
                 tree(odb, &[("100644", b".gitmodules", blob(odb, text.as_bytes())), ("160000", b"module", commit)])
             });
-            let ran = trial.init(&repo, &["--ref", "evil"]);
+            // Only where the path is the commit's does the URL matter, and then it is refused.
+            let ran = trial.init(&repo, &["--ref", "evil", "--timeout", "2s"]);
+            assert_eq!(ran.code, Some(if path == "module" { 3 } else { 0 }), "{}", ran.raw);
+            let ran = trial.init(&repo, &["--ref", "evil", "--submodules", "off"]);
             assert_eq!(ran.code, Some(0), "{}", ran.raw);
             assert_eq!(trial.published(), with_git(&repo).unwrap());
-            tried += 1;
+            tried += 2;
         }
     }
     // Both writers: `ident` calls for libgit2's.

@@ -418,6 +418,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git is not a Git repository over HTTP: it answers with content type "text/plain"
     hint: give the address that git clone takes; it often ends with .git
+    hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
     "#);
     let line = "ERR Repository is archived";
     let body = format!("{:04x}{line}", line.len() + 4);
@@ -644,11 +645,11 @@ fn credentials_go_to_the_named_host_and_into_no_message() {
     assert!(front.authorizations().iter().all(Option::is_some));
     assert_eq!(front.seen().last().unwrap(), "POST /app.git/git-upload-pack");
     let text = fails(&front.url_as("user:s3cret%25", "far.git"), None);
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @"
     error: cannot list the references of http://[HOST]/far.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: the credentials were not sent on to another host: name http://[HOST]/app.git itself
+    hint: no credentials were sent to http://[HOST]/app.git: a login is for the host that --repo names, a netrc for those in it
     ");
     assert_eq!(server.authorizations().last().unwrap(), &None);
 
