@@ -14,6 +14,7 @@ mod faults;
 mod hostile;
 mod network;
 mod processes;
+mod proxy;
 mod publish;
 mod rerun;
 mod restricted;

@@ -245,7 +245,13 @@ impl Remote {
         }
         let after = crate::http::retry_after(response);
         let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
-        let mut error = Error::source(what).because(format!("{endpoint} answers {status}{wait}"));
+        // Inside of a tunnel only the server can answer.
+        let proxy = crate::http::proxy(&endpoint.base).filter(|_| endpoint.base.scheme() == "http");
+        if let (407, Some(proxy)) = (status.as_u16(), &proxy) {
+            return Err(proxy.refused(what, &endpoint.base));
+        }
+        let through = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy},"));
+        let mut error = Error::source(what).because(format!("{endpoint}{through} answers {status}{wait}"));
         let body = self.head_of_body(response, html, deadline).await;
         if !body.is_empty() {
             error = error.excerpt(body);
@@ -293,6 +299,7 @@ impl Remote {
 fn secrets(client: &Client, url: &RemoteUrl) -> Vec<Secret> {
     let query = url.url().query_pairs().map(|(_, value)| value.into_owned());
     let mut found: Vec<String> = query.filter(|value| value.len() >= QUERY_SECRET).collect();
+    found.extend(crate::http::proxy(url.url()).iter().flat_map(crate::http::Proxy::secrets));
     if let Some(Userinfo { username, password }) = url.userinfo() {
         found.push(password.reveal().to_owned());
         // A token may stand in the name's place, alone or before a password that is none.
@@ -416,9 +423,21 @@ impl Pace {
 
 /// A request that got no answer: no such host, refused, reset, an unknown CA.
 fn unreachable(what: &str, error: reqwest::Error) -> Error {
+    let url = error.url().cloned();
+    let proxy = url.as_ref().and_then(crate::http::proxy);
     let error = error.without_url();
-    let made = causes(Error::source(what), &error);
     let text = chain(&error).pop().unwrap_or_default();
+    if let (Some(url), Some(proxy)) = (&url, &proxy)
+        // hyper-util's word for 407.
+        && text.contains("proxy authorization required")
+    {
+        return proxy.refused(what, url);
+    }
+    let made = match &proxy {
+        Some(proxy) => Error::source(what).because(format!("through the proxy {proxy}")),
+        None => Error::source(what),
+    };
+    let made = causes(made, &error);
     if text.contains("invalid peer certificate") {
         return if text.contains("UnknownIssuer") {
             made.hint("for a CA of your own, mount its certificate as a PEM file and name that file in SSL_CERT_FILE")
@@ -426,7 +445,11 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
             made
         };
     }
-    let made = if error.is_connect() {
+    let made = if error.is_connect() && proxy.is_some() {
+        made.hint(
+            "check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none",
+        )
+    } else if error.is_connect() {
         made.hint("check the host and the port, and whether the Pod's network policy and proxy let it out")
     } else {
         made
