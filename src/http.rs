@@ -10,8 +10,10 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
+use url::Url;
 
 use rustls::pki_types::CertificateDer;
 
@@ -31,9 +33,10 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// A client that follows no redirect by itself: who follows one decides what goes along.
 ///
 /// # Errors
-/// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate.
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate; a proxy's variable names
+/// none.
 pub fn client() -> Result<Client> {
-    build(Client::builder())
+    through_proxies(Client::builder())
 }
 
 /// The same with bodies that stay compressed as they came.
@@ -41,13 +44,21 @@ pub fn client() -> Result<Client> {
 /// # Errors
 /// As [`client`].
 pub fn client_verbatim() -> Result<Client> {
-    build(Client::builder().no_gzip())
+    through_proxies(Client::builder().no_gzip())
+}
+
+fn through_proxies(builder: ClientBuilder) -> Result<Client> {
+    if proxies().is_none() {
+        return build(builder.no_proxy());
+    }
+    check_proxies()?;
+    build(builder)
 }
 
 /// The same for a server in this Pod, which no proxy could reach.
 ///
 /// # Errors
-/// As [`client`].
+/// As [`client`], but for proxies.
 pub fn client_without_proxy() -> Result<Client> {
     build(Client::builder().no_proxy())
 }
@@ -64,6 +75,82 @@ fn build(builder: ClientBuilder) -> Result<Client> {
         .redirect(redirect::Policy::none())
         .build()
         .map_err(|error| Error::internal("cannot set up the HTTP client").because(error))
+}
+
+/// The proxies of the environment, as reqwest has them; none if `NO_PROXY` has a `*`, which reqwest
+/// does not take for addresses.
+fn proxies() -> Option<Matcher> {
+    let exceptions = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let none = exceptions.split(',').any(|host| host.trim() == "*");
+    (!none).then(Matcher::from_env)
+}
+
+/// reqwest takes a variable that it cannot read for none, and the request would go past the proxy; or
+/// it takes the start of a password for a host.
+fn check_proxies() -> Result<()> {
+    let set = |names: [&'static str; 2]| {
+        let value = names.iter().find_map(|name| Some((*name, std::env::var_os(name)?)));
+        value.filter(|(_, value)| !value.is_empty())
+    };
+    let mut asked = vec![set(["HTTPS_PROXY", "https_proxy"]), set(["HTTP_PROXY", "http_proxy"])];
+    if asked.contains(&None) {
+        asked.push(set(["ALL_PROXY", "all_proxy"]));
+    }
+    for (name, value) in asked.into_iter().flatten() {
+        if !usable(&value.to_string_lossy()) {
+            return Err(Error::usage(format!("{name} names no proxy that can be used"))
+                .because("it is no URL like http://host:port, with user:password@ before the host if the proxy asks for that")
+                .hint("write what is special in the password as %XX (%23 for #, %40 for @); SOCKS is not supported"));
+        }
+    }
+    Ok(())
+}
+
+fn usable(value: &str) -> bool {
+    let any = hyper::Uri::from_static("http://host/");
+    let Some(proxy) = Matcher::builder().all(value).build().intercept(&any) else { return false };
+    let Some(authority) = proxy.uri().authority() else { return false };
+    matches!(proxy.uri().scheme_str(), Some("http" | "https"))
+        && !authority.host().is_empty()
+        && (authority.port_u16().is_some() || authority.as_str() == authority.host())
+        && proxy.basic_auth().is_some() == value.contains('@')
+}
+
+/// The proxy on the way to a URL. `Display` shows its host and port.
+pub struct Proxy(Intercept);
+
+/// Finds the proxy that a request of [`client`] to the URL goes through.
+pub fn proxy(url: &Url) -> Option<Proxy> {
+    proxies()?.intercept(&url.as_str().parse().ok()?).map(Proxy)
+}
+
+impl std::fmt::Display for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.uri().authority().map_or("", |authority| authority.as_str()))
+    }
+}
+
+impl Proxy {
+    /// What must not be printed: the password, and the header's value.
+    pub fn secrets(&self) -> Vec<String> {
+        let header = self.0.basic_auth().and_then(|header| header.to_str().ok()?.strip_prefix("Basic "));
+        let login = header.and_then(|header| BASE64_STANDARD.decode(header).ok());
+        let login = login.map(|login| String::from_utf8_lossy(&login).into_owned());
+        // A token may stand in the name's place.
+        let secret = login.as_deref().and_then(|login| login.split_once(':'));
+        let secret = secret.map(|(user, password)| if password.is_empty() { user } else { password });
+        header.into_iter().chain(secret).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The proxy wants other credentials, or some.
+    pub fn refused(&self, what: &str, url: &Url) -> Error {
+        let name = if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+        let hint = match self.0.basic_auth() {
+            Some(_) => format!("the user or the password in {name} is wrong"),
+            None => format!("set {name} from a Secret, with user:password@ before the proxy's host"),
+        };
+        Error::source(what).because(format!("the proxy {self} answers 407 Proxy Authentication Required")).hint(hint)
+    }
 }
 
 /// Whether an answer says that another one may follow later: time-outs, throttling, and all trouble
@@ -162,6 +249,31 @@ mod tests {
             ("99999999999999999999", None),
         ] {
             assert_eq!(seconds(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_told_from_what_only_looks_like_one() {
+        for value in
+            ["http://host:3128", "host:3128", "host", "http://[::1]:3128/", "https://user:p%40ss@host", "u@host:1"]
+        {
+            assert!(usable(value), "{value}");
+        }
+        for value in [
+            "http://user:pa#ss@host:3128",
+            "http://user:12#ss@host:3128",
+            "http://user:pa/ss@host",
+            "http://user:pa@ss@host",
+            "http://user:pa?ss@host",
+            "http://host:port",
+            "http://host:99999",
+            "http://",
+            "http://:3128",
+            "socks5://host:1080",
+            "ftp://host",
+            "http://a b",
+        ] {
+            assert!(!usable(value), "{value}");
         }
     }
 

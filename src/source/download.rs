@@ -135,6 +135,9 @@ impl Download {
         limit: Size,
         deadline: Deadline,
     ) -> Result<Here> {
+        if let Some(length) = response.content_length().filter(|length| *length > limit.0) {
+            return Err(too_large(what, "the file has", length, limit));
+        }
         let path = scratch.join(NAME);
         let volume = || format!("cannot write {}", path.display());
         let mut file = File::create(&path).on_volume(volume)?;

@@ -90,6 +90,7 @@ impl Site {
         for url in [Some(&site.url), site.access.home.as_ref()].into_iter().flatten() {
             let query = url.url().query_pairs().map(|(_, value)| value.into_owned());
             site.remember(query.filter(|value| value.len() >= QUERY_SECRET));
+            site.remember(crate::http::proxy(url.url()).iter().flat_map(crate::http::Proxy::secrets));
             if let Some(userinfo) = url.userinfo() {
                 site.remember_login(&Login::Basic(userinfo.clone()));
             }
@@ -182,7 +183,13 @@ impl Site {
         let status = response.status();
         let after = crate::http::retry_after(&response);
         let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
-        let mut error = Error::source(what).because(format!("{place} answers {status}{wait}"));
+        // Inside of a tunnel only the server can answer.
+        let proxy = crate::http::proxy(response.url()).filter(|_| response.url().scheme() == "http");
+        if let (407, Some(proxy)) = (status.as_u16(), &proxy) {
+            return proxy.refused(what, response.url());
+        }
+        let through = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy},"));
+        let mut error = Error::source(what).because(format!("{place}{through} answers {status}{wait}"));
         let body = self.head_of_body(&mut response, deadline).await;
         if !body.is_empty() {
             error = error.excerpt(body);
@@ -340,9 +347,21 @@ impl Pace {
 
 /// A request that got no answer: no such host, refused, reset, an unknown CA.
 fn unreachable(what: &str, error: reqwest::Error) -> Error {
+    let url = error.url().cloned();
+    let proxy = url.as_ref().and_then(crate::http::proxy);
     let error = error.without_url();
-    let made = causes(Error::source(what), &error);
     let text = chain(&error).pop().unwrap_or_default();
+    if let (Some(url), Some(proxy)) = (&url, &proxy)
+        // hyper-util's word for 407.
+        && text.contains("proxy authorization required")
+    {
+        return proxy.refused(what, url);
+    }
+    let made = match &proxy {
+        Some(proxy) => Error::source(what).because(format!("through the proxy {proxy}")),
+        None => Error::source(what),
+    };
+    let made = causes(made, &error);
     if text.contains("invalid peer certificate") {
         return if text.contains("UnknownIssuer") {
             made.hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file")
@@ -350,7 +369,11 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
             made
         };
     }
-    let made = if error.is_connect() {
+    let made = if error.is_connect() && proxy.is_some() {
+        made.hint(
+            "check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none",
+        )
+    } else if error.is_connect() {
         made.hint("check the host and the port, and whether the Pod's network policy and proxy let it out")
     } else {
         made

@@ -248,7 +248,7 @@ fn what_is_no_archive_says_so() {
     let large = Web::gives(vec![b'x'; 3 << 20]);
     insta::assert_snapshot!(error(&sandbox, &large.url("big"), &["--file=big", "--size-limit=1Mi"], 3), @"
     cannot download http://[HOST]/big
-      because: the file has 1.6 MB or more, and the limit is 1.1 MB
+      because: the file has 3.2 MB or more, and the limit is 1.1 MB
     hint: if that is what it should be, raise --size-limit, and the volume's size with it
     ");
 }

@@ -17,6 +17,7 @@ mod hostile;
 mod network;
 mod private;
 mod processes;
+mod proxy;
 mod publish;
 mod rerun;
 mod restricted;

@@ -9,5 +9,6 @@ pub mod http;
 pub mod index;
 pub mod kill;
 pub mod namespaces;
+pub mod proxy;
 pub mod sandbox;
 pub mod volume;
