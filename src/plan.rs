@@ -3,12 +3,14 @@
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
 use crate::size::Size;
+use crate::source::Ssh;
 
 /// Where the release's own files live below the root; no repository may use the name.
 pub const RESERVED: &str = ".podstrap";
@@ -41,11 +43,46 @@ pub enum Source {
 
 #[derive(Debug, Clone)]
 pub struct GitSource {
-    pub url: RemoteUrl,
+    pub url: GitUrl,
     /// None: the remote's HEAD.
     pub reference: Option<String>,
     /// Commits of history; 0 for all.
     pub depth: u32,
+}
+
+/// Where a repository is. `Display` shows no secret of it.
+#[derive(Debug, Clone)]
+pub enum GitUrl {
+    /// Over HTTP, or a `file://`.
+    Url(RemoteUrl),
+    Ssh(Ssh),
+}
+
+impl FromStr for GitUrl {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(ssh) = Ssh::from_scp(text) {
+            return ssh.map(Self::Ssh);
+        }
+        let url: RemoteUrl = text
+            .parse()
+            .map_err(|error| Error::usage(format!("--repo {} is no URL", shown(text))).because(format!("{error}")))?;
+        match url.url().scheme() {
+            "http" | "https" | "file" => Ok(Self::Url(url)),
+            "ssh" | "git+ssh" | "ssh+git" => Ssh::from_url(&url).map(Self::Ssh),
+            other => Err(Error::usage(format!("--repo {}: the scheme {other}: is not supported", shown(text)))
+                .hint("use https://, http://, ssh://, file:// or a local directory")),
+        }
+    }
+}
+
+impl fmt::Display for GitUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => url.fmt(f),
+            Self::Ssh(ssh) => ssh.fmt(f),
+        }
+    }
 }
 
 /// Where the tree is published.
@@ -215,11 +252,7 @@ impl Source {
         if repo.is_empty() {
             return Err(Error::usage("--repo is empty").hint("give a URL or a directory"));
         }
-        let git = |url| Ok(Self::Git(GitSource { url, reference: checkout.reference.clone(), depth: checkout.depth }));
-        if !repo.contains("://") {
-            if scp_like(repo) {
-                return Err(ssh_unsupported(repo));
-            }
+        if !repo.contains("://") && Ssh::from_scp(repo).is_none() {
             if checkout.reference.is_some() {
                 return Err(Error::usage(format!("--ref does not go with the directory {repo}")).hint(format!(
                     "a directory is copied as it is; for a commit of its repository use file://{repo}"
@@ -227,31 +260,13 @@ impl Source {
             }
             return Ok(Self::Dir(absolute("--repo", Path::new(repo))?));
         }
-        let url: RemoteUrl = repo
-            .parse()
-            .map_err(|error| Error::usage(format!("--repo {} is no URL", shown(repo))).because(format!("{error}")))?;
-        match url.url().scheme() {
-            "http" | "https" | "file" => git(url),
-            "ssh" | "git+ssh" => Err(ssh_unsupported(&url.to_string())),
-            other => Err(Error::usage(format!("--repo {}: the scheme {other}: is not supported", shown(repo)))
-                .hint("use https://, http://, file:// or a local directory")),
-        }
+        Ok(Self::Git(GitSource { url: repo.parse()?, reference: checkout.reference, depth: checkout.depth }))
     }
 }
 
 /// What may be an address: where https:// was forgotten, or stands behind it, a token is before the host.
 fn shown(repo: &str) -> String {
     repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"))
-}
-
-fn ssh_unsupported(repo: &str) -> Error {
-    Error::usage(format!("--repo {}: SSH is not supported yet", shown(repo)))
-        .hint("use the repository's https:// address, with user:token@ before the host if it is private, as PODSTRAP_REPO from a Secret")
-}
-
-/// `user@host:path` or `host:path`: no slash before the first colon, as Git decides it.
-fn scp_like(repo: &str) -> bool {
-    repo.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/'))
 }
 
 impl Environment {
@@ -493,7 +508,9 @@ pub fn fuzz(data: &[u8]) {
     for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
         match Source::new(&repo, checkout()) {
             Ok(Source::Git(git)) => {
-                assert!(matches!(git.url.url().scheme(), "http" | "https" | "file"));
+                assert!(
+                    !matches!(&git.url, GitUrl::Url(url) if !matches!(url.url().scheme(), "http" | "https" | "file"))
+                );
                 assert!(!format!("{} {:?}", git.url, git.url).contains("s3cretX") || said, "{repo}");
             }
             Ok(Source::Dir(path)) => assert!(path.is_absolute() && !repo.contains("://")),
@@ -580,10 +597,11 @@ mod tests {
         assert!(matches!(source("file:///srv/app.git").unwrap(), Source::Git(_)));
         let error = source("me:s3cret@https://host/app.git").unwrap_err().to_string();
         assert!(error.contains("the scheme me: is not supported") && !error.contains("s3cret"), "{error}");
-        for ssh in ["git@host:app.git", "ssh://git@host/app.git", "me:s3cret@host/app.git"] {
-            let error = source(ssh).unwrap_err().to_string();
-            assert!(error.contains("SSH is not supported yet") && !error.contains("s3cret"), "{error}");
+        for ssh in ["git@host:app.git", "ssh://git@host/app.git", "[::1]:app.git"] {
+            assert!(matches!(source(ssh).unwrap(), Source::Git(GitSource { url: GitUrl::Ssh(_), .. })), "{ssh}");
         }
+        let error = source("me:s3cret@host/app.git").unwrap_err().to_string();
+        assert!(error.contains("looks like a password") && !error.contains("s3cret"), "{error}");
         assert!(source("ftp://host/x").unwrap_err().to_string().contains("ftp"));
         let error = source("https://user:s3cret@/").unwrap_err().to_string();
         assert!(!error.contains("s3cret"), "{error}");

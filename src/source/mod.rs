@@ -12,6 +12,8 @@ use crate::plan::{RESERVED, Source};
 use crate::retry::Deadline;
 use crate::size::Size;
 
+pub use git::Ssh;
+
 /// What the reference names right now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Revision {

@@ -18,6 +18,7 @@ mod rerun;
 mod restricted;
 mod secrets;
 mod source;
+mod ssh;
 mod unit;
 mod up;
 mod venv;

@@ -16,22 +16,16 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::redact::{RemoteUrl, Secret, Userinfo};
 use crate::retry::Deadline;
-use crate::source::SLOW;
-use crate::source::git::pktline::{Framer, payload};
+use crate::source::git::answer::{self, MAX_LIST, Pace};
 use crate::source::git::refs::{Refs, Unreadable};
 
 const MAX_REDIRECTS: usize = 10;
-/// The longest list of references that is read: about a million of them.
-const MAX_LIST: usize = 64 << 20;
 /// How much of an error's body is read, how many lines of it are shown, and how many characters
 /// of each.
 const BODY_READ: usize = 16 << 10;
 const BODY_LINES: usize = 4;
 const BODY_COLUMNS: usize = 200;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes per second below which an answer that completes no packet either is as good as none: a
-/// megabyte would take a quarter of an hour.
-const SLOWEST: u64 = 1000;
 
 /// From this length on a user's name may be a token.
 const TOKEN_LENGTH: usize = 20;
@@ -132,51 +126,8 @@ impl Remote {
             .body(body);
         let mut response = self.send(what, endpoint, request, deadline).await?;
         self.check(what, endpoint, &mut response, "result", deadline).await?;
-        let (mut framer, mut received, mut in_pack, mut ended) = (Framer::default(), 0, false, false);
-        let (mut reported, mut pace) = (Vec::new(), Pace::new(deadline));
-        while let Some(chunk) = self.chunk(what, &mut response, received, &mut pace).await? {
-            received += chunk.len();
-            framer.push(&chunk);
-            while let Some(packet) = framer.next().map_err(|error| Error::source(what).because(error))? {
-                match payload(packet) {
-                    None => ended = in_pack,
-                    Some([1, ..]) => in_pack = true,
-                    Some([2, text @ ..]) => {
-                        reported.extend_from_slice(text);
-                        self.progress(&mut reported);
-                    }
-                    Some([3, text @ ..] | [b'E', b'R', b'R', b' ', text @ ..]) => {
-                        return Ok(Some(self.hide(String::from_utf8_lossy(text).trim())));
-                    }
-                    Some(_) => {}
-                }
-                if packets.send(packet.to_vec()).await.is_err() {
-                    return Ok(None);
-                }
-                // Also an empty packet, by which a server that is still packing shows that it lives;
-                // and the time that libgit2 took is not the server's.
-                pace.moved();
-            }
-        }
-        if ended && framer.is_empty() {
-            return Ok(None);
-        }
-        Err(Error::source(what).because(format!("the answer broke off after {received} bytes")).transient(None))
-    }
-
-    /// Logs the whole lines of what the server reports on its work, as far as they have come.
-    fn progress(&self, pending: &mut Vec<u8>) {
-        let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else {
-            // A counter that never ends its line is not worth keeping.
-            pending.drain(..pending.len().saturating_sub(BODY_READ));
-            return;
-        };
-        let lines: Vec<u8> = pending.drain(..=end).collect();
-        for line in String::from_utf8_lossy(&lines).lines() {
-            // A counter overwrites itself with carriage returns: its last state is enough.
-            let line = self.hide(line.trim_end().rsplit('\r').next().unwrap_or_default());
-            tracing::debug!("remote: {}", crate::redact::clean(&line));
-        }
+        let chunk = async |received, pace: &mut Pace| self.chunk(what, &mut response, received, pace).await;
+        answer::pass_on(what, chunk, |text| self.hide(text), &packets, deadline).await
     }
 
     async fn send(
@@ -376,42 +327,6 @@ fn shown(url: &Url) -> String {
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
-}
-
-/// Notices an answer that stalls: silence, or so few bytes that it will not end. A try that stalls is
-/// worth another one.
-struct Pace {
-    deadline: Deadline,
-    since: Instant,
-    /// Since then.
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(deadline: Deadline) -> Self {
-        Self { deadline, since: Instant::now(), bytes: 0 }
-    }
-    /// Until when more must have come.
-    fn until(&self) -> Instant {
-        (self.since + self.deadline.silence()).min(self.deadline.instant())
-    }
-    fn came(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.bytes >= SLOWEST * self.deadline.silence().as_secs() {
-            self.moved();
-        }
-    }
-    fn moved(&mut self) {
-        *self = Self::new(self.deadline);
-    }
-    fn stalled(&self, what: &str) -> Error {
-        let error = Error::source(what);
-        if self.deadline.passed() {
-            return error.because("the server did not answer in the time that was left").hint(SLOW).transient(None);
-        }
-        let silence = self.deadline.silence().as_secs_f64();
-        error.because(format!("the server stalls: {} bytes in {silence:.1} s", self.bytes)).transient(None)
-    }
 }
 
 /// A request that got no answer: no such host, refused, reset, an unknown CA.

@@ -10,4 +10,5 @@ pub mod index;
 pub mod kill;
 pub mod namespaces;
 pub mod sandbox;
+pub mod sshd;
 pub mod volume;
