@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::retry::Deadline;
 use crate::size::Size;
 
-pub use source::{Download, GitSource, Origin, Source, Unpack, is_archive};
+pub use source::{Download, GitSource, GitUrl, Origin, Source, Unpack, is_archive};
 
 /// Where the release's own files live below the root; no repository may use the name.
 pub const RESERVED: &str = ".podstrap";

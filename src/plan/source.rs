@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::{RESERVED, TreePath, absolute};
 use crate::cli::{CheckoutArgs, Submodules};
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
+use crate::source::Ssh;
 
 /// What the path of an archive's URL ends with. What the archive is, its first bytes tell.
 const ARCHIVES: &[&str] = &[".tar.gz", ".tgz", ".tar", ".zip"];
@@ -35,7 +37,7 @@ pub enum Origin {
 
 #[derive(Debug, Clone)]
 pub struct GitSource {
-    pub url: RemoteUrl,
+    pub url: GitUrl,
     /// None: the remote's HEAD.
     pub reference: Option<String>,
     /// Commits of history; 0 for all.
@@ -45,6 +47,49 @@ pub struct GitSource {
     pub keep_git: bool,
     /// Whether Git LFS pointers may be published as they are.
     pub lfs_pointers: bool,
+}
+
+/// Where a repository is. `Display` shows no secret of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GitUrl {
+    /// Over HTTP, or a `file://`.
+    Url(RemoteUrl),
+    Ssh(Ssh),
+}
+
+impl GitUrl {
+    /// The URL, if there is a login for it: SSH has keys.
+    pub fn web(&self) -> Option<&RemoteUrl> {
+        match self {
+            Self::Url(url) => Some(url),
+            Self::Ssh(_) => None,
+        }
+    }
+}
+
+impl FromStr for GitUrl {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(ssh) = Ssh::from_scp(text) {
+            return ssh.map(Self::Ssh);
+        }
+        let url = parsed(text)?;
+        match url.url().scheme() {
+            "http" | "https" | "file" => Ok(Self::Url(url)),
+            "ssh" | "git+ssh" | "ssh+git" => Ssh::from_url(&url).map(Self::Ssh),
+            other => Err(Error::usage(format!("--repo {}: the scheme {other}: is not supported", shown(text)))
+                .hint("use https://, http://, ssh://, file:// or a local directory")),
+        }
+    }
+}
+
+impl fmt::Display for GitUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => url.fmt(f),
+            Self::Ssh(ssh) => ssh.fmt(f),
+        }
+    }
 }
 
 /// A file on a web server: an archive, or a file of the tree.
@@ -132,46 +177,47 @@ impl Source {
 impl Origin {
     fn new(repo: &str, args: CheckoutArgs) -> Result<Self> {
         let unpack = Unpack { strip: args.strip_components, file: args.file.clone().map(file_name).transpose()? };
-        if !repo.contains("://") {
-            if scp_like(repo) {
-                return Err(ssh_unsupported(repo));
-            }
+        let ssh = Ssh::from_scp(repo).is_some();
+        if !repo.contains("://") && !ssh {
             only_git(&args, &repo, &format!("for a commit of its repository use file://{repo}"))?;
             return Ok(Self::Local(absolute("--repo", Path::new(repo))?, unpack));
         }
-        let url: RemoteUrl = repo
-            .parse()
-            .map_err(|error| Error::usage(format!("--repo {} is no URL", shown(repo))).because(format!("{error}")))?;
-        let archive = is_archive(Path::new(url.url().path()));
-        match url.url().scheme() {
-            "http" | "https" if archive || unpack.file.is_some() || url.url().fragment().is_some() => {
+        let web = if ssh { None } else { Some(parsed(repo)?) };
+        if let Some(url) = web {
+            let archive = is_archive(Path::new(url.url().path()));
+            let scheme = url.url().scheme();
+            if matches!(scheme, "http" | "https")
+                && (archive || unpack.file.is_some() || url.url().fragment().is_some())
+            {
                 only_git(&args, &url, "that is for Git repositories; which version it is, its URL and #sha256= say")?;
                 let sha256 = url.url().fragment().map(|fragment| pin(fragment, &url)).transpose()?;
-                Ok(Self::Download(Download { url: url.without_fragment(), sha256, unpack }))
+                return Ok(Self::Download(Download { url: url.without_fragment(), sha256, unpack }));
             }
-            "file" if archive => {
+            if scheme == "file" && archive {
                 only_git(&args, &url, "that is for Git repositories")?;
                 let path = url.url().to_file_path();
                 let path = path.map_err(|()| Error::usage(format!("--repo {url} names no path on this machine")))?;
-                Ok(Self::Local(path, unpack))
+                return Ok(Self::Local(path, unpack));
             }
-            "http" | "https" | "file" if unpack != Unpack::default() => {
-                Err(Error::usage(format!("--strip-components does not go with the Git repository {url}"))
-                    .hint("it is for archives; for a part of a repository use --subdir"))
-            }
-            "http" | "https" | "file" => Ok(Self::Git(GitSource {
-                url,
-                reference: args.reference,
-                depth: args.depth,
-                submodules: args.submodules,
-                keep_git: args.keep_git,
-                lfs_pointers: args.allow_lfs_pointers,
-            })),
-            "ssh" | "git+ssh" => Err(ssh_unsupported(&url.to_string())),
-            other => Err(Error::usage(format!("--repo {}: the scheme {other}: is not supported", shown(repo)))
-                .hint("use https://, http://, ssh://, file:// or a local directory")),
         }
+        let url: GitUrl = repo.parse()?;
+        if unpack != Unpack::default() {
+            return Err(Error::usage(format!("--strip-components and --file do not go with the Git repository {url}"))
+                .hint("they are for archives and files; for a part of a repository use --subdir"));
+        }
+        Ok(Self::Git(GitSource {
+            url,
+            reference: args.reference,
+            depth: args.depth,
+            submodules: args.submodules,
+            keep_git: args.keep_git,
+            lfs_pointers: args.allow_lfs_pointers,
+        }))
     }
+}
+
+fn parsed(repo: &str) -> Result<RemoteUrl> {
+    repo.parse().map_err(|error| Error::usage(format!("--repo {} is no URL", shown(repo))).because(format!("{error}")))
 }
 
 /// Whether a path is named like an archive.
@@ -223,16 +269,6 @@ fn shown(repo: &str) -> String {
     repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"))
 }
 
-fn ssh_unsupported(repo: &str) -> Error {
-    Error::usage(format!("--repo {}: SSH is not supported yet", shown(repo)))
-        .hint("use the repository's https:// address, with user:token@ before the host if it is private, as PODSTRAP_REPO from a Secret")
-}
-
-/// `user@host:path` or `host:path`: no slash before the first colon, as Git decides it.
-fn scp_like(repo: &str) -> bool {
-    repo.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/'))
-}
-
 /// An address reads the same when it is shown, and no refusal shows a password.
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
@@ -245,7 +281,10 @@ pub fn fuzz(text: &str) {
             Ok(source) => {
                 assert!(!format!("{source} {source:?} {:?}", source.decisive()).contains("s3cretX") || said, "{repo}");
                 match source.origin {
-                    Origin::Git(git) => assert!(matches!(git.url.url().scheme(), "http" | "https" | "file")),
+                    Origin::Git(git) => {
+                        let web = git.url.web().map(|url| url.url().scheme());
+                        assert!(web.is_none_or(|scheme| matches!(scheme, "http" | "https" | "file")));
+                    }
                     Origin::Download(Download { url, sha256, .. }) => {
                         assert!(matches!(url.url().scheme(), "http" | "https") && url.url().fragment().is_none());
                         assert!(sha256.is_none_or(|digits| digits.len() == SHA256_DIGITS));
@@ -279,6 +318,10 @@ mod tests {
         for git in ["https://host/app.git", "http://host/discord.py", "file:///srv/app.git", "https://host/x.php"] {
             assert!(matches!(source(git, &[]).unwrap().origin, Origin::Git(_)), "{git}");
         }
+        for ssh in ["git@host:app.git", "ssh://git@host/app.git", "[::1]:app.git", "host:app.tar.gz"] {
+            let Origin::Git(git) = source(ssh, &[]).unwrap().origin else { panic!("{ssh}") };
+            assert!(matches!(git.url, GitUrl::Ssh(_)), "{ssh}");
+        }
         for local in ["./here", "/srv/app.tar.gz", "file:///srv/app.zip"] {
             assert!(matches!(source(local, &[]).unwrap().origin, Origin::Local(..)), "{local}");
         }
@@ -298,10 +341,8 @@ mod tests {
     fn addresses_that_are_of_no_use_are_refused_without_their_passwords() {
         let error = refusal("me:s3cret@https://host/app.git", &[]);
         assert!(error.contains("the scheme me: is not supported") && !error.contains("s3cret"), "{error}");
-        for ssh in ["git@host:app.git", "ssh://git@host/app.git", "me:s3cret@host/app.git"] {
-            let error = refusal(ssh, &[]);
-            assert!(error.contains("SSH is not supported yet") && !error.contains("s3cret"), "{error}");
-        }
+        let error = refusal("me:s3cret@host/app.git", &[]);
+        assert!(error.contains("looks like a password") && !error.contains("s3cret"), "{error}");
         assert!(refusal("ftp://host/x", &[]).contains("ftp"));
         assert!(!refusal("https://user:s3cret@/", &[]).contains("s3cret"));
         assert!(refusal("https://host/a.zip#sha256=12", &[]).contains("is no pin"));

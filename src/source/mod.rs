@@ -19,6 +19,8 @@ use crate::plan::{Origin, RESERVED, Source, TreePath, Unpack};
 use crate::retry::Deadline;
 use crate::size::Size;
 
+pub use git::Ssh;
+
 /// What a digest begins with as a revision.
 const SHA256: &str = "sha256:";
 
@@ -107,7 +109,7 @@ pub async fn resolve(
     auth::Auth::read(&source.auth)?;
     let (revision, origin) = match &source.origin {
         Origin::Git(source) => {
-            access.home = Some(source.url.clone());
+            access.home = source.url.web().cloned();
             let git = git::Git::resolve(source, &access, deadline).await?;
             (git.revision(), From::Git(Box::new(git)))
         }

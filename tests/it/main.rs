@@ -23,6 +23,7 @@ mod rerun;
 mod restricted;
 mod secrets;
 mod source;
+mod ssh;
 mod submodules;
 mod unit;
 mod up;

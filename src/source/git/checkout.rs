@@ -21,8 +21,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::cli::Submodules;
 use crate::error::{Error, IoContext, Result, volume_error};
-use crate::plan::{GitSource, RESERVED};
-use crate::redact::RemoteUrl;
+use crate::plan::{GitSource, GitUrl, RESERVED};
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::git::refs::Choice;
@@ -202,7 +201,7 @@ fn write_with_libgit2(
     repo.checkout_tree(files.as_object(), Some(&mut options))
 }
 
-fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &RemoteUrl) -> Result<Commit<'repo>> {
+fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result<Commit<'repo>> {
     let name = choice.reference.clone().unwrap_or_else(|| choice.commit.to_string());
     let object = repo.find_object(choice.want, None).map_err(|error| {
         if error.code() == ErrorCode::NotFound {

@@ -13,14 +13,9 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
-use crate::source::git::pktline::{Framer, payload};
+use crate::source::git::answer::{self, MAX_LIST};
 use crate::source::git::refs::{Refs, Unreadable};
 use crate::source::web::{Access, MAX_REDIRECTS, Pace, Reply, Site, is_html, is_ok, misled, shown, text};
-
-/// The longest list of references that is read: about a million of them.
-const MAX_LIST: usize = 64 << 20;
-/// How much of a line of progress is kept until it ends.
-const PROGRESS: usize = 16 << 10;
 
 /// A repository and the way to it. `Display` shows its URL without secrets.
 #[derive(Debug)]
@@ -101,51 +96,8 @@ impl Remote {
         };
         let reply = self.0.send(what, url, post, deadline).await?;
         let mut response = self.check(what, endpoint, reply, "result", deadline).await?;
-        let (mut framer, mut received, mut in_pack, mut ended) = (Framer::default(), 0_u64, false, false);
-        let (mut reported, mut pace) = (Vec::new(), Pace::new(deadline));
-        while let Some(chunk) = self.0.chunk(what, &mut response, received, &mut pace).await? {
-            received += chunk.len() as u64;
-            framer.push(&chunk);
-            while let Some(packet) = framer.next().map_err(|error| Error::source(what).because(error))? {
-                match payload(packet) {
-                    None => ended = in_pack,
-                    Some([1, ..]) => in_pack = true,
-                    Some([2, text @ ..]) => {
-                        reported.extend_from_slice(text);
-                        self.progress(&mut reported);
-                    }
-                    Some([3, text @ ..] | [b'E', b'R', b'R', b' ', text @ ..]) => {
-                        return Ok(Some(self.0.hide(String::from_utf8_lossy(text).trim())));
-                    }
-                    Some(_) => {}
-                }
-                if packets.send(packet.to_vec()).await.is_err() {
-                    return Ok(None);
-                }
-                // Also an empty packet, by which a server that is still packing shows that it lives;
-                // and the time that libgit2 took is not the server's.
-                pace.moved();
-            }
-        }
-        if ended && framer.is_empty() {
-            return Ok(None);
-        }
-        Err(Error::source(what).because(format!("the answer broke off after {received} bytes")).transient(None))
-    }
-
-    /// Logs the whole lines of what the server reports on its work, as far as they have come.
-    fn progress(&self, pending: &mut Vec<u8>) {
-        let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else {
-            // A counter that never ends its line is not worth keeping.
-            pending.drain(..pending.len().saturating_sub(PROGRESS));
-            return;
-        };
-        let lines: Vec<u8> = pending.drain(..=end).collect();
-        for line in String::from_utf8_lossy(&lines).lines() {
-            // A counter overwrites itself with carriage returns: its last state is enough.
-            let line = self.0.hide(line.trim_end().rsplit('\r').next().unwrap_or_default());
-            tracing::debug!("remote: {}", crate::redact::clean(&line));
-        }
+        let chunk = async |received, pace: &mut Pace| self.0.chunk(what, &mut response, received, pace).await;
+        answer::pass_on(what, chunk, |text| self.0.hide(text), &packets, deadline).await
     }
 
     /// Whether this is the answer of a Git server; anything else becomes an error that shows it.

@@ -89,7 +89,7 @@ fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &[Ref]) -> R
         }
         repo.set_head_detached(choice.commit)?;
     }
-    config.set_str("remote.origin.url", source.url.url().as_str())?;
+    config.set_str("remote.origin.url", &source.url.to_string())?;
     config.set_str("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")?;
     config.set_bool("core.bare", false)?;
     config.set_bool("core.logAllRefUpdates", true)

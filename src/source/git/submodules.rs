@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use git2::{Config, ConfigLevel};
 
 use crate::error::{Error, IoContext, Result};
+use crate::plan::GitUrl;
 use crate::redact::RemoteUrl;
+use crate::source::git::Ssh;
 
 /// Where a repository keeps it, at its top.
 pub(super) const FILE: &str = ".gitmodules";
@@ -81,25 +83,40 @@ fn parse(path: &Path) -> Result<Vec<Entry>, git2::Error> {
 ///
 /// # Errors
 /// It is none of a server. A repository of this machine (file://) may name its neighbours.
-pub(super) fn address(url: &str, parent: &RemoteUrl) -> Result<RemoteUrl> {
+pub(super) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
     let refused = |why: &str| {
         Error::source(format!("{FILE} names {url:?}")).because(why).hint(
             "a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)",
         )
     };
     if url.starts_with("./") || url.starts_with("../") {
-        let mut target = parent.url().clone();
-        target.set_query(None);
-        let path = relative(target.path(), url)
+        return beside(url, parent)
             .ok_or_else(|| refused(&format!("that leads out of the server's paths, seen from {parent}")))?;
-        target.set_path(&path);
-        return Ok(RemoteUrl::at(target, parent.userinfo().cloned()));
+    }
+    if let Some(ssh) = Ssh::from_scp(url).filter(|_| !url.contains("::")) {
+        return ssh.map(GitUrl::Ssh).map_err(|error| refused(&error.told()));
     }
     let target: RemoteUrl = url.parse().map_err(|_| refused("that is no URL of a server"))?;
     match target.url().scheme() {
-        "https" | "http" => Ok(target),
-        "file" if parent.url().scheme() == "file" => Ok(target),
+        "https" | "http" => Ok(GitUrl::Url(target)),
+        "ssh" | "git+ssh" | "ssh+git" => {
+            Ssh::from_url(&target).map(GitUrl::Ssh).map_err(|error| refused(&error.told()))
+        }
+        "file" if parent.web().is_some_and(|parent| parent.url().scheme() == "file") => Ok(GitUrl::Url(target)),
         _ => Err(refused("that is no URL of a server")),
+    }
+}
+
+/// What a relative URL names; None if it leads out of the server.
+fn beside(url: &str, parent: &GitUrl) -> Option<Result<GitUrl>> {
+    match parent {
+        GitUrl::Url(parent) => {
+            let mut target = parent.url().clone();
+            target.set_query(None);
+            target.set_path(&relative(parent.url().path(), url)?);
+            Some(Ok(GitUrl::Url(RemoteUrl::at(target, parent.userinfo().cloned()))))
+        }
+        GitUrl::Ssh(parent) => Some(parent.at(&relative(parent.path(), url)?).map(GitUrl::Ssh)),
     }
 }
 
@@ -111,10 +128,13 @@ fn relative(path: &str, url: &str) -> Option<String> {
         if let Some(after) = rest.strip_prefix("./") {
             rest = after;
         } else if let Some(after) = rest.strip_prefix("../") {
-            base = &base[..base.rfind('/')?];
+            // The first part of a path that starts at a home has no slash before it.
+            let parent = base.rfind('/').or((!base.is_empty()).then_some(0))?;
+            base = &base[..parent];
             rest = after;
         } else {
-            return Some(format!("{base}/{}", rest.trim_end_matches('/')));
+            let slash = if base.is_empty() && !path.starts_with('/') { "" } else { "/" };
+            return Some(format!("{base}{slash}{}", rest.trim_end_matches('/')));
         }
     }
 }
@@ -124,12 +144,14 @@ fn relative(path: &str, url: &str) -> Option<String> {
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let web: RemoteUrl = "https://host:8443/group/app.git?token=x".parse().expect("it is a URL");
-    if let Ok(address) = address(&text, &web) {
-        assert!(matches!(address.url().scheme(), "https" | "http"), "{address}");
+    for parent in ["https://host:8443/group/app.git?token=x", "me@host:group/app.git", "ssh://me@host/a/b.git"] {
+        let parent: GitUrl = parent.parse().expect("it is an address");
+        let Ok(address) = address(&text, &parent) else { continue };
+        assert!(address.web().is_none_or(|url| matches!(url.url().scheme(), "https" | "http")), "{address}");
         if text.starts_with('.') {
-            assert_eq!(address.url().origin(), web.url().origin());
-            assert!(!address.url().as_str().contains("token=x") || text.contains("token=x"));
+            let origin = |address: &GitUrl| address.web().map(|url| url.url().origin());
+            assert_eq!(origin(&address), origin(&parent));
+            assert!(!address.to_string().contains("token=x") || text.contains("token=x"));
         }
     }
     let scratch = std::env::temp_dir().join(format!("podstrap-fuzz-modules-{}", std::process::id()));
@@ -143,7 +165,8 @@ mod tests {
 
     fn of(url: &str, parent: &str) -> Result<String, String> {
         let address = address(url, &parent.parse().unwrap()).map_err(|error| error.to_string())?;
-        Ok(format!("{address}{}", if address.userinfo().is_some() { " as somebody" } else { "" }))
+        let somebody = address.web().is_some_and(|url| url.userinfo().is_some());
+        Ok(format!("{address}{}", if somebody { " as somebody" } else { "" }))
     }
 
     #[test]
@@ -159,13 +182,35 @@ mod tests {
             assert_eq!(of(url, parent).as_deref(), Ok(wanted), "{url}");
         }
         assert_eq!(of("../lib.git", "file:///srv/app.git").as_deref(), Ok("file:///srv/lib.git"));
+        for (parent, url, wanted) in [
+            ("git@host:group/app.git", "../lib.git", "git@host:group/lib.git"),
+            ("git@host:app.git", "../lib.git", "git@host:lib.git"),
+            ("host:/srv/app.git", "../../lib.git", "host:/lib.git"),
+            ("[host:2222]:~ada/app.git", "../lib.git", "[host:2222]:~ada/lib.git"),
+            ("ssh://me@host:2222/srv/a%20b.git", "../l b.git", "ssh://me@host:2222/srv/l%20b.git"),
+            ("ssh://host/~ada/app.git", "../lib.git", "ssh://host/~ada/lib.git"),
+            ("https://host/app.git", "git@other:lib.git", "git@other:lib.git"),
+        ] {
+            assert_eq!(of(url, parent).as_deref(), Ok(wanted), "{parent} {url}");
+        }
+        assert!(of("../../lib.git", "git@host:app.git").unwrap_err().contains("leads out of the server's paths"));
     }
 
     #[test]
     fn addresses_that_are_none_of_a_server_are_refused() {
         let parent = "https://me:s3cret@host/app.git";
-        for url in ["ext::sh -c id", "file:///etc", "/etc/app.git", "-uhost", "--upload-pack=id", "../../../x", "", "x"]
-        {
+        for url in [
+            "ext::sh -c id",
+            "file:///etc",
+            "/etc/app.git",
+            "-uhost",
+            "--upload-pack=id",
+            "../../../x",
+            "",
+            "x",
+            "ssh://-oProxyCommand=x/a",
+            "-x:a",
+        ] {
             let error = of(url, parent).unwrap_err();
             assert!(error.contains(".gitmodules names") && !error.contains("s3cret"), "{error}");
         }

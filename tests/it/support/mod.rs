@@ -11,4 +11,5 @@ pub mod kill;
 pub mod namespaces;
 pub mod proxy;
 pub mod sandbox;
+pub mod sshd;
 pub mod volume;
