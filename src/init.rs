@@ -134,6 +134,7 @@ impl Run<'_> {
             let environment = release.manifest.environment.as_ref();
             self.volume.is_whole(release)
                 && release.manifest.source.repo == self.plan.source.to_string()
+                && release.manifest.source.shape == self.plan.source.shape()
                 && environment.is_none_or(|record| {
                     record.final_path == self.plan.environment.final_path
                         && record.venv == self.plan.environment.venv.as_path()
@@ -228,6 +229,7 @@ impl Run<'_> {
             source: SourceRecord {
                 repo: self.plan.source.to_string(),
                 revision: fetched.revision,
+                shape: self.plan.source.shape(),
                 validator: fetched.validator,
                 files: fetched.checkout.files,
                 bytes: fetched.checkout.bytes,
@@ -493,8 +495,11 @@ impl Run<'_> {
         #[derive(Serialize)]
         struct Key<'a> {
             manifest: u32,
-            source: Vec<String>,
+            repo: String,
+            shape: Vec<String>,
             commit: &'a str,
+            /// Of a tree whose `.git` names it.
+            reference: Option<&'a str>,
             environment: Option<(bool, &'a Path, String)>,
             copy_self: Option<(&'a Path, &'static str, Vec<u64>)>,
         }
@@ -506,8 +511,10 @@ impl Run<'_> {
         };
         let key = Key {
             manifest: MANIFEST_VERSION,
-            source: self.plan.source.decisive(),
+            repo: self.plan.source.to_string(),
+            shape: self.plan.source.shape(),
             commit: &revision.commit,
+            reference: revision.reference.as_deref().filter(|_| self.plan.source.keeps_git()),
             // Without anything to install it is the wish that makes an environment.
             environment: (environment.wanted != Wanted::Never)
                 .then(|| (always, environment.venv.as_path(), self.recipe.digest())),

@@ -75,6 +75,8 @@ pub struct SourceRecord {
     pub repo: String,
     #[serde(flatten)]
     pub revision: Revision,
+    /// How much of it was taken, and how.
+    pub shape: Vec<String>,
     /// Of a file that is not pinned: what to ask with whether it is still the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<Validator>,

@@ -157,15 +157,21 @@ impl Source {
         }
     }
 
-    /// All that decides which tree a revision gives, without secrets: a part of a release's key.
-    pub fn decisive(&self) -> Vec<String> {
-        let mut all = vec![self.to_string()];
+    /// Whether the tree gets a `.git`.
+    pub fn keeps_git(&self) -> bool {
+        matches!(&self.origin, Origin::Git(git) if git.keep_git)
+    }
+
+    /// How much of it is taken, and how: with the source and its revision, all that decides about the
+    /// tree.
+    pub fn shape(&self) -> Vec<String> {
+        let mut all = Vec::new();
         all.extend(self.subdir.as_ref().map(|path| format!("subdir {path}")));
         match &self.origin {
             Origin::Git(git) => {
                 all.push(format!("submodules {:?}, pointers {}", git.submodules, git.lfs_pointers));
                 if git.keep_git {
-                    all.push(format!("depth {} of {:?}", git.depth, git.reference));
+                    all.push(format!("with a .git, depth {}", git.depth));
                 }
             }
             Origin::Download(Download { unpack, .. }) | Origin::Local(_, unpack) => all.push(format!("{unpack:?}")),
@@ -279,7 +285,7 @@ pub fn fuzz(text: &str) {
     for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
         match Source::new(&repo, args.checkout.clone()) {
             Ok(source) => {
-                assert!(!format!("{source} {source:?} {:?}", source.decisive()).contains("s3cretX") || said, "{repo}");
+                assert!(!format!("{source} {source:?} {:?}", source.shape()).contains("s3cretX") || said, "{repo}");
                 match source.origin {
                     Origin::Git(git) => {
                         let web = git.url.web().map(|url| url.url().scheme());

@@ -431,7 +431,8 @@ fn silence_and_refusals_are_tried_again_and_told() {
     let hang = relay(world.sshd.port(), &[Cut::Hang; 9]);
     let error = world.fails(&world.sshd.url_at(hang, &world.repo.dir), &["--timeout", "4s"]);
     // Which try the deadline ends is a matter of the pauses between them.
-    for part in ["error: cannot log in to [HOST] as [USER]", "no answer to SSH's handshake in [TIME]", "(--timeout 4s)"] {
+    for part in ["error: cannot log in to [HOST] as [USER]", "no answer to SSH's handshake in [TIME]", "(--timeout 4s)"]
+    {
         assert!(error.contains(part), "{error}");
     }
     assert!(started.elapsed() < Duration::from_secs(8));
