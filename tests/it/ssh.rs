@@ -156,6 +156,12 @@ fn a_repository_of_some_size_in_every_depth() {
         world.repo.file("noise", noise(i as u64)).commit("more");
         world.clones(&world.url(), &["--depth", depth]);
     }
+    // A list of some length.
+    let tip = world.repo.rev("HEAD");
+    let tags: String = (0..10_000).map(|i| format!("{tip} refs/tags/v{i}\n")).collect();
+    std::fs::write(world.repo.dir.join(".git/packed-refs"), tags).unwrap();
+    let ran = world.clones(&world.url(), &["--ref", "v9999"]);
+    assert!(ran.raw.contains("v9999"), "{}", ran.raw);
     let empty = Repo::new(&world.sandbox.path("repos/empty.git"));
     let error = world.fails(&world.sshd.url(&empty.dir), &[]);
     assert!(error.contains("is an empty repository"), "{error}");
@@ -294,6 +300,16 @@ fn a_host_that_is_not_known_is_not_trusted() {
       | [HOST] ssh-ed25519 [KEY]
     hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; if it is, the line above in a known_hosts file makes it known (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     hint: name the Secret's directory, with ssh-privatekey and known_hosts in it (kubernetes.io/ssh-auth), or the files themselves with --auth
+    ");
+    // What is known is another of its keys.
+    let world = World::with("HostKeyAlgorithms ssh-ed25519\n").unwrap();
+    world.mount("known_hosts", world.sshd.known_as(&format!("[127.0.0.1]:{}", world.sshd.port()), "rsa"));
+    insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
+    error: [HOST] is not known, and host keys are always verified
+      because: the host shows ssh-ed25519 [FINGERPRINT]
+      because: known for it is only ssh-rsa
+      | [HOST] ssh-ed25519 [KEY]
+    hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; if it is, the line above makes it known (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     ");
     let authority = format!("@cert-authority {}", world.sshd.known_as("*", "rsa"));
     world.mount("known_hosts", authority);
@@ -456,13 +472,15 @@ fn a_connection_that_breaks_anywhere_is_made_again() {
     let mut random = fastrand::Rng::with_seed(1);
     world.repo.file("noise", (0..2 << 20).map(|_| random.u8(..)).collect::<Vec<_>>()).commit("more");
     // Before the greeting, within the handshake, and in the pack.
-    let cuts = [Cut::Close, Cut::After(1000), Cut::After(300_000)];
+    let cuts = [Cut::Close, Cut::After(1000), Cut::After(300_000), Cut::Stall(300_000)];
     let port = relay(world.sshd.port(), &cuts);
     world.mount("known_hosts", world.sshd.known_at(port));
-    let ran = world.clones(&world.sshd.url_at(port, &world.repo.dir).replace(' ', "%20"), &[]);
-    assert_eq!(ran.raw.matches("try 1 failed").count(), 2, "{}", ran.raw);
-    assert!(ran.raw.contains("the answer broke off after"), "{}", ran.raw);
-    assert_eq!(world.sshd.connections(), 3);
+    let url = world.sshd.url_at(port, &world.repo.dir).replace(' ', "%20");
+    let ran = world.clones(&url, &["--timeout", "12s"]);
+    let said = ["try 1 failed", "try 2 failed", "the answer broke off after", "of the answer had come"];
+    let missing: Vec<_> = said.iter().filter(|words| ran.raw.matches(**words).count() == 0).collect();
+    assert!(missing.is_empty(), "{missing:?}: {}", ran.raw);
+    assert_eq!(world.sshd.connections(), 4);
 }
 
 #[test]

@@ -44,6 +44,9 @@ impl Ssh {
             Some(Host::Ipv6(address)) => address.to_string(),
             None => String::new(),
         };
+        if url.url().query().or(url.url().fragment()).is_some() {
+            return Err(refused(&url.to_string(), "a ? or a # in the path has to be written as %3F or %23"));
+        }
         let path = percent_decode(url.url().path());
         // `/~user/app.git` is relative to that user's home.
         let path = if path.starts_with("/~") { &path[1..] } else { &path };
@@ -185,7 +188,7 @@ fn refused(shown: &str, why: &str) -> Error {
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let said = text.contains("s3cretX");
+    let said = text.replace(char::is_control, "").contains("s3cretX");
     let from_url =
         |text: &str| Some(Ssh::from_url(&text.parse().ok().filter(|url: &RemoteUrl| url.url().scheme() == "ssh")?));
     for text in [text.to_owned(), format!("me:s3cretX@{text}"), format!("ssh://me:s3cretX@{text}")] {
@@ -224,7 +227,7 @@ mod tests {
             ("ssh://me@Host:2222/srv/app.git", ("me", "host", 2222, "/srv/app.git")),
             ("ssh://host/~ada/app.git", ("git", "host", 22, "~ada/app.git")),
             ("ssh://me@[::1]:22/a", ("me", "::1", 22, "/a")),
-            ("ssh://host/a%20b", ("git", "host", 22, "/a b")),
+            ("ssh://host/a%20b%3Fc", ("git", "host", 22, "/a b?c")),
         ] {
             assert_eq!(parts(&url(text).unwrap()), wanted, "{text}");
         }
@@ -250,7 +253,15 @@ mod tests {
 
     #[test]
     fn what_is_no_address_or_poses_as_a_flag_is_refused() {
-        for text in ["ssh://-oProxyCommand=x/a", "ssh://host", "ssh://host/", "ssh:///a", "ssh://-l@host/a"] {
+        for text in [
+            "ssh://-oProxyCommand=x/a",
+            "ssh://host",
+            "ssh://host/",
+            "ssh:///a",
+            "ssh://-l@host/a",
+            "ssh://host/a?b",
+            "ssh://host/a#b",
+        ] {
             url(text).unwrap_err();
         }
         for text in

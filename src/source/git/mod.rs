@@ -473,6 +473,7 @@ pub mod fuzzing {
     pub use super::known_hosts::fuzz as known_hosts;
     pub use super::pktline::fuzz as pktline;
     pub use super::refs::fuzz as references;
+    pub use super::ssh::fuzz as private_key;
     pub use super::submodules::fuzz as submodules;
 }
 

@@ -424,19 +424,24 @@ impl Ssh {
             let error = Error::source(what).because("the server did not answer in the time that was left");
             Err(error.hint(SLOW).transient(None))
         };
-        let addresses: Vec<SocketAddr> =
-            match timeout_at(deadline.instant(), tokio::net::lookup_host((&*self.host, self.port))).await {
-                Ok(Ok(found)) => found.collect(),
-                Ok(Err(error)) => {
-                    let error = Error::source(what).because(format!("{} has no address", self.host)).because(error);
-                    return Err(unreachable(error));
-                }
-                Err(_) => return late(),
-            };
+        let seconds = CONNECT_TIMEOUT.as_secs();
+        let soon = || deadline.instant().min(Instant::now() + CONNECT_TIMEOUT);
+        let lookup = tokio::net::lookup_host((&*self.host, self.port));
+        let addresses: Vec<SocketAddr> = match timeout_at(soon(), lookup).await {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(error)) => {
+                let error = Error::source(what).because(format!("{} has no address", self.host)).because(error);
+                return Err(unreachable(error));
+            }
+            Err(_) if deadline.passed() => return late(),
+            Err(_) => {
+                let silence = format!("the name server says nothing about {} in {seconds} s", self.host);
+                return Err(unreachable(Error::source(what).because(silence)));
+            }
+        };
         let mut failed = Error::source(what).because(format!("{} has no address", self.host));
         for address in addresses {
-            let until = deadline.instant().min(Instant::now() + CONNECT_TIMEOUT);
-            failed = match timeout_at(until, TcpStream::connect(address)).await {
+            failed = match timeout_at(soon(), TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     // A round trip must not wait for more to send; without the option it is only slower.
                     let _ = stream.set_nodelay(true);
@@ -444,10 +449,7 @@ impl Ssh {
                 }
                 Ok(Err(error)) => Error::source(what).because(format!("cannot connect to {address}")).because(error),
                 Err(_) if deadline.passed() => return late(),
-                Err(_) => {
-                    let seconds = CONNECT_TIMEOUT.as_secs();
-                    Error::source(what).because(format!("no connection to {address} in {seconds} s"))
-                }
+                Err(_) => Error::source(what).because(format!("no connection to {address} in {seconds} s")),
             };
         }
         Err(unreachable(failed))
@@ -670,5 +672,20 @@ impl Drop for Session {
 fn leave(line: Line, unasked: bool) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(line.end(unasked));
+    }
+}
+
+/// Whatever is in the file of a key, it is read or refused, and a refusal quotes nothing of it.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    use base64::Engine as _;
+    let body = base64::engine::general_purpose::STANDARD.encode(data);
+    let text = String::from_utf8_lossy(data).into_owned();
+    let kinds = ["OPENSSH PRIVATE", "PRIVATE", "RSA PRIVATE", "EC PRIVATE"];
+    let framed = kinds.map(|kind| format!("-----BEGIN {kind} KEY-----\n{body}\n-----END {kind} KEY-----\n"));
+    for pem in framed.iter().chain([&text]) {
+        let Err(why) = private_key(pem) else { continue };
+        assert!(body.len() < 16 || !why.contains(&body[..16]), "{why}");
+        assert!(!why.contains('\n') && !pem.lines().any(|line| line.len() > 40 && why.contains(line)), "{why}");
     }
 }

@@ -32,6 +32,8 @@ pub enum Cut {
     Close,
     /// It is reset after so many bytes from the server.
     After(usize),
+    /// Nothing more comes after so many.
+    Stall(usize),
 }
 
 impl Sshd {
@@ -141,7 +143,7 @@ pub fn relay(upstream: u16, cuts: &[Cut]) -> u16 {
                 while client.read(&mut [0; 512])? > 0 {}
                 return Ok(());
             }
-            Some(Cut::After(bytes)) => bytes,
+            Some(Cut::After(bytes) | Cut::Stall(bytes)) => bytes,
             None => usize::MAX,
         };
         let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
@@ -159,6 +161,11 @@ pub fn relay(upstream: u16, cuts: &[Cut]) -> u16 {
             let part = read.min(left);
             client.write_all(&buffer[..part])?;
             left -= part;
+            if left == 0 && matches!(cut, Some(Cut::Stall(_))) {
+                while client.peek(&mut [0; 1])? > 0 {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
             if left == 0 {
                 rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))?;
                 client.shutdown(Shutdown::Both)?;
