@@ -487,6 +487,33 @@ fn stripping_all_of_it_is_an_error() {
     );
 }
 
+#[test]
+fn one_directory_around_everything_is_noticed() {
+    let dir = Dir::new("top");
+    let tar = Tar::default;
+    for (number, (archive, wanted)) in [
+        (tar().directory("app").file("app/a", "").link("app/b", "a"), Some(("app", 0))),
+        (tar().directory("./").file("./app/a", ""), Some(("app", 1))),
+        (tar().directory("app"), Some(("app", 0))),
+        (tar().file("app/a", "").file("b", ""), None),
+        (tar().file("b", "").file("app/a", ""), None),
+        (tar().file("app", ""), None),
+        (tar().file("app/a", "").file("./app/b", ""), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tree = dir.path(&number.to_string());
+        let mut unpacker = Unpacker::new("it", &tree, 0, LIMIT, Deadline::after(Duration::from_mins(1))).unwrap();
+        super::tar::unpack(&archive.done()[..], &mut unpacker).unwrap();
+        let top = match &unpacker.top {
+            Top::One(name, at) => Some((std::str::from_utf8(name).unwrap(), *at)),
+            _ => None,
+        };
+        assert_eq!(top, wanted, "{number}");
+    }
+}
+
 /// An entry of a zip, as its headers say it.
 #[derive(Clone)]
 struct Member<'a> {
