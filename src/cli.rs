@@ -147,9 +147,13 @@ pub struct EnvironmentArgs {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The configuration, sent as it is: Unit's comments and trailing commas are fine
-    #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
+    /// The configuration, sent as it is: Unit's comments and trailing commas are fine; or a directory
+    /// as the image's entrypoint takes it: *.pem, *.js, *.json
+    #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
     pub config: PathBuf,
+    /// The part of Unit's configuration that the file is
+    #[arg(long, value_name = "PATH", default_value = "/config", env = "PODSTRAP_PATH")]
+    pub path: String,
     /// Unit's control socket [default: the first usual path that answers]
     #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
     pub control_socket: Option<String>,

@@ -77,11 +77,11 @@ async fn command(cli: Cli) -> Result<()> {
 }
 
 async fn apply(plan: plan::Apply) -> Result<()> {
-    let config = unit::read_config(&plan.config)?;
-    let applied = unit::apply(plan.control.as_ref(), &config, plan.deadline).await?;
-    tracing::info!("{} at {} has {}", applied.server, applied.control, plan.config.display());
+    let setup = unit::Setup::read(&plan.config, &plan.path)?;
+    let applied = unit::apply(plan.control.as_ref(), &setup, plan.deadline).await?;
+    tracing::info!("{} at {} has {}", applied.server, applied.control, setup.shown());
     if let Some(url) = &plan.probe {
-        unit::probe(url, plan.deadline).await?;
+        unit::probe(url, plan.deadline).await.map_err(|error| applied.explain(error))?;
     }
     Ok(())
 }

@@ -128,7 +128,10 @@ pub enum CopySelf {
 /// `podstrap apply`, understood.
 #[derive(Debug)]
 pub struct Apply {
+    /// A file, or a directory.
     pub config: PathBuf,
+    /// `/config` or below: where in Unit's configuration it goes.
+    pub path: String,
     /// None: the usual paths are tried in order.
     pub control: Option<Control>,
     pub probe: Option<reqwest::Url>,
@@ -383,6 +386,7 @@ impl Apply {
     pub fn new(args: cli::ApplyArgs) -> Result<Self> {
         Ok(Self {
             config: absolute("--config", &args.config)?,
+            path: config_path(&args.path)?,
             control: args.control_socket.as_deref().map(Control::new).transpose()?,
             probe: args.probe.as_deref().map(probe_url).transpose()?,
             deadline: Deadline::after(args.timeout),
@@ -406,6 +410,23 @@ impl Control {
         }
         Ok(Self::Unix(absolute("--control-socket", Path::new(path))?))
     }
+}
+
+/// A place in Unit's configuration, without a slash at its end.
+fn config_path(text: &str) -> Result<String> {
+    let path = text.trim_end_matches('/');
+    let unusable = |why: &str| {
+        Err(Error::usage(format!("--path {text}: {why}"))
+            .hint("give /config, or a part of it: /config/applications/app; a / inside of a name is %2F"))
+    };
+    if path != "/config" && !path.starts_with("/config/") {
+        return unusable("Unit's configuration begins at /config");
+    }
+    // What a request line can hold; Unit takes 1,024 bytes with its headers.
+    if path.len() > 900 || !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
+        return unusable("it cannot stand in a request");
+    }
+    Ok(path.to_owned())
 }
 
 fn probe_url(text: &str) -> Result<reqwest::Url> {
@@ -607,6 +628,11 @@ mod tests {
             assert_eq!(Control::new(text).unwrap(), Control::Unix("/run/x.sock".into()), "{text}");
         }
         assert_eq!(Control::new("http://127.0.0.1:8080").unwrap().to_string(), "http://127.0.0.1:8080");
+        assert_eq!(config_path("/config/").unwrap(), "/config");
+        assert_eq!(config_path("/config/listeners/*:80").unwrap(), "/config/listeners/*:80");
+        assert!(
+            config_path("/status").is_err() && config_path("/configx").is_err() && config_path("/config/a b").is_err()
+        );
         assert!(Control::new("unix:").is_err() && Control::new("https://x").is_err());
     }
 }

@@ -37,6 +37,11 @@ pub(super) struct About {
     pub(super) modules: Vec<String>,
     /// The user it runs as, where the kernel told.
     pub(super) uid: Option<u32>,
+    /// The place in its configuration.
+    pub(super) at: String,
+    /// Where its log is, and what it said meanwhile.
+    pub(super) log: String,
+    pub(super) lines: Option<String>,
 }
 
 /// Whether the modules that Unit has would help to explain the reply.
@@ -84,6 +89,11 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             Some(hint) => error.hint(hint),
             None => error,
         },
+        (404, None) if about.at != "/config" => error.hint(format!(
+            "nothing in Unit's configuration can hold {}: apply the whole configuration first, or the part that it \
+             belongs to",
+            about.at
+        )),
         _ => error,
     }
 }
@@ -100,11 +110,12 @@ fn failed_to_apply(error: Error, config: &Config, about: &About) -> Error {
         )),
         _ => error,
     };
+    let error = match &about.lines {
+        Some(lines) => error.excerpt(lines),
+        None => error,
+    };
     error
-        .hint(
-            "Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log \
-             (/var/log/freeunit.log) in the container",
-        )
+        .hint(&about.log)
         .hint(
             "the usual ones: the module cannot be imported or has no such callable; \"home\", \"path\" or \
              \"working_directory\" does not exist; \"home\" was made by another Python X.Y than Unit's; an unknown \"user\" or \"group\"; the listener's port is in use",
@@ -196,7 +207,7 @@ pub fn fuzz(data: &[u8]) {
     let mut half = || halves.next().unwrap_or_default().to_vec();
     let reply = Reply { status: u16::from(*status) * 4, server: "Unit".into(), body: half().into() };
     let config = Config { path: "c.json".into(), bytes: half() };
-    let about = About { modules: modules(&reply.body), uid: Some(u32::from(*status)) };
+    let about = About { modules: modules(&reply.body), uid: Some(u32::from(*status)), ..About::default() };
     asks_for_modules(&reply);
     let text = refused(&config, "unix:/x", &reply, &about).to_string();
     assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod contract;
+mod directory;
 mod real;
 
 use std::future::Future;
@@ -17,7 +18,7 @@ use insta::assert_snapshot;
 use podstrap::error::{Error, Result};
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Applied, Config};
+use podstrap::unit::{self, Applied, Config, Setup};
 
 use crate::support::fake_unit::{Asked, Behaviour, CASES, FakeUnit};
 use crate::support::http::{Response, Server};
@@ -31,8 +32,12 @@ fn body_of(case: &str) -> Vec<u8> {
     case.asked.as_ref().expect("with a request").body.clone()
 }
 
-fn config_of(case: &str) -> Config {
-    Config { path: "/cfg/unit.json".into(), bytes: body_of(case) }
+fn config_of(case: &str) -> Setup {
+    setup(body_of(case))
+}
+
+fn setup(bytes: impl Into<Vec<u8>>) -> Setup {
+    Config { path: "/cfg/unit.json".into(), bytes: bytes.into() }.into()
 }
 
 /// Runs a future on a runtime like the binary's.
@@ -117,7 +122,7 @@ fn the_request_is_what_unit_can_read() {
     let heads = std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
         let mut heads = Vec::new();
-        for body in ["{}", "{\"success\": \"\"}", "{}"] {
+        for body in ["{\"old\": 1}", "{\"success\": \"\"}", "{}"] {
             let mut buffer = vec![0; 1024];
             let mut count = 0;
             let mut stream = listener.accept().unwrap().0;
@@ -133,7 +138,7 @@ fn the_request_is_what_unit_can_read() {
         }
         heads
     });
-    let config = Config { path: "x".into(), bytes: b"{}".to_vec() };
+    let config = setup("{}");
     let control = Control::Unix(sandbox.path("socket"));
     // The last look at the listener finds nobody: that is not what this test is about.
     let _ = run(client(&sandbox).apply(Some(&control), &config, within(MS(500))));
@@ -278,7 +283,7 @@ fn a_put_that_was_cut_is_sent_again() {
 fn a_put_that_was_cut_is_sent_again_if_podstrap_cannot_read_it() {
     let sandbox = Sandbox::new();
     let fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { cut_puts: 99, ..Behaviour::default() });
-    let config = Config { path: "/cfg/unit.json".into(), bytes: "[".repeat(100_000).into() };
+    let config = setup("[".repeat(100_000));
     let control = Control::Unix(sandbox.path("socket"));
     let error = run(client(&sandbox).apply(Some(&control), &config, within(AMPLE))).unwrap_err();
     assert!(error.to_string().contains("cut the connection 4 times"), "{error}");
@@ -292,7 +297,7 @@ fn a_control_address_can_be_tcp() {
         assert_eq!(request.path(), "/config");
         Response::new(200, body).header("Server", "Unit/1.34.2")
     });
-    let config = Config { path: "x".into(), bytes: b"{\"listeners\": {},}".to_vec() };
+    let config = setup("{\"listeners\": {},}");
     let control = Control::Http(server.url().parse().unwrap());
     let applied = run(unit::apply(Some(&control), &config, within(AMPLE))).unwrap();
     assert_eq!(applied.server, "Unit/1.34.2");
@@ -697,6 +702,29 @@ fn a_configuration_that_does_not_stay() {
       because: Unit took it, but shows another configuration
     hint: does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?
     ");
+}
+
+#[test]
+fn an_application_without_a_process() {
+    let sandbox = Sandbox::new();
+    // Unit starts a process anew that ends, so this takes a Unit that cannot.
+    let server = Server::start(|request| {
+        let body = match (request.method.as_str(), request.path()) {
+            ("PUT", _) => "{\"success\": \"x\"}",
+            (_, "/status") => "{\"applications\": {\"a\": {\"processes\": {\"running\": 0}}}}",
+            _ => "{\"applications\": {\"a\": {\"type\": \"php\"}, \"b\": {\"processes\": {\"spare\": 0}}}}",
+        };
+        Response::new(200, body).header("Server", "Unit/1.34.2")
+    });
+    let control = Control::Http(server.url().parse().unwrap());
+    let wanted = setup("{\"applications\": {\"a\": {\"type\": \"php\"}, \"b\": {\"processes\": {\"spare\": 0}}}}");
+    let result = run(client(&sandbox).apply(Some(&control), &wanted, within(AMPLE)));
+    assert_snapshot!(failed(&sandbox, result), @r#"
+    exit 7
+    error: /cfg/unit.json is applied, but "a" has no running process
+      because: it started and ended again: Unit starts the next when a request comes in
+    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+    "#);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use podstrap::error::Result;
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Applied, Config};
+use podstrap::unit::{self, Applied};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{AMPLE, MS, as_nobody, body_of, refused, run, said};
@@ -45,7 +45,7 @@ impl Place {
     pub(super) fn socket(&self) -> PathBuf {
         self.sandbox.path("socket")
     }
-    fn control(&self) -> Control {
+    pub(super) fn control(&self) -> Control {
         Control::Unix(self.socket())
     }
 
@@ -88,17 +88,17 @@ impl Place {
         }
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.sandbox.path("unit.log")).unwrap_or_default()
     }
 
-    fn apply(&self, config: impl Into<Vec<u8>>) -> Result<Applied> {
-        let config = Config { path: "/cfg/unit.json".into(), bytes: config.into() };
+    pub(super) fn apply(&self, config: impl Into<Vec<u8>>) -> Result<Applied> {
+        let config = super::setup(config);
         run(unit::apply(Some(&self.control()), &config, Deadline::after(AMPLE)))
     }
 
     /// Writes a module and gives the configuration that serves it on port 8300.
-    fn app(&self, source: &str, more: &str) -> String {
+    pub(super) fn app(&self, source: &str, more: &str) -> String {
         self.sandbox.write("app/wsgi.py", source);
         let app = self.sandbox.path("app");
         let app = app.display();
@@ -110,7 +110,7 @@ impl Place {
     }
 }
 
-const HELLO: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n";
+pub(super) const HELLO: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n";
 
 fn unitd() -> PathBuf {
     std::env::var_os("PODSTRAP_TEST_UNITD").expect("PODSTRAP_TEST_UNITD names a unitd").into()
@@ -159,7 +159,7 @@ impl Drop for Place {
 }
 
 /// Somebody else's PUT.
-fn put(socket: &Path, body: impl Into<Vec<u8>>) {
+pub(super) fn put(socket: &Path, body: impl Into<Vec<u8>>) {
     let came = ask(socket, &Case::step(&Asked::put_config(body)), AMPLE);
     assert!(matches!(&came, Came::Response(response) if response.status == 200), "{came:?}");
 }
@@ -229,7 +229,6 @@ fn refusals_read_as_with_the_fake() {
         "put-pass-missing-app",
         "put-template-not-rendered",
         "put-listener-hostname",
-        "put-listener-no-pass",
     ] {
         let error = place.apply(body_of(case)).unwrap_err();
         assert_eq!(format!("exit 7\n{}", said(&place.sandbox, &error)), refused(case), "{case}");
@@ -373,7 +372,7 @@ fn a_daemon_of_another_container_is_seen_through() {
     let place = Place::new();
     let _unitd = entrypoint(&place, "0");
     let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
-    let config = Config { path: "x".into(), bytes: place.app(HELLO, "").into() };
+    let config = super::setup(place.app(HELLO, ""));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             place.await_socket();
