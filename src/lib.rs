@@ -64,7 +64,13 @@ async fn command(cli: Cli) -> Result<()> {
             let outcome = signals.unless_one(Box::pin(init::run(&plan))).await?;
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
-        Command::Apply(args) => signals.unless_one(apply(plan::Apply::new(args)?)).await?,
+        Command::Apply(args) => {
+            // What a hook says is nowhere, unless it says it there.
+            if let Some(log) = unit::container_log() {
+                telemetry::also(log);
+            }
+            signals.unless_one(apply(plan::Apply::new(args)?)).await?;
+        }
         Command::CopySelf(args) => {
             let copy = blocking(move || selfcopy::copy_to(&args.path));
             for path in signals.unless_one(copy).await? {

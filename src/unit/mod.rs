@@ -15,6 +15,7 @@
 
 mod chain;
 mod channel;
+mod diagnose;
 pub mod dialect;
 mod listener;
 mod log;
@@ -313,16 +314,21 @@ async fn put(
         Ok(reply) => reply,
         Err(failure) => return Ok(Some(failure.to_string())),
     };
-    let mut about = reply::About { at: at.to_owned(), uid: found.peer.map(|peer| peer.uid), ..reply::About::default() };
+    let mut about = reply::About { at: at.to_owned(), ..reply::About::default() };
     about.log = log.hint();
     about.lines = log.since();
-    if reply::asks_for_modules(&reply) {
+    let untold = reply::is_untold(&reply);
+    if untold || reply::asks_for_modules(&reply) {
         let status = channel::send(&found.control, Method::GET, "/status", Bytes::new());
         if let Ok(Ok(status)) = timeout_at(deadline.instant(), status).await {
             about.modules = reply::modules(&status.body);
+            if let (true, Ok(wanted)) = (untold, dialect::to_value(&config.bytes)) {
+                let value = |bytes| dialect::to_value(bytes).unwrap_or_default();
+                let scene = diagnose::Scene::new(proc, found.peer, value(&status.body), value(&found.config));
+                about.finding = scene.explain(at, &wanted, deadline).await;
+            }
         }
     }
-    let _ = proc;
     Err(reply::refused(config, &found.control.to_string(), &reply, &about))
 }
 
@@ -394,6 +400,12 @@ fn gave_up(tries: u32, deadline: Deadline) -> String {
     let plural = if tries == 1 { "try" } else { "tries" };
     let limit = humantime::format_duration(deadline.limit());
     format!("gave up after {tries} {plural} in {:.1} s (--timeout {limit})", deadline.elapsed().as_secs_f64())
+}
+
+/// The log of this container, for a hook whose own output goes nowhere: the standard output of PID 1,
+/// if that is Unit or the image's entrypoint, and is not ours anyway.
+pub fn container_log() -> Option<std::fs::File> {
+    listener::output(Path::new("/proc"))
 }
 
 /// Reads the configuration file; a missing, empty or unreadable one is a usage error.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::channel::Reply;
+use super::diagnose::Finding;
 use super::{Config, dialect};
 use crate::error::{Error, Kind};
 
@@ -35,18 +36,24 @@ struct Location {
 pub(super) struct About {
     /// `python 3.11.2`, …; empty when it does not say.
     pub(super) modules: Vec<String>,
-    /// The user it runs as, where the kernel told.
-    pub(super) uid: Option<u32>,
     /// The place in its configuration.
     pub(super) at: String,
     /// Where its log is, and what it said meanwhile.
     pub(super) log: String,
     pub(super) lines: Option<String>,
+    /// What was found out where Unit gives no reason.
+    pub(super) finding: Option<Finding>,
 }
 
 /// Whether the modules that Unit has would help to explain the reply.
 pub(super) fn asks_for_modules(reply: &Reply) -> bool {
     reply.status == 400 && String::from_utf8_lossy(&reply.body).contains("The module to run")
+}
+
+/// Whether the reply gives no reason: that applying failed is all it says.
+pub(super) fn is_untold(reply: &Reply) -> bool {
+    let complaint = serde_json::from_slice::<Complaint>(&reply.body);
+    reply.status == 500 && complaint.is_ok_and(|complaint| complaint.detail.is_none())
 }
 
 /// `python 3.11.2`, … from what `GET /status` says (Unit 1.34 and later).
@@ -84,7 +91,7 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             None => complaint.error.clone(),
         });
     match (reply.status, &complaint.detail) {
-        (500, None) => failed_to_apply(error, config, about),
+        (500, None) => failed_to_apply(error, about),
         (400, Some(detail)) => match detail_hint(detail, config, about) {
             Some(hint) => error.hint(hint),
             None => error,
@@ -103,13 +110,15 @@ fn invalid(complaint: &Complaint) -> String {
     format!("invalid JSON: {}", detail.trim_end_matches('.').replace("  ", " "))
 }
 
-fn failed_to_apply(error: Error, config: &Config, about: &About) -> Error {
-    let error = match about.uid {
-        Some(uid) if uid != 0 && switches_user(config) => error.hint(format!(
-            "Unit runs as uid {uid} and cannot switch users: take \"user\" and \"group\" out of the applications"
-        )),
-        _ => error,
-    };
+fn failed_to_apply(error: Error, about: &About) -> Error {
+    if let Some(Finding { why, excerpt, hint }) = &about.finding {
+        let error = error.because(why.clone());
+        let error = match excerpt.as_ref().or(about.lines.as_ref()) {
+            Some(text) => error.excerpt(text),
+            None => error,
+        };
+        return error.hint(hint);
+    }
     let error = match &about.lines {
         Some(lines) => error.excerpt(lines),
         None => error,
@@ -120,12 +129,6 @@ fn failed_to_apply(error: Error, config: &Config, about: &About) -> Error {
             "the usual ones: the module cannot be imported or has no such callable; \"home\", \"path\" or \
              \"working_directory\" does not exist; \"home\" was made by another Python X.Y than Unit's; an unknown \"user\" or \"group\"; the listener's port is in use",
         )
-}
-
-fn switches_user(config: &Config) -> bool {
-    let value = dialect::to_value(&config.bytes).unwrap_or_default();
-    let apps = value.get("applications").and_then(Value::as_object);
-    apps.is_some_and(|apps| apps.values().any(|app| app.get("user").or(app.get("group")).is_some()))
 }
 
 fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
@@ -207,7 +210,7 @@ pub fn fuzz(data: &[u8]) {
     let mut half = || halves.next().unwrap_or_default().to_vec();
     let reply = Reply { status: u16::from(*status) * 4, server: "Unit".into(), body: half().into() };
     let config = Config { path: "c.json".into(), bytes: half() };
-    let about = About { modules: modules(&reply.body), uid: Some(u32::from(*status)), ..About::default() };
+    let about = About { modules: modules(&reply.body), ..About::default() };
     asks_for_modules(&reply);
     let text = refused(&config, "unix:/x", &reply, &about).to_string();
     assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");

@@ -5,6 +5,7 @@
 
 mod contract;
 mod directory;
+mod hook;
 mod real;
 
 use std::future::Future;

@@ -237,22 +237,83 @@ fn refusals_read_as_with_the_fake() {
 
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
-fn apps_that_cannot_start_are_said_to_fail() {
+fn what_unit_does_not_say_is_found_out() {
     let place = Place::new();
     let _unitd = place.start();
-    for (name, source, more) in [
-        ("import error", "import nosuchpackage\n", ""),
-        ("no such callable", HELLO, "\"callable\": \"app\""),
-        ("home missing", HELLO, "\"home\": \"/nonexistent/venv\""),
-        ("unknown user", HELLO, "\"user\": \"nosuchuser\""),
-    ] {
+    let nobodys = place.sandbox.path("root-only");
+    std::fs::create_dir(&nobodys).unwrap();
+    std::fs::set_permissions(&nobodys, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let fails = |source: &str, more: &str, why: &str| {
         let error = place.apply(place.app(source, more)).unwrap_err();
         let text = error.to_string();
-        assert!(error.kind().exit_code() == 7 && text.contains("because: Failed to apply new"), "{name}: {text}");
-    }
+        assert_eq!(error.kind().exit_code(), 7);
+        assert!(text.contains("because: Failed to apply new") && text.contains(why), "{why}: {text}");
+        text
+    };
+    let text =
+        fails("import nosuchpackage\n", "", "cannot be loaded: ModuleNotFoundError: No module named 'nosuchpackage'");
+    assert!(text.contains("wsgi.py\", line 1, in <module>"), "{text}");
+    fails(HELLO, "\"callable\": \"app\"", "module \"wsgi\" has no \"app\"; what can be called in it: application");
+    fails("def make():\n    raise KeyError('DSN')\n", "\"callable\": \"make\", \"factory\": true", "KeyError: 'DSN'");
+    fails(HELLO, "\"home\": \"/nonexistent/venv\"", "its \"home\" /nonexistent/venv is no directory");
+    place.sandbox.write("venv/lib/python3.1/x", "");
+    let home = format!("\"home\": {:?}", place.sandbox.path("venv"));
+    fails(HELLO, &home, "which this Unit needs: it was made by Python 3.1");
+    fails(HELLO, "\"user\": \"nosuchuser\"", "there is no user \"nosuchuser\"");
+    fails(HELLO, "\"group\": \"nosuchgroup\"", "there is no group \"nosuchgroup\"");
+    // The application is not podstrap's user.
+    let reads = format!("import os\nos.listdir({nobodys:?})\n{HELLO}");
+    fails(&reads, "", "PermissionError");
     let _taken = std::net::TcpListener::bind("127.0.0.1:8300").unwrap();
     let text = place.apply(body_of("put-return")).unwrap_err().to_string();
-    assert!(text.contains("the listener's port is in use"), "{text}");
+    assert!(text.contains(&format!("port 8300 is taken by pid {} (", std::process::id())), "{text}");
+}
+
+/// Of another PID namespace, Unit's ports are still ours, its files may not be.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn what_cannot_be_found_out_is_looked_up_in_the_log() {
+    let place = Place::new();
+    let _unitd = place.start();
+    let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
+    let broken = super::setup(place.app("import nosuchpackage\n", ""));
+    let error = run(client.apply(Some(&place.control()), &broken, Deadline::after(AMPLE))).unwrap_err();
+    assert!(error.to_string().contains("Unit gives no reason here, its log does"), "{error}");
+    // Only Unit's own process fails: what podstrap can do itself finds nothing.
+    let source =
+        format!("import sys\nif 'unit' in open('/proc/self/comm').read():\n    sys.exit('it is unit')\n{HELLO}");
+    let text = place.apply(place.app(&source, "")).unwrap_err().to_string();
+    assert!(text.contains("  | it is unit\n") && text.contains("unit.log\nhint: the usual ones"), "{text}");
+}
+
+/// As another user than root it may not switch, and its modules may go.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_unit_without_rights_or_modules_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can start Unit as another user");
+        return;
+    }
+    let place = Place::new();
+    let modules = place.sandbox.path("modules");
+    std::fs::create_dir(&modules).unwrap();
+    for name in ["state", "tmp", "modules", ""] {
+        std::os::unix::fs::chown(place.sandbox.path(name), Some(65534), Some(65534)).unwrap();
+    }
+    let from = std::env::var_os("PODSTRAP_TEST_UNITD_MODULES")
+        .map_or_else(|| unitd().parent().and_then(Path::parent).expect("a prefix").join("modules"), PathBuf::from);
+    for module in std::fs::read_dir(&from).expect("the modules of Unit: PODSTRAP_TEST_UNITD_MODULES").flatten() {
+        std::fs::copy(module.path(), modules.join(module.file_name())).unwrap();
+    }
+    let mut command = place.command(&unitd());
+    command.arg("--no-daemon").arg("--modulesdir").arg(&modules).uid(65534).gid(65534).process_group(0);
+    let _unitd = Unitd(command.spawn().unwrap());
+    place.apply(place.app(HELLO, "")).unwrap();
+    let text = place.apply(place.app(HELLO, "\"user\": \"root\"")).unwrap_err().to_string();
+    assert!(text.contains("but Unit runs as uid 65534 and cannot switch"), "{text}");
+    std::fs::remove_dir_all(&modules).unwrap();
+    let text = place.apply(place.app(HELLO, "\"prefix\": \"/x\"")).unwrap_err().to_string();
+    assert!(text.contains("Unit's module for python is gone"), "{text}");
 }
 
 #[test]
