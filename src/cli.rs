@@ -70,6 +70,11 @@ pub enum Command {
     Init(InitArgs),
     /// Wait for Unit's control socket, PUT the configuration, and prove it
     Apply(ApplyArgs),
+    /// Keep the configuration in Unit for the life of the Pod: after its restarts, when it drifts, when
+    /// the file changes
+    Sidecar(SidecarArgs),
+    /// Show Unit's listeners and applications; fails if an application has no process
+    Status(StatusArgs),
     /// Copy this binary (and a static uv beside it) to where another container can run it
     CopySelf(CopySelfArgs),
     /// Try an app on this machine: init into a scratch directory, then serve it
@@ -166,6 +171,41 @@ pub struct ApplyArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SidecarArgs {
+    /// The configuration, or a directory as the image's entrypoint takes it: *.pem, *.js, *.json
+    #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
+    pub config: PathBuf,
+    /// Unit's control socket [default: the first usual path that answers]
+    #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
+    pub control_socket: Option<String>,
+    /// Time for one apply, until the applications have started; Unit itself is waited for without end
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+    /// After each apply GET this from the listener, and warn unless it answers below 500
+    #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
+    pub probe: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Unit's control socket [default: the first usual path that answers]
+    #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
+    pub control_socket: Option<String>,
+    /// How it is shown, on stdout
+    #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
+    pub format: StatusFormat,
+    /// Time to wait for the answer: below the second that Kubernetes gives a probe
+    #[arg(long, value_name = "DURATION", default_value = "900ms", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
 pub struct CopySelfArgs {
     /// A file's path, or a directory's
     pub path: PathBuf,
@@ -212,7 +252,7 @@ impl Cli {
         match &mut self.command {
             Command::Init(args) => Some(&mut args.environment),
             Command::Up(args) => Some(&mut args.environment),
-            Command::Apply(_) | Command::CopySelf(_) => None,
+            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::CopySelf(_) => None,
         }
     }
 }

@@ -71,6 +71,21 @@ async fn command(cli: Cli) -> Result<()> {
             }
             signals.unless_one(apply(plan::Apply::new(args)?)).await?;
         }
+        Command::Sidecar(args) => {
+            let plan = plan::Sidecar::new(args)?;
+            let sidecar = unit::Sidecar::new(&plan.config, plan.control, plan.probe, plan.timeout);
+            match signals.unless_one(Box::pin(sidecar.keep())).await {
+                // Kubernetes ends a sidecar so: it is its proper end.
+                Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => tracing::info!("{}", error.told()),
+                other => other?,
+            }
+        }
+        Command::Status(args) => {
+            let plan = plan::Status::new(args)?;
+            let status = signals.unless_one(unit::status(plan.control.as_ref(), plan.deadline)).await?;
+            print!("{}", if plan.json { status.json() } else { status.text() });
+            status.well()?;
+        }
         Command::CopySelf(args) => {
             let copy = blocking(move || selfcopy::copy_to(&args.path));
             for path in signals.unless_one(copy).await? {

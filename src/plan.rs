@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli;
 use crate::error::{Error, Result};
@@ -135,6 +136,27 @@ pub struct Apply {
     /// None: the usual paths are tried in order.
     pub control: Option<Control>,
     pub probe: Option<reqwest::Url>,
+    pub deadline: Deadline,
+}
+
+/// `podstrap sidecar`, understood.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// A file, or a directory.
+    pub config: PathBuf,
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub probe: Option<reqwest::Url>,
+    /// For one apply.
+    pub timeout: Duration,
+}
+
+/// `podstrap status`, understood.
+#[derive(Debug)]
+pub struct Status {
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub json: bool,
     pub deadline: Deadline,
 }
 
@@ -389,6 +411,27 @@ impl Apply {
             path: config_path(&args.path)?,
             control: args.control_socket.as_deref().map(Control::new).transpose()?,
             probe: args.probe.as_deref().map(probe_url).transpose()?,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl Sidecar {
+    pub fn new(args: cli::SidecarArgs) -> Result<Self> {
+        Ok(Self {
+            config: absolute("--config", &args.config)?,
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            probe: args.probe.as_deref().map(probe_url).transpose()?,
+            timeout: args.timeout,
+        })
+    }
+}
+
+impl Status {
+    pub fn new(args: cli::StatusArgs) -> Result<Self> {
+        Ok(Self {
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            json: args.format == cli::StatusFormat::Json,
             deadline: Deadline::after(args.timeout),
         })
     }

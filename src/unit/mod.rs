@@ -23,6 +23,8 @@ mod probe;
 mod prove;
 mod reply;
 mod setup;
+mod sidecar;
+mod status;
 mod store;
 mod wait;
 
@@ -45,6 +47,8 @@ use wait::Found;
 
 pub use probe::{first_answer, probe};
 pub use setup::{Part, Setup};
+pub use sidecar::Sidecar;
+pub use status::{Status, status};
 
 /// Where the packages and images put the control socket.
 ///

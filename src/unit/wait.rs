@@ -146,6 +146,29 @@ impl Obstacle {
 
 /// Looks at the addresses in turn until one answers, none ever can, or the deadline passes.
 pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) -> Result<Found> {
+    search(controls, proc, PAUSE, deadline).await.map_err(|(seen, tries)| unreachable(controls, &seen, tries, deadline))
+}
+
+/// The same with longer pauses, for whoever does not give up: says in a line what is in the way.
+pub(super) async fn wait_slowly(
+    controls: &[Control],
+    proc: &Path,
+    pause: Duration,
+    deadline: Deadline,
+) -> Result<Found, String> {
+    search(controls, proc, pause, deadline).await.map_err(|(seen, _)| {
+        let (control, obstacle) = farthest(controls, &seen);
+        format!("{control}: {obstacle}")
+    })
+}
+
+/// What stands in the way at each address, and the number of looks, where nothing answers.
+async fn search(
+    controls: &[Control],
+    proc: &Path,
+    pause: Duration,
+    deadline: Deadline,
+) -> Result<Found, (Vec<Obstacle>, u32)> {
     let mut tries = 0;
     let mut seen: Vec<Obstacle> = Vec::new();
     loop {
@@ -168,10 +191,10 @@ pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) 
             tracing::debug!("{control}: {obstacle}");
             seen = now;
         }
-        if deadline.remaining() <= PAUSE || seen.iter().all(Obstacle::permanent) {
-            return Err(unreachable(controls, &seen, tries, deadline));
+        if deadline.remaining() <= pause || seen.iter().all(Obstacle::permanent) {
+            return Err((seen, tries));
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 

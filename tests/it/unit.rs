@@ -7,6 +7,7 @@ mod contract;
 mod directory;
 mod hook;
 mod real;
+mod sidecar;
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};

@@ -120,12 +120,12 @@ impl Unitd {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
-    fn terminate(mut self) {
+    pub(super) fn terminate(mut self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
         self.0.wait().unwrap();
     }
     /// Nothing of it is left but the socket's file.
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         kill_process_group(self.pid(), Signal::KILL).unwrap();
         self.0.wait().unwrap();
     }
