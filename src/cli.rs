@@ -99,6 +99,12 @@ pub struct InitArgs {
     /// Also copy this binary (and a static uv beside it) to PATH
     #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
     pub copy_self: Option<PathBuf>,
+    /// Also put the configuration into DIR, for an image whose entrypoint applies /docker-entrypoint.d
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ENTRYPOINT_DIR")]
+    pub entrypoint_dir: Option<PathBuf>,
+    /// The configuration for --entrypoint-dir: a path in the tree or an absolute one
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Keep what is published, with a warning, if the repository or the package index cannot be reached
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
     pub stale_ok: bool,

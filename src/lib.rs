@@ -62,6 +62,11 @@ async fn command(cli: Cli) -> Result<()> {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
             let outcome = signals.unless_one(Box::pin(init::run(&plan))).await?;
+            if let Some(entrypoint) = plan.entrypoint.clone() {
+                let place = move || unit::place(&entrypoint.config, entrypoint.below.as_deref(), &entrypoint.dir);
+                let path = blocking(place).await?;
+                tracing::info!("{} is there for the image's entrypoint", path.display());
+            }
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
         Command::Apply(args) => {

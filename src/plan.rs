@@ -25,6 +25,7 @@ pub struct Init {
     pub target: Target,
     pub environment: Environment,
     pub copy_self: Option<CopySelf>,
+    pub entrypoint: Option<Entrypoint>,
     /// What podstrap may occupy on the volume, staging included.
     pub size_limit: Size,
     /// What is published is good enough while a remote is out of reach.
@@ -126,6 +127,17 @@ pub enum CopySelf {
     Outside(PathBuf),
 }
 
+/// The configuration that the image's own entrypoint is to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrypoint {
+    /// Absolute: the directory that becomes /docker-entrypoint.d.
+    pub dir: PathBuf,
+    /// Absolute.
+    pub config: PathBuf,
+    /// Where the tree is that it must be in; None for a file that was named by an absolute path.
+    pub below: Option<PathBuf>,
+}
+
 /// `podstrap apply`, understood.
 #[derive(Debug)]
 pub struct Apply {
@@ -223,11 +235,13 @@ impl Init {
         let target = Target { root: absolute("--root", &args.root)?, link: args.link.map(link_name).transpose()? };
         let environment = Environment::new(&args.environment, &target)?;
         let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
+        let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;
         Ok(Self {
             source: Source::new(&args.repo, args.checkout)?,
             target,
             environment,
             copy_self,
+            entrypoint,
             size_limit: args.size_limit,
             stale_ok: args.stale_ok,
             deadline: Deadline::after(args.timeout),
@@ -401,6 +415,31 @@ impl CopySelf {
                 ))
             },
         )
+    }
+}
+
+impl Entrypoint {
+    fn new(dir: Option<&Path>, config: Option<&Path>, target: &Target) -> Result<Option<Self>> {
+        match (dir, config) {
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Error::usage("--entrypoint-dir without --config")
+                .hint("name Unit's configuration: a path in the tree, or an absolute one of a mounted file")),
+            (None, Some(_)) => Err(Error::usage("--config without --entrypoint-dir").hint(
+                "init leaves the configuration to `podstrap apply`, or to the image's entrypoint: name the directory",
+            )),
+            (Some(dir), Some(config)) => {
+                let dir = absolute("--entrypoint-dir", dir)?;
+                if config.is_absolute() {
+                    return Ok(Some(Self { dir, config: config.to_owned(), below: None }));
+                }
+                let path = TreePath::new(config).ok_or_else(|| {
+                    Error::usage(format!("--config {} is not inside the tree", config.display()))
+                        .hint("give a path relative to the repository's top, without .., or an absolute one")
+                })?;
+                let config = target.public().join(path.as_path());
+                Ok(Some(Self { dir, config, below: Some(target.root.clone()) }))
+            }
+        }
     }
 }
 

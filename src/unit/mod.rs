@@ -17,6 +17,7 @@ mod chain;
 mod channel;
 mod diagnose;
 pub mod dialect;
+mod entrypoint;
 mod listener;
 mod log;
 mod probe;
@@ -45,6 +46,7 @@ use log::Log;
 use store::Trouble;
 use wait::Found;
 
+pub use entrypoint::place;
 pub use probe::{first_answer, probe};
 pub use setup::{Part, Setup};
 pub use sidecar::Sidecar;

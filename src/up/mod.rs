@@ -93,6 +93,7 @@ impl App {
             target,
             environment,
             copy_self: None,
+            entrypoint: None,
             size_limit: plan::SIZE_LIMIT,
             stale_ok: false,
             deadline: plan.deadline,

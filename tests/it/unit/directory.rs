@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::real::{HELLO, Place, put};
 use super::{AMPLE, failed, run, said};
 use crate::support::fake_unit::{Asked, Came, Case, ask};
+use crate::support::sandbox::Sandbox;
 
 /// A self-signed certificate that is valid from a year on, with its key.
 pub(super) fn bundle(since: i32) -> String {
@@ -174,4 +175,38 @@ fn a_part_of_the_configuration_is_applied() {
       because: Value doesn't exist.
     hint: nothing in Unit's configuration can hold /config/nowhere/app: apply the whole configuration first, or the part that it belongs to
     "#);
+}
+
+/// Without a hook: what the image's entrypoint finds.
+#[test]
+fn init_puts_the_configuration_where_the_entrypoint_looks() {
+    let sandbox = Sandbox::new();
+    sandbox.write("repo/deploy/unit.json", "{\"listeners\": {},} // as it is\n");
+    std::fs::create_dir(sandbox.path("d")).unwrap();
+    let init = |more: &[&str]| {
+        let mut command = sandbox.podstrap();
+        command.arg("init").arg("--repo").arg(sandbox.path("repo")).arg("--root").arg(sandbox.root()).args(more);
+        sandbox.run(&mut command)
+    };
+    let ran = init(&["--entrypoint-dir=d", "--config=deploy/unit.json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(std::fs::read_to_string(sandbox.path("d/config.json")).unwrap(), "{\"listeners\": {},} // as it is\n");
+    // A mounted one, again.
+    let mounted = sandbox.write("mounted.json", "{}");
+    let ran = init(&["--entrypoint-dir=d", "--config", mounted.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(std::fs::read(sandbox.path("d/config.json")).unwrap(), b"{}");
+    // Nothing else is left there, and what cannot be done is said.
+    assert_eq!(std::fs::read_dir(sandbox.path("d")).unwrap().count(), 1);
+    insta::assert_snapshot!(init(&["--entrypoint-dir=no", "--config=deploy/unit.json"]).text.lines().skip_while(|line| !line.contains("error:")).collect::<Vec<_>>().join("\n"), @r"
+    podstrap: error: cannot write [TMP]/no/config.json
+      because: No such file or directory (os error 2)
+    hint: mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container
+    ");
+    let ran = init(&["--config=deploy/unit.json"]);
+    assert!(ran.code == Some(2) && ran.text.contains("--config without --entrypoint-dir"), "{}", ran.raw);
+    std::os::unix::fs::symlink("/etc/passwd", sandbox.path("repo/link.json")).unwrap();
+    let ran = init(&["--entrypoint-dir=d", "--config=link.json"]);
+    assert!(ran.code == Some(2), "{}", ran.raw);
+    assert_eq!(std::fs::read(sandbox.path("d/config.json")).unwrap(), b"{}");
 }
