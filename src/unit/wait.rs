@@ -24,7 +24,7 @@ use crate::retry::Deadline;
 use crate::telemetry;
 
 /// The pause between looks: Unit needs about 20 ms to start, and a look costs a connect.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(3);
 /// A look that the deadline cuts short within this time has learnt nothing.
 const LOOK: Duration = Duration::from_millis(50);
 

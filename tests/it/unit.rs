@@ -6,6 +6,7 @@
 mod contract;
 mod directory;
 mod hook;
+mod numbers;
 mod real;
 mod sidecar;
 
@@ -168,7 +169,7 @@ fn a_socket_that_appears_later_is_found_at_once() {
     let done = Instant::now();
     thread.join().unwrap();
     let (_fake, appeared) = receiver.recv().unwrap();
-    // Three exchanges and a poll of 5 ms; much more than that would be a sleep.
+    // Three exchanges and a poll of 3 ms; much more than that would be a sleep.
     assert!(done.duration_since(appeared) < MS(200), "{:?}", done.duration_since(appeared));
 }
 

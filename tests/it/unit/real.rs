@@ -112,7 +112,7 @@ impl Place {
 
 pub(super) const HELLO: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n";
 
-fn unitd() -> PathBuf {
+pub(super) fn unitd() -> PathBuf {
     std::env::var_os("PODSTRAP_TEST_UNITD").expect("PODSTRAP_TEST_UNITD names a unitd").into()
 }
 
