@@ -12,8 +12,8 @@ test:
     cargo test --locked
 
 # The tests against a real unitd: just test-unitd /usr/sbin/unitd
-test-unitd unitd:
-    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored unit:: up::
+test-unitd unitd *args:
+    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored --skip numbers:: unit:: up:: {{args}}
 
 # The numbers of docs/unit.md: just unit-numbers /usr/sbin/unitd .../pkg/docker/docker-entrypoint.sh
 unit-numbers unitd entrypoint="":

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -227,6 +228,16 @@ impl Scene {
             && !Path::new(dir).is_dir()
         {
             return told(format!("application {name:?}: its \"working_directory\" {dir} is no directory"), gone);
+        }
+        if let Some(file) = app.get("executable").and_then(Value::as_str) {
+            let dir = app.get("working_directory").and_then(Value::as_str).unwrap_or("/");
+            let path = Path::new(dir).join(file);
+            let is = path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+            return if is {
+                None
+            } else {
+                told(format!("application {name:?}: its \"executable\" {} is no executable file", path.display()), gone)
+            };
         }
         let version = self.python(app)?;
         let home = Path::new(app.get("home")?.as_str()?);
@@ -627,6 +638,19 @@ mod tests {
         let more = json!({"environment": {"DSN": "x"}, "working_directory": dir.path().join("app")});
         assert_eq!(load(reads, more), "nothing");
         assert!(load(reads, json!({})).contains("KeyError: 'DSN'"));
+    }
+
+    #[test]
+    fn an_executable_that_is_none() {
+        let dir = dir();
+        let app = app(json!({"type": "external", "executable": dir.path().join("python.so")}));
+        assert_snapshot!(told(&scene(dir.path()), dir.path(), app.clone()), @r#"
+        application "a": its "executable" [TMP]/python.so is no executable file
+
+        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        "#);
+        fs::set_permissions(dir.path().join("python.so"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(told(&scene(dir.path()), dir.path(), app), "nothing");
     }
 
     #[test]

@@ -38,11 +38,13 @@ pub(super) async fn applications(
         }
         let status = channel::send(&found.control, Method::GET, "/status", Bytes::new());
         let Ok(Ok(status)) = timeout_at(deadline.instant(), status).await else {
-            return Ok(tracing::warn!("Unit gives no status: whether the applications run is not known"));
+            tracing::warn!("Unit gives no status: whether the applications run is not known");
+            return Ok(());
         };
         // Unit has it since 1.29.
         let Some(running) = running(&status.body) else {
-            return Ok(tracing::debug!("{} does not show its applications' processes", found.server));
+            tracing::debug!("{} does not show its applications' processes", found.server);
+            return Ok(());
         };
         missing = wanted.iter().filter(|name| running.get(**name).is_none_or(|count| *count == 0)).collect();
         if missing.is_empty() {

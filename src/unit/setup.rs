@@ -5,7 +5,7 @@
 //! The entrypoint PUTs every `*.json` as the whole configuration, so what stays is the last one. That
 //! one is taken here, last by name, and the others are named in a warning.
 //!
-//! A ConfigMap or Secret volume is a farm of links: `NAME -> ..data/NAME`, `..data -> ..2026_…/`, and
+//! A `ConfigMap` or Secret volume is a farm of links: `NAME -> ..data/NAME`, `..data -> ..2026_…/`, and
 //! an update flips `..data`. It is resolved once, and everything is read below what it led to.
 
 use std::fmt;

@@ -232,7 +232,7 @@ fn identity(path: &Path) -> Option<Socket> {
 }
 
 /// Whether a file is a mount point itself: the fifth word of a line, with `\040` for a space
-/// (proc_pid_mountinfo(5)).
+/// (`proc_pid_mountinfo(5)`).
 fn is_mounted(mountinfo: &str, path: &Path) -> bool {
     let escaped = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
     mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(&escaped))

@@ -20,7 +20,7 @@ pub struct Status {
     server: String,
     config: Value,
     /// What `GET /status` says: connections, requests, applications; modules since Unit 1.34.
-    status: Value,
+    told: Value,
 }
 
 /// Asks Unit for its configuration and its status.
@@ -48,7 +48,7 @@ pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<Sta
     }
     let value = |bytes: &[u8]| dialect::to_value(bytes).map_err(|error| failed().because(error));
     let (config, status) = (value(&found.config)?, value(&reply.body)?);
-    Ok(Status { control: found.control, server: found.server, config, status })
+    Ok(Status { control: found.control, server: found.server, config, told: status })
 }
 
 impl Status {
@@ -74,9 +74,9 @@ impl Status {
             "control": self.control.to_string(),
             "listeners": self.config["listeners"],
             "applications": applications,
-            "connections": self.status["connections"],
-            "requests": self.status["requests"],
-            "modules": self.status["modules"],
+            "connections": self.told["connections"],
+            "requests": self.told["requests"],
+            "modules": self.told["modules"],
         });
         format!("{all:#}\n")
     }
@@ -88,8 +88,8 @@ impl Status {
             "{} at {}: {} requests, {} connections active\n",
             self.server,
             self.control,
-            number(&self.status["requests"]["total"]),
-            number(&self.status["connections"]["active"])
+            number(&self.told["requests"]["total"]),
+            number(&self.told["connections"]["active"])
         );
         let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let mut rows = vec![["LISTENER", "PASS"].map(str::to_owned).to_vec()];
@@ -130,7 +130,7 @@ impl Status {
         self.config["applications"].as_object().into_iter().flatten()
     }
     fn of(&self, name: &str) -> &Value {
-        &self.status["applications"][name]
+        &self.told["applications"][name]
     }
     fn is_well(&self, name: &str, app: &Value) -> bool {
         !prove::is_kept_running(app) || self.of(name)["processes"]["running"].as_u64().is_some_and(|count| count > 0)
@@ -145,7 +145,7 @@ fn table(text: &mut String, rows: &[Vec<String>]) {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
     for row in rows {
-        let line: String = row.iter().zip(&widths).map(|(word, width)| format!("{word:<width$}  ")).collect();
+        let line = row.iter().zip(&widths).fold(String::new(), |line, (word, width)| format!("{line}{word:<width$}  "));
         let _ = writeln!(text, "{}", line.trim_end());
     }
 }
@@ -166,7 +166,7 @@ mod tests {
                     "rare": {"type": "php", "processes": {"max": 2}},
                 },
             }),
-            status: json!({
+            told: json!({
                 "connections": {"active": 1}, "requests": {"total": 23},
                 "applications": {
                     "flask": {"processes": {"running": running, "starting": 0, "idle": 1}, "requests": {"active": 1}},

@@ -6,9 +6,11 @@
 mod contract;
 mod directory;
 mod hook;
+mod kinds;
 mod numbers;
 mod real;
 mod sidecar;
+mod stored;
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use podstrap::error::Result;
 use podstrap::retry::Deadline;
 use podstrap::unit::{self, Applied, Setup};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use super::real::{HELLO, Place, put};
@@ -20,6 +22,13 @@ pub(super) fn bundle(since: i32) -> String {
     params.not_after = rcgen::date_time_ymd(2199, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
     params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
+}
+
+/// A client that trusts everybody and follows nobody.
+pub(super) fn browser() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    builder.tls_danger_accept_invalid_certs(true).tls_info(true).build().unwrap()
 }
 
 pub(super) fn get(place: &Place, path: &str) -> Value {
@@ -69,7 +78,7 @@ fn a_certificate_in_use_is_exchanged_and_no_connection_fails() {
             scope.spawn(|| {
                 while !end.load(Ordering::SeqCst) {
                     // A handshake for each.
-                    let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+                    let client = browser();
                     let answer = run(async { client.get("https://127.0.0.1:8300/").send().await });
                     asked.fetch_add(1, Ordering::SeqCst);
                     if !answer.is_ok_and(|answer| answer.status() == 204) {
@@ -90,7 +99,11 @@ fn a_certificate_in_use_is_exchanged_and_no_connection_fails() {
     assert_eq!(bad.load(Ordering::SeqCst), 0);
     assert!(asked.load(Ordering::SeqCst) > 20);
     assert_eq!(get(&place, "/certificates").as_object().unwrap().len(), 1);
-    // A listener serves the new one: rustls shows what it was given.
+    // The listener shows the last one.
+    let answer = run(async { browser().get("https://127.0.0.1:8300/").send().await }).unwrap();
+    let shown = answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap().peer_certificate().unwrap().to_vec();
+    let file = std::fs::read(place.sandbox.path("d/site.pem")).unwrap();
+    assert_eq!(shown, CertificateDer::from_pem_slice(&file).unwrap().as_ref());
     assert_eq!(get(&place, "/config/listeners/127.0.0.1:8300/tls/certificate"), "site");
 }
 

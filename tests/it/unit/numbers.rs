@@ -192,9 +192,9 @@ fn image(script: &Path, hook: &dyn Fn(&Sandbox) -> Command) -> (String, Duration
     std::fs::create_dir_all(sandbox.path("lib/unit")).unwrap();
     std::fs::create_dir_all(sandbox.path("unit-tmp")).unwrap();
     let wrapper = format!(
-        "#!/bin/sh\nexec {:?} \"$@\" --pid /var/run/unit.pid --statedir /var/lib/unit --log /run/unit.log --tmpdir {:?}\n",
-        unitd(),
-        sandbox.path("unit-tmp")
+        "#!/bin/sh\nexec {} \"$@\" --pid /var/run/unit.pid --statedir /var/lib/unit --log /run/unit.log --tmpdir {}\n",
+        unitd().display(),
+        sandbox.path("unit-tmp").display()
     );
     for (name, text) in [("sbin/unitd", wrapper), ("docker-entrypoint.sh", std::fs::read_to_string(script).unwrap())] {
         let path = sandbox.write(name, text);
@@ -207,17 +207,17 @@ fn image(script: &Path, hook: &dyn Fn(&Sandbox) -> Command) -> (String, Duration
     let started = Instant::now();
     let mut child = command.spawn().unwrap();
     let first = first_process(&child);
-    while !sandbox.path("code").exists() && started.elapsed() < Duration::from_secs(60) {
+    while !sandbox.path("code").exists() && started.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(MS(2));
     }
     let took = started.elapsed();
     // The script is over, and nothing follows.
     let comm = || std::fs::read_to_string(format!("/proc/{first}/comm")).unwrap_or_default();
-    while comm().trim() != "unitd" && started.elapsed() < Duration::from_secs(60) {
+    while comm().trim() != "unitd" && started.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(MS(10));
     }
     let socket = PathBuf::from(format!("/proc/{first}/root/run/control.unit.sock"));
-    while std::os::unix::net::UnixStream::connect(&socket).is_err() && started.elapsed() < Duration::from_secs(60) {
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() && started.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(MS(10));
     }
     let end = shown(&socket);

@@ -198,6 +198,25 @@ fn an_app_with_comments_and_trailing_commas_is_served() {
 
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_unit_that_is_controlled_over_tcp_is_configured_too() {
+    let place = Place::new();
+    let mut command = Command::new(unitd());
+    let socket = format!("unix:{}", place.socket().display());
+    for argument in place.command(&unitd()).get_args() {
+        command.arg(if argument == socket.as_str() { "127.0.0.1:8301".as_ref() } else { argument });
+    }
+    let _unitd = Unitd(command.arg("--no-daemon").process_group(0).stderr(Stdio::null()).spawn().unwrap());
+    let control = Control::Http("http://127.0.0.1:8301".parse().unwrap());
+    let apply = |config: String| run(unit::apply(Some(&control), &super::setup(config), Deadline::after(AMPLE)));
+    assert_eq!(apply(place.app(HELLO, "")).unwrap().sent, ["/config"]);
+    assert_eq!(probe(), "hello");
+    assert!(apply(place.app(HELLO, "")).unwrap().sent.is_empty());
+    let error = apply(place.app(HELLO, "\"modul\": 1")).unwrap_err().to_string();
+    assert!(error.contains("Unknown parameter \"modul\""), "{error}");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn every_spelling_is_recognised_when_it_is_read_back() {
     let place = Place::new();
     let _unitd = place.started();
