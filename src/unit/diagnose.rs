@@ -291,7 +291,9 @@ impl Scene {
         for (name, value) in app.get("environment").and_then(Value::as_object).into_iter().flatten() {
             command = command.env(name, value.as_str().unwrap_or_default());
         }
-        if let Some((uid, gid)) = self.runs_as(app) {
+        if ours() == 0 {
+            // Never as root what Unit would not run as root.
+            let (uid, gid) = self.runs_as(app)?;
             command = command.user(uid, gid);
         }
         match command.run(Deadline::after(time)).await {
@@ -318,19 +320,26 @@ impl Scene {
         }
     }
 
-    /// The user that Unit runs an application as, where podstrap can become it: the one it names,
-    /// the one of unitd's `--user`, or the one it is built with: `unit` in the images, else `nobody`.
+    /// The user that Unit runs an application as: its own unless it is root, else the one that is
+    /// named, the one of unitd's `--user`, or the one it is built with: `unit` in the images, else `nobody`.
     fn runs_as(&self, app: &Value) -> Option<(u32, u32)> {
-        if ours() != 0 || self.uid() != Some(0) {
-            return None;
-        }
-        let text = fs::read_to_string(self.etc.join("passwd")).ok()?;
+        let uid = self.uid()?;
+        let text = fs::read_to_string(self.etc.join("passwd")).unwrap_or_default();
         let users: HashMap<_, _> = text.lines().filter_map(user).collect();
-        let named = app.get("user").and_then(Value::as_str).map(str::to_owned).or_else(|| self.option("--user"));
-        match named {
-            Some(name) => users.get(name.as_str()).copied(),
-            None => users.get("unit").or_else(|| users.get("nobody")).copied(),
+        if uid != 0 {
+            return Some(users.values().find(|(known, _)| *known == uid).copied().unwrap_or((uid, uid)));
         }
+        let named = app.get("user").and_then(Value::as_str).map(str::to_owned).or_else(|| self.option("--user"));
+        let (uid, own) = *match named {
+            Some(name) => users.get(name.as_str()),
+            None => users.get("unit").or_else(|| users.get("nobody")),
+        }?;
+        let groups = fs::read_to_string(self.etc.join("group")).unwrap_or_default();
+        let group = app.get("group").and_then(Value::as_str);
+        let gid = group.and_then(|name| {
+            groups.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok())
+        });
+        Some((uid, gid.unwrap_or(own)))
     }
 
     /// An option of the running unitd, whose title keeps its command line.
@@ -471,7 +480,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("python.so"), "").unwrap();
         fs::create_dir_all(dir.path().join("etc")).unwrap();
-        fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:\nme:x:7:8::/:\n").unwrap();
+        // Applications run as whoever runs the tests, who can read the interpreter.
+        let (uid, gid) = (ours(), rustix::process::getegid().as_raw());
+        fs::write(dir.path().join("etc/passwd"), format!("root:x:0:0::/:\nme:x:7:8::/:\nunit:x:{uid}:{gid}::/:\n"))
+            .unwrap();
         fs::write(dir.path().join("etc/group"), "root:x:0:\n").unwrap();
         dir
     }
@@ -658,6 +670,20 @@ mod tests {
         assert_eq!(address("*:80").unwrap().to_string(), "0.0.0.0:80");
         assert_eq!(address("[::1]:80").unwrap().to_string(), "[::1]:80");
         assert_eq!(address("unix:/x"), None);
+    }
+
+    #[test]
+    fn an_application_runs_as_its_user() {
+        let dir = dir();
+        fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:\nme:x:7:8::/:\nnobody:x:65534:65534::/:\n").unwrap();
+        fs::write(dir.path().join("etc/group"), "root:x:0:\nus:x:9:me\n").unwrap();
+        let root = scene(dir.path());
+        assert_eq!(root.runs_as(&json!({})), Some((65534, 65534)));
+        assert_eq!(root.runs_as(&json!({"user": "me"})), Some((7, 8)));
+        assert_eq!(root.runs_as(&json!({"user": "me", "group": "us"})), Some((7, 9)));
+        assert_eq!(root.runs_as(&json!({"user": "ghost"})), None);
+        let other = |uid| Scene { peer: Some(Peer { pid: Some(1), uid }), ..scene(dir.path()) }.runs_as(&json!({}));
+        assert_eq!((other(7), other(12345)), (Some((7, 8)), Some((12345, 12345))));
     }
 
     #[test]

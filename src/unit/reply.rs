@@ -14,6 +14,9 @@ use crate::error::{Error, Kind};
 /// How much of a long line is shown around the place.
 const WINDOW: usize = 100;
 
+/// How many lines are named where several may be meant.
+const NAMED_LINES: usize = 8;
+
 /// What Unit says when it does not do as told.
 #[derive(Debug, Deserialize)]
 struct Complaint {
@@ -90,6 +93,10 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             Some(detail) => format!("{} {detail}", complaint.error),
             None => complaint.error.clone(),
         });
+    let error = match &complaint.detail {
+        Some(detail) => located(error, detail, config),
+        None => error,
+    };
     match (reply.status, &complaint.detail) {
         (500, None) => failed_to_apply(error, about),
         (400, Some(detail)) => match detail_hint(detail, config, about) {
@@ -103,6 +110,27 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
         )),
         _ => error,
     }
+}
+
+/// Adds where in the file it is that a detail names; Unit does not say.
+fn located(error: Error, detail: &str, config: &Config) -> Error {
+    // What is missing stands nowhere, and where it does stand it is right.
+    if detail.contains("is missing") || detail.contains("must have") {
+        return error;
+    }
+    let quoted = detail.split('"').skip(1).step_by(2);
+    let found = quoted.map(|name| dialect::places(&config.bytes, name)).filter(|places| !places.is_empty());
+    // The rarest of the names that it quotes says most.
+    let Some(places) = found.min_by_key(Vec::len) else { return error };
+    let path = config.path.display();
+    let place = |offset: usize| Location { offset, line: None, column: None }.place(&config.bytes);
+    if let [only] = places[..] {
+        let (line, column) = place(only);
+        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
+    }
+    let lines: Vec<_> = places.iter().take(NAMED_LINES).map(|offset| place(*offset).0.to_string()).collect();
+    let more = if places.len() > NAMED_LINES { ", …" } else { "" };
+    error.because(format!("{path}, one of the lines {}{more}", lines.join(", ")))
 }
 
 fn invalid(complaint: &Complaint) -> String {

@@ -158,7 +158,7 @@ impl Sidecar {
                 // It went away; the next round will tell.
                 Err(error) => {
                     self.looked = None;
-                    return self.say(&error.summary(), &error.told());
+                    return self.say(error.what(), &error.told());
                 }
             }
         }

@@ -405,6 +405,9 @@ fn unknown_member() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. Unknown parameter "modules".
+      because: /cfg/unit.json:1:226
+      | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
+      |                                                                                     ^
     hint: check the name's spelling and the object it stands in, and that this Unit's version has it
     "#);
 }
@@ -415,6 +418,9 @@ fn missing_module() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The module to run "python 3.5" is not found among the available application modules.
+      because: /cfg/unit.json:1:87
+      | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
+      |                                                    ^
     hint: this Unit has python 3.11.2; "type" is a language, alone ("python") or with the beginning of a version that ends at a dot ("python 3", "python 3.11"); another language needs another image
     "#);
 }
@@ -425,6 +431,9 @@ fn wrong_type() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The "processes" value must be either an integer number or an object, but not a string.
+      because: /cfg/unit.json:1:226
+      | …on", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "processes": "1"}}}
+      |                                                                                   ^
     "#);
 }
 
@@ -434,6 +443,9 @@ fn pass_to_nowhere() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. Request "pass" points to invalid location "applications/nope".
+      because: /cfg/unit.json:1:33
+      | {"listeners":{"127.0.0.1:8300":{"pass":"applications/nope"}},"applications":{}}
+      |                                 ^
     hint: this configuration defines nothing for "pass" to name
     "#);
 }
@@ -444,12 +456,18 @@ fn listener_that_is_none() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The listener address "*:{{ .Values.port }}" is invalid.
+      because: /cfg/unit.json:1:15
+      | {"listeners":{"*:{{ .Values.port }}":{"pass":"routes"}},"routes":[]}
+      |               ^
     hint: the template was not rendered: the file still has its placeholders
     "#);
     assert_snapshot!(refused("put-listener-hostname"), @r#"
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The listener address "localhost:8300" is invalid.
+      because: /cfg/unit.json:1:15
+      | {"listeners":{"localhost:8300":{"pass":"routes"}},"routes":[]}
+      |               ^
     hint: give "*:PORT", "IP:PORT", "[IPv6]:PORT" or "unix:PATH"; host names are not accepted
     "#);
 }
