@@ -91,6 +91,8 @@ pub fn fuzz(data: &[u8]) {
         let read = to_value(data);
         assert!(read.as_ref().is_ok_and(|read| same(read, &plain)), "{read:?} {plain:?}");
     }
+    let text = without_bom(data);
+    assert!(places(data, "a").into_iter().all(|at| text[at] == b'"'), "{text:?}");
     if let Ok(read) = to_value(data) {
         let again = to_value(read.to_string().as_bytes());
         assert!(again.as_ref().is_ok_and(|again| same(again, &read)), "{again:?} {read:?}");

@@ -82,7 +82,7 @@ impl fmt::Display for Obstacle {
             Self::Busy => f.write_str("connected, but no answer yet: Unit still starts, or applies something else"),
             Self::Shut { peer } => write!(
                 f,
-                "the connection was closed without an answer: the server runs as uid {peer}, podstrap as uid {}",
+                "the connection was closed without an answer, as FreeUnit does to other users: it runs as uid {peer}, podstrap as uid {}",
                 uid()
             ),
             Self::Temporary(pid) => {
@@ -97,6 +97,14 @@ impl Obstacle {
     /// Whether time cannot help.
     fn permanent(&self) -> bool {
         matches!(self, Self::Directory | Self::PathTooLong | Self::Foreign(_))
+    }
+
+    /// Whether time alone helps, as a rule.
+    fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Absent | Self::NoDirectory(_) | Self::Stale | Self::Busy | Self::Dying(_) | Self::Temporary(_)
+        )
     }
 
     fn hint(&self) -> &'static str {
@@ -149,7 +157,7 @@ pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) 
     search(controls, proc, PAUSE, deadline).await.map_err(|(seen, tries)| unreachable(controls, &seen, tries, deadline))
 }
 
-/// The same with longer pauses, for whoever does not give up: says in a line what is in the way.
+/// The same with longer pauses, for whoever does not give up: says what is in the way, and what to change if time does not help.
 pub(super) async fn wait_slowly(
     controls: &[Control],
     proc: &Path,
@@ -158,7 +166,9 @@ pub(super) async fn wait_slowly(
 ) -> Result<Found, String> {
     search(controls, proc, pause, deadline).await.map_err(|(seen, _)| {
         let (control, obstacle) = farthest(controls, &seen);
-        format!("{control}: {obstacle}")
+        // A Unit that starts needs no advice.
+        let hint = if obstacle.passes() { String::new() } else { format!("\nhint: {}", obstacle.hint()) };
+        format!("{control}: {obstacle}{hint}")
     })
 }
 

@@ -607,7 +607,7 @@ fn another_user() {
     assert_snapshot!(as_nobody(&sandbox), @r"
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the connection was closed without an answer: the server runs as uid 0, podstrap as uid 65534
+      because: the connection was closed without an answer, as FreeUnit does to other users: it runs as uid 0, podstrap as uid 65534
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: FreeUnit 1.36 and later answer only root and the user that unitd runs as: give both containers the same runAsUser
     ");

@@ -13,6 +13,7 @@ use super::directory::{bundle, get};
 use super::real::{HELLO, Place, put};
 use super::{AMPLE, MS, body_of};
 use crate::support::fake_unit::{Behaviour, FakeUnit, shown};
+use crate::support::namespaces::{first_process, namespaced};
 use crate::support::sandbox::Sandbox;
 
 struct Sidecar<'a> {
@@ -114,6 +115,48 @@ fn a_refused_configuration_is_logged_once_and_the_old_one_stays() {
     sandbox.write("unit.json", body_of("put-return"));
     sidecar.says("unit.json has changed");
     assert!(fake.config().unwrap().contains("\"return\": 200"));
+}
+
+#[test]
+fn what_time_does_not_help_is_said_with_what_to_change() {
+    let sandbox = Sandbox::new();
+    sandbox.write("unit.json", "{}");
+    fs::create_dir(sandbox.path("socket")).unwrap();
+    let sidecar = Sidecar::start(&sandbox, "unit.json");
+    sidecar.says("a directory, not a socket");
+    sidecar.says("hint: does unitd run");
+    std::thread::sleep(MS(500));
+    assert_eq!(sidecar.log().matches("waiting for Unit").count(), 1, "{}", sidecar.log());
+}
+
+/// In a container of its own it is PID 1, and the kernel does not tell who listens.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn in_a_container_of_its_own() {
+    let place = Place::new();
+    place.sandbox.write("unit.json", body_of("put-return"));
+    let mut command = place.sandbox.podstrap();
+    command.args(["sidecar", "--control-socket=socket", "--config=unit.json"]);
+    let Some(mut command) = namespaced(&command, "exec \"$@\"") else { return };
+    let log = fs::File::create(place.sandbox.path("sidecar.log")).unwrap();
+    let child = command.stderr(log).stdin(Stdio::null()).spawn().unwrap();
+    let first = first_process(&child);
+    let sidecar = Sidecar { sandbox: &place.sandbox, child };
+    sidecar.says("waiting for Unit");
+    let unitd = place.start();
+    sidecar.says("applied and read back");
+    unitd.kill();
+    fs::remove_dir_all(place.sandbox.path("state")).unwrap();
+    fs::create_dir(place.sandbox.path("state")).unwrap();
+    let _unitd = place.start();
+    sidecar.says("Unit was started anew");
+    let applied = || shown(&place.socket()).is_some_and(|text| text.contains("\"return\": 200"));
+    eventually("ours", applied, || sidecar.log());
+    let mut sidecar = sidecar;
+    let started = Instant::now();
+    kill_process(Pid::from_raw(first).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(sidecar.child.wait().unwrap().code(), Some(0), "{}", sidecar.log());
+    assert!(started.elapsed() < MS(1000), "{:?}", started.elapsed());
 }
 
 #[test]
