@@ -67,6 +67,11 @@ impl Place {
         command
     }
 
+    /// What unitd is started with, but for --no-daemon.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        self.command(&unitd()).get_args().map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
     /// Starts one in the foreground, as PID 1 of a container would be.
     pub(super) fn start(&self) -> Unitd {
         Unitd(self.command(&unitd()).arg("--no-daemon").process_group(0).spawn().expect("unitd starts"))

@@ -1,8 +1,9 @@
 //! The sidecar, as its own process: with a fake Unit, and through a Pod's life with a real one.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -157,6 +158,43 @@ fn in_a_container_of_its_own() {
     kill_process(Pid::from_raw(first).unwrap(), Signal::TERM).unwrap();
     assert_eq!(sidecar.child.wait().unwrap().code(), Some(0), "{}", sidecar.log());
     assert!(started.elapsed() < MS(1000), "{:?}", started.elapsed());
+}
+
+/// As k8s/sidecar has it: the socket takes the group of a directory with the setgid bit, as an emptyDir
+/// with fsGroup has it, and the sidecar is another user of that group.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn another_user_of_the_sockets_group_is_enough() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let place = Place::new();
+    let dir = place.sandbox.path("run");
+    fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::chown(&dir, None, Some(65532)).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o2775)).unwrap();
+    let socket = dir.join("control.sock");
+    let mut unitd = std::process::Command::new(super::real::unitd());
+    let arguments = place.arguments();
+    let ours = format!("unix:{}", place.socket().display());
+    let theirs = format!("unix:{}", socket.display());
+    unitd.args(arguments.iter().map(|word| if *word == ours { &theirs } else { word }));
+    let unitd = unitd.args(["--no-daemon", "--control-mode", "0660"]).stderr(Stdio::null()).spawn().unwrap();
+    // It is ended like the sidecar.
+    let unitd = Sidecar { sandbox: &place.sandbox, child: unitd };
+
+    place.sandbox.write("unit.json", body_of("put-return"));
+    let copy = place.sandbox.path("podstrap");
+    fs::copy(env!("CARGO_BIN_EXE_podstrap"), &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    command.args(["sidecar", "--config=unit.json", "--control-socket"]).arg(&socket);
+    command.current_dir(place.sandbox.path("")).uid(65532).gid(65532).stdin(Stdio::null());
+    command.stderr(fs::File::create(place.sandbox.path("sidecar.log")).unwrap());
+    let sidecar = Sidecar { sandbox: &place.sandbox, child: command.spawn().unwrap() };
+    sidecar.says("applied and read back");
+    assert_eq!(sidecar.end().0, Some(0));
+    assert_eq!(unitd.end().0, Some(0));
 }
 
 #[test]
