@@ -83,7 +83,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Git repository (https://, http://, file://) or a local directory
+    /// Git repository (https://, http://, ssh://, user@host:path, file://), archive (….tar.gz, .zip) or
+    /// local directory
     #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
     pub repo: String,
     #[command(flatten)]
@@ -116,14 +117,47 @@ pub struct InitArgs {
     pub timeout: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct CheckoutArgs {
     /// Branch, tag, full commit SHA or refs/… name [default: the repository's HEAD]
     #[arg(long = "ref", value_name = "REF", env = "PODSTRAP_REF")]
     pub reference: Option<String>,
-    /// Commits of history to fetch; 0 for all. The tree has no .git either way
+    /// Commits of history to fetch; 0 for all
     #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
     pub depth: u32,
+    /// Fetch no submodules, those of the repository itself, or theirs as well
+    #[arg(long, value_enum, default_value = "recursive", env = "PODSTRAP_SUBMODULES")]
+    pub submodules: Submodules,
+    /// Publish only this directory of the source: it becomes the tree
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_SUBDIR")]
+    pub subdir: Option<PathBuf>,
+    /// Leave a usable .git in the tree
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_KEEP_GIT")]
+    pub keep_git: bool,
+    /// Publish Git LFS pointers as they are, with a warning, instead of failing
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ALLOW_LFS_POINTERS")]
+    pub allow_lfs_pointers: bool,
+    /// Drop the first N components of an archive's paths
+    #[arg(long, value_name = "N", default_value_t = 0, env = "PODSTRAP_STRIP_COMPONENTS")]
+    pub strip_components: usize,
+    /// The URL is a single file: publish it as NAME
+    #[arg(long, value_name = "NAME", env = "PODSTRAP_FILE")]
+    pub file: Option<String>,
+    /// Credentials: a mounted Secret's directory (kubernetes.io/basic-auth, kubernetes.io/ssh-auth), or
+    /// a file (token, netrc, private key, `known_hosts`); repeatable
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_AUTH")]
+    pub auth: Vec<PathBuf>,
+    /// CA certificates (PEM) to trust besides the usual ones
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// git-sync's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Submodules {
+    Off,
+    Shallow,
+    Recursive,
 }
 
 #[derive(Debug, Args)]
@@ -219,7 +253,7 @@ pub struct CopySelfArgs {
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// Local directory or Git repository [default: a small Flask example]
+    /// Local directory, Git repository or archive [default: a small Flask example]
     #[arg(value_name = "DIR|URL", env = "PODSTRAP_REPO")]
     pub source: Option<String>,
     #[command(flatten)]
@@ -246,20 +280,18 @@ impl Cli {
     pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = with_variables(Self::command()).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        if let (Some((_, matches)), Some(environment)) = (matches.subcommand(), cli.environment_mut()) {
+        let lists = match &mut cli.command {
+            Command::Init(InitArgs { checkout, environment, .. })
+            | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),
+            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::CopySelf(_) => None,
+        };
+        if let (Some((_, matches)), Some((checkout, environment))) = (matches.subcommand(), lists) {
+            split(matches, "auth", &mut checkout.auth);
             split(matches, "packages", &mut environment.packages);
             split(matches, "requirements", &mut environment.requirements);
             split(matches, "constraints", &mut environment.constraints);
         }
         Ok(cli)
-    }
-
-    fn environment_mut(&mut self) -> Option<&mut EnvironmentArgs> {
-        match &mut self.command {
-            Command::Init(args) => Some(&mut args.environment),
-            Command::Up(args) => Some(&mut args.environment),
-            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::CopySelf(_) => None,
-        }
     }
 }
 

@@ -145,6 +145,13 @@ impl Error {
         self
     }
 
+    /// Names the part of the work that failed: `submodule libs/x: cannot …`.
+    #[must_use]
+    pub fn within(mut self, part: &str) -> Self {
+        self.0.what = format!("{part}: {}", self.0.what);
+        self
+    }
+
     /// Marks the failure as one that may pass by itself.
     #[must_use]
     pub fn transient(mut self, after: Option<Duration>) -> Self {

@@ -1,15 +1,29 @@
 //! The one HTTP client for Git, indexes and probes: one policy for TLS roots, proxies and waiting.
 //!
 //! Roots: the file and directory that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, or where the image
-//! keeps its own; when it has none at all, the Mozilla roots that are built in. Proxies come from
+//! keeps its own; when it has none at all, the Mozilla roots that are built in; and those of
+//! `--ca-file` besides. Proxies come from
 //! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
+use url::Url;
+
+use rustls::pki_types::CertificateDer;
 
 use crate::error::{Error, Result};
+
+/// What [`trust`] was told.
+static EXTRA: RwLock<Vec<CertificateDer<'static>>> = RwLock::new(Vec::new());
+
+/// Characters of a line in PEM (RFC 7468, 2).
+const PEM_LINE: usize = 64;
 
 /// How long a TCP and TLS handshake may take: a lost SYN is sent again after 1, 3 and 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,15 +33,32 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// A client that follows no redirect by itself: who follows one decides what goes along.
 ///
 /// # Errors
-/// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate.
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate; a proxy's variable names
+/// none.
 pub fn client() -> Result<Client> {
-    build(Client::builder())
+    through_proxies(Client::builder())
+}
+
+/// The same with bodies that stay compressed as they came.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_verbatim() -> Result<Client> {
+    through_proxies(Client::builder().no_gzip())
+}
+
+fn through_proxies(builder: ClientBuilder) -> Result<Client> {
+    if proxies().is_none() {
+        return build(builder.no_proxy());
+    }
+    check_proxies()?;
+    build(builder)
 }
 
 /// The same for a server in this Pod, which no proxy could reach.
 ///
 /// # Errors
-/// As [`client`].
+/// As [`client`], but for proxies.
 pub fn client_without_proxy() -> Result<Client> {
     build(Client::builder().no_proxy())
 }
@@ -37,12 +68,89 @@ fn build(builder: ClientBuilder) -> Result<Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder
         .user_agent(concat!("podstrap/", env!("CARGO_PKG_VERSION")))
-        .tls_certs_only(roots()?)
+        // A certificate that rustls cannot read could verify nothing.
+        .tls_certs_only(roots()?.iter().filter_map(|der| Certificate::from_der(der).ok()))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::none())
         .build()
         .map_err(|error| Error::internal("cannot set up the HTTP client").because(error))
+}
+
+/// The proxies of the environment, as reqwest has them; none if `NO_PROXY` has a `*`, which reqwest
+/// does not take for addresses.
+fn proxies() -> Option<Matcher> {
+    let exceptions = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let none = exceptions.split(',').any(|host| host.trim() == "*");
+    (!none).then(Matcher::from_env)
+}
+
+/// reqwest takes a variable that it cannot read for none, and the request would go past the proxy; or
+/// it takes the start of a password for a host.
+fn check_proxies() -> Result<()> {
+    let set = |names: [&'static str; 2]| {
+        let value = names.iter().find_map(|name| Some((*name, std::env::var_os(name)?)));
+        value.filter(|(_, value)| !value.is_empty())
+    };
+    let mut asked = vec![set(["HTTPS_PROXY", "https_proxy"]), set(["HTTP_PROXY", "http_proxy"])];
+    if asked.contains(&None) {
+        asked.push(set(["ALL_PROXY", "all_proxy"]));
+    }
+    for (name, value) in asked.into_iter().flatten() {
+        if !usable(&value.to_string_lossy()) {
+            return Err(Error::usage(format!("{name} names no proxy that can be used"))
+                .because("it is no URL like http://host:port, with user:password@ before the host if the proxy asks for that")
+                .hint("write what is special in the password as %XX (%23 for #, %40 for @); SOCKS is not supported"));
+        }
+    }
+    Ok(())
+}
+
+fn usable(value: &str) -> bool {
+    let any = hyper::Uri::from_static("http://host/");
+    let Some(proxy) = Matcher::builder().all(value).build().intercept(&any) else { return false };
+    let Some(authority) = proxy.uri().authority() else { return false };
+    matches!(proxy.uri().scheme_str(), Some("http" | "https"))
+        && !authority.host().is_empty()
+        && (authority.port_u16().is_some() || authority.as_str() == authority.host())
+        && proxy.basic_auth().is_some() == value.contains('@')
+}
+
+/// The proxy on the way to a URL. `Display` shows its host and port.
+pub struct Proxy(Intercept);
+
+/// Finds the proxy that a request of [`client`] to the URL goes through.
+pub fn proxy(url: &Url) -> Option<Proxy> {
+    proxies()?.intercept(&url.as_str().parse().ok()?).map(Proxy)
+}
+
+impl std::fmt::Display for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.uri().authority().map_or("", |authority| authority.as_str()))
+    }
+}
+
+impl Proxy {
+    /// What must not be printed: the password, and the header's value.
+    pub fn secrets(&self) -> Vec<String> {
+        let header = self.0.basic_auth().and_then(|header| header.to_str().ok()?.strip_prefix("Basic "));
+        let login = header.and_then(|header| BASE64_STANDARD.decode(header).ok());
+        let login = login.map(|login| String::from_utf8_lossy(&login).into_owned());
+        // A token may stand in the name's place.
+        let secret = login.as_deref().and_then(|login| login.split_once(':'));
+        let secret = secret.map(|(user, password)| if password.is_empty() { user } else { password });
+        header.into_iter().chain(secret).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The proxy wants other credentials, or some.
+    pub fn refused(&self, what: &str, url: &Url) -> Error {
+        let name = if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+        let hint = match self.0.basic_auth() {
+            Some(_) => format!("the user or the password in {name} is wrong"),
+            None => format!("set {name} from a Secret, with user:password@ before the proxy's host"),
+        };
+        Error::source(what).because(format!("the proxy {self} answers 407 Proxy Authentication Required")).hint(hint)
+    }
 }
 
 /// Whether an answer says that another one may follow later: time-outs, throttling, and all trouble
@@ -62,7 +170,45 @@ fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     seconds.or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
 }
 
-fn roots() -> Result<Vec<Certificate>> {
+/// Trusts the CAs of a PEM file as well, in every client from now on: one policy for everything.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate in it.
+pub fn trust(file: &Path) -> Result<()> {
+    let shown = file.display();
+    let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
+    if found.certs.is_empty() {
+        let error = Error::usage(format!("--ca-file {shown} gives no usable CA certificate"))
+            .hint("name a file with certificates in PEM: -----BEGIN CERTIFICATE-----");
+        return Err(found.errors.into_iter().fold(error, Error::because));
+    }
+    *EXTRA.write().unwrap_or_else(PoisonError::into_inner) = found.certs;
+    Ok(())
+}
+
+/// All roots in PEM, for children that are to trust what we trust; None if [`trust`] added none to
+/// what they find by themselves.
+///
+/// # Errors
+/// As [`client`].
+pub fn bundle() -> Result<Option<String>> {
+    if EXTRA.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    for certificate in roots()? {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let base64 = BASE64_STANDARD.encode(&certificate);
+        for start in (0..base64.len()).step_by(PEM_LINE) {
+            text.push_str(&base64[start..base64.len().min(start + PEM_LINE)]);
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    Ok(Some(text))
+}
+
+fn roots() -> Result<Vec<CertificateDer<'static>>> {
     let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
     if let (Some(name), true) = (asked, found.certs.is_empty()) {
@@ -73,14 +219,14 @@ fn roots() -> Result<Vec<Certificate>> {
         }
         return Err(error);
     }
-    let ders: Vec<_> = if found.certs.is_empty() {
+    let mut ders = if found.certs.is_empty() {
         tracing::debug!("no CA certificates in this image: using the built-in Mozilla roots");
         webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec()
     } else {
         found.certs
     };
-    // A certificate that rustls cannot read could verify nothing.
-    Ok(ders.iter().filter_map(|der| Certificate::from_der(der).ok()).collect())
+    ders.extend(EXTRA.read().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+    Ok(ders)
 }
 
 #[cfg(test)]
@@ -103,6 +249,31 @@ mod tests {
             ("99999999999999999999", None),
         ] {
             assert_eq!(seconds(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_told_from_what_only_looks_like_one() {
+        for value in
+            ["http://host:3128", "host:3128", "host", "http://[::1]:3128/", "https://user:p%40ss@host", "u@host:1"]
+        {
+            assert!(usable(value), "{value}");
+        }
+        for value in [
+            "http://user:pa#ss@host:3128",
+            "http://user:12#ss@host:3128",
+            "http://user:pa/ss@host",
+            "http://user:pa@ss@host",
+            "http://user:pa?ss@host",
+            "http://host:port",
+            "http://host:99999",
+            "http://",
+            "http://:3128",
+            "socks5://host:1080",
+            "ftp://host",
+            "http://a b",
+        ] {
+            assert!(!usable(value), "{value}");
         }
     }
 

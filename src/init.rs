@@ -1,5 +1,6 @@
 //! `podstrap init`: source → venv → publish.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,15 +10,17 @@ use sha2::{Digest, Sha256};
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
-use crate::plan::{CopySelf, Init, Source, Wanted};
+use crate::hex;
+use crate::http;
+use crate::plan::{CopySelf, Init, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
 use crate::selfcopy;
 use crate::size::Size;
-use crate::source::{self, Checkout, Resolved, Revision};
+use crate::source::{self, Checkout, Known, Resolved, Revision, Validator};
 use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
 use crate::usage::{Meter, Usage};
-use crate::venv::{self, Builder, Built, Inputs, Recipe, Settings, Toolchain, hex};
+use crate::venv::{self, Builder, Built, Inputs, Recipe, Settings, Toolchain};
 
 /// What is installed when nothing is named.
 const DEFAULT_REQUIREMENTS: &str = "requirements.txt";
@@ -45,6 +48,9 @@ pub enum How {
 
 /// Brings the volume to the state that the plan describes.
 pub async fn run(plan: &Init) -> Result<Outcome> {
+    if let Some(file) = &plan.source.ca_file {
+        http::trust(file)?;
+    }
     let volume = Volume::lock(&plan.target.root, plan.deadline).await?;
     volume.check(&plan.target, None)?;
     if let Some(CopySelf::Outside(path)) = &plan.copy_self {
@@ -54,7 +60,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
     let settings = Settings::of_process();
     let toolchain = toolchain(plan, &settings).await?;
     let recipe = Recipe::new(&plan.environment, &settings, toolchain.as_ref(), plan.deadline)?;
-    let run = Run { plan, volume: &volume, settings, toolchain, recipe };
+    let run = Run { plan, volume: &volume, settings, toolchain, recipe, staging: OnceCell::new() };
     match run.update().await {
         Err(error) if plan.stale_ok && error.is_unreachable() => run.stale(error),
         result => result,
@@ -68,18 +74,20 @@ struct Run<'a> {
     settings: Settings,
     toolchain: Option<Toolchain>,
     recipe: Recipe,
+    /// Made when there is something to put there: an unchanged rerun writes nothing.
+    staging: OnceCell<Staging>,
 }
 
 /// A checked out source.
 struct Fetched {
     revision: Revision,
+    validator: Option<Validator>,
     checkout: Checkout,
     phases: Vec<PhaseTime>,
 }
 
 /// A release that only needs to be shown.
 struct Staged {
-    staging: Staging,
     manifest: Manifest,
     phases: Vec<PhaseTime>,
 }
@@ -96,11 +104,20 @@ enum Begun {
 impl Run<'_> {
     /// Brings the volume up to date: by what is there, or by a build.
     async fn update(&self) -> Result<Outcome> {
-        if let Some(revision) = pinned(&self.plan.source)
+        if let Some(revision) = source::pinned(&self.plan.source)
             && let Some(outcome) = self.reuse(&revision, Vec::new()).await?
         {
             return Ok(outcome);
         }
+        let updated = self.update_from_remote().await;
+        // Of a file that came, and turned out to be the one that is published.
+        if self.staging.get().is_some() {
+            self.volume.clear().await;
+        }
+        updated
+    }
+
+    async fn update_from_remote(&self) -> Result<Outcome> {
         // Nothing to reuse on a new volume: the environment need not wait for the reference.
         let resolved = if self.volume.is_new() { None } else { Some(self.resolve().await?) };
         if let Some((resolved, phase)) = &resolved
@@ -116,7 +133,7 @@ impl Run<'_> {
         let published = self.volume.published(&self.plan.target).filter(|release| {
             let environment = release.manifest.environment.as_ref();
             self.volume.is_whole(release)
-                && release.manifest.source.repo == shown(&self.plan.source)
+                && release.manifest.source.repo == self.plan.source.to_string()
                 && environment.is_none_or(|record| {
                     record.final_path == self.plan.environment.final_path
                         && record.venv == self.plan.environment.venv.as_path()
@@ -130,9 +147,15 @@ impl Run<'_> {
     }
 
     async fn resolve(&self) -> Result<(Resolved, PhaseTime)> {
-        let shown = shown(&self.plan.source);
+        let shown = self.plan.source.to_string();
         let phase = Phase::start("resolve", &shown);
-        let resolved = source::resolve(&self.plan.source, self.plan.size_limit, self.plan.deadline).await?;
+        let published = self.volume.published(&self.plan.target).map(|release| release.manifest.source);
+        let known = published
+            .filter(|source| source.repo == shown)
+            .and_then(|source| Some(Known { revision: source.revision, validator: source.validator? }));
+        let scratch = || Ok(self.staging()?.scratch());
+        let (limit, deadline) = (self.plan.size_limit, self.plan.deadline);
+        let resolved = source::resolve(&self.plan.source, known.as_ref(), &scratch, limit, deadline).await?;
         let time = phase.done(&format!("{shown}: {}", describe(&resolved.revision)));
         Ok((resolved, time))
     }
@@ -166,27 +189,27 @@ impl Run<'_> {
             staged = self.stage(resolved, &meter) => staged,
             error = meter.watch() => Err(error),
         };
-        let published = match staged {
-            Ok(staged) => self.publish(staged, &meter).await,
-            Err(error) => Err(error),
-        };
-        if published.is_err() {
-            self.volume.clear().await;
+        self.publish(staged?, &meter).await
+    }
+
+    fn staging(&self) -> Result<&Staging> {
+        if self.staging.get().is_none() {
+            let _ = self.staging.set(self.volume.stage()?);
         }
-        published
+        self.staging.get().ok_or_else(|| Error::internal("there is no staging directory"))
     }
 
     /// Source and environment, complete, beside what is published.
     async fn stage(&self, resolved: Option<(Resolved, PhaseTime)>, meter: &Meter) -> Result<Staged> {
-        let staging = self.volume.stage()?;
+        let staging = self.staging()?;
         let revision = resolved.as_ref().map(|(resolved, _)| resolved.revision.clone());
         let (fetched, (begun, begun_phases)) =
-            tokio::try_join!(self.fetch(resolved, &staging, meter), self.begin(&staging, revision.as_ref()))?;
+            tokio::try_join!(self.fetch(resolved, staging, meter), self.begin(staging, revision.as_ref()))?;
         let mut phases = [fetched.phases, begun_phases].concat();
 
         // Before anything of it is installed: it may change meanwhile.
         let elsewhere = self.elsewhere(staging.tree()).await?;
-        let environment = self.finish(begun, &staging, &fetched.revision, meter, &mut phases).await?;
+        let environment = self.finish(begun, staging, &fetched.revision, meter, &mut phases).await?;
         if environment.is_some() {
             let place = tree::place("--venv", &staging.tree(), &self.plan.environment.venv)?;
             fs::rename(staging.venv(), &place)
@@ -203,22 +226,23 @@ impl Run<'_> {
             podstrap: env!("CARGO_PKG_VERSION").to_owned(),
             built_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             source: SourceRecord {
-                repo: shown(&self.plan.source),
+                repo: self.plan.source.to_string(),
                 revision: fetched.revision,
+                validator: fetched.validator,
                 files: fetched.checkout.files,
                 bytes: fetched.checkout.bytes,
             },
             environment,
             elsewhere,
         };
-        Ok(Staged { staging, manifest, phases })
+        Ok(Staged { manifest, phases })
     }
 
     async fn publish(&self, staged: Staged, meter: &Meter) -> Result<Outcome> {
-        let Staged { staging, manifest, mut phases } = staged;
+        let Staged { manifest, mut phases } = staged;
         let phase = Phase::start("publish", &self.plan.target.public().display().to_string());
         let name = short(&manifest.source.revision.commit).to_owned();
-        let release = self.volume.commit(&staging, &name, manifest).await?;
+        let release = self.volume.commit(self.staging()?, &name, manifest).await?;
         self.volume.switch(&release, &self.plan.target)?;
         self.volume.prune().await;
         phases.push(phase.done(&release.id));
@@ -236,9 +260,9 @@ impl Run<'_> {
             Some(resolved) => resolved,
             None => self.resolve().await?,
         };
-        let scratch = staging.scratch().join("git");
+        let scratch = staging.scratch().join("source");
         fs::create_dir(&scratch).on_volume(|| format!("cannot make the directory {}", scratch.display()))?;
-        let phase = Phase::start("clone", &shown(&self.plan.source));
+        let phase = Phase::start("fetch", &self.plan.source.to_string());
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.plan.deadline).await?;
         meter.look().await?;
         // The object database counts for the volume's peak size no longer than it must.
@@ -250,7 +274,12 @@ impl Run<'_> {
             count(checkout.files, "file"),
             Size(checkout.bytes)
         ));
-        Ok(Fetched { revision: resolved.revision, checkout, phases: vec![resolving, fetched] })
+        Ok(Fetched {
+            validator: resolved.validator(),
+            revision: resolved.revision,
+            checkout,
+            phases: vec![resolving, fetched],
+        })
     }
 
     /// Refuses a tree that has no place for what is to be put where, before work is spent on that.
@@ -464,7 +493,7 @@ impl Run<'_> {
         #[derive(Serialize)]
         struct Key<'a> {
             manifest: u32,
-            repo: String,
+            source: Vec<String>,
             commit: &'a str,
             environment: Option<(bool, &'a Path, String)>,
             copy_self: Option<(&'a Path, &'static str, Vec<u64>)>,
@@ -477,7 +506,7 @@ impl Run<'_> {
         };
         let key = Key {
             manifest: MANIFEST_VERSION,
-            repo: shown(&self.plan.source),
+            source: self.plan.source.decisive(),
             commit: &revision.commit,
             // Without anything to install it is the wish that makes an environment.
             environment: (environment.wanted != Wanted::Never)
@@ -502,21 +531,6 @@ async fn toolchain(plan: &Init, settings: &Settings) -> Result<Option<Toolchain>
             tracing::debug!("no environment possible: {}", error.summary());
             Ok(None)
         }
-    }
-}
-
-/// The revision that a full commit SHA names without asking anybody.
-fn pinned(source: &Source) -> Option<Revision> {
-    let Source::Git(git) = source else { return None };
-    let commit = git.reference.as_ref()?;
-    let full = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
-    full.then(|| Revision { commit: commit.to_ascii_lowercase(), reference: None })
-}
-
-fn shown(source: &Source) -> String {
-    match source {
-        Source::Git(git) => git.url.to_string(),
-        Source::Dir(dir) => dir.display().to_string(),
     }
 }
 

@@ -28,6 +28,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use cli::{Cli, Command};
 use error::{Error, Kind, Result};
 
+/// How often each task may go on after the command has ended: one for whoever takes leave, one for
+/// the connection by which that is sent, and as much again.
+const LAST_TURNS: usize = 4;
+
 /// Runs one command to its end, or to the first SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -43,6 +47,12 @@ pub fn run(cli: Cli) -> Result<()> {
         .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
     reap::begin();
     let result = runtime.block_on(Box::pin(command(cli)));
+    // What was dropped last may have a word left to send: it gets its turn, and nobody waits for it.
+    runtime.block_on(async {
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
+    });
     // A blocking call cannot be dropped, and nobody waits for it.
     runtime.shutdown_background();
     reap::end();
@@ -117,6 +127,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
+}
+
+/// A digest as it is written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

@@ -5,11 +5,14 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+mod source;
+
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
 use crate::size::Size;
+
+pub use source::{Download, GitSource, GitUrl, Origin, Source, Unpack, is_archive};
 
 /// Where the release's own files live below the root; no repository may use the name.
 pub const RESERVED: &str = ".podstrap";
@@ -31,23 +34,6 @@ pub struct Init {
     /// What is published is good enough while a remote is out of reach.
     pub stale_ok: bool,
     pub deadline: Deadline,
-}
-
-/// Where the tree comes from.
-#[derive(Debug, Clone)]
-pub enum Source {
-    Git(GitSource),
-    /// A directory on this machine, copied as it is.
-    Dir(PathBuf),
-}
-
-#[derive(Debug, Clone)]
-pub struct GitSource {
-    pub url: RemoteUrl,
-    /// None: the remote's HEAD.
-    pub reference: Option<String>,
-    /// Commits of history; 0 for all.
-    pub depth: u32,
 }
 
 /// Where the tree is published.
@@ -247,50 +233,6 @@ impl Init {
             deadline: Deadline::after(args.timeout),
         })
     }
-}
-
-impl Source {
-    pub fn new(repo: &str, checkout: cli::CheckoutArgs) -> Result<Self> {
-        if repo.is_empty() {
-            return Err(Error::usage("--repo is empty").hint("give a URL or a directory"));
-        }
-        let git = |url| Ok(Self::Git(GitSource { url, reference: checkout.reference.clone(), depth: checkout.depth }));
-        if !repo.contains("://") {
-            if scp_like(repo) {
-                return Err(ssh_unsupported(repo));
-            }
-            if checkout.reference.is_some() {
-                return Err(Error::usage(format!("--ref does not go with the directory {repo}")).hint(format!(
-                    "a directory is copied as it is; for a commit of its repository use file://{repo}"
-                )));
-            }
-            return Ok(Self::Dir(absolute("--repo", Path::new(repo))?));
-        }
-        let url: RemoteUrl = repo
-            .parse()
-            .map_err(|error| Error::usage(format!("--repo {} is no URL", shown(repo))).because(format!("{error}")))?;
-        match url.url().scheme() {
-            "http" | "https" | "file" => git(url),
-            "ssh" | "git+ssh" => Err(ssh_unsupported(&url.to_string())),
-            other => Err(Error::usage(format!("--repo {}: the scheme {other}: is not supported", shown(repo)))
-                .hint("use https://, http://, file:// or a local directory")),
-        }
-    }
-}
-
-/// What may be an address: where https:// was forgotten, or stands behind it, a token is before the host.
-fn shown(repo: &str) -> String {
-    repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"))
-}
-
-fn ssh_unsupported(repo: &str) -> Error {
-    Error::usage(format!("--repo {}: SSH is not supported yet", shown(repo)))
-        .hint("use the repository's https:// address, with user:token@ before the host if it is private, as PODSTRAP_REPO from a Secret")
-}
-
-/// `user@host:path` or `host:path`: no slash before the first colon, as Git decides it.
-fn scp_like(repo: &str) -> bool {
-    repo.split_once(':').is_some_and(|(host, _)| !host.is_empty() && !host.contains('/'))
 }
 
 impl Environment {
@@ -591,18 +533,7 @@ pub fn fuzz(data: &[u8]) {
         assert_eq!(Control::new(&control.to_string()).ok().map(|again| again.to_string()), Some(control.to_string()));
     }
     let _ = (PythonRequest::new(Some(text)), EngineRequest::new(text), probe_url(text));
-    let said = text.replace(char::is_control, "").contains("s3cretX");
-    let checkout = || cli::CheckoutArgs { reference: None, depth: 1 };
-    for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
-        match Source::new(&repo, checkout()) {
-            Ok(Source::Git(git)) => {
-                assert!(matches!(git.url.url().scheme(), "http" | "https" | "file"));
-                assert!(!format!("{} {:?}", git.url, git.url).contains("s3cretX") || said, "{repo}");
-            }
-            Ok(Source::Dir(path)) => assert!(path.is_absolute() && !repo.contains("://")),
-            Err(error) => assert!(!error.to_string().contains("s3cretX") || said, "{error}"),
-        }
-    }
+    source::fuzz(text);
 }
 
 #[cfg(test)]
@@ -674,22 +605,10 @@ mod tests {
     }
 
     #[test]
-    fn links_and_sources_are_checked() {
+    fn links_are_checked() {
         for link in ["a/b", "a/", "a/.", "..", ".", "", ".podstrap", "/a"] {
             assert!(refusal(&["--link", link]).contains("no usable name"), "{link}");
         }
-        let source = |repo: &str| Source::new(repo, args(&[]).checkout);
-        assert!(matches!(source("./here").unwrap(), Source::Dir(_)));
-        assert!(matches!(source("file:///srv/app.git").unwrap(), Source::Git(_)));
-        let error = source("me:s3cret@https://host/app.git").unwrap_err().to_string();
-        assert!(error.contains("the scheme me: is not supported") && !error.contains("s3cret"), "{error}");
-        for ssh in ["git@host:app.git", "ssh://git@host/app.git", "me:s3cret@host/app.git"] {
-            let error = source(ssh).unwrap_err().to_string();
-            assert!(error.contains("SSH is not supported yet") && !error.contains("s3cret"), "{error}");
-        }
-        assert!(source("ftp://host/x").unwrap_err().to_string().contains("ftp"));
-        let error = source("https://user:s3cret@/").unwrap_err().to_string();
-        assert!(!error.contains("s3cret"), "{error}");
     }
 
     #[test]

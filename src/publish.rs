@@ -39,7 +39,7 @@ use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{RESERVED, Target};
 use crate::retry::Deadline;
-use crate::source::Revision;
+use crate::source::{Revision, Validator};
 use crate::tree;
 use crate::venv::{Distribution, Toolchain};
 
@@ -75,6 +75,9 @@ pub struct SourceRecord {
     pub repo: String,
     #[serde(flatten)]
     pub revision: Revision,
+    /// Of a file that is not pinned: what to ask with whether it is still the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validator: Option<Validator>,
     pub files: u64,
     pub bytes: u64,
 }
@@ -96,7 +99,7 @@ pub struct EnvironmentRecord {
     pub packages: Vec<Distribution>,
 }
 
-pub const MANIFEST_VERSION: u32 = 3;
+pub const MANIFEST_VERSION: u32 = 4;
 
 /// The shared volume, locked by us for as long as this lives.
 #[derive(Debug)]

@@ -57,6 +57,16 @@ impl RemoteUrl {
     pub fn userinfo(&self) -> Option<&Userinfo> {
         self.userinfo.as_ref()
     }
+    /// A URL, which has no userinfo itself, with another's.
+    pub fn at(url: Url, userinfo: Option<Userinfo>) -> Self {
+        Self { url, userinfo }
+    }
+    /// The same without what stands behind `#`.
+    #[must_use]
+    pub fn without_fragment(mut self) -> Self {
+        self.url.set_fragment(None);
+        self
+    }
 }
 
 impl FromStr for RemoteUrl {
@@ -90,7 +100,8 @@ impl fmt::Display for RemoteUrl {
     }
 }
 
-fn percent_decode(text: &str) -> String {
+/// Text of a URL without its `%` escapes.
+pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
@@ -172,6 +183,11 @@ fn hide_userinfo(text: &str) -> String {
             tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(tail.len())
         };
         match tail[..end].rfind('@') {
+            // The user of every Git host behind SSH is no secret.
+            Some(3) if tail.starts_with("git@") => {
+                out.push_str("git@");
+                rest = &tail[4..];
+            }
             Some(at) => {
                 out.push_str("***@");
                 rest = &tail[at + 1..];
@@ -245,7 +261,11 @@ mod tests {
             clean("Looking at https://me:to@ken@host/simple, \u{1b}]0;title\u{7}ok\u{1b}[1m!\r\n"),
             "Looking at https://***@host/simple, ok!\n"
         );
-        assert_eq!(clean("git+ssh://git@host/x and a@b"), "git+ssh://***@host/x and a@b");
+        assert_eq!(clean("git+ssh://git@host/x and a@b"), "git+ssh://git@host/x and a@b");
+        assert_eq!(
+            clean("ssh://git:pw@host/x ssh://gitx@host ssh://git@x@host"),
+            "ssh://***@host/x ssh://***@host ssh://***@host"
+        );
     }
 
     #[test]

@@ -59,6 +59,28 @@ pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
     Ok(full)
 }
 
+/// A directory that the tree should have; not through a symbolic link.
+pub fn directory(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
+    let mut at = tree.to_owned();
+    for part in wanted.as_path() {
+        at.push(part);
+        let shown = at.strip_prefix(tree).unwrap_or(&at).display();
+        let made = |why: &str| Error::source(format!("{flag} {wanted}: {why}"));
+        match fs::symlink_metadata(&at) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(meta) if meta.is_symlink() => return Err(made(&format!("{shown} is a symbolic link"))),
+            Ok(_) => return Err(made(&format!("{shown} is a file"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(
+                    made(&format!("there is no {shown}")).hint(listing(tree, &PathBuf::from(shown.to_string())))
+                );
+            }
+            Err(error) => return Err(made(&format!("cannot look at {shown}")).because(error)),
+        }
+    }
+    Ok(at)
+}
+
 /// What is there instead of a missing file.
 fn listing(tree: &Path, wanted: &Path) -> String {
     let parent = wanted.parent().unwrap_or(Path::new(""));

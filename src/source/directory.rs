@@ -5,7 +5,6 @@
 //! same revision wherever and whenever it is read.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::fs::{self, File, FileType};
 use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
@@ -15,10 +14,11 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
+use crate::hex;
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::{Checkout, late, reserved, set_mode, too_large};
+use crate::source::{Checkout, SHA256, late, reserved, set_mode, too_large};
 
 /// Names that are left out wherever they stand.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
@@ -31,6 +31,39 @@ const BUFFER: usize = 256 << 10;
 pub(super) fn digest(from: &Path, limit: Size, deadline: Deadline) -> Result<(String, bool)> {
     let (digest, links, _) = Walk::new(from, None, limit, deadline).run()?;
     Ok((digest, links))
+}
+
+/// The digest of a file, as a revision.
+pub(super) fn digest_of_file(path: &Path, deadline: Deadline) -> Result<String> {
+    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+    loop {
+        let length = file.read(&mut buffer).map_err(|error| unreadable(path, &error))?;
+        if length == 0 {
+            return Ok(format!("{SHA256}{}", hex(&digest.finalize())));
+        }
+        digest.update(&buffer[..length]);
+        if deadline.passed() {
+            return Err(late(&format!("cannot read {}", path.display()), deadline));
+        }
+    }
+}
+
+/// What is in a directory.
+pub(super) fn count(dir: &Path) -> io::Result<Checkout> {
+    let (mut done, mut open) = (Checkout::default(), vec![dir.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                open.push(entry.path());
+            } else {
+                done.add(Checkout { files: 1, bytes: if meta.is_file() { meta.len() } else { 0 } });
+            }
+        }
+    }
+    Ok(done)
 }
 
 /// Copies the directory to `tree`, which does not exist yet, and checks that it still is `revision`.
@@ -63,7 +96,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(from: &'a Path, to: Option<&'a Path>, limit: Size, deadline: Deadline) -> Self {
-        let done = Checkout { files: 0, bytes: 0 };
+        let done = Checkout::default();
         Self {
             from,
             to,
@@ -101,12 +134,7 @@ impl<'a> Walk<'a> {
                 open.push((at, entries));
             }
         }
-        let mut digest = "sha256:".to_owned();
-        for byte in self.digest.finalize() {
-            // Writing to a String does not fail.
-            let _ = write!(digest, "{byte:02x}");
-        }
-        Ok((digest, self.links, self.done))
+        Ok((format!("{SHA256}{}", hex(&self.digest.finalize())), self.links, self.done))
     }
 
     /// Makes the directory, and returns what is in it, in the order of the names.
@@ -215,6 +243,8 @@ impl<'a> Walk<'a> {
         match copy {
             Some((copy, to)) => copy
                 .set_permissions(fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }))
+                .and_then(|()| meta.modified())
+                .and_then(|modified| copy.set_modified(modified))
                 .map_err(|error| volume(&error, to)),
             None => Ok(()),
         }

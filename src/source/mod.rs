@@ -1,42 +1,71 @@
-//! repo@ref → a checkout: which commit is meant, and its files.
+//! Where an app comes from → a tree: which revision is meant, and its files.
 
+mod archive;
+mod auth;
 mod directory;
+mod download;
 mod git;
+mod web;
 
+use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::blocking;
-use crate::error::{Error, Result};
-use crate::plan::{RESERVED, Source};
+use crate::error::{Error, IoContext, Result};
+use crate::plan::{Origin, RESERVED, Source, TreePath, Unpack};
 use crate::retry::Deadline;
 use crate::size::Size;
 
-/// What the reference names right now.
+pub use git::Ssh;
+
+/// What a digest begins with as a revision.
+const SHA256: &str = "sha256:";
+
+/// What the source is right now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Revision {
-    /// 40 hexadecimal digits of a commit, or `sha256:…` over a local directory's contents.
+    /// 40 hexadecimal digits of a commit, or `sha256:…` over a file or a local directory's contents.
     pub commit: String,
     /// The full name of the reference (`refs/heads/main`; `HEAD` where the remote does not tell
-    /// which branch that is); none for a bare commit or a directory.
+    /// which branch that is); none for a bare commit, a file or a directory.
     pub reference: Option<String>,
 }
 
-/// A source whose reference has been resolved, ready to be checked out.
+/// What a server says of a file's version (RFC 9110, 8.8).
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Validator {
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+}
+
+/// What was there when the source was asked the last time.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub revision: Revision,
+    pub validator: Validator,
+}
+
+/// A source whose revision is known, ready to be checked out.
 #[derive(Debug)]
 pub struct Resolved {
     pub revision: Revision,
-    origin: Origin,
+    subdir: Option<TreePath>,
+    origin: From,
 }
 
 #[derive(Debug)]
-enum Origin {
-    Git(git::Git),
+enum From {
+    Git(Box<git::Git>),
     Directory(PathBuf),
+    Download(Box<download::Download>, Unpack),
+    File(PathBuf, Unpack),
 }
 
 /// What a checkout wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checkout {
     /// Files and symlinks.
     pub files: u64,
@@ -44,42 +73,201 @@ pub struct Checkout {
     pub bytes: u64,
 }
 
-/// Finds out which revision is meant. One request for Git over HTTP; a directory is read once, up to
-/// `limit`.
-pub async fn resolve(source: &Source, limit: Size, deadline: Deadline) -> Result<Resolved> {
-    match source {
-        Source::Git(source) => {
-            let git = git::Git::resolve(source, deadline).await?;
-            Ok(Resolved { revision: git.revision(), origin: Origin::Git(git) })
-        }
-        Source::Dir(path) => {
-            let path = path.clone();
-            let from = path.clone();
-            let (commit, _) = blocking(move || directory::digest(&from, limit, deadline)).await?;
-            Ok(Resolved { revision: Revision { commit, reference: None }, origin: Origin::Directory(path) })
-        }
+impl Checkout {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
     }
+}
+
+/// The revision that the user names in full, without asking anybody: a commit, or a pinned file.
+pub fn pinned(source: &Source) -> Option<Revision> {
+    let commit = match &source.origin {
+        Origin::Git(git) => {
+            let commit = git.reference.as_ref()?;
+            let full = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+            full.then(|| commit.to_ascii_lowercase())?
+        }
+        Origin::Download(download) => format!("{SHA256}{}", download.sha256.as_ref()?),
+        Origin::Local(..) => return None,
+    };
+    Some(Revision { commit, reference: None })
+}
+
+/// Finds out which revision is meant. One request for Git over HTTP; a directory is read once, up to
+/// `limit`; a file that is not `known` comes to the directory that `scratch` makes.
+pub async fn resolve(
+    source: &Source,
+    known: Option<&Known>,
+    scratch: &dyn Fn() -> Result<PathBuf>,
+    limit: Size,
+    deadline: Deadline,
+) -> Result<Resolved> {
+    let subdir = source.subdir.clone();
+    let mut access = web::Access { home: None, auth: source.auth.clone() };
+    // Also where nothing is asked for that needs them: what is named wrongly is named wrongly.
+    auth::Auth::read(&source.auth)?;
+    let (revision, origin) = match &source.origin {
+        Origin::Git(source) => {
+            access.home = source.url.web().cloned();
+            let git = git::Git::resolve(source, &access, deadline).await?;
+            (git.revision(), From::Git(Box::new(git)))
+        }
+        Origin::Download(source) => {
+            access.home = Some(source.url.clone());
+            let mut download = download::Download::new(source, &access)?;
+            let revision = match &source.sha256 {
+                Some(pin) => Revision { commit: format!("{SHA256}{pin}"), reference: None },
+                None => download.resolve(known, scratch, limit, deadline).await?,
+            };
+            (revision, From::Download(Box::new(download), source.unpack.clone()))
+        }
+        Origin::Local(path, unpack) if path.is_file() => {
+            let from = path.clone();
+            let commit = blocking(move || directory::digest_of_file(&from, deadline)).await?;
+            (Revision { commit, reference: None }, From::File(path.clone(), unpack.clone()))
+        }
+        Origin::Local(path, unpack) => {
+            if *unpack != Unpack::default() {
+                return Err(Error::usage(format!("{} is no archive and no file", path.display()))
+                    .hint("--strip-components and --file are for these"));
+            }
+            let from = match &subdir {
+                Some(subdir) => crate::tree::directory("--subdir", path, subdir)
+                    .map_err(|error| error.within(&path.display().to_string()))?,
+                None => path.clone(),
+            };
+            let at = from.clone();
+            let (commit, _) = blocking(move || directory::digest(&at, limit, deadline)).await?;
+            (Revision { commit, reference: None }, From::Directory(from))
+        }
+    };
+    Ok(Resolved { revision, subdir, origin })
 }
 
 impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing
     /// empty directory on the same file system for what the checkout needs meanwhile (the object
-    /// database); the caller removes it. What would unpack to more than `limit` is refused.
+    /// database, an archive); the caller removes it. What would unpack to more than `limit` is refused.
     ///
     /// A reference that moves meanwhile is looked up once more: `revision` is then the new one.
     pub async fn checkout(&mut self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Checkout> {
-        match &mut self.origin {
-            Origin::Git(git) => {
-                let checkout = git.checkout(tree, scratch, limit, deadline).await;
+        let subdir = self.subdir.as_ref().map(TreePath::as_path);
+        let (path, unpack, file) = match &mut self.origin {
+            From::Git(git) => {
+                let checkout = git.checkout(git::Place { tree, scratch, subdir, limit }, deadline).await;
                 self.revision = git.revision();
-                checkout
+                return checkout;
             }
-            Origin::Directory(path) => {
+            From::Directory(path) => {
                 let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
-                blocking(move || directory::copy(&path, &tree, &commit, limit, deadline)).await
+                return blocking(move || directory::copy(&path, &tree, &commit, limit, deadline)).await;
             }
+            From::Download(download, unpack) => {
+                let url = download.url().clone();
+                let here = download.fetch(scratch, limit, deadline).await?;
+                self.revision.commit = format!("{SHA256}{}", here.sha256);
+                let last = url.url().path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
+                let file = SingleFile {
+                    shown: url.to_string(),
+                    name: crate::redact::percent_decode(last),
+                    modified: here.modified,
+                    web_page: here.html,
+                };
+                (here.path.clone(), unpack.clone(), file)
+            }
+            From::File(path, unpack) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let modified = fs::metadata(&*path).and_then(|meta| meta.modified()).ok();
+                let file = SingleFile { shown: path.display().to_string(), name, modified, web_page: false };
+                (path.clone(), unpack.clone(), file)
+            }
+        };
+        let (tree, scratch, subdir) = (tree.to_owned(), scratch.to_owned(), self.subdir.clone());
+        blocking(move || unpack_to(&path, &unpack, &file, &tree, &scratch, subdir.as_ref(), limit, deadline)).await
+    }
+
+    /// What to ask with the next time.
+    pub fn validator(&self) -> Option<Validator> {
+        match &self.origin {
+            From::Download(download, _) => download.validator(),
+            _ => None,
         }
     }
+}
+
+/// A file that may be all there is.
+struct SingleFile {
+    /// In messages.
+    shown: String,
+    /// What it is called where it comes from.
+    name: String,
+    modified: Option<SystemTime>,
+    /// Whether a server says that it is one.
+    web_page: bool,
+}
+
+/// Makes a tree of an archive, or of a single file.
+#[expect(clippy::too_many_arguments, reason = "a plain sequence of what is read, how, and where to")]
+fn unpack_to(
+    path: &Path,
+    unpack: &Unpack,
+    file: &SingleFile,
+    tree: &Path,
+    scratch: &Path,
+    subdir: Option<&TreePath>,
+    limit: Size,
+    deadline: Deadline,
+) -> Result<Checkout> {
+    let mut head = Vec::new();
+    let unreadable = |error: std::io::Error| Error::source(format!("cannot read {}", file.shown)).because(error);
+    fs::File::open(path)
+        .and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head))
+        .map_err(unreadable)?;
+    let archive = unpack.file.is_none() && archive::is_archive(&head);
+    if archive {
+        let Some(subdir) = subdir else {
+            return archive::unpack(path, tree, unpack.strip, &file.shown, limit, deadline);
+        };
+        // All of it: what is wanted is known only when it is there.
+        let whole = scratch.join("unpacked");
+        archive::unpack(path, &whole, unpack.strip, &file.shown, limit, deadline)?;
+        let part = crate::tree::directory("--subdir", &whole, subdir).map_err(|error| error.within(&file.shown))?;
+        if fs::symlink_metadata(part.join(RESERVED)).is_ok() {
+            return Err(reserved(format!("{} of {} has an entry {RESERVED}", subdir, file.shown)));
+        }
+        fs::rename(&part, tree).on_volume(|| format!("cannot move the files to {}", tree.display()))?;
+        return directory::count(tree).on_volume(|| format!("cannot look at {}", tree.display()));
+    }
+    let named = unpack.file.as_deref();
+    let name = named.unwrap_or(&file.name);
+    let known_as_archive = crate::plan::is_archive(Path::new(&file.name));
+    if named.is_none() && (known_as_archive || file.web_page || subdir.is_some() || unpack.strip > 0) {
+        let is = if file.web_page {
+            "the server answers with a web page"
+        } else {
+            "it is neither a tar, gzip'd or not, nor a zip"
+        };
+        return Err(Error::source(format!("{} is no archive", file.shown))
+            .because(is)
+            .hint("check the URL, and whether it asks for a login; to publish it as it is: --file NAME"));
+    }
+    if TreePath::new(Path::new(name)).is_none_or(|path| path.as_path() != Path::new(name)) || name == RESERVED {
+        return Err(Error::source(format!("{} has no name that a file can have", file.shown))
+            .hint("give it one with --file NAME"));
+    }
+    let to = tree.join(name);
+    let written = || {
+        fs::create_dir(tree)?;
+        set_mode(tree, 0o755)?;
+        let bytes = fs::copy(path, &to)?;
+        set_mode(&to, 0o644)?;
+        if let Some(modified) = file.modified {
+            fs::File::open(&to)?.set_modified(modified)?;
+        }
+        Ok(Checkout { files: 1, bytes })
+    };
+    written().on_volume(|| format!("cannot write {}", to.display()))
 }
 
 /// More than there may be on the volume; `what` failed as `things` (`the files come to`) so many
@@ -98,7 +286,7 @@ fn reserved(what: String) -> Error {
 }
 
 fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`; and whether it has
@@ -119,5 +307,7 @@ fn late(what: &str, deadline: Deadline) -> Error {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::archive::fuzz as archive;
+    pub use super::auth::fuzz as auth;
     pub use super::git::fuzzing::*;
 }

@@ -20,6 +20,7 @@ pub mod dialect;
 mod entrypoint;
 mod listener;
 mod log;
+mod places;
 mod probe;
 mod prove;
 mod reply;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::channel::Reply;
 use super::diagnose::Finding;
-use super::{Config, dialect};
+use super::{Config, dialect, places};
 use crate::error::{Error, Kind};
 
 /// How much of a long line is shown around the place.
@@ -119,7 +119,7 @@ fn located(error: Error, detail: &str, config: &Config) -> Error {
         return error;
     }
     let quoted = detail.split('"').skip(1).step_by(2);
-    let found = quoted.map(|name| dialect::places(&config.bytes, name)).filter(|places| !places.is_empty());
+    let found = quoted.map(|name| places::of(&config.bytes, name)).filter(|places| !places.is_empty());
     // The rarest of the names that it quotes says most.
     let Some(places) = found.min_by_key(Vec::len) else { return error };
     let path = config.path.display();
@@ -240,6 +240,7 @@ pub fn fuzz(data: &[u8]) {
     let config = Config { path: "c.json".into(), bytes: half() };
     let about = About { modules: modules(&reply.body), ..About::default() };
     asks_for_modules(&reply);
+    places::fuzz(data);
     let text = refused(&config, "unix:/x", &reply, &about).to_string();
     assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
 }

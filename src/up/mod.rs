@@ -19,7 +19,7 @@ use crate::Signals;
 use crate::command::{Command, Running};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
-use crate::plan::{self, Control, Environment, Init, Source, Target, Up};
+use crate::plan::{self, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::unit;
 
 /// The example that is served when no source is named: `examples/flask` of this repository.
@@ -78,13 +78,14 @@ impl App {
             tracing::info!(
                 "no DIR or URL is named: this is the built-in example; `podstrap up .` takes this directory"
             );
-            Source::Dir(scratch.example()?)
+            Source::directory(scratch.example()?)
         };
         // What can be known now need not wait for the installation.
-        if let Source::Dir(dir) = &source
+        if let Origin::Local(dir, _) = &source.origin
             && dir.is_dir()
         {
-            config_is_there(dir, &plan.config)?;
+            let part = source.subdir.as_ref().map_or(Path::new(""), plan::TreePath::as_path);
+            config_is_there(&dir.join(part), &plan.config)?;
         }
         let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
         let environment = Environment::new(&plan.environment, &target)?;

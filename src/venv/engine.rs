@@ -9,7 +9,8 @@ use super::interpreter::executable;
 use super::settings::Settings;
 use super::{Inputs, Python, Stamp, Toolchain, child_error};
 use crate::command::{Command, Failure};
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
+use crate::http;
 use crate::plan::EngineRequest;
 use crate::retry::Deadline;
 
@@ -142,6 +143,16 @@ impl Engine {
         command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
         if let Some(netrc) = &netrc {
             command = command.env("NETRC", &netrc.path);
+        }
+        if let Some(text) = http::bundle()? {
+            let path = place.scratch.join("ca.pem");
+            std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
+            // What the user says of pip or Git in particular stays.
+            for name in ["SSL_CERT_FILE", "PIP_CERT", "GIT_SSL_CAINFO"] {
+                if name == "SSL_CERT_FILE" || settings.get(name).is_none() {
+                    command = command.env(name, &path);
+                }
+            }
         }
         for (name, value) in settings.git_variables() {
             command = command.env(name, value);

@@ -181,7 +181,7 @@ impl Failed<'_> {
         if certificate.is_some() {
             return Some(
                 Error::environment(format!("the certificate of {place} is not trusted"))
-                    .hint("mount the CA and name it in SSL_CERT_FILE (and PIP_CERT for pip)"),
+                    .hint("mount the CA and name it with --ca-file"),
             );
         }
         let line = broke.or(damaged)?.trim();

@@ -17,7 +17,6 @@ mod settings;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub(crate) use self::recipe::hex;
 pub use self::recipe::{Recipe, unreadable};
 pub use self::reuse::adopt;
 pub use self::settings::Settings;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::settings::Settings;
 use super::{Inputs, Toolchain, is_local_path};
 use crate::error::{Error, Result};
+use crate::hex;
 use crate::plan;
 use crate::redact;
 use crate::retry::Deadline;
@@ -441,14 +442,6 @@ pub fn unreadable(file: &Path, error: std::io::Error) -> Error {
     Error::environment(format!("cannot read the requirements file {}", file.display()))
         .because(error)
         .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Lines are lines, and what a line names is in it.

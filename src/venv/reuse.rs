@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::recipe::hex;
 use crate::error::{IoContext, Result};
+use crate::hex;
 
 /// A hash over all names with their kinds, modes, sizes, times of change and link targets: a file that
 /// was written, added or removed changes it. Contents are not read.

@@ -410,7 +410,7 @@ fn failures_of_each_phase_have_their_code() {
     podstrap: error: cannot list the references of http://[HOST]/testapp.git
       because: http://[HOST]/testapp.git answers 403 Forbidden
       | you may not
-    hint: if the repository is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
 }
 

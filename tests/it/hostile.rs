@@ -425,7 +425,8 @@ fn links_are_published_and_nothing_is_written_or_read_through_them() {
             let victim = trial.sandbox.path("victim");
             let url = trial.repository(|odb| {
                 let link = ("120000", &b"a"[..], blob(odb, victim.as_os_str().as_bytes()));
-                let below = ("40000", &b"a"[..], entry(odb, "40000"));
+                let below = tree(odb, &[("100644", b"file", blob(odb, b"$Id$ $Id$"))]);
+                let below = ("40000", &b"a"[..], below);
                 let (one, two) = if link_first { (link, below) } else { (below, link) };
                 tree(odb, &[("100644", b".gitattributes", blob(odb, attributes)), one, two])
             });
@@ -450,10 +451,13 @@ fn nothing_that_a_repository_configures_is_fetched_or_run() {
                 let commit = Oid::from_bytes(&[9; 20]).unwrap();
                 tree(odb, &[("100644", b".gitmodules", blob(odb, text.as_bytes())), ("160000", b"module", commit)])
             });
-            let ran = trial.init(&repo, &["--ref", "evil"]);
+            // Only where the path is the commit's does the URL matter, and then it is refused.
+            let ran = trial.init(&repo, &["--ref", "evil", "--timeout", "2s"]);
+            assert_eq!(ran.code, Some(if path == "module" { 3 } else { 0 }), "{}", ran.raw);
+            let ran = trial.init(&repo, &["--ref", "evil", "--submodules", "off"]);
             assert_eq!(ran.code, Some(0), "{}", ran.raw);
             assert_eq!(trial.published(), with_git(&repo).unwrap());
-            tried += 1;
+            tried += 2;
         }
     }
     // Both writers: `ident` calls for libgit2's.

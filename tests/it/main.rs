@@ -5,19 +5,26 @@
 mod support;
 
 mod binary;
+mod checkout;
 mod cli;
+mod compare;
 mod concurrent;
 mod crash;
 mod docs;
+mod download;
 mod faults;
 mod hostile;
 mod network;
+mod private;
 mod processes;
+mod proxy;
 mod publish;
 mod rerun;
 mod restricted;
 mod secrets;
 mod source;
+mod ssh;
+mod submodules;
 mod unit;
 mod up;
 mod venv;

@@ -29,6 +29,7 @@ fn manifest(key: &str) -> Manifest {
         source: SourceRecord {
             repo: "https://host/app.git".into(),
             revision: Revision { commit: key.repeat(40), reference: None },
+            validator: None,
             files: 1,
             bytes: 1,
         },

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use podstrap::cli::{LogFormat, LogLevel};
+use podstrap::cli::{LogFormat, LogLevel, Submodules};
 use podstrap::error::{Error, Kind};
-use podstrap::plan::{GitSource, Source};
+use podstrap::plan::{GitSource, Origin, Source};
 use podstrap::retry::Deadline;
 use podstrap::size::Size;
-use podstrap::source::{Checkout, Revision, resolve};
+use podstrap::source::{self, Checkout, Resolved, Revision};
 use tempfile::TempDir;
 
 use crate::support::git::{GitServer, Repo, git, listing};
@@ -38,7 +38,7 @@ impl Got {
         listing(&self.tree())
     }
     fn scratch(&self) -> PathBuf {
-        self.dir.path().join("scratch/git")
+        self.dir.path().join("scratch/git-0")
     }
 }
 
@@ -58,8 +58,20 @@ fn get_within(source: &Source, limit: Duration) -> Result<Got, Error> {
     })
 }
 
+async fn resolve(source: &Source, limit: Size, deadline: Deadline) -> Result<Resolved, Error> {
+    source::resolve(source, None, &|| panic!("nothing is to be stored yet"), limit, deadline).await
+}
+
 fn git_source(url: &str, reference: Option<&str>, depth: u32) -> Source {
-    Source::Git(GitSource { url: url.parse().unwrap(), reference: reference.map(str::to_owned), depth })
+    let git = GitSource {
+        url: url.parse().unwrap(),
+        reference: reference.map(str::to_owned),
+        depth,
+        submodules: Submodules::Off,
+        keep_git: false,
+        lfs_pointers: true,
+    };
+    Source { origin: Origin::Git(git), ..Source::directory(PathBuf::new()) }
 }
 
 fn clone(url: &str, reference: Option<&str>) -> Result<Got, Error> {
@@ -314,7 +326,7 @@ fn a_ca_of_ones_own_is_named_by_ssl_cert_file() {
     insta::assert_snapshot!(fails(&url, None), @r"
     error: cannot list the references of https://[HOST]/app.git
       because: invalid peer certificate: UnknownIssuer
-    hint: for a CA of your own, mount its certificate as a PEM file and name that file in SSL_CERT_FILE
+    hint: for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file
     ");
 
     let with = |file: &Path| {
@@ -368,7 +380,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: if the repository exists it is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: if the repository exists it is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
     insta::assert_snapshot!(fails(&server.url_as("user:s3cret", "app.git"), None), @r"
     error: cannot list the references of http://[HOST]/app.git
@@ -383,7 +395,7 @@ fn servers_that_refuse() {
       because: http://[HOST]/app.git answers 403 Forbidden
       | Your plan does not include this.
       | Ask billing.
-    hint: if the repository is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
     let server = answers(
         Response::new(404, "<html><head><title>Page not found</title></head></html>")
@@ -393,7 +405,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 404 Not Found
       | Page not found
-    hint: check the path in the URL; if the repository is private: set PODSTRAP_REPO from a Secret, with user:token@ before the host
+    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     ");
     let server = answers(Response::new(200, "<html>Sign in</html>").header("Content-Type", "text/html"));
     insta::assert_snapshot!(fails(&server.url("app.git"), None), @r"
@@ -406,6 +418,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git is not a Git repository over HTTP: it answers with content type "text/plain"
     hint: give the address that git clone takes; it often ends with .git
+    hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
     "#);
     let line = "ERR Repository is archived";
     let body = format!("{:04x}{line}", line.len() + 4);
@@ -632,11 +645,11 @@ fn credentials_go_to_the_named_host_and_into_no_message() {
     assert!(front.authorizations().iter().all(Option::is_some));
     assert_eq!(front.seen().last().unwrap(), "POST /app.git/git-upload-pack");
     let text = fails(&front.url_as("user:s3cret%25", "far.git"), None);
-    insta::assert_snapshot!(text, @r"
+    insta::assert_snapshot!(text, @"
     error: cannot list the references of http://[HOST]/far.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: the credentials were not sent on to another host: name http://[HOST]/app.git itself
+    hint: no credentials were sent to http://[HOST]/app.git: a login is for the host that --repo names, a netrc for those in it
     ");
     assert_eq!(server.authorizations().last().unwrap(), &None);
 
@@ -702,8 +715,8 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     let output = child("env", &[], &server.url("app.git")).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     for line in [
-        "submodules are not fetched, their directories stay empty: lib/module",
-        "Git LFS is not supported, these files are only pointers: a.bin",
+        "--submodules off: the submodule's directory stays empty: lib/module",
+        "1 file is only a Git LFS pointer: a.bin",
         "remote: Total 5",
     ] {
         assert!(log.contains(line), "{log}");
@@ -711,7 +724,7 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
 }
 
 fn directory(path: &Path) -> Result<Got, Error> {
-    get_within(&Source::Dir(path.to_owned()), Duration::from_mins(1))
+    get_within(&Source::directory(path.to_owned()), Duration::from_mins(1))
 }
 
 #[test]
@@ -752,9 +765,8 @@ fn directories_that_cannot_be_copied() {
       because: No such file or directory (os error 2)
     hint: give a directory that this container can see, or a URL
     ");
-    std::fs::write(dir.path().join("file"), "").unwrap();
-    insta::assert_snapshot!(fails(&dir.path().join("file")), @r"
-    error: [TMP]/file is not a directory
+    insta::assert_snapshot!(fails(Path::new("/dev/null")), @r"
+    error: /dev/null is not a directory
     hint: give the directory that holds the app
     ");
     std::fs::create_dir_all(dir.path().join("app/.podstrap")).unwrap();
@@ -768,7 +780,7 @@ fn directories_that_cannot_be_copied() {
     std::fs::create_dir_all(app.join("root/scratch")).unwrap();
     let deadline = Deadline::after(Duration::from_secs(10));
     let (tree, scratch) = (app.join("root/tree"), app.join("root/scratch"));
-    let source = Source::Dir(app);
+    let source = Source::directory(app);
     let error =
         run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await })
             .unwrap_err();
@@ -785,7 +797,7 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     std::fs::create_dir_all(&app).unwrap();
     std::fs::write(app.join("a"), "1").unwrap();
     let deadline = Deadline::after(Duration::from_secs(10));
-    let mut resolved = run(resolve(&Source::Dir(app.clone()), LIMIT, deadline)).unwrap();
+    let mut resolved = run(resolve(&Source::directory(app.clone()), LIMIT, deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
     let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), LIMIT, deadline)).unwrap_err();
     assert!(error.to_string().contains("changed while it was copied"), "{error}");

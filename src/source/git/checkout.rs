@@ -5,28 +5,33 @@
 //! a clone's time: it looks at everything on disk again and again. The plain one writes blobs as
 //! they are; it is used when no attribute asks for a conversion and no name needs a second look.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use git2::build::CheckoutBuilder;
-use git2::{Commit, ErrorCode, ObjectType, Odb, Oid, Repository, Tree};
+use git2::{AttrCheckFlags, AttrValue, Commit, ErrorCode, ObjectType, Odb, Oid, Repository, Tree};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
+use crate::cli::Submodules;
 use crate::error::{Error, IoContext, Result, volume_error};
-use crate::plan::RESERVED;
+use crate::plan::{GitSource, GitUrl, RESERVED};
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::git::failure;
 use crate::source::git::refs::Choice;
 use crate::source::git::transport::MAX_OBJECT;
+use crate::source::git::{Place, failure, submodules};
 use crate::source::{Checkout, late, reserved, set_mode, too_large};
 
-/// How many paths a warning names.
+/// How many paths a message names, and how many directories a hint.
 const NAMED: usize = 3;
+const LISTED: usize = 8;
 /// What a Git LFS pointer starts with, and the longest that one can be (git-lfs, docs/spec.md).
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 const LFS_POINTER_MAX: u64 = 1024;
@@ -34,45 +39,155 @@ const LFS_POINTER_MAX: u64 = 1024;
 const PATH_MAX: usize = 4096;
 /// What the directories on the way to one file may take as objects: a million entries and more.
 const MAX_TREES: usize = 64 << 20;
+/// Names what a file is recoded to when it is checked out (gitattributes(5)).
+const ENCODING: &str = "working-tree-encoding";
+/// Asks for the object's name in `$Id$`.
+const IDENT: &str = "ident";
 /// Git, and libgit2, read no larger file of attributes (`ATTR_MAX_FILE_SIZE` in attr.h).
 const MAX_ATTRIBUTES: usize = 100 << 20;
 
-/// Writes the chosen commit's files to `tree`, which does not exist yet.
-pub(super) fn write(
-    repo: &Repository,
-    choice: &Choice,
-    tree: &Path,
-    url: &str,
-    limit: Size,
-    deadline: Deadline,
-) -> Result<Checkout> {
-    let commit = find(repo, choice, url)?;
-    let what = format!("cannot check out {} of {url}", commit.id());
-    let failed = |error: git2::Error| failure(&what, &error).permanent();
-    let files = commit.tree().map_err(failed)?;
-    if files.get_name_bytes(RESERVED.as_bytes()).is_some() {
-        return Err(reserved(format!("{url} has an entry {RESERVED} at its top level")));
-    }
-    let source = Objects { repo, odb: repo.odb().map_err(failed)?, what: &what, deadline };
-    let scan = source.scan(&files, PATH_MAX - 1 - tree.as_os_str().len(), limit)?;
-    if scan.submodules > 0 {
-        source.warn_of_submodules(&files)?;
-    }
-    fs::create_dir(tree).on_volume(|| format!("cannot create {}", tree.display()))?;
-
-    if scan.plain {
-        // Links last: until then no path below `tree` leads through one.
-        source.write(&files, tree, |kind| !matches!(kind, FileKind::Link))?;
-        if scan.links > 0 {
-            source.write(&files, tree, |kind| matches!(kind, FileKind::Link))?;
-        }
-    } else {
-        write_with_libgit2(repo, &files, tree).map_err(failed)?;
-    }
-    settle(tree, scan.lfs, deadline)
+/// What was written, and what else belongs to it.
+pub(super) struct Written {
+    pub(super) checkout: Checkout,
+    /// To be fetched from elsewhere; their directories are there, and empty.
+    pub(super) submodules: Vec<Submodule>,
 }
 
-fn write_with_libgit2(repo: &Repository, files: &git2::Tree<'_>, tree: &Path) -> Result<(), git2::Error> {
+/// A commit of another repository that the tree names.
+pub(super) struct Submodule {
+    /// In the tree.
+    pub(super) path: PathBuf,
+    /// As `.gitmodules` has it.
+    pub(super) url: String,
+    pub(super) commit: Oid,
+}
+
+/// Writes the chosen commit's files.
+pub(super) fn write(
+    repo: &Repository,
+    source: &GitSource,
+    choice: &Choice,
+    place: Place<'_>,
+    deadline: Deadline,
+) -> Result<Written> {
+    let Place { tree, scratch, subdir, limit } = place;
+    let commit = find(repo, choice, &source.url)?;
+    let what = format!("cannot check out {} of {}", commit.id(), source.url);
+    let failed = |error: git2::Error| failure(&what, &error).permanent();
+    let whole = commit.tree().map_err(failed)?;
+    let files = match subdir {
+        Some(path) => part(repo, &whole, path, &what)?,
+        None => whole.clone(),
+    };
+    if files.get_name_bytes(RESERVED.as_bytes()).is_some() {
+        return Err(reserved(format!("{} has an entry {RESERVED} at its top level", source.url)));
+    }
+    let objects =
+        Objects { repo, odb: repo.odb().map_err(failed)?, what: &what, deadline, pointers: RefCell::default() };
+    let mut scan = objects.scan(&files, PATH_MAX - 1 - tree.as_os_str().len(), limit)?;
+    // What stands above a part counts for it as well.
+    let above = subdir.into_iter().flat_map(|path| path.ancestors().skip(1));
+    for directory in above {
+        objects.attributes_in(&whole, directory, &mut scan)?;
+    }
+    match fs::create_dir(tree) {
+        // A submodule's directory.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree) => {}
+        made => made.on_volume(|| format!("cannot create {}", tree.display()))?,
+    }
+    if scan.plain {
+        // Links last: until then no path below `tree` leads through one.
+        objects.write(&files, tree, |kind| !matches!(kind, FileKind::Link))?;
+        if scan.links > 0 {
+            objects.write(&files, tree, |kind| matches!(kind, FileKind::Link))?;
+        }
+    } else {
+        // Attributes above a part are found where they are.
+        let beside = subdir.map(|path| (scratch.join("checkout"), path));
+        if let Some((beside, path)) = &beside {
+            fs::create_dir(beside).on_volume(|| format!("cannot create {}", beside.display()))?;
+            write_with_libgit2(repo, &whole, Some(path), beside).map_err(failed)?;
+            objects.finish(&files, &beside.join(path), path, &scan)?;
+            fs::rename(beside.join(path), tree)
+                .and_then(|()| fs::remove_dir_all(beside))
+                .on_volume(|| format!("cannot move the checkout to {}", tree.display()))?;
+        } else {
+            write_with_libgit2(repo, &whole, None, tree).map_err(failed)?;
+            objects.finish(&files, tree, Path::new(""), &scan)?;
+        }
+    }
+    let checkout = objects.settle(tree, &scan, &commit)?;
+    objects.judge_pointers(source)?;
+    let submodules = match scan.submodules {
+        0 => Vec::new(),
+        _ if source.submodules == Submodules::Off => {
+            let found = objects.gitlinks(&files)?;
+            let paths: Vec<PathBuf> = found.into_iter().map(|(path, _)| path).collect();
+            tracing::warn!("--submodules off: {} empty: {}", stay(paths.len()), named(&paths));
+            Vec::new()
+        }
+        _ => objects.submodules(&whole, &files, subdir, scratch)?,
+    };
+    Ok(Written { checkout, submodules })
+}
+
+/// The directory of the repository that becomes the tree.
+fn part<'repo>(repo: &'repo Repository, whole: &Tree<'repo>, path: &Path, what: &str) -> Result<Tree<'repo>> {
+    let refused = |why: String| Err(Error::source(what).because(format!("--subdir {}: {why}", path.display())));
+    let mut at = whole.clone();
+    let mut seen = PathBuf::new();
+    for name in path {
+        let Some(entry) = at.get_name_bytes(name.as_bytes()) else {
+            let names = at.iter().filter(|entry| entry.kind() == Some(ObjectType::Tree));
+            let names: Vec<_> = names.map(|entry| String::from_utf8_lossy(entry.name_bytes()).into_owned()).collect();
+            let place = if seen.as_os_str().is_empty() { "the repository".into() } else { seen.display().to_string() };
+            return refused(format!("there is no {} in {place}", name.display()))
+                .map_err(|error| error.hint(format!("the directories in {place}: {}", listed(&names))));
+        };
+        seen.push(name);
+        let kind = FileKind::of(entry.filemode());
+        let next = match kind {
+            FileKind::Directory => entry
+                .to_object(repo)
+                .and_then(|object| object.peel_to_tree())
+                .map_err(|error| failure(what, &error).permanent())?,
+            FileKind::Submodule => {
+                return refused(format!("{} is a submodule", seen.display()))
+                    .map_err(|error| error.hint("name the submodule's own repository with --repo"));
+            }
+            FileKind::Link => return refused(format!("{} is a symbolic link", seen.display())),
+            FileKind::Regular { .. } => return refused(format!("{} is a file", seen.display())),
+        };
+        drop(entry);
+        at = next;
+    }
+    Ok(at)
+}
+
+/// A few names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
+    format!("{}{more}", names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", "))
+}
+
+fn stay(directories: usize) -> &'static str {
+    if directories == 1 { "the submodule's directory stays" } else { "the submodules' directories stay" }
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Writes the whole of `files`, or the part of it at `subdir`, to the same path below `tree`.
+fn write_with_libgit2(
+    repo: &Repository,
+    files: &Tree<'_>,
+    subdir: Option<&Path>,
+    tree: &Path,
+) -> Result<(), git2::Error> {
     // Attributes are looked up in the index and in the working directory.
     repo.set_workdir(tree, false)?;
     let mut index = repo.index()?;
@@ -80,10 +195,13 @@ fn write_with_libgit2(repo: &Repository, files: &git2::Tree<'_>, tree: &Path) ->
     index.write()?;
     let mut options = CheckoutBuilder::new();
     options.force().update_index(false);
+    if let Some(path) = subdir {
+        options.disable_pathspec_match(true).path(path);
+    }
     repo.checkout_tree(files.as_object(), Some(&mut options))
 }
 
-fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &str) -> Result<Commit<'repo>> {
+fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result<Commit<'repo>> {
     let name = choice.reference.clone().unwrap_or_else(|| choice.commit.to_string());
     let object = repo.find_object(choice.want, None).map_err(|error| {
         if error.code() == ErrorCode::NotFound {
@@ -106,10 +224,12 @@ struct Scan {
     /// Entries of distinct directories.
     links: u64,
     submodules: u64,
-    /// Whether some attribute file hands files over to Git LFS.
-    lfs: bool,
     /// Whether a conversion is asked for, or a name needs a second look.
     plain: bool,
+    /// Which of [`IDENT`] and [`ENCODING`] some attribute file has.
+    unlike: HashSet<&'static str>,
+    /// The attribute files with patterns in quotes.
+    quoted: Vec<PathBuf>,
 }
 
 /// What a directory comes to with everything in it.
@@ -135,6 +255,8 @@ struct Objects<'a> {
     odb: Odb<'a>,
     what: &'a str,
     deadline: Deadline,
+    /// The files that are only pointers to what Git LFS has, as they are found.
+    pointers: RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Objects<'a> {
@@ -153,7 +275,7 @@ impl<'a> Objects<'a> {
                     scan.links += u64::from(matches!(kind, FileKind::Link));
                     scan.submodules += u64::from(matches!(kind, FileKind::Submodule));
                     if name == b".gitattributes" && matches!(kind, FileKind::Regular { .. }) && attributes.insert(oid) {
-                        scan.attributes(self.attributes(oid)?.as_ref().map_or(&[], git2::OdbObject::data));
+                        scan.attributes(self.attributes(oid)?.as_ref().map_or(&[], git2::OdbObject::data), &walk.path);
                     }
                     let flat = |bytes| Total { bytes, longest: 0 };
                     let total = match kind {
@@ -213,7 +335,7 @@ impl<'a> Objects<'a> {
         while let Some(step) = walk.next()? {
             let Step::Entry { oid, kind, .. } = step else { continue };
             if wanted(&kind) {
-                self.write_one(oid, &kind, &tree.join(&walk.path))?;
+                self.write_one(oid, &kind, tree, &walk.path)?;
             }
             if matches!(kind, FileKind::Directory) {
                 walk.enter(oid)?;
@@ -222,12 +344,16 @@ impl<'a> Objects<'a> {
         Ok(())
     }
 
-    fn write_one(&self, oid: Oid, kind: &FileKind, path: &Path) -> Result<()> {
+    fn write_one(&self, oid: Oid, kind: &FileKind, tree: &Path, name: &Path) -> Result<()> {
+        let path = &tree.join(name);
         let written = match kind {
             FileKind::Directory | FileKind::Submodule => fs::create_dir(path).and_then(|()| set_mode(path, 0o755)),
             FileKind::Link => symlink(OsStr::from_bytes(self.read(oid)?.data()), path),
             FileKind::Regular { executable } => {
                 let blob = self.read(oid)?;
+                if is_pointer(blob.data()) {
+                    self.pointers.borrow_mut().push(name.to_owned());
+                }
                 File::create_new(path).and_then(|mut file| {
                     file.write_all(blob.data())?;
                     // Others are settled by what they are not.
@@ -248,16 +374,143 @@ impl<'a> Objects<'a> {
         })
     }
 
-    fn warn_of_submodules(&self, root: &Tree<'a>) -> Result<()> {
+    /// The commits of other repositories that a tree names, with their places.
+    fn gitlinks(&self, root: &Tree<'a>) -> Result<Vec<(PathBuf, Oid)>> {
         let (mut walk, mut found) = (Walk::new(self, root)?, Vec::new());
         while let Some(step) = walk.next()? {
             match step {
-                Step::Entry { kind: FileKind::Submodule, .. } => found.push(walk.path.clone()),
+                Step::Entry { kind: FileKind::Submodule, oid, .. } => found.push((walk.path.clone(), oid)),
                 Step::Entry { kind: FileKind::Directory, oid, .. } => walk.enter(oid)?,
                 _ => {}
             }
         }
-        warn_named(&found, "submodules are not fetched, their directories stay empty");
+        Ok(found)
+    }
+
+    /// The same with where they come from. `whole` has the file that says so, `files` is its part at
+    /// `subdir`.
+    fn submodules(
+        &self,
+        whole: &Tree<'a>,
+        files: &Tree<'a>,
+        subdir: Option<&Path>,
+        scratch: &Path,
+    ) -> Result<Vec<Submodule>> {
+        let entry = whole.get_name_bytes(submodules::FILE.as_bytes());
+        let entry = entry.filter(|entry| matches!(FileKind::of(entry.filemode()), FileKind::Regular { .. }));
+        let known = match entry {
+            Some(entry) => submodules::read(self.read(entry.id())?.data(), scratch)?,
+            None => Vec::new(),
+        };
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for (path, commit) in self.gitlinks(files)? {
+            let place = subdir.unwrap_or(Path::new("")).join(&path);
+            match known.iter().find(|entry| entry.path == place) {
+                Some(entry) => found.push(Submodule { path, url: entry.url.clone(), commit }),
+                None => unknown.push(path),
+            }
+        }
+        if !unknown.is_empty() {
+            // As git clone --recurse-submodules leaves what is not active.
+            let file = submodules::FILE;
+            tracing::warn!("not to be fetched by {file}, {} empty: {}", stay(unknown.len()), named(&unknown));
+        }
+        Ok(found)
+    }
+
+    /// Notes what the attributes ask for that stand in one directory.
+    fn attributes_in(&self, whole: &Tree<'a>, directory: &Path, scan: &mut Scan) -> Result<()> {
+        let path = directory.join(".gitattributes");
+        match whole.get_path(&path) {
+            Ok(entry) if matches!(FileKind::of(entry.filemode()), FileKind::Regular { .. }) => {
+                scan.attributes(self.attributes(entry.id())?.as_ref().map_or(&[], git2::OdbObject::data), &path);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Pointers instead of files are no complete tree, unless the user says so.
+    fn judge_pointers(&self, source: &GitSource) -> Result<()> {
+        let pointers = self.pointers.borrow();
+        if pointers.is_empty() {
+            return Ok(());
+        }
+        let count = pointers.len();
+        let are = if count == 1 {
+            "1 file is only a Git LFS pointer".into()
+        } else {
+            format!("{count} files are only Git LFS pointers")
+        };
+        if source.lfs_pointers {
+            tracing::warn!("{are}: {}", named(&pointers));
+            return Ok(());
+        }
+        Err(Error::source(self.what)
+            .because(format!("{are}, and podstrap does not fetch what they point to: {}", named(&pointers)))
+            .hint("mount or download these files another way, or keep them in the repository itself")
+            .hint("if the app can do without them: --allow-lfs-pointers"))
+    }
+
+    /// Does what Git makes of attributes and libgit2 does not, or says so. `tree` has the part of the
+    /// repository at `at`, which is `root`.
+    fn finish(&self, root: &Tree<'a>, tree: &Path, at: &Path, scan: &Scan) -> Result<()> {
+        warn_named(&scan.quoted, "patterns in quotes are not understood, and the files they are for not converted");
+        if scan.unlike.is_empty() {
+            return Ok(());
+        }
+        let (mut walk, mut recoded) = (Walk::new(self, root)?, Vec::new());
+        while let Some(step) = walk.next()? {
+            match step {
+                Step::Entry { kind: FileKind::Regular { .. }, oid, .. } => {
+                    if scan.unlike.contains(IDENT)
+                        && self.attribute(&at.join(&walk.path), IDENT, |value| value == AttrValue::True)?
+                    {
+                        self.expand_ids(oid, tree, &walk.path)?;
+                    }
+                    if scan.unlike.contains(ENCODING) && self.attribute(&at.join(&walk.path), ENCODING, recodes)? {
+                        recoded.push(walk.path.clone());
+                    }
+                }
+                Step::Entry { kind: FileKind::Directory, oid, .. } => walk.enter(oid)?,
+                _ => {}
+            }
+        }
+        warn_named(&recoded, "files with a working-tree-encoding are published in UTF-8, as Git stores them");
+        Ok(())
+    }
+
+    fn attribute(&self, path: &Path, name: &str, wanted: impl Fn(AttrValue<'_>) -> bool) -> Result<bool> {
+        let value = self.repo.get_attr_bytes(path, name, AttrCheckFlags::INDEX_ONLY);
+        Ok(wanted(AttrValue::always_bytes(value.map_err(|error| self.failed(&error))?)))
+    }
+
+    /// libgit2 looks at a file's first `$Id$` only, and takes another system's for one of Git's.
+    fn expand_ids(&self, oid: Oid, tree: &Path, name: &Path) -> Result<()> {
+        let blob = self.read(oid)?;
+        let Some(mut wanted) = expand_ids(blob.data(), oid) else { return Ok(()) };
+        let path = &tree.join(name);
+        let volume = || format!("cannot write {}", path.display());
+        // A link that another entry of the same name has put on the way would lead elsewhere.
+        if path.canonicalize().on_volume(volume)? != tree.canonicalize().on_volume(volume)?.join(name) {
+            return Err(
+                Error::source(self.what).because(format!("two entries are named as a part of {}", name.display()))
+            );
+        }
+        let written = fs::read(path).on_volume(volume)?;
+        let crlf = |text: &[u8]| text.windows(2).filter(|two| two == b"\r\n").count();
+        if crlf(&written) > crlf(blob.data()) {
+            let mut converted = Vec::with_capacity(written.len());
+            for (at, byte) in wanted.iter().enumerate() {
+                let lone = *byte == b'\n' && !wanted[..at].ends_with(b"\r");
+                converted.extend(lone.then_some(b'\r'));
+                converted.push(*byte);
+            }
+            wanted = converted;
+        }
+        if wanted != written {
+            fs::write(path, wanted).on_volume(volume)?;
+        }
         Ok(())
     }
 
@@ -285,11 +538,52 @@ impl<'a> Objects<'a> {
 impl Scan {
     /// libgit2 converts line endings (eol, crlf, and text only if eol says so: on Linux its own
     /// choice is to leave them) and `$Id$` (ident), gitattributes(5).
-    fn attributes(&mut self, text: &[u8]) {
+    fn attributes(&mut self, text: &[u8], path: &Path) {
         let says = |word: &[u8]| text.windows(word.len()).any(|text| text == word);
-        self.lfs |= says(b"filter=lfs");
-        self.plain &= !says(b"crlf") && !says(b"ident");
+        self.unlike.extend([IDENT, ENCODING].iter().filter(|name| says(name.as_bytes())));
+        self.plain &= !says(b"crlf") && self.unlike.is_empty();
+        if text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_start().starts_with(b"\"")) {
+            self.quoted.push(path.to_owned());
+        }
     }
+}
+
+/// Whether it is an encoding other than UTF-8, which Git knows by two names, in any case (utf8.c,
+/// `same_utf_encoding`).
+fn recodes(value: AttrValue<'_>) -> bool {
+    let AttrValue::Bytes(name) = value else { return false };
+    ![&b"utf-8"[..], b"utf8"].iter().any(|utf8| name.eq_ignore_ascii_case(utf8))
+}
+
+/// The text with `$Id: … $` for every `$Id$`, as Git has it (convert.c, `ident_to_worktree`), or none
+/// where it has no such thing.
+fn expand_ids(text: &[u8], oid: Oid) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut rest, mut any) = (text, false);
+    while let Some(at) = rest.iter().position(|byte| *byte == b'$') {
+        let (before, after) = rest.split_at(at + 1);
+        out.extend_from_slice(before);
+        rest = after;
+        let Some(keyword) = after.strip_prefix(b"Id") else { continue };
+        any = true;
+        if let Some(behind) = keyword.strip_prefix(b"$") {
+            rest = behind;
+        } else if let Some(value) = keyword.strip_prefix(b":") {
+            let Some(end) = value.iter().position(|byte| *byte == b'$') else { break };
+            let value = &value[..end];
+            // Not of one line, or of another system: there is a space before the last byte.
+            let inner = value.get(1..value.len().saturating_sub(1)).unwrap_or_default();
+            if value.contains(&b'\n') || inner.contains(&b' ') {
+                continue;
+            }
+            rest = &keyword[end + 2..];
+        } else {
+            continue;
+        }
+        out.extend_from_slice(format!("Id: {oid} $").as_bytes());
+    }
+    out.extend_from_slice(rest);
+    any.then_some(out)
 }
 
 /// Goes through a commit's entries, a directory before what is in it. Its memory is that of the
@@ -400,52 +694,70 @@ fn dubious(name: &[u8]) -> bool {
     poses || ascii.starts_with(b"git~") || name.contains(&b'\\')
 }
 
-/// Gives everything the mode that Git has for it, whatever the umask made of it, and counts.
-fn settle(tree: &Path, lfs: bool, deadline: Deadline) -> Result<Checkout> {
-    let mut done = Checkout { files: 0, bytes: 0 };
-    let (mut directories, mut pointers) = (vec![tree.to_owned()], Vec::new());
-    while let Some(directory) = directories.pop() {
-        if deadline.passed() {
-            return Err(late(&format!("cannot finish {}", tree.display()), deadline));
+impl Objects<'_> {
+    /// Gives everything the mode that Git has for it, whatever the umask made of it, and the commit's
+    /// time: wherever it is written, the tree is the same. Counts.
+    fn settle(&self, tree: &Path, scan: &Scan, commit: &Commit<'_>) -> Result<Checkout> {
+        let mut done = Checkout::default();
+        let mut directories = vec![tree.to_owned()];
+        let time = Timespec { tv_sec: commit.time().seconds(), tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        while let Some(directory) = directories.pop() {
+            if self.deadline.passed() {
+                return Err(late(&format!("cannot finish {}", tree.display()), self.deadline));
+            }
+            let volume = || format!("cannot finish {}", directory.display());
+            let stamp = |path: &Path| {
+                utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from).on_volume(volume)
+            };
+            set_mode(&directory, 0o755).on_volume(volume)?;
+            stamp(&directory)?;
+            for entry in fs::read_dir(&directory).on_volume(volume)? {
+                let entry = entry.on_volume(volume)?;
+                let kind = entry.file_type().on_volume(volume)?;
+                if kind.is_dir() {
+                    directories.push(entry.path());
+                    continue;
+                }
+                done.files += 1;
+                stamp(&entry.path())?;
+                if kind.is_symlink() {
+                    continue;
+                }
+                let meta = entry.metadata().on_volume(volume)?;
+                done.bytes += meta.len();
+                let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+                if meta.permissions().mode() & 0o7777 != mode {
+                    set_mode(&entry.path(), mode).on_volume(volume)?;
+                }
+                // The plain writer has looked at them already.
+                if !scan.plain
+                    && meta.len() <= LFS_POINTER_MAX
+                    && is_pointer(&fs::read(entry.path()).on_volume(volume)?)
+                {
+                    self.pointers.borrow_mut().extend(entry.path().strip_prefix(tree).map(Path::to_owned));
+                }
+            }
         }
-        let volume = || format!("cannot finish {}", directory.display());
-        set_mode(&directory, 0o755).on_volume(volume)?;
-        for entry in fs::read_dir(&directory).on_volume(volume)? {
-            let entry = entry.on_volume(volume)?;
-            let kind = entry.file_type().on_volume(volume)?;
-            if kind.is_dir() {
-                directories.push(entry.path());
-                continue;
-            }
-            done.files += 1;
-            if kind.is_symlink() {
-                continue;
-            }
-            let meta = entry.metadata().on_volume(volume)?;
-            done.bytes += meta.len();
-            let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            if meta.permissions().mode() & 0o7777 != mode {
-                set_mode(&entry.path(), mode).on_volume(volume)?;
-            }
-            if lfs
-                && meta.len() <= LFS_POINTER_MAX
-                && fs::read(entry.path()).on_volume(volume)?.starts_with(LFS_POINTER)
-            {
-                pointers.push(entry.path().strip_prefix(tree).map(Path::to_owned).unwrap_or_default());
-            }
-        }
+        Ok(done)
     }
-    warn_named(&pointers, "Git LFS is not supported, these files are only pointers");
-    Ok(done)
+}
+
+fn is_pointer(contents: &[u8]) -> bool {
+    contents.len() as u64 <= LFS_POINTER_MAX && contents.starts_with(LFS_POINTER)
 }
 
 fn warn_named(paths: &[PathBuf], what: &str) {
-    if paths.is_empty() {
-        return;
+    if !paths.is_empty() {
+        tracing::warn!("{what}: {}", named(paths));
     }
-    let named: Vec<_> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+}
+
+/// A few of the paths, for one line.
+fn named(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
     let more = if paths.len() > NAMED { format!(" and {} more", paths.len() - NAMED) } else { String::new() };
-    tracing::warn!("{what}: {}{more}", crate::redact::clean(&named.join(", ")).replace('\n', " "));
+    format!("{}{more}", crate::redact::clean(&names.join(", ")).replace('\n', " "))
 }
 
 /// What is not left to libgit2 is one name that libgit2, asked to protect other file systems as well,

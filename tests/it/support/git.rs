@@ -105,17 +105,9 @@ impl GitServer {
 
     /// The same with TLS, for `localhost`; the PEM of its CA comes with it.
     pub fn start_tls(dir: &Path) -> (Self, String) {
-        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-        let mut ca = CertificateParams::new(vec![]).expect("no names");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
-        let key = KeyPair::generate().expect("a key");
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        let leaf = leaf.signed_by(&key, &ca).expect("a certificate");
         let script = Arc::<Mutex<Script>>::default();
-        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let server = Server::start_tls(vec![leaf.der().clone()], key, handler(dir, &script));
-        (Self { server, script }, ca.pem())
+        let (server, ca) = Server::start_for_localhost(handler(dir, &script));
+        (Self { server, script }, ca)
     }
 
     pub fn url(&self, repo: &str) -> String {

@@ -65,6 +65,22 @@ impl Server {
         Self::listen("http", None, Arc::new(handler))
     }
 
+    /// The same behind TLS, for `localhost`; the PEM of its CA comes with it.
+    pub fn start_for_localhost(handler: impl Fn(Request) -> Response + Send + Sync + 'static) -> (Self, String) {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+        let key = KeyPair::generate().expect("a key");
+        let mut ca = CertificateParams::new(vec![]).expect("no names");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Each its own: whoever trusts several looks for an issuer by its name.
+        ca.distinguished_name.push(DnType::CommonName, format!("CA of {:?}", std::time::Instant::now()));
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        leaf.use_authority_key_identifier_extension = true;
+        let leaf = leaf.signed_by(&key, &ca).expect("a certificate");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        (Self::start_tls(vec![leaf.der().clone()], key, handler), ca.pem())
+    }
+
     /// The same behind TLS with the given certificate chain and key.
     pub fn start_tls(
         chain: Vec<CertificateDer<'static>>,

@@ -105,11 +105,26 @@ impl IndexServer {
         Self::behaving(wheelhouse, Behaviour::default())
     }
 
+    /// The same with TLS, for `localhost`; the PEM of its CA comes with it.
+    pub(crate) fn start_tls(wheelhouse: &Path) -> (Self, String) {
+        let (handler, requests) = Self::handler(wheelhouse, Behaviour::default());
+        let (server, ca) = Server::start_for_localhost(handler);
+        (Self { server, requests }, ca)
+    }
+
     pub(crate) fn behaving(wheelhouse: &Path, behaviour: Behaviour) -> Self {
+        let (handler, requests) = Self::handler(wheelhouse, behaviour);
+        Self { server: Server::start(handler), requests }
+    }
+
+    fn handler(
+        wheelhouse: &Path,
+        behaviour: Behaviour,
+    ) -> (impl Fn(Request) -> Response + Send + Sync + 'static, Arc<AtomicUsize>) {
         let wheelhouse = wheelhouse.to_owned();
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
-        let server = Server::start(move |request| {
+        let handler = move |request: Request| {
             let before = count.fetch_add(1, Ordering::SeqCst);
             if let Some(status) = behaviour.always {
                 return Response::new(status, "");
@@ -123,8 +138,8 @@ impl IndexServer {
                 return Response::new(401, "").header("WWW-Authenticate", "Basic realm=\"index\"");
             }
             answer(&wheelhouse, &request)
-        });
-        Self { server, requests }
+        };
+        (handler, requests)
     }
 
     /// `http://127.0.0.1:PORT/simple/`

@@ -9,5 +9,7 @@ pub mod http;
 pub mod index;
 pub mod kill;
 pub mod namespaces;
+pub mod proxy;
 pub mod sandbox;
+pub mod sshd;
 pub mod volume;

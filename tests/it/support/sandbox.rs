@@ -21,6 +21,13 @@ pub struct Ran {
     pub text: String,
 }
 
+impl Ran {
+    /// The error at the end, without its prefix and what was logged before.
+    pub fn error(&self) -> &str {
+        self.text.split_once("podstrap: error: ").map_or("", |(_, error)| error.trim_end())
+    }
+}
+
 impl Sandbox {
     pub fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }

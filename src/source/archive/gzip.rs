@@ -1,0 +1,39 @@
+//! gzip (RFC 1952): several members, one behind the other, are one stream; what follows the last one
+//! and is none is not read.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::GzDecoder;
+
+/// What a member starts with (RFC 1952, 2.3.1).
+pub(super) const MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+pub(super) struct Reader {
+    /// None when all has been read.
+    member: Option<GzDecoder<BufReader<File>>>,
+}
+
+impl Reader {
+    pub(super) fn new(file: File) -> Self {
+        Self { member: Some(GzDecoder::new(BufReader::with_capacity(super::BUFFER, file))) }
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let length = member.read(buffer)?;
+            if length > 0 || buffer.is_empty() {
+                return Ok(length);
+            }
+            // Its checksum and its length were right.
+            let mut rest = self.member.take().map(GzDecoder::into_inner).expect("it was just read from");
+            let ahead = rest.fill_buf()?;
+            if !ahead.is_empty() && ahead.starts_with(&MAGIC[..ahead.len().min(MAGIC.len())]) {
+                self.member = Some(GzDecoder::new(rest));
+            }
+        }
+        Ok(0)
+    }
+}

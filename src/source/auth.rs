@@ -1,0 +1,450 @@
+//! What `--auth` names: credentials in the files that Kubernetes mounts, known by what they hold.
+//!
+//! | path | taken from it |
+//! |---|---|
+//! | a directory | `username` and `password`, as a kubernetes.io/basic-auth Secret has them; private keys and `known_hosts`, as a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc` |
+//! | a file | a private key in PEM, a netrc, a `known_hosts`; anything else of one word is a token |
+//!
+//! A login or a token is for the scheme, host and port that the user named. A netrc (the format of
+//! curl(1), `--netrc`) is for the hosts that it names. Everything is read anew for each try: a Secret
+//! may have been renewed meanwhile.
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::redact::{RemoteUrl, Secret, Userinfo};
+
+/// The longest file that is read: Kubernetes' own limit for a Secret.
+const FILE_MAX: u64 = 1 << 20;
+/// Who logs in where only a password is given; hosts that take a token as a password look at no name.
+const NOBODY: &str = "git";
+/// How a private key begins in PEM, whatever its kind (RFC 7468).
+const PEM: &str = "-----BEGIN ";
+/// How many entries of a directory a message names.
+const NAMED: usize = 8;
+
+/// What is sent to prove who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    Basic(Userinfo),
+    /// RFC 6750.
+    Bearer(Secret),
+}
+
+/// A login, and where it came from, for messages: `the URL`, `--auth /secrets/git`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Credential {
+    pub(super) login: Login,
+    pub(super) from: String,
+}
+
+/// SSH keys as they were read; what they are, whoever uses them finds out.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) private: Vec<(PathBuf, Secret)>,
+    pub(super) known_hosts: Vec<(PathBuf, Vec<u8>)>,
+}
+
+/// All that the files hold.
+#[derive(Debug, Default)]
+pub(super) struct Auth {
+    login: Option<Credential>,
+    netrc: Vec<(Machine, String)>,
+    pub(super) keys: Keys,
+}
+
+/// An entry of a netrc; one without a name is for every host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Machine {
+    name: Option<String>,
+    username: String,
+    password: Option<Secret>,
+}
+
+impl Auth {
+    /// # Errors
+    /// A path that cannot be read, or that holds nothing to log in with.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
+        let mut auth = Self::default();
+        for path in paths {
+            let from = format!("--auth {}", path.display());
+            let found = if path.is_dir() { auth.directory(path, &from)? } else { auth.file(path, &from)? };
+            if !found {
+                return Err(nothing(path, &from));
+            }
+        }
+        Ok(auth)
+    }
+
+    /// What is to be sent to `url`, if anything is, on the way to `site`; `home` is what the user named,
+    /// which `site` may be a submodule of.
+    pub(super) fn of(&self, url: &Url, site: &RemoteUrl, home: Option<&RemoteUrl>) -> Option<Credential> {
+        let is_here = |place: &&RemoteUrl| place.url().origin() == url.origin();
+        let home = home.filter(is_here);
+        let at_home = home.is_some();
+        let named = Some(site).filter(is_here).and_then(RemoteUrl::userinfo).or(home.and_then(RemoteUrl::userinfo));
+        let netrc = || {
+            let machine = self.netrc.iter().find(|(machine, _)| machine.is_for(url.host_str(), named))?;
+            let (Machine { username, password, .. }, from) = machine;
+            let password = password.clone()?;
+            Some(Credential {
+                login: Login::Basic(Userinfo { username: username.clone(), password }),
+                from: from.clone(),
+            })
+        };
+        // A name alone is no secret, unless nothing else is known.
+        let whole = named.filter(|userinfo| !userinfo.password.reveal().is_empty());
+        let of_url = |userinfo: &Userinfo| Credential { login: Login::Basic(userinfo.clone()), from: "the URL".into() };
+        whole
+            .map(of_url)
+            .or_else(|| self.login.clone().filter(|_| at_home))
+            .or_else(netrc)
+            .or_else(|| named.map(of_url))
+    }
+
+    fn directory(&mut self, dir: &Path, from: &str) -> Result<bool> {
+        let names = ["username", "password", "token"];
+        let [username, password, token] = names.map(|name| {
+            let path = dir.join(name);
+            if path.is_file() { read(&path, from).map(|bytes| Some(line(&bytes))) } else { Ok(None) }
+        });
+        let (username, password, token) = (username?, password?, token?);
+        let basic = username.is_some() || password.is_some();
+        let mut found = basic || token.is_some();
+        if basic {
+            let username = username.unwrap_or_else(|| NOBODY.to_owned());
+            let password = Secret::new(password.unwrap_or_default());
+            self.log_in(Login::Basic(Userinfo { username, password }), from);
+        }
+        if let Some(token) = token {
+            self.log_in(Login::Bearer(Secret::new(token)), from);
+        }
+        for path in entries(dir).map_err(|error| unreadable(dir, from, &error))? {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if names.contains(&&*name) || name.starts_with("..") || !path.is_file() {
+                continue;
+            }
+            let bytes = read(&path, from)?;
+            match &*name {
+                "netrc" | ".netrc" => self.netrc(&bytes, &path, from)?,
+                "known_hosts" => self.keys.known_hosts.push((path, bytes)),
+                _ if is_private_key(&bytes) => self.private_key(path, &bytes),
+                _ => continue,
+            }
+            found = true;
+        }
+        Ok(found)
+    }
+
+    fn file(&mut self, path: &Path, from: &str) -> Result<bool> {
+        let bytes = read(path, from)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let first = text.split_whitespace().next();
+        if is_private_key(&bytes) {
+            self.private_key(path.to_owned(), &bytes);
+        } else if text.split_whitespace().any(|word| word == "machine" || word == "default") {
+            self.netrc(&bytes, path, from)?;
+        } else if text.lines().any(is_known_host) {
+            self.keys.known_hosts.push((path.to_owned(), bytes));
+        } else if let (Some(token), 1) = (first, text.split_whitespace().count()) {
+            self.log_in(Login::Bearer(Secret::new(token)), from);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The first one that is named counts.
+    fn log_in(&mut self, login: Login, from: &str) {
+        self.login.get_or_insert_with(|| Credential { login, from: from.to_owned() });
+    }
+
+    fn private_key(&mut self, path: PathBuf, bytes: &[u8]) {
+        self.keys.private.push((path, Secret::new(String::from_utf8_lossy(bytes))));
+    }
+
+    fn netrc(&mut self, bytes: &[u8], path: &Path, from: &str) -> Result<()> {
+        let machines = netrc(&String::from_utf8_lossy(bytes)).map_err(|why| {
+            Error::usage(format!("{from}: {} cannot be read as a netrc file", path.display()))
+                .because(why)
+                .hint("it has lines such as: machine git.example login NAME password TOKEN")
+        })?;
+        self.netrc.extend(machines.into_iter().map(|machine| (machine, from.to_owned())));
+        Ok(())
+    }
+}
+
+impl Machine {
+    fn is_for(&self, host: Option<&str>, named: Option<&Userinfo>) -> bool {
+        // The last entry may be for all hosts (ftp(1), `default`).
+        self.name.as_deref().is_none_or(|name| host.is_some_and(|host| name.eq_ignore_ascii_case(host)))
+            && self.password.is_some()
+            && named.is_none_or(|userinfo| userinfo.username.is_empty() || userinfo.username == self.username)
+    }
+}
+
+/// The entries of a netrc: words, in quotes or not; a macro ends at an empty line; `#` begins a
+/// comment where a keyword could stand.
+fn netrc(text: &str) -> Result<Vec<Machine>, String> {
+    let mut machines: Vec<Machine> = Vec::new();
+    let mut rest = text;
+    while let Some(keyword) = word(&mut rest)? {
+        match &*keyword {
+            comment if comment.starts_with('#') => {
+                rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+            }
+            "macdef" => rest = rest.split_once("\n\n").map_or("", |(_, rest)| rest),
+            "default" => machines.push(Machine::default()),
+            "machine" | "login" | "user" | "password" | "account" => {
+                let value = word(&mut rest)?.ok_or_else(|| format!("nothing stands behind {keyword}"))?;
+                match (&*keyword, machines.last_mut()) {
+                    ("machine", _) => machines.push(Machine { name: Some(value), ..Machine::default() }),
+                    ("login" | "user", Some(machine)) => machine.username = value,
+                    ("password", Some(machine)) => machine.password = Some(Secret::new(value)),
+                    (_, Some(_)) => {}
+                    (_, None) => return Err(format!("{keyword} stands before the first machine")),
+                }
+            }
+            // It may be the second word of a password.
+            _ => return Err("a word is neither a keyword nor its value; quote a password with spaces".to_owned()),
+        }
+    }
+    Ok(machines)
+}
+
+/// The next word, if there is one; in double quotes it may hold anything, with `\` before `"` and `\`.
+fn word(rest: &mut &str) -> Result<Option<String>, String> {
+    let text = rest.trim_start();
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(char::is_whitespace).unwrap_or(text.len());
+        *rest = &text[end..];
+        return Ok((end > 0).then(|| text[..end].to_owned()));
+    };
+    let mut word = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => {
+                *rest = &quoted[at + 1..];
+                return Ok(Some(word));
+            }
+            '\\' => word.extend(chars.next().map(|(_, c)| match c {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                c => c,
+            })),
+            c => word.push(c),
+        }
+    }
+    Err("a quotation mark is missing".to_owned())
+}
+
+fn is_private_key(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_start().starts_with(PEM) && text.contains("PRIVATE KEY-----")
+}
+
+/// Whether a line is one of a `known_hosts`: hosts, a key's type, the key in base64 (sshd(8)).
+fn is_known_host(line: &str) -> bool {
+    let mut words = line.split_whitespace().filter(|word| !word.starts_with('@'));
+    let kind = |word: &str| word.starts_with("ssh-") || word.starts_with("ecdsa-") || word.starts_with("sk-");
+    words.next().is_some() && words.next().is_some_and(kind) && words.next().is_some()
+}
+
+/// A value in a file of its own: without the line feed that `echo` put behind it.
+fn line(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned()
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut entries = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    // Several keys are tried in the order of their names.
+    entries.sort();
+    Ok(entries)
+}
+
+fn read(path: &Path, from: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| unreadable(path, from, &error))?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, from, &error))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(Error::usage(format!("{from}: {} is longer than a Secret can be", path.display())));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, from: &str, error: &io::Error) -> Error {
+    let made = Error::usage(format!("{from}: cannot read {}", path.display())).because(error.to_string());
+    match error.kind() {
+        io::ErrorKind::NotFound => made.hint("mount the Secret there (volumeMounts), in this container"),
+        io::ErrorKind::PermissionDenied => made.hint(format!(
+            "podstrap runs as uid {}: set the Pod's fsGroup, or the Secret volume's defaultMode",
+            rustix::process::geteuid().as_raw()
+        )),
+        _ => made,
+    }
+}
+
+fn nothing(path: &Path, from: &str) -> Error {
+    let mut names: Vec<String> = entries(path)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+        .filter(|name| !name.starts_with(".."))
+        .collect();
+    names.truncate(NAMED);
+    let holds = match (path.is_dir(), names.is_empty()) {
+        (true, true) => "the directory is empty".to_owned(),
+        (true, false) => format!("it has {}", names.join(", ")),
+        (false, _) => "it is neither a token, a netrc, a private key nor a known_hosts".to_owned(),
+    };
+    Error::usage(format!("{from} holds nothing to log in with"))
+        .because(holds)
+        .hint("a Secret's directory has username and password, ssh-privatekey (and known_hosts), token, or netrc in it")
+}
+
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.from)
+    }
+}
+
+/// Whatever the bytes are, a message shows none of their passwords; what is written as a netrc reads
+/// the same again.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Err(why) = netrc(&format!("machine a login b password s3cretX {text}")) {
+        assert!(!why.contains("s3cretX") || text.contains("s3cretX"), "{why}");
+    }
+    let Ok(machines) = netrc(&text) else { return };
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut again = String::new();
+    for machine in &machines {
+        again += &machine.name.as_ref().map_or("default".to_owned(), |name| format!("machine {}", quoted(name)));
+        again += &format!(" login {}", quoted(&machine.username));
+        if let Some(password) = &machine.password {
+            again += &format!(" password {}", quoted(password.reveal()));
+        }
+        again.push('\n');
+    }
+    assert_eq!(netrc(&again).as_ref(), Ok(&machines), "{again}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machines(text: &str) -> Vec<(Option<String>, String, String)> {
+        let of = |machine: Machine| {
+            let password = machine.password.map(|password| password.reveal().to_owned());
+            (machine.name, machine.username, password.unwrap_or_default())
+        };
+        netrc(text).unwrap().into_iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_netrc_is_read_as_its_other_readers_do() {
+        let text = "# ours\nmachine a.example login me password to#ken\n\
+            machine b.example\n\tlogin \"a b\"\n\tpassword \"x \\\" \\\\ y\"\n\
+            macdef init\ncd /\nmachine no login no\n\nmachine c.example account z user u password p default login d password e";
+        let entry = |name: Option<&str>, username: &str, password: &str| {
+            (name.map(str::to_owned), username.to_owned(), password.to_owned())
+        };
+        assert_eq!(
+            machines(text),
+            [
+                entry(Some("a.example"), "me", "to#ken"),
+                entry(Some("b.example"), "a b", "x \" \\ y"),
+                entry(Some("c.example"), "u", "p"),
+                entry(None, "d", "e"),
+            ]
+        );
+        for (text, why) in [
+            ("machine", "nothing stands behind machine"),
+            ("login x", "before the first machine"),
+            ("machine a login b password two words", "quote a password with spaces"),
+            ("machine a password \"x", "quotation mark"),
+        ] {
+            let error = netrc(text).unwrap_err();
+            assert!(error.contains(why) && !error.contains("two"), "{error}");
+        }
+    }
+
+    fn from(dir: &Path, files: &[(&str, &str)]) -> Result<Auth> {
+        std::fs::remove_dir_all(dir).unwrap();
+        std::fs::create_dir(dir).unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        Auth::read(&[dir.to_owned()])
+    }
+
+    fn sent(auth: &Auth, url: &str, home: &str) -> Option<String> {
+        let home = home.parse().unwrap();
+        let credential = auth.of(&Url::parse(url).unwrap(), &home, Some(&home))?;
+        assert!(!format!("{credential:?} {credential} {auth:?}").contains("s3cret"));
+        Some(match credential.login {
+            Login::Basic(Userinfo { username, password }) => format!("{username}:{}", password.reveal()),
+            Login::Bearer(token) => format!("bearer {}", token.reveal()),
+        })
+    }
+
+    #[test]
+    fn a_login_is_for_the_place_that_was_named_and_a_netrc_for_its_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = "https://git.example/app.git";
+        let basic = from(dir.path(), &[("username", "me\n"), ("password", "s3cret\r\n")]).unwrap();
+        assert_eq!(sent(&basic, home, home).as_deref(), Some("me:s3cret"));
+        for other in ["https://git.example:444/app.git", "http://git.example/app.git", "https://other.example/app.git"]
+        {
+            assert_eq!(sent(&basic, other, home), None, "{other}");
+        }
+        // What stands in the URL itself comes first, a mere name does not.
+        assert_eq!(sent(&basic, home, "https://you:s3cret2@git.example/app.git").as_deref(), Some("you:s3cret2"));
+        assert_eq!(sent(&basic, home, "https://you@git.example/app.git").as_deref(), Some("me:s3cret"));
+        assert_eq!(sent(&Auth::default(), home, "https://s3cret@git.example/app.git").as_deref(), Some("s3cret:"));
+
+        let password = from(dir.path(), &[("password", "s3cret")]).unwrap();
+        assert_eq!(sent(&password, home, home).as_deref(), Some("git:s3cret"));
+        let token = from(dir.path(), &[("token", "s3cret\n")]).unwrap();
+        assert_eq!(sent(&token, home, home).as_deref(), Some("bearer s3cret"));
+
+        let text = "machine GIT.example login a password s3cret1 machine other.example login b password s3cret2";
+        let netrc = from(dir.path(), &[("netrc", text), ("..data", "")]).unwrap();
+        assert_eq!(sent(&netrc, home, home).as_deref(), Some("a:s3cret1"));
+        assert_eq!(sent(&netrc, "https://other.example/x", home).as_deref(), Some("b:s3cret2"));
+        assert_eq!(sent(&netrc, "https://third.example/x", home), None);
+    }
+
+    #[test]
+    fn files_are_known_by_what_they_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |text: &str| {
+            let path = dir.path().join("file");
+            std::fs::write(&path, text).unwrap();
+            Auth::read(&[path])
+        };
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----";
+        assert_eq!(write(key).unwrap().keys.private.len(), 1);
+        assert_eq!(write("# x\n[host]:22 ssh-ed25519 AAAA\n").unwrap().keys.known_hosts.len(), 1);
+        assert_eq!(write("machine a login b password c").unwrap().netrc.len(), 1);
+        assert!(write("ghp_s3cret\n").unwrap().login.is_some());
+        for useless in ["", "two words", "\n"] {
+            let error = write(useless).unwrap_err().to_string();
+            assert!(error.contains("holds nothing to log in with"), "{error}");
+        }
+        let keys = from(dir.path(), &[("ssh-privatekey", key), ("id_other", key), ("known_hosts", "x"), ("y", "z")]);
+        let keys = keys.unwrap().keys;
+        assert_eq!((keys.private.len(), keys.known_hosts.len()), (2, 1));
+        let error = from(dir.path(), &[("user", "x"), ("pass", "y")]).unwrap_err().to_string();
+        assert!(error.contains("it has pass, user"), "{error}");
+        let error = Auth::read(&[dir.path().join("no")]).unwrap_err().to_string();
+        assert!(error.contains("hint: mount the Secret there"), "{error}");
+    }
+}

@@ -1,0 +1,291 @@
+//! Where a repository behind SSH is: `ssh://[user@]host[:port]/path`, or `[user@]host:path` as scp
+//! has it. What counts as which part is Git's own decision (`parse_connect_url` and what it calls in
+//! connect.c). No I/O.
+
+use std::fmt;
+
+use url::Host;
+
+use crate::error::{Error, Result};
+use crate::redact::{RemoteUrl, percent_decode};
+use crate::source::git::known_hosts::USUAL_PORT;
+
+/// The user of every Git host.
+const USER: &str = "git";
+
+/// A repository behind SSH. `Display` shows it as it was typed, and never a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    pub(super) user: String,
+    /// Without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// As the server is to take it: `/srv/app.git`, `~user/app.git`, or relative to its user's home.
+    pub(super) path: String,
+    shown: String,
+}
+
+impl fmt::Display for Ssh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Ssh {
+    /// From `ssh://[user@]host[:port]/path`. A password is not looked at: keys alone open an account.
+    ///
+    /// # Errors
+    /// There is no host or no path, or something in it that no server would get to see as it stands.
+    pub fn from_url(url: &RemoteUrl) -> Result<Self> {
+        let user = url.userinfo().map(|info| info.username.clone()).filter(|user| !user.is_empty());
+        let host = match url.url().host() {
+            Some(Host::Domain(name)) => percent_decode(name),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            None => String::new(),
+        };
+        let path = percent_decode(url.url().path());
+        // `/~user/app.git` is relative to that user's home.
+        let path = if path.starts_with("/~") { &path[1..] } else { &path };
+        let shown = match &user {
+            Some(user) => url.to_string().replacen("://", &format!("://{user}@"), 1),
+            None => url.to_string(),
+        };
+        Self::checked(user, host, url.url().port(), path, shown)
+    }
+
+    /// From `[user@]host:path`; a port, or an address with colons, is in brackets: `[host:port]:path`,
+    /// `user@[::1]:path`. None for what Git takes for a path on this machine.
+    ///
+    /// # Errors
+    /// As [`from_url`](Self::from_url).
+    pub fn from_scp(text: &str) -> Option<Result<Self>> {
+        // A slash before the first colon makes it a path (`url_is_local_not_ssh`).
+        let (before, _) = text.split_once(':')?;
+        if before.is_empty() || before.contains('/') || text.contains("://") {
+            return None;
+        }
+        Some(Self::scp(text))
+    }
+
+    fn scp(text: &str) -> Result<Self> {
+        let bracket = if text.starts_with('[') { Some(0) } else { text.find("@[").map(|at| at + 1) };
+        let close = bracket.and_then(|open| Some((open, open + text[open..].find(']')?)));
+        let (place, path) = text[close.map_or(0, |(_, close)| close)..].split_once(':').unwrap_or_default();
+        // The user may stand before the brackets or in them.
+        let (before, inner, after) = match close {
+            Some((open, close)) => (&text[..open], &text[open + 1..close], place.trim_start_matches(']')),
+            None => ("", place, ""),
+        };
+        let (user, inner) = match (before.strip_suffix('@'), inner.rsplit_once('@')) {
+            (Some(user), _) => (Some(user), inner),
+            (None, Some((user, inner))) => (Some(user), inner),
+            (None, None) => (None, inner),
+        };
+        // An address with more than one colon is no host with a port.
+        let (host, port) = match inner.split_once(':') {
+            Some((host, port)) if close.is_some() && !port.contains(':') => {
+                (host, Some(port.parse().map_err(|_| refused(text, "the port is no number up to 65535"))?))
+            }
+            _ => (inner, None),
+        };
+        if !after.is_empty() {
+            return Err(refused(text, "something stands between the brackets and the path"));
+        }
+        // More likely a token before the host than the name of a directory.
+        if close.is_none() && path.split('/').next().is_some_and(|first| first.contains('@')) {
+            return Err(refused(text, "what stands between the first colon and the @ looks like a password"));
+        }
+        let path = if path.starts_with("/~") { &path[1..] } else { path };
+        let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
+        Self::checked(user, host.to_owned(), port, path, text.to_owned())
+    }
+
+    fn checked(user: Option<String>, host: String, port: Option<u16>, path: &str, shown: String) -> Result<Self> {
+        // In the scp form a password is nothing that ssh knows.
+        let (user, secret) = match user.as_deref().map(|user| user.split_once(':').unwrap_or((user, ""))) {
+            Some((user, secret)) => (user.to_owned(), secret.to_owned()),
+            None => (USER.to_owned(), String::new()),
+        };
+        let shown = if secret.is_empty() { shown } else { shown.replacen(&format!(":{secret}@"), "@", 1) };
+        let odd = |text: &str| text.chars().any(|c| c.is_whitespace() || c.is_control());
+        if host.is_empty() {
+            return Err(refused(&shown, "it names no host"));
+        }
+        if path.is_empty() || path == "/" {
+            return Err(refused(&shown, "it names no path"));
+        }
+        // What begins like a flag is one to somebody, sooner or later.
+        if [user.as_str(), host.as_str(), path].iter().any(|part| part.starts_with('-')) {
+            return Err(refused(&shown, "no user, host or path begins with a hyphen"));
+        }
+        if odd(&user)
+            || odd(&host)
+            || user.contains(['/', '@'])
+            || host.contains(['/', '@', ','])
+            || path.contains(char::is_control)
+        {
+            return Err(refused(&shown, "it has characters in it that no address has"));
+        }
+        let host = host.to_lowercase();
+        Ok(Self { user, host, port: port.unwrap_or(USUAL_PORT), path: path.to_owned(), shown })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Another repository of the same user's on the same host.
+    pub(super) fn at(&self, path: &str) -> Result<Self> {
+        let refused = || refused(&self.shown, "it names no other repository");
+        if let Ok(url) = self.shown.parse::<RemoteUrl>()
+            && self.shown.contains("://")
+        {
+            let mut target = url.url().clone();
+            target.set_path(&if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
+            return Self::from_url(&RemoteUrl::at(target, url.userinfo().cloned()));
+        }
+        let (place, _) = self.shown.rsplit_once(':').ok_or_else(refused)?;
+        // A path may have a colon in it itself.
+        let place =
+            self.shown.strip_suffix(self.path.as_str()).and_then(|place| place.strip_suffix(':')).unwrap_or(place);
+        Self::from_scp(&format!("{place}:{path}")).ok_or_else(refused)?
+    }
+
+    /// The host as files of known hosts have it: `host`, or `[host]:port` if the port is not the usual one.
+    pub(super) fn known_as(&self) -> String {
+        if self.port == USUAL_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }
+    }
+
+    /// What prints such lines for this host.
+    pub(super) fn keyscan(&self) -> String {
+        if self.port == USUAL_PORT {
+            format!("ssh-keyscan {}", self.host)
+        } else {
+            format!("ssh-keyscan -p {} {}", self.port, self.host)
+        }
+    }
+
+    /// What the server's shell is to run: the path quoted as git does (`sq_quote_buf` in quote.c).
+    pub(super) fn command(&self) -> String {
+        let path = self.path.replace('\'', r"'\''").replace('!', r"'\!'");
+        format!("git-upload-pack '{path}'")
+    }
+}
+
+fn refused(shown: &str, why: &str) -> Error {
+    let shown = shown.rsplit_once('@').map_or_else(|| shown.to_owned(), |(_, place)| format!("***@{place}"));
+    Error::usage(format!("--repo {shown} is no address of a repository behind SSH"))
+        .because(why)
+        .hint("write ssh://git@host:22/path, or git@host:path, where a path without a slash starts at the user's home")
+}
+
+/// Whatever is taken has a host, a user and a path that pose as no flag, shows no password, and the
+/// command names the path and nothing else.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let said = text.contains("s3cretX");
+    let from_url =
+        |text: &str| Some(Ssh::from_url(&text.parse().ok().filter(|url: &RemoteUrl| url.url().scheme() == "ssh")?));
+    for text in [text.to_owned(), format!("me:s3cretX@{text}"), format!("ssh://me:s3cretX@{text}")] {
+        match Ssh::from_scp(&text).or_else(|| from_url(&text)) {
+            Some(Ok(ssh)) => {
+                assert!(!ssh.host.is_empty() && !ssh.user.is_empty() && !ssh.path.is_empty());
+                assert!([&ssh.host, &ssh.user, &ssh.path].iter().all(|part| !part.starts_with('-')), "{ssh:?}");
+                assert!(!format!("{ssh} {ssh:?}").contains("s3cretX") || said, "{ssh:?}");
+                let quoted = ssh.command();
+                let quoted = quoted.strip_prefix("git-upload-pack '").and_then(|rest| rest.strip_suffix('\''));
+                let plain = quoted.map(|path| path.replace(r"'\''", "\0").replace(r"'\!'", "\u{1}"));
+                assert!(plain.is_some_and(|path| !path.contains(['\'', '!'])), "{ssh:?}");
+            }
+            Some(Err(error)) => assert!(!error.to_string().contains("s3cretX") || said, "{error}"),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<Ssh> {
+        Ssh::from_url(&text.parse().unwrap())
+    }
+
+    fn parts(ssh: &Ssh) -> (&str, &str, u16, &str) {
+        (&ssh.user, &ssh.host, ssh.port, &ssh.path)
+    }
+
+    #[test]
+    fn addresses_are_read_as_git_reads_them() {
+        for (text, wanted) in [
+            ("ssh://host/srv/app.git", ("git", "host", 22, "/srv/app.git")),
+            ("ssh://me@Host:2222/srv/app.git", ("me", "host", 2222, "/srv/app.git")),
+            ("ssh://host/~ada/app.git", ("git", "host", 22, "~ada/app.git")),
+            ("ssh://me@[::1]:22/a", ("me", "::1", 22, "/a")),
+            ("ssh://host/a%20b", ("git", "host", 22, "/a b")),
+        ] {
+            assert_eq!(parts(&url(text).unwrap()), wanted, "{text}");
+        }
+        for (text, wanted) in [
+            ("host:app.git", ("git", "host", 22, "app.git")),
+            ("me@host:/srv/app.git", ("me", "host", 22, "/srv/app.git")),
+            ("me@host:~ada/app.git", ("me", "host", 22, "~ada/app.git")),
+            ("me@host:/~ada/app.git", ("me", "host", 22, "~ada/app.git")),
+            ("[::1]:app.git", ("git", "::1", 22, "app.git")),
+            ("me@[::1]:app.git", ("me", "::1", 22, "app.git")),
+            ("[me@::1]:app.git", ("me", "::1", 22, "app.git")),
+            ("[host:2222]:app.git", ("git", "host", 2222, "app.git")),
+            ("[me@host:2222]:app.git", ("me", "host", 2222, "app.git")),
+            ("me@[host:2222]:/a:b", ("me", "host", 2222, "/a:b")),
+            ("host:2222/app.git", ("git", "host", 22, "2222/app.git")),
+        ] {
+            assert_eq!(parts(&Ssh::from_scp(text).unwrap().unwrap()), wanted, "{text}");
+        }
+        for text in ["./host:path", "/srv/app.git", "app", ":path", "dir/[::1]:x", "https://host/x"] {
+            assert!(Ssh::from_scp(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_or_poses_as_a_flag_is_refused() {
+        for text in ["ssh://-oProxyCommand=x/a", "ssh://host", "ssh://host/", "ssh:///a", "ssh://-l@host/a"] {
+            url(text).unwrap_err();
+        }
+        for text in
+            ["-oProxyCommand=x:a", "host:", "-l@host:a", "host:-a", "a b:c", "[host:99999]:a", "[host]x:a", "@:a"]
+        {
+            Ssh::from_scp(text).unwrap().unwrap_err();
+        }
+        insta::assert_snapshot!(Ssh::from_scp("host:").unwrap().unwrap_err(), @r"
+        error: --repo host: is no address of a repository behind SSH
+          because: it names no path
+        hint: write ssh://git@host:22/path, or git@host:path, where a path without a slash starts at the user's home
+        ");
+    }
+
+    #[test]
+    fn it_is_shown_as_it_was_typed_but_for_a_password() {
+        for text in ["ssh://me@host:2222/a.git", "ssh://host/a.git"] {
+            assert_eq!(url(text).unwrap().to_string(), text);
+        }
+        assert_eq!(url("ssh://me:s3cret@host/a").unwrap().to_string(), "ssh://me@host/a");
+        let ssh = |text: &str| Ssh::from_scp(text).unwrap().unwrap();
+        assert_eq!(ssh("me@[::1]:a.git").to_string(), "me@[::1]:a.git");
+    }
+
+    #[test]
+    fn the_command_names_one_path() {
+        let command = |path: &str| Ssh::from_scp(&format!("host:{path}")).unwrap().unwrap().command();
+        assert_eq!(command("a b;c"), "git-upload-pack 'a b;c'");
+        assert_eq!(command("it's!"), r"git-upload-pack 'it'\''s'\!''");
+    }
+
+    #[test]
+    fn known_hosts_names_the_port_if_it_is_another() {
+        let ssh = url("ssh://host:2222/a").unwrap();
+        assert_eq!((ssh.known_as().as_str(), ssh.keyscan().as_str()), ("[host]:2222", "ssh-keyscan -p 2222 host"));
+        assert_eq!(url("ssh://host:22/a").unwrap().known_as(), "host");
+    }
+}

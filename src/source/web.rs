@@ -1,0 +1,394 @@
+//! Servers on the web, asked for what a source needs. Every way in which one can fail becomes an
+//! [`Error`] here, with the server's own words.
+//!
+//! Who may see a credential is decided for each request anew, by the request's own URL: a redirect
+//! to another place takes none along.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, USER_AGENT};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::redact::{RemoteUrl, Secret, Userinfo};
+use crate::retry::Deadline;
+use crate::source::SLOW;
+use crate::source::auth::{Auth, Credential, Login};
+
+/// How many redirects are followed in a row.
+pub(super) const MAX_REDIRECTS: usize = 10;
+/// How much of an error's body is read, how many lines of it are shown, and how many characters
+/// of each.
+const BODY_READ: usize = 16 << 10;
+const BODY_LINES: usize = 4;
+const BODY_COLUMNS: usize = 200;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes per second below which an answer that completes no packet either is as good as none: a
+/// megabyte would take a quarter of an hour.
+const SLOWEST: u64 = 1000;
+
+/// From this length on a user's name may be a token.
+const TOKEN_LENGTH: usize = 20;
+/// And a value in the query a secret.
+const QUERY_SECRET: usize = 8;
+
+/// Some hosts know a Git client by this prefix; libgit2 and dulwich send it as well.
+const AGENT: &str = concat!("git/2.0 (podstrap ", env!("CARGO_PKG_VERSION"), ")");
+
+const CREDENTIALS: &str = "mount a Secret with username and password, or a file with a token, and name it with --auth";
+
+/// With what credentials a source may be fetched.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Access {
+    /// What the user named: a login without a host is for its server. None if that is none of the web.
+    pub(super) home: Option<RemoteUrl>,
+    /// See [`Auth::read`].
+    pub(super) auth: Vec<PathBuf>,
+}
+
+/// A place on the web and the way to it. `Display` shows its URL without secrets.
+#[derive(Debug)]
+pub(super) struct Site {
+    client: Client,
+    pub(super) url: RemoteUrl,
+    access: Access,
+    /// Whatever was sent that is nobody's business, in every form in which it travels.
+    secrets: Mutex<Vec<Secret>>,
+}
+
+/// What a server answered, and as whom it was asked.
+pub(super) struct Reply {
+    pub(super) response: Response,
+    credential: Option<Credential>,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+impl Site {
+    pub(super) fn new(url: RemoteUrl, access: Access) -> Result<Self> {
+        Ok(Self::with(crate::http::client()?, url, access))
+    }
+
+    /// One whose bodies come as they are, also where the server calls their compression a mere way of
+    /// sending them: a digest is of those bytes.
+    pub(super) fn verbatim(url: RemoteUrl, access: Access) -> Result<Self> {
+        Ok(Self::with(crate::http::client_verbatim()?, url, access))
+    }
+
+    fn with(client: Client, url: RemoteUrl, access: Access) -> Self {
+        let site = Self { client, access, secrets: Mutex::default(), url };
+        for url in [Some(&site.url), site.access.home.as_ref()].into_iter().flatten() {
+            let query = url.url().query_pairs().map(|(_, value)| value.into_owned());
+            site.remember(query.filter(|value| value.len() >= QUERY_SECRET));
+            site.remember(crate::http::proxy(url.url()).iter().flat_map(crate::http::Proxy::secrets));
+            if let Some(userinfo) = url.userinfo() {
+                site.remember_login(&Login::Basic(userinfo.clone()));
+            }
+        }
+        site
+    }
+
+    /// Asks for `url`, which a server may have redirected to, as whoever is known there.
+    pub(super) async fn send(
+        &self,
+        what: &str,
+        url: Url,
+        with: impl FnOnce(&Client, Url) -> RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<Reply> {
+        let auth = Auth::read(&self.access.auth)?;
+        let credential = auth.of(&url, &self.url, self.access.home.as_ref());
+        let request = with(&self.client, url).header(USER_AGENT, AGENT);
+        let request = match credential.as_ref().map(|credential| &credential.login) {
+            Some(Login::Basic(Userinfo { username, password })) => {
+                request.basic_auth(username, Some(password.reveal()))
+            }
+            Some(Login::Bearer(token)) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
+        if let Some(credential) = &credential {
+            self.remember_login(&credential.login);
+        }
+        let pace = Pace::new(deadline);
+        match timeout_at(pace.until(), request.send()).await {
+            Ok(Ok(response)) => {
+                tracing::debug!("{} answers {}", shown(response.url()), response.status());
+                Ok(Reply { response, credential })
+            }
+            Ok(Err(error)) => Err(unreachable(what, error)),
+            Err(_) => Err(pace.stalled(what)),
+        }
+    }
+
+    /// The next part of a body of which `received` bytes are here.
+    pub(super) async fn chunk(
+        &self,
+        what: &str,
+        response: &mut Response,
+        received: u64,
+        pace: &mut Pace,
+    ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>> {
+        match timeout_at(pace.until(), response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                pace.came(chunk.as_deref().map_or(0, <[u8]>::len));
+                Ok(chunk)
+            }
+            Ok(Err(error)) => {
+                let broke = format!("the answer broke off after {received} bytes");
+                Err(causes(Error::source(what).because(broke), &error.without_url()).transient(None))
+            }
+            Err(_) => Err(pace.stalled(what).because(format!("{received} bytes of the answer had come"))),
+        }
+    }
+
+    /// Where an answer redirects to, if it does. `from` is who gave it.
+    pub(super) fn redirect(&self, what: &str, from: &dyn fmt::Display, response: &Response) -> Result<Option<Url>> {
+        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let Some(location) = text(response.headers(), LOCATION.as_str()) else { return Ok(None) };
+        match target(response.url(), location) {
+            Ok(Ok(target)) => Ok(Some(target)),
+            Ok(Err(why)) => {
+                let target = response.url().join(location).unwrap_or_else(|_| response.url().clone());
+                Err(misled(from, &target, why))
+            }
+            Err(error) => {
+                let location = self.hide(location);
+                Err(Error::source(what).because(format!("the server redirects to {location:?}")).because(error))
+            }
+        }
+    }
+
+    /// What an answer that is not 200 means. `place` is who gave it, `thing` what it was asked for.
+    pub(super) async fn refused(
+        &self,
+        what: &str,
+        thing: &str,
+        place: &dyn fmt::Display,
+        reply: Reply,
+        deadline: Deadline,
+    ) -> Error {
+        let Reply { mut response, credential } = reply;
+        let status = response.status();
+        let after = crate::http::retry_after(&response);
+        let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
+        // Inside of a tunnel only the server can answer.
+        let proxy = crate::http::proxy(response.url()).filter(|_| response.url().scheme() == "http");
+        if let (407, Some(proxy)) = (status.as_u16(), &proxy) {
+            return proxy.refused(what, response.url());
+        }
+        let through = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy},"));
+        let mut error = Error::source(what).because(format!("{place}{through} answers {status}{wait}"));
+        let body = self.head_of_body(&mut response, deadline).await;
+        if !body.is_empty() {
+            error = error.excerpt(body);
+        }
+        let given = self.url.userinfo().is_some() || !self.access.auth.is_empty();
+        let bearer = credential.as_ref().is_some_and(|credential| matches!(credential.login, Login::Bearer(_)));
+        let error = match (status.as_u16(), credential) {
+            (401 | 403 | 404, None) if given => error.hint(format!(
+                "no credentials were sent to {place}: a login is for the host that --repo names, a netrc for those in it"
+            )),
+            (401, Some(from)) => error.hint(format!("the user name or the token in {from} is wrong, or has expired")),
+            (403, Some(from)) => error.hint(format!("the token in {from} may not read this {thing}: check its scope")),
+            (404, Some(_)) => {
+                error.hint(format!("check the path in the URL, and that the token may read this {thing}"))
+            }
+            (401, None) => error.hint(format!("if the {thing} exists it is private: {CREDENTIALS}")),
+            (403, None) => error.hint(format!("if the {thing} is private: {CREDENTIALS}")),
+            (404, None) => error.hint(format!("check the path in the URL; if the {thing} is private: {CREDENTIALS}")),
+            _ => error,
+        };
+        let error = if bearer && matches!(status.as_u16(), 401 | 403) {
+            error.hint("some hosts take a token as a password only: mount it as password, with a username beside it")
+        } else {
+            error
+        };
+        if crate::http::passing(status) { error.transient(after) } else { error }
+    }
+
+    /// The first lines of an error's body, or a web page's title: what a person wrote to explain it.
+    async fn head_of_body(&self, response: &mut Response, deadline: Deadline) -> String {
+        let html = is_html(response);
+        let mut body = Vec::new();
+        let until = deadline.instant().min(Instant::now() + BODY_TIMEOUT);
+        while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
+            body.extend_from_slice(&chunk);
+            if body.len() >= BODY_READ {
+                body.truncate(BODY_READ);
+                break;
+            }
+        }
+        let text = self.hide(&String::from_utf8_lossy(&body));
+        let text = if html { between(&text, "<title>", "</title>") } else { &text };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(BODY_LINES);
+        lines.map(|line| line.chars().take(BODY_COLUMNS).collect()).collect::<Vec<String>>().join("\n")
+    }
+
+    /// Foreign text without our secrets, should the server repeat them.
+    pub(super) fn hide(&self, text: &str) -> String {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), "***"))
+    }
+
+    fn remember_login(&self, login: &Login) {
+        match login {
+            Login::Basic(Userinfo { username, password }) => {
+                // A token may stand in the name's place, alone or before a password that is none.
+                let name = (password.reveal().is_empty() || username.len() >= TOKEN_LENGTH).then(|| username.clone());
+                let header = BASE64_STANDARD.encode(format!("{username}:{}", password.reveal()));
+                self.remember([password.reveal().to_owned(), header].into_iter().chain(name));
+            }
+            Login::Bearer(token) => self.remember([token.reveal().to_owned()]),
+        }
+    }
+
+    fn remember(&self, found: impl IntoIterator<Item = String>) {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in found {
+            let encoded = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            for secret in [secret, encoded].map(Secret::new) {
+                if !secret.reveal().is_empty() && !secrets.contains(&secret) {
+                    secrets.push(secret);
+                }
+            }
+        }
+    }
+}
+
+/// Where a redirect of `from` leads, without anybody's credentials; else why it is not followed.
+pub(super) fn target(from: &Url, location: &str) -> Result<Result<Url, &'static str>, url::ParseError> {
+    let mut target = from.join(location)?;
+    match (from.scheme(), target.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        ("https", "http") => return Ok(Err("that would leave HTTPS")),
+        _ => return Ok(Err("that is not HTTP")),
+    }
+    // Those that a redirect names would be somebody else's.
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    Ok(Ok(target))
+}
+
+/// The error of a redirect that is not followed.
+pub(super) fn misled(from: &dyn fmt::Display, target: &Url, why: &str) -> Error {
+    Error::source(format!("{from} redirects to {}", shown(target)))
+        .because(why)
+        .hint("give the address to which it moved, or credentials if that is a login page")
+}
+
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+pub(super) fn is_html(response: &Response) -> bool {
+    text(response.headers(), CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"))
+}
+
+pub(super) fn is_ok(response: &Response) -> bool {
+    response.status() == StatusCode::OK
+}
+
+/// A URL without what may be secret in it.
+pub(super) fn shown(url: &Url) -> String {
+    url.as_str().parse::<RemoteUrl>().map_or_else(|_| "a URL".to_owned(), |url| url.to_string())
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
+}
+
+/// Notices an answer that stalls: silence, or so few bytes that it will not end. A try that stalls is
+/// worth another one.
+pub(super) struct Pace {
+    deadline: Deadline,
+    since: Instant,
+    /// Since then.
+    bytes: u64,
+}
+
+impl Pace {
+    pub(super) fn new(deadline: Deadline) -> Self {
+        Self { deadline, since: Instant::now(), bytes: 0 }
+    }
+    /// Until when more must have come.
+    pub(super) fn until(&self) -> Instant {
+        (self.since + self.deadline.silence()).min(self.deadline.instant())
+    }
+    pub(super) fn came(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes >= SLOWEST * self.deadline.silence().as_secs() {
+            self.moved();
+        }
+    }
+    pub(super) fn moved(&mut self) {
+        *self = Self::new(self.deadline);
+    }
+    pub(super) fn stalled(&self, what: &str) -> Error {
+        let error = Error::source(what);
+        if self.deadline.passed() {
+            return error.because("the server did not answer in the time that was left").hint(SLOW).transient(None);
+        }
+        let silence = self.deadline.silence().as_secs_f64();
+        error.because(format!("the server stalls: {} bytes in {silence:.1} s", self.bytes)).transient(None)
+    }
+}
+
+/// A request that got no answer: no such host, refused, reset, an unknown CA.
+fn unreachable(what: &str, error: reqwest::Error) -> Error {
+    let url = error.url().cloned();
+    let proxy = url.as_ref().and_then(crate::http::proxy);
+    let error = error.without_url();
+    let text = chain(&error).pop().unwrap_or_default();
+    if let (Some(url), Some(proxy)) = (&url, &proxy)
+        // hyper-util's word for 407.
+        && text.contains("proxy authorization required")
+    {
+        return proxy.refused(what, url);
+    }
+    let made = match &proxy {
+        Some(proxy) => Error::source(what).because(format!("through the proxy {proxy}")),
+        None => Error::source(what),
+    };
+    let made = causes(made, &error);
+    if text.contains("invalid peer certificate") {
+        return if text.contains("UnknownIssuer") {
+            made.hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file")
+        } else {
+            made
+        };
+    }
+    let made = if error.is_connect() && proxy.is_some() {
+        made.hint(
+            "check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none",
+        )
+    } else if error.is_connect() {
+        made.hint("check the host and the port, and whether the Pod's network policy and proxy let it out")
+    } else {
+        made
+    };
+    made.transient(None)
+}
+
+/// Every cause but reqwest's and hyper's wrapping, which says nothing to a user.
+fn causes(made: Error, error: &reqwest::Error) -> Error {
+    let wrapping =
+        ["error sending request", "client error (", "error decoding response body", "request or response body"];
+    let told = |text: &String| !wrapping.iter().any(|wrapping| text.starts_with(wrapping));
+    chain(error).into_iter().filter(told).fold(made, Error::because)
+}
+
+fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+}

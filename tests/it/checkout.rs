@@ -1,0 +1,203 @@
+//! How much of a repository is published, and with what: parts, a `.git`, times, pointers.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::support::git::{GitServer, Repo, git, listing};
+use crate::support::sandbox::{Ran, Sandbox};
+
+fn init(sandbox: &Sandbox, url: &str, flags: &[&str]) -> Ran {
+    let mut command = sandbox.podstrap();
+    command.args(["init", "--venv=none", "--timeout=20s", "--link=app", "--repo", url, "--root"]).arg(sandbox.root());
+    sandbox.run(command.args(flags))
+}
+
+fn works(sandbox: &Sandbox, url: &str, flags: &[&str]) -> Ran {
+    let ran = init(sandbox, url, flags);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    ran
+}
+
+fn error(sandbox: &Sandbox, url: &str, flags: &[&str]) -> String {
+    let ran = init(sandbox, url, flags);
+    assert_eq!(ran.code, Some(3), "{}", ran.raw);
+    ran.error().to_owned()
+}
+
+fn tree(sandbox: &Sandbox) -> PathBuf {
+    fs::canonicalize(sandbox.root().join("app")).unwrap()
+}
+
+/// What git says in the published tree.
+fn asked(sandbox: &Sandbox, args: &[&str]) -> String {
+    let output = git(&tree(sandbox)).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn cloned(sandbox: &Sandbox, url: &str) -> PathBuf {
+    let to = sandbox.path("cloned");
+    let _ = fs::remove_dir_all(&to);
+    assert!(git(Path::new("/")).args(["clone", "--quiet", url]).arg(&to).status().unwrap().success());
+    to
+}
+
+#[test]
+fn a_part_of_a_repository_is_what_git_has_there() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::new(&sandbox.path("git/app.git"));
+    repo.file("top.py", "0").file("web/app/index.py", "1").executable("web/app/run", "#!/bin/sh\n");
+    repo.link("web/app/up", "../../top.py").file("web/other.py", "2").commit("one");
+    let server = GitServer::start(&sandbox.path("git"));
+    works(&sandbox, &server.url("app.git"), &["--subdir=web/app/"]);
+    assert_eq!(listing(&tree(&sandbox)), listing(&cloned(&sandbox, &server.url("app.git")).join("web/app")));
+
+    // Attributes that stand above the part count in it.
+    repo.file(".gitattributes", "*.txt text eol=crlf\n").file("web/app/a.txt", "one\ntwo\n").commit("two");
+    works(&sandbox, &server.url("app.git"), &["--subdir", "web/app"]);
+    assert_eq!(listing(&tree(&sandbox)), listing(&cloned(&sandbox, &server.url("app.git")).join("web/app")));
+    assert_eq!(fs::read(tree(&sandbox).join("a.txt")).unwrap(), b"one\r\ntwo\r\n");
+
+    // The same commit, another part; and the whole.
+    works(&sandbox, &server.url("app.git"), &["--subdir=web"]);
+    assert!(tree(&sandbox).join("other.py").exists());
+    works(&sandbox, &server.url("app.git"), &[]);
+    assert!(tree(&sandbox).join("top.py").exists());
+    let fails = |path: &str| error(&sandbox, &server.url("app.git"), &["--subdir", path]);
+    insta::assert_snapshot!(fails("web/none"), @"
+    cannot check out [COMMIT] of http://[HOST]/app.git
+      because: --subdir web/none: there is no none in web
+    hint: the directories in web: app
+    ");
+    insta::assert_snapshot!(fails("top.py"), @"
+    cannot check out [COMMIT] of http://[HOST]/app.git
+      because: --subdir top.py: top.py is a file
+    ");
+    insta::assert_snapshot!(fails("web/app/up"), @"
+    cannot check out [COMMIT] of http://[HOST]/app.git
+      because: --subdir web/app/up: web/app/up is a symbolic link
+    ");
+}
+
+#[test]
+fn a_git_that_is_kept_is_one_that_git_can_use() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::new(&sandbox.path("git/app.git"));
+    repo.file("a", "1").commit("one").git(["tag", "-a", "v1", "-m", "release"]);
+    repo.file("a", "2").executable("run", "x").link("link", "a").commit("two");
+    repo.git(["branch", "other"]);
+    repo.file("a", "3").commit("three");
+    let server = GitServer::start(&sandbox.path("git"));
+    let url = server.url_as("me:s3cret", "app.git");
+    works(&sandbox, &url, &["--keep-git"]);
+    assert_eq!(asked(&sandbox, &["status", "--porcelain", "--branch"]), "## main...origin/main");
+    assert_eq!(asked(&sandbox, &["log", "--format=%s"]), "three");
+    assert_eq!(asked(&sandbox, &["remote", "get-url", "origin"]), server.url("app.git"));
+    assert_eq!(asked(&sandbox, &["fsck", "--strict"]), "");
+    assert_eq!(asked(&sandbox, &["rev-parse", "--is-shallow-repository"]), "true");
+    assert!(!listing(&tree(&sandbox).join(".git")).contains("s3cret"));
+
+    works(&sandbox, &url, &["--keep-git", "--depth=2"]);
+    assert_eq!(asked(&sandbox, &["log", "--format=%s"]), "three\ntwo");
+    works(&sandbox, &url, &["--keep-git", "--depth=0"]);
+    assert_eq!(asked(&sandbox, &["log", "--format=%s"]), "three\ntwo\none");
+    assert_eq!(asked(&sandbox, &["describe"]), format!("v1-2-g{}", &repo.rev("HEAD")[..7]));
+    assert_eq!(
+        asked(&sandbox, &["for-each-ref", "--format=%(refname)"]),
+        "refs/heads/main\nrefs/remotes/origin/main\nrefs/remotes/origin/other\nrefs/tags/v1"
+    );
+    assert_eq!(asked(&sandbox, &["fsck", "--strict"]), "");
+    // It goes on from there.
+    repo.file("a", "4").commit("four");
+    asked(&sandbox, &["pull", "--quiet"]);
+    assert_eq!(asked(&sandbox, &["log", "-1", "--format=%s"]), "four");
+
+    works(&sandbox, &url, &["--keep-git", "--ref=v1"]);
+    assert_eq!(asked(&sandbox, &["describe", "--exact-match"]), "v1");
+    works(&sandbox, &url, &["--keep-git", "--ref", &repo.rev("other")]);
+    assert_eq!(asked(&sandbox, &["rev-parse", "HEAD"]), repo.rev("other"));
+    assert_eq!(asked(&sandbox, &["status", "--porcelain"]), "");
+    let local = format!("file://{}", repo.dir.display());
+    works(&sandbox, &local, &["--keep-git", "--ref=other"]);
+    assert_eq!(asked(&sandbox, &["log", "--format=%s"]), "two\none");
+    assert_eq!(asked(&sandbox, &["status", "--porcelain"]), "");
+    // None without it, and none of one release in the next.
+    works(&sandbox, &url, &[]);
+    assert!(!tree(&sandbox).join(".git").exists());
+}
+
+#[test]
+fn files_have_the_commits_time_wherever_they_are_written() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::new(&sandbox.path("git/app.git"));
+    repo.file("a", "1").file("dir/b", "2").link("link", "a").file("c.txt", "one\n").commit("one");
+    let server = GitServer::start(&sandbox.path("git"));
+    let times = || {
+        ["a", "dir/b", "link", "dir", "."].map(|name| {
+            let meta = fs::symlink_metadata(tree(&sandbox).join(name)).unwrap();
+            (meta.mtime(), meta.mtime_nsec())
+        })
+    };
+    // 2024-01-02T03:04:05Z
+    let commit = (1_704_164_645, 0);
+    works(&sandbox, &server.url("app.git"), &[]);
+    assert_eq!(times(), [commit; 5]);
+    repo.file(".gitattributes", "*.txt eol=crlf\n").commit("two");
+    works(&sandbox, &server.url("app.git"), &[]);
+    assert_eq!(times(), [commit; 5]);
+}
+
+#[test]
+fn pointers_of_git_lfs_are_no_files() {
+    let sandbox = Sandbox::new();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    for (name, attributes) in
+        [("plain.git", ""), ("lfs.git", "*.bin filter=lfs -text\n"), ("eol.git", "*.txt eol=crlf\n")]
+    {
+        let repo = Repo::new(&sandbox.path(&format!("git/{name}")));
+        repo.file(".gitattributes", attributes).file("models/a.bin", pointer).file("b.txt", "x\n").commit("one");
+        let server = GitServer::start(&sandbox.path("git"));
+        let text = error(&sandbox, &server.url(name), &[]);
+        assert!(text.contains("1 file is only a Git LFS pointer") && text.contains("models/a.bin"), "{text}");
+        assert!(!sandbox.root().join("app").exists());
+        let ran = works(&sandbox, &server.url(name), &["--allow-lfs-pointers"]);
+        assert!(ran.raw.contains("warning: 1 file is only a Git LFS pointer: models/a.bin"), "{}", ran.raw);
+        assert_eq!(fs::read_to_string(tree(&sandbox).join("models/a.bin")).unwrap(), pointer);
+        fs::remove_dir_all(sandbox.root()).unwrap();
+    }
+    let server = GitServer::start(&sandbox.path("git"));
+    insta::assert_snapshot!(error(&sandbox, &server.url("lfs.git"), &[]), @"
+    cannot check out [COMMIT] of http://[HOST]/lfs.git
+      because: 1 file is only a Git LFS pointer, and podstrap does not fetch what they point to: models/a.bin
+    hint: mount or download these files another way, or keep them in the repository itself
+    hint: if the app can do without them: --allow-lfs-pointers
+    ");
+}
+
+#[test]
+fn one_volume_goes_from_source_to_source() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::new(&sandbox.path("git/app.git"));
+    repo.file("a", "1").commit("one");
+    repo.git(["checkout", "--quiet", "-b", "next"]);
+    repo.file("a", "2").file("b", "2").commit("two");
+    Repo::new(&sandbox.path("git/other.git")).file("c", "3").commit("other");
+    let server = GitServer::start(&sandbox.path("git"));
+    for (name, flags, wanted) in [
+        ("app.git", &["--ref=main"][..], "a"),
+        ("app.git", &["--ref=next"], "a b"),
+        ("app.git", &["--ref=next", "--depth=0"], "a b"),
+        ("app.git", &["--ref=main", "--depth=5"], "a"),
+        ("other.git", &[], "c"),
+        ("app.git", &["--ref=next", "--depth=1"], "a b"),
+    ] {
+        works(&sandbox, &server.url(name), flags);
+        let mut names: Vec<_> = fs::read_dir(tree(&sandbox))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names.join(" "), wanted, "{name} {flags:?}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Sources that are no repository: archives and single files from a web server, and local ones.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::support::http::{Request, Response, Server};
+use crate::support::sandbox::{Ran, Sandbox};
+
+/// A web server that gives one body for every path, and what it was asked.
+struct Web {
+    server: Server,
+    asked: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Web {
+    fn start(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        let asked = Arc::<Mutex<Vec<Request>>>::default();
+        let seen = Arc::clone(&asked);
+        let server = Server::start(move |request| {
+            let response = answer(&request);
+            seen.lock().unwrap().push(request);
+            response
+        });
+        Self { server, asked }
+    }
+    fn gives(body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        Self::start(move |_| Response::new(200, body.clone()))
+    }
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.server.url())
+    }
+    fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+fn init(sandbox: &Sandbox, repo: &str, flags: &[&str]) -> Ran {
+    let mut command = sandbox.podstrap();
+    command.args(["init", "--venv=none", "--timeout=20s", "--repo", repo, "--root"]).arg(sandbox.root());
+    sandbox.run(command.args(flags))
+}
+
+fn works(sandbox: &Sandbox, repo: &str, flags: &[&str]) -> Ran {
+    let ran = init(sandbox, repo, flags);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    ran
+}
+
+fn error(sandbox: &Sandbox, repo: &str, flags: &[&str], code: i32) -> String {
+    let ran = init(sandbox, repo, flags);
+    assert_eq!(ran.code, Some(code), "{}", ran.raw);
+    ran.error().to_owned()
+}
+
+fn read(sandbox: &Sandbox, path: &str) -> String {
+    fs::read_to_string(sandbox.root().join(path)).unwrap_or_else(|error| format!("{path}: {error}"))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// A gzip'd tar of `app-1.0/` with an app in it, made by tar itself.
+fn tarball(sandbox: &Sandbox, text: &str) -> Vec<u8> {
+    sandbox.write("made/app-1.0/index.py", text);
+    sandbox.write("made/app-1.0/web/static/style.css", "body {}");
+    let status = Command::new("tar")
+        .args(["-czf", "app.tar.gz", "--mtime=2020-01-02 03:04:05Z", "--sort=name", "-C", "made", "app-1.0"])
+        .current_dir(sandbox.path(""))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    fs::read(sandbox.path("app.tar.gz")).unwrap()
+}
+
+#[test]
+fn an_archive_becomes_the_tree() {
+    let sandbox = Sandbox::new();
+    let web = Web::gives(tarball(&sandbox, "one"));
+    works(&sandbox, &web.url("app.tar.gz"), &[]);
+    assert_eq!(read(&sandbox, "app-1.0/index.py"), "one");
+    works(&sandbox, &web.url("app.tar.gz"), &["--strip-components=1"]);
+    assert_eq!(read(&sandbox, "index.py"), "one");
+    assert!(!sandbox.root().join("app-1.0").exists());
+    let modified = fs::metadata(sandbox.root().join("index.py")).unwrap().modified().unwrap();
+    assert_eq!(modified, SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_934_245));
+    works(&sandbox, &web.url("app.tar.gz"), &["--strip-components=1", "--subdir=web/static"]);
+    assert_eq!(read(&sandbox, "style.css"), "body {}");
+    assert!(!sandbox.root().join("index.py").exists());
+    // A URL whose end does not tell.
+    let pinned =
+        format!("{}#sha256={}", web.url("tarball/main"), sha256(&fs::read(sandbox.path("app.tar.gz")).unwrap()));
+    works(&sandbox, &pinned, &["--strip-components=1"]);
+    assert_eq!(read(&sandbox, "index.py"), "one");
+}
+
+#[test]
+fn a_single_file_is_published_under_its_name() {
+    let sandbox = Sandbox::new();
+    let php = "<?php echo 'Adminer';";
+    let web = Web::start(move |_| {
+        Response::new(200, php)
+            .header("Content-Type", "text/html")
+            .header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+    });
+    works(&sandbox, &web.url("releases/adminer-4.7.2.php"), &["--file=adminer.php"]);
+    assert_eq!(read(&sandbox, "adminer.php"), php);
+    let meta = fs::metadata(sandbox.root().join("adminer.php")).unwrap();
+    assert_eq!(meta.modified().unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+    let pinned = format!("{}#sha256={}", web.url("a%20b.php"), sha256(php.as_bytes()));
+    // A page may also be a login's.
+    assert!(error(&sandbox, &pinned, &[], 3).contains("is no archive"));
+    let plain = Web::gives(php);
+    works(&sandbox, &format!("{}#sha256={}", plain.url("a%20b.php"), sha256(php.as_bytes())), &[]);
+    assert_eq!(read(&sandbox, "a b.php"), php);
+}
+
+#[test]
+fn a_pinned_file_is_asked_for_once_and_must_be_the_one() {
+    let sandbox = Sandbox::new();
+    let body = tarball(&sandbox, "one");
+    let web = Web::gives(body.clone());
+    let url = format!("{}#sha256={}", web.url("app.tar.gz"), sha256(&body));
+    works(&sandbox, &url, &[]);
+    let ran = works(&sandbox, &url, &[]);
+    assert!(ran.raw.contains("unchanged"), "{}", ran.raw);
+    assert_eq!(web.asked(), 1);
+
+    let other = format!("{}#sha256={}", web.url("app.tar.gz"), "0".repeat(64));
+    let text = error(&sandbox, &other, &[], 3).replace(&sha256(&body), "[DIGEST]");
+    insta::assert_snapshot!(text, @"
+    cannot download http://[HOST]/app.tar.gz
+      because: it is another file than the pinned one: its SHA-256 is [DIGEST], not 0000000000000000000000000000000000000000000000000000000000000000
+    hint: if its publisher has replaced it and it can be trusted, write the new digest behind #sha256=
+    ");
+    assert_eq!(read(&sandbox, "app-1.0/index.py"), "one");
+}
+
+#[test]
+fn an_unpinned_file_comes_again_only_when_it_changed() {
+    let sandbox = Sandbox::new();
+    let body = Arc::new(Mutex::new(("\"1\"", tarball(&sandbox, "one"))));
+    let current = Arc::clone(&body);
+    let web = Web::start(move |request| {
+        let (tag, body) = current.lock().unwrap().clone();
+        if request.headers.get("if-none-match").is_some_and(|known| known == tag) {
+            return Response::new(304, "");
+        }
+        Response::new(200, body).header("ETag", tag)
+    });
+    let url = web.url("app.tar.gz");
+    works(&sandbox, &url, &[]);
+    let before = crate::support::git::listing(&sandbox.root());
+    let ran = works(&sandbox, &url, &[]);
+    assert!(ran.raw.contains("unchanged"), "{}", ran.raw);
+    assert_eq!(crate::support::git::listing(&sandbox.root()), before);
+    assert_eq!(web.asked(), 2);
+    // It is needed again although the server has nothing new.
+    works(&sandbox, &url, &["--strip-components=1"]);
+    assert_eq!(read(&sandbox, "index.py"), "one");
+    *body.lock().unwrap() = ("\"2\"", tarball(&sandbox, "two"));
+    works(&sandbox, &url, &[]);
+    assert_eq!(read(&sandbox, "app-1.0/index.py"), "two");
+
+    // Without a validator the bytes tell.
+    let web = Web::gives(tarball(&sandbox, "three"));
+    works(&sandbox, &web.url("app.tar.gz"), &[]);
+    let ran = works(&sandbox, &web.url("app.tar.gz"), &[]);
+    assert!(ran.raw.contains("unchanged"), "{}", ran.raw);
+    let staging = fs::read_dir(sandbox.root().join(".podstrap/staging")).unwrap();
+    assert_eq!(staging.count(), 0);
+}
+
+#[test]
+fn redirects_are_followed_and_take_no_credentials_along() {
+    let sandbox = Sandbox::new();
+    let body = tarball(&sandbox, "one");
+    let store = Web::gives(body);
+    let target = store.url("signed/file?signature=s3cretsignature");
+    let web = Web::start(move |_| Response::new(302, "").header("Location", target.clone()));
+    let token = sandbox.write("token", "s3cret");
+    let flags = [&*format!("--auth={}", token.display()), "--log-level=debug"];
+    let ran = works(&sandbox, &web.url("app.tar.gz"), &flags);
+    assert!(!ran.raw.contains("s3cret"), "{}", ran.raw);
+    assert_eq!(web.asked.lock().unwrap()[0].authorization(), Some("Bearer s3cret"));
+    assert_eq!(store.asked.lock().unwrap()[0].authorization(), None);
+}
+
+#[test]
+fn a_body_that_breaks_off_is_tried_again_and_one_that_is_packed_stays_so() {
+    let sandbox = Sandbox::new();
+    let body = tarball(&sandbox, "one");
+    let (length, first) = (body.len(), Mutex::new(true));
+    let digest = sha256(&body);
+    let web = Web::start(move |_| {
+        let broken = std::mem::take(&mut *first.lock().unwrap());
+        let sent = if broken { body[..length / 2].to_vec() } else { body.clone() };
+        // As some servers describe what is a tarball anyway.
+        Response::new(200, sent).header("Content-Length", length.to_string()).header("Content-Encoding", "gzip")
+    });
+    works(&sandbox, &format!("{}#sha256={digest}", web.url("app.tar.gz")), &[]);
+    assert_eq!((read(&sandbox, "app-1.0/index.py").as_str(), web.asked()), ("one", 2));
+}
+
+#[test]
+fn what_is_no_archive_says_so() {
+    let sandbox = Sandbox::new();
+    let web =
+        Web::start(|_| Response::new(200, "<html>Log in</html>").header("Content-Type", "text/html; charset=utf-8"));
+    insta::assert_snapshot!(error(&sandbox, &web.url("app.tar.gz"), &[], 3), @"
+    http://[HOST]/app.tar.gz is no archive
+      because: the server answers with a web page
+    hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
+    ");
+    let web = Web::gives("plain text");
+    insta::assert_snapshot!(error(&sandbox, &web.url("app.zip"), &[], 3), @"
+    http://[HOST]/app.zip is no archive
+      because: it is neither a tar, gzip'd or not, nor a zip
+    hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
+    ");
+    let missing = Web::start(|_| Response::new(404, "Not Found: no such release\n"));
+    insta::assert_snapshot!(error(&sandbox, &missing.url("app.zip"), &[], 3), @"
+    cannot download http://[HOST]/app.zip
+      because: http://[HOST]/app.zip answers 404 Not Found
+      | Not Found: no such release
+    hint: check the path in the URL; if the file is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    ");
+    let web = Web::gives(tarball(&sandbox, "x"));
+    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/none"], 3), @"
+    http://[HOST]/a.tgz: --subdir app-1.0/none: there is no app-1.0/none
+    hint: paths are relative to the repository's top; app-1.0 has index.py, web
+    ");
+    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/index.py"], 3), @"http://[HOST]/a.tgz: --subdir app-1.0/index.py: app-1.0/index.py is a file");
+    assert_eq!(fs::read_dir(sandbox.root().join(".podstrap/staging")).unwrap().count(), 0);
+    // Nor is it a repository.
+    insta::assert_snapshot!(error(&sandbox, &web.url("app"), &[], 3), @r#"
+    cannot list the references of http://[HOST]/app
+      because: http://[HOST]/app is not a Git repository over HTTP: it answers with content type ""
+    hint: give the address that git clone takes; it often ends with .git
+    hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
+    "#);
+    let large = Web::gives(vec![b'x'; 3 << 20]);
+    insta::assert_snapshot!(error(&sandbox, &large.url("big"), &["--file=big", "--size-limit=1Mi"], 3), @"
+    cannot download http://[HOST]/big
+      because: the file has 3.2 MB or more, and the limit is 1.1 MB
+    hint: if that is what it should be, raise --size-limit, and the volume's size with it
+    ");
+}
+
+#[test]
+fn local_archives_and_files_are_sources_too() {
+    let sandbox = Sandbox::new();
+    tarball(&sandbox, "one");
+    let archive = sandbox.path("app.tar.gz");
+    works(&sandbox, archive.to_str().unwrap(), &["--strip-components=1"]);
+    assert_eq!(read(&sandbox, "index.py"), "one");
+    works(&sandbox, &format!("file://{}", archive.display()), &["--strip-components=1", "--subdir=web"]);
+    assert_eq!(read(&sandbox, "static/style.css"), "body {}");
+    let mut file = fs::File::create(sandbox.path("wsgi.py")).unwrap();
+    file.write_all(b"application = 1\n").unwrap();
+    works(&sandbox, sandbox.path("wsgi.py").to_str().unwrap(), &[]);
+    assert_eq!(read(&sandbox, "wsgi.py"), "application = 1\n");
+    works(&sandbox, sandbox.path("made").to_str().unwrap(), &["--subdir=app-1.0/web"]);
+    assert_eq!(read(&sandbox, "static/style.css"), "body {}");
+    std::os::unix::fs::symlink("/etc", sandbox.path("made/out")).unwrap();
+    insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--subdir=out"], 3), @"[TMP]/made: --subdir out: out is a symbolic link");
+    insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--file=x"], 2), @"
+    [TMP]/made is no archive and no file
+    hint: --strip-components and --file are for these
+    ");
+}

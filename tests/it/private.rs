@@ -1,0 +1,200 @@
+//! `--auth`: what Kubernetes mounts gets the clone done, and goes to nobody else.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::support::git::{GitServer, Repo, listing};
+use crate::support::http::Response;
+use crate::support::index::{self, IndexServer};
+use crate::support::sandbox::{Ran, Sandbox};
+
+/// A sandbox with a repository `app.git`.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    Repo::new(&sandbox.path("git/app.git")).file("index.py", "1").commit("one");
+    sandbox
+}
+
+/// A Secret as the kubelet mounts it: links into a directory that is exchanged as a whole.
+fn secret(sandbox: &Sandbox, name: &str, entries: &[(&str, &str)]) -> PathBuf {
+    let dir = sandbox.path(name);
+    for (key, value) in entries {
+        sandbox.write(&format!("{name}/..2026_11_24/{key}"), value);
+    }
+    symlink("..2026_11_24", dir.join("..data")).unwrap();
+    for (key, _) in entries {
+        symlink(format!("..data/{key}"), dir.join(key)).unwrap();
+    }
+    dir
+}
+
+fn init(sandbox: &Sandbox, url: &str, flags: &[&str]) -> Ran {
+    let root = sandbox.root();
+    let mut command = sandbox.podstrap();
+    command.args(["init", "--venv=none", "--timeout=20s", "--log-level=debug", "--repo", url, "--root"]).arg(root);
+    let ran = sandbox.run(command.args(flags));
+    assert!(!ran.raw.contains("s3cret") && !ran.raw.contains("czNjcmV0"), "{}", ran.raw);
+    ran
+}
+
+/// Wherever podstrap writes, no secret is in it.
+fn nothing_left(sandbox: &Sandbox) {
+    for dir in [sandbox.root(), sandbox.path("tmp")] {
+        let all = listing(&dir);
+        assert!(!all.contains("s3cret") && !all.contains("czNjcmV0"), "{all}");
+    }
+    let words = fs::read_to_string(sandbox.path("termination-log")).unwrap_or_default();
+    assert!(!words.contains("s3cret"), "{words}");
+}
+
+#[test]
+fn each_shape_of_a_secret_logs_in() {
+    // me:s3cret, git:s3cret
+    let (me, git) = ("Basic bWU6czNjcmV0", "Basic Z2l0OnMzY3JldA==");
+    for (name, entries, wanted) in [
+        ("basic", &[("username", "me\n"), ("password", "s3cret\n")][..], me),
+        ("password", &[("password", "s3cret")], git),
+        ("token", &[("token", "s3cret\n")], "Bearer s3cret"),
+        ("netrc", &[("netrc", "machine LOCALHOST login me password s3cret\n")], me),
+        ("dotted", &[(".netrc", "default login me password \"s3cret\"\n")], me),
+    ] {
+        let sandbox = sandbox();
+        let (server, ca) = GitServer::start_tls(&sandbox.path("git"));
+        server.require(wanted);
+        let (dir, ca) = (secret(&sandbox, name, entries), sandbox.write("ca.pem", ca));
+        let auth = format!("--auth={}", dir.display());
+        let ran = init(&sandbox, &server.url("app.git"), &[&auth, &format!("--ca-file={}", ca.display())]);
+        assert_eq!(ran.code, Some(0), "{name}: {}", ran.raw);
+        nothing_left(&sandbox);
+        let file = dir.join(entries[entries.len() - 1].0);
+        if entries.len() == 1 && name != "password" {
+            // The file itself does as well.
+            let auth = format!("--auth={}", file.display());
+            let ran = init(&sandbox, &server.url("app.git"), &[&auth, &format!("--ca-file={}", ca.display())]);
+            assert_eq!(ran.code, Some(0), "{name}: {}", ran.raw);
+        }
+    }
+}
+
+#[test]
+fn a_renewed_secret_counts_at_the_next_try() {
+    let sandbox = sandbox();
+    let server = GitServer::start(&sandbox.path("git"));
+    let token = sandbox.write("token", "s3cret-old");
+    let renewed = token.clone();
+    server.instead(move |request| {
+        if request.authorization() == Some("Bearer s3cret-new") {
+            return None;
+        }
+        fs::write(&renewed, "s3cret-new").unwrap();
+        Some(Response::new(503, "starting"))
+    });
+    let ran = init(&sandbox, &server.url("app.git"), &[&format!("--auth={}", token.display())]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    let sent = server.authorizations();
+    assert_eq!(sent[..2], [Some("Bearer s3cret-old".to_owned()), Some("Bearer s3cret-new".to_owned())]);
+}
+
+#[test]
+fn a_login_stays_with_the_host_that_was_named() {
+    let sandbox = sandbox();
+    let server = GitServer::start(&sandbox.path("git"));
+    let far = GitServer::start(&sandbox.path("git"));
+    let moved = server.url("app.git/info/refs?service=git-upload-pack");
+    far.always(Response::new(302, "").header("Location", moved));
+    let token = sandbox.write("token", "s3cret");
+    let auth = format!("--auth={}", token.display());
+    let ran = init(&sandbox, &far.url("far.git"), &[&auth]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(far.authorizations(), [Some("Bearer s3cret".to_owned())]);
+    assert!(server.authorizations().iter().all(Option::is_none), "{:?}", server.authorizations());
+}
+
+#[test]
+fn what_cannot_log_in_says_why() {
+    let sandbox = sandbox();
+    let server = GitServer::start(&sandbox.path("git"));
+    server.require("Basic bWU6czNjcmV0");
+    let fails = |flags: &[&str], code: i32| {
+        let mut command = sandbox.podstrap();
+        command.args(["init", "--venv=none", "--repo", &server.url("app.git"), "--root"]).arg(sandbox.root());
+        let ran = sandbox.run(command.args(flags));
+        assert_eq!(ran.code, Some(code), "{}", ran.raw);
+        ran.error().to_owned()
+    };
+    let at = |path: PathBuf| format!("--auth={}", path.display());
+    let wrong = secret(&sandbox, "wrong", &[("username", "me"), ("password", "wrong")]);
+    insta::assert_snapshot!(fails(&[&at(wrong)], 3), @"
+    cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git answers 401 Unauthorized
+      | HTTP Basic: Access denied.
+    hint: the user name or the token in --auth [TMP]/wrong is wrong, or has expired
+    ");
+    let token = sandbox.write("token", "wrong");
+    insta::assert_snapshot!(fails(&[&at(token)], 3), @"
+    cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git answers 401 Unauthorized
+      | HTTP Basic: Access denied.
+    hint: the user name or the token in --auth [TMP]/token is wrong, or has expired
+    hint: some hosts take a token as a password only: mount it as password, with a username beside it
+    ");
+    let other = sandbox.write("netrc", "machine other.example login me password s3cret");
+    insta::assert_snapshot!(fails(&[&at(other)], 3), @"
+    cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git answers 401 Unauthorized
+      | HTTP Basic: Access denied.
+    hint: no credentials were sent to http://[HOST]/app.git: a login is for the host that --repo names, a netrc for those in it
+    ");
+    insta::assert_snapshot!(fails(&[], 3), @"
+    cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git answers 401 Unauthorized
+      | HTTP Basic: Access denied.
+    hint: if the repository exists it is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    ");
+    insta::assert_snapshot!(fails(&[&at(sandbox.path("none"))], 2), @"
+    --auth [TMP]/none: cannot read [TMP]/none
+      because: No such file or directory (os error 2)
+    hint: mount the Secret there (volumeMounts), in this container
+    ");
+    let useless = secret(&sandbox, "useless", &[("user", "me"), ("pass", "wrong")]);
+    insta::assert_snapshot!(fails(&[&at(useless)], 2), @"
+    --auth [TMP]/useless holds nothing to log in with
+      because: it has pass, user
+    hint: a Secret's directory has username and password, ssh-privatekey (and known_hosts), token, or netrc in it
+    ");
+    let broken = sandbox.write("broken", "machine x login y password two words");
+    insta::assert_snapshot!(fails(&[&at(broken)], 2), @"
+    --auth [TMP]/broken: [TMP]/broken cannot be read as a netrc file
+      because: a word is neither a keyword nor its value; quote a password with spaces
+    hint: it has lines such as: machine git.example login NAME password TOKEN
+    ");
+    let ca = sandbox.write("ca.pem", "no certificate");
+    insta::assert_snapshot!(fails(&[&format!("--ca-file={}", ca.display())], 2), @"
+    --ca-file [TMP]/ca.pem gives no usable CA certificate
+    hint: name a file with certificates in PEM: -----BEGIN CERTIFICATE-----
+    ");
+}
+
+#[test]
+fn a_ca_file_is_for_everything_and_besides_the_usual_ones() {
+    for engine in ["uv", "pip"] {
+        let sandbox = sandbox();
+        let (server, git_ca) = GitServer::start_tls(&sandbox.path("git"));
+        let (index, index_ca) = IndexServer::start_tls(&index::wheelhouse());
+        // The usual ones know the index only.
+        let usual = sandbox.write("usual.pem", index_ca);
+        let ca = sandbox.write("ca.pem", git_ca);
+        let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
+        let init = |flags: &[&str]| {
+            let mut command = sandbox.podstrap();
+            command.args(["init", "--timeout=30s", "--repo", &server.url("app.git"), "--root"]).arg(sandbox.root());
+            command.args(["--engine", &engine, "Flask"]).env("PIP_INDEX_URL", index.url()).env("SSL_CERT_FILE", &usual);
+            sandbox.run(command.args(flags))
+        };
+        let ran = init(&[]);
+        assert!(ran.code == Some(3) && ran.raw.contains("--ca-file"), "{}", ran.raw);
+        let ran = init(&[&format!("--ca-file={}", ca.display())]);
+        assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
+    }
+}
