@@ -12,8 +12,12 @@ test:
     cargo test --locked
 
 # The tests against a real unitd: just test-unitd /usr/sbin/unitd
-test-unitd unitd:
-    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored unit:: up::
+test-unitd unitd *args:
+    PODSTRAP_TEST_UNITD={{unitd}} cargo test --locked --test it -- --ignored --skip numbers:: unit:: up:: {{args}}
+
+# The numbers of docs/unit.md: just unit-numbers /usr/sbin/unitd .../pkg/docker/docker-entrypoint.sh
+unit-numbers unitd entrypoint="":
+    PODSTRAP_TEST_UNITD={{unitd}} PODSTRAP_TEST_ENTRYPOINT={{entrypoint}} cargo test --locked --test it unit::numbers:: -- --ignored --nocapture --test-threads=1
 
 # SIGKILL at hundreds of instants of init, and before each of its steps (needs strace): just crash 400
 crash kills="400":

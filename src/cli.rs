@@ -70,6 +70,11 @@ pub enum Command {
     Init(InitArgs),
     /// Wait for Unit's control socket, PUT the configuration, and prove it
     Apply(ApplyArgs),
+    /// Keep the configuration in Unit for the life of the Pod: after its restarts, when it drifts, when
+    /// the file changes
+    Sidecar(SidecarArgs),
+    /// Show Unit's listeners and applications; fails if an application has no process
+    Status(StatusArgs),
     /// Copy this binary (and a static uv beside it) to where another container can run it
     CopySelf(CopySelfArgs),
     /// Try an app on this machine: init into a scratch directory, then serve it
@@ -95,6 +100,12 @@ pub struct InitArgs {
     /// Also copy this binary (and a static uv beside it) to PATH
     #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
     pub copy_self: Option<PathBuf>,
+    /// Also put the configuration into DIR, for an image whose entrypoint applies /docker-entrypoint.d
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ENTRYPOINT_DIR")]
+    pub entrypoint_dir: Option<PathBuf>,
+    /// The configuration for --entrypoint-dir: a path in the tree or an absolute one
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Keep what is published, with a warning, if the repository or the package index cannot be reached
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
     pub stale_ok: bool,
@@ -181,9 +192,13 @@ pub struct EnvironmentArgs {
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The configuration, sent as it is: Unit's comments and trailing commas are fine
-    #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
+    /// The configuration, sent as it is: Unit's comments and trailing commas are fine; or a directory
+    /// as the image's entrypoint takes it: *.pem, *.js, *.json
+    #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
     pub config: PathBuf,
+    /// The part of Unit's configuration that the file is
+    #[arg(long, value_name = "PATH", default_value = "/config", env = "PODSTRAP_PATH")]
+    pub path: String,
     /// Unit's control socket [default: the first usual path that answers]
     #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
     pub control_socket: Option<String>,
@@ -193,6 +208,41 @@ pub struct ApplyArgs {
     /// Afterwards GET this from the listener; any answer below 500 passes
     #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
     pub probe: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SidecarArgs {
+    /// The configuration, or a directory as the image's entrypoint takes it: *.pem, *.js, *.json
+    #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
+    pub config: PathBuf,
+    /// Unit's control socket [default: the first usual path that answers]
+    #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
+    pub control_socket: Option<String>,
+    /// Time for one apply, until the applications have started; Unit itself is waited for without end
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+    /// After each apply GET this from the listener, and warn unless it answers below 500
+    #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
+    pub probe: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Unit's control socket [default: the first usual path that answers]
+    #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
+    pub control_socket: Option<String>,
+    /// How it is shown, on stdout
+    #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
+    pub format: StatusFormat,
+    /// Time to wait for the answer: below the second that Kubernetes gives a probe
+    #[arg(long, value_name = "DURATION", default_value = "900ms", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -233,7 +283,7 @@ impl Cli {
         let lists = match &mut cli.command {
             Command::Init(InitArgs { checkout, environment, .. })
             | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),
-            Command::Apply(_) | Command::CopySelf(_) => None,
+            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::CopySelf(_) => None,
         };
         if let (Some((_, matches)), Some((checkout, environment))) = (matches.subcommand(), lists) {
             split(matches, "auth", &mut checkout.auth);

@@ -74,6 +74,7 @@ pub struct Command {
     inherited: Option<Vec<(OsString, OsString)>>,
     cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
+    user: Option<(u32, u32)>,
 }
 
 /// What a finished child left.
@@ -98,7 +99,15 @@ pub enum Failure {
 
 impl Command {
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), inherited: None, cwd: None, stdin: None }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            inherited: None,
+            cwd: None,
+            stdin: None,
+            user: None,
+        }
     }
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -125,6 +134,12 @@ impl Command {
     #[must_use]
     pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
         self.cwd = Some(dir.as_ref().to_owned());
+        self
+    }
+    /// The user and group that it runs as, and no other group; only root can become another.
+    #[must_use]
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
         self
     }
     /// Bytes that the child reads from its standard input, which then ends.
@@ -195,6 +210,9 @@ impl Command {
         command.envs(self.env);
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
+        }
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
         }
         let started = reap::start(|| {
             let process = command.spawn()?;

@@ -72,9 +72,35 @@ async fn command(cli: Cli) -> Result<()> {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
             let outcome = signals.unless_one(Box::pin(init::run(&plan))).await?;
+            if let Some(entrypoint) = plan.entrypoint.clone() {
+                let place = move || unit::place(&entrypoint.config, entrypoint.below.as_deref(), &entrypoint.dir);
+                let path = blocking(place).await?;
+                tracing::info!("{} is there for the image's entrypoint", path.display());
+            }
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
-        Command::Apply(args) => signals.unless_one(apply(plan::Apply::new(args)?)).await?,
+        Command::Apply(args) => {
+            // What a hook says is nowhere, unless it says it there.
+            if let Some(log) = unit::container_log() {
+                telemetry::also(log);
+            }
+            signals.unless_one(apply(plan::Apply::new(args)?)).await?;
+        }
+        Command::Sidecar(args) => {
+            let plan = plan::Sidecar::new(args)?;
+            let sidecar = unit::Sidecar::new(&plan.config, plan.control, plan.probe, plan.timeout);
+            match signals.unless_one(Box::pin(sidecar.keep())).await {
+                // Kubernetes ends a sidecar so: it is its proper end.
+                Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => tracing::info!("{}", error.told()),
+                other => other?,
+            }
+        }
+        Command::Status(args) => {
+            let plan = plan::Status::new(args)?;
+            let status = signals.unless_one(unit::status(plan.control.as_ref(), plan.deadline)).await?;
+            print!("{}", if plan.json { status.json() } else { status.text() });
+            status.well()?;
+        }
         Command::CopySelf(args) => {
             let copy = blocking(move || selfcopy::copy_to(&args.path));
             for path in signals.unless_one(copy).await? {
@@ -87,11 +113,11 @@ async fn command(cli: Cli) -> Result<()> {
 }
 
 async fn apply(plan: plan::Apply) -> Result<()> {
-    let config = unit::read_config(&plan.config)?;
-    let applied = unit::apply(plan.control.as_ref(), &config, plan.deadline).await?;
-    tracing::info!("{} at {} has {}", applied.server, applied.control, plan.config.display());
+    let setup = unit::Setup::read(&plan.config, &plan.path)?;
+    let applied = unit::apply(plan.control.as_ref(), &setup, plan.deadline).await?;
+    tracing::info!("{} at {} has {}", applied.server, applied.control, setup.shown());
     if let Some(url) = &plan.probe {
-        unit::probe(url, plan.deadline).await?;
+        unit::probe(url, plan.deadline).await.map_err(|error| applied.explain(error))?;
     }
     Ok(())
 }

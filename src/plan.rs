@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 mod source;
 
@@ -27,6 +28,7 @@ pub struct Init {
     pub target: Target,
     pub environment: Environment,
     pub copy_self: Option<CopySelf>,
+    pub entrypoint: Option<Entrypoint>,
     /// What podstrap may occupy on the volume, staging included.
     pub size_limit: Size,
     /// What is published is good enough while a remote is out of reach.
@@ -111,13 +113,48 @@ pub enum CopySelf {
     Outside(PathBuf),
 }
 
+/// The configuration that the image's own entrypoint is to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrypoint {
+    /// Absolute: the directory that becomes /docker-entrypoint.d.
+    pub dir: PathBuf,
+    /// Absolute.
+    pub config: PathBuf,
+    /// Where the tree is that it must be in; None for a file that was named by an absolute path.
+    pub below: Option<PathBuf>,
+}
+
 /// `podstrap apply`, understood.
 #[derive(Debug)]
 pub struct Apply {
+    /// A file, or a directory.
+    pub config: PathBuf,
+    /// `/config` or below: where in Unit's configuration it goes.
+    pub path: String,
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub probe: Option<reqwest::Url>,
+    pub deadline: Deadline,
+}
+
+/// `podstrap sidecar`, understood.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// A file, or a directory.
     pub config: PathBuf,
     /// None: the usual paths are tried in order.
     pub control: Option<Control>,
     pub probe: Option<reqwest::Url>,
+    /// For one apply.
+    pub timeout: Duration,
+}
+
+/// `podstrap status`, understood.
+#[derive(Debug)]
+pub struct Status {
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub json: bool,
     pub deadline: Deadline,
 }
 
@@ -184,11 +221,13 @@ impl Init {
         let target = Target { root: absolute("--root", &args.root)?, link: args.link.map(link_name).transpose()? };
         let environment = Environment::new(&args.environment, &target)?;
         let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
+        let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;
         Ok(Self {
             source: Source::new(&args.repo, args.checkout)?,
             target,
             environment,
             copy_self,
+            entrypoint,
             size_limit: args.size_limit,
             stale_ok: args.stale_ok,
             deadline: Deadline::after(args.timeout),
@@ -321,12 +360,59 @@ impl CopySelf {
     }
 }
 
+impl Entrypoint {
+    fn new(dir: Option<&Path>, config: Option<&Path>, target: &Target) -> Result<Option<Self>> {
+        match (dir, config) {
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Error::usage("--entrypoint-dir without --config")
+                .hint("name Unit's configuration: a path in the tree, or an absolute one of a mounted file")),
+            (None, Some(_)) => Err(Error::usage("--config without --entrypoint-dir").hint(
+                "init leaves the configuration to `podstrap apply`, or to the image's entrypoint: name the directory",
+            )),
+            (Some(dir), Some(config)) => {
+                let dir = absolute("--entrypoint-dir", dir)?;
+                if config.is_absolute() {
+                    return Ok(Some(Self { dir, config: config.to_owned(), below: None }));
+                }
+                let path = TreePath::new(config).ok_or_else(|| {
+                    Error::usage(format!("--config {} is not inside the tree", config.display()))
+                        .hint("give a path relative to the repository's top, without .., or an absolute one")
+                })?;
+                let config = target.public().join(path.as_path());
+                Ok(Some(Self { dir, config, below: Some(target.root.clone()) }))
+            }
+        }
+    }
+}
+
 impl Apply {
     pub fn new(args: cli::ApplyArgs) -> Result<Self> {
         Ok(Self {
             config: absolute("--config", &args.config)?,
+            path: config_path(&args.path)?,
             control: args.control_socket.as_deref().map(Control::new).transpose()?,
             probe: args.probe.as_deref().map(probe_url).transpose()?,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl Sidecar {
+    pub fn new(args: cli::SidecarArgs) -> Result<Self> {
+        Ok(Self {
+            config: absolute("--config", &args.config)?,
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            probe: args.probe.as_deref().map(probe_url).transpose()?,
+            timeout: args.timeout,
+        })
+    }
+}
+
+impl Status {
+    pub fn new(args: cli::StatusArgs) -> Result<Self> {
+        Ok(Self {
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            json: args.format == cli::StatusFormat::Json,
             deadline: Deadline::after(args.timeout),
         })
     }
@@ -348,6 +434,23 @@ impl Control {
         }
         Ok(Self::Unix(absolute("--control-socket", Path::new(path))?))
     }
+}
+
+/// A place in Unit's configuration, without a slash at its end.
+fn config_path(text: &str) -> Result<String> {
+    let path = text.trim_end_matches('/');
+    let unusable = |why: &str| {
+        Err(Error::usage(format!("--path {text}: {why}"))
+            .hint("give /config, or a part of it: /config/applications/app; a / inside of a name is %2F"))
+    };
+    if path != "/config" && !path.starts_with("/config/") {
+        return unusable("Unit's configuration begins at /config");
+    }
+    // What a request line can hold; Unit takes 1,024 bytes with its headers.
+    if path.len() > 900 || !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
+        return unusable("it cannot stand in a request");
+    }
+    Ok(path.to_owned())
 }
 
 fn probe_url(text: &str) -> Result<reqwest::Url> {
@@ -526,6 +629,11 @@ mod tests {
             assert_eq!(Control::new(text).unwrap(), Control::Unix("/run/x.sock".into()), "{text}");
         }
         assert_eq!(Control::new("http://127.0.0.1:8080").unwrap().to_string(), "http://127.0.0.1:8080");
+        assert_eq!(config_path("/config/").unwrap(), "/config");
+        assert_eq!(config_path("/config/listeners/*:80").unwrap(), "/config/listeners/*:80");
+        assert!(
+            config_path("/status").is_err() && config_path("/configx").is_err() && config_path("/config/a b").is_err()
+        );
         assert!(Control::new("unix:").is_err() && Control::new("https://x").is_err());
     }
 }

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::init::{self, How, Outcome};
 use crate::redact;
 use crate::size::Size;
+use crate::telemetry;
 
 /// Kubernetes cuts a container's termination message after this many bytes.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -21,7 +22,7 @@ pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
     let text = error.to_string();
     match format {
         LogFormat::Text => {
-            let _ = writeln!(std::io::stderr(), "podstrap: {text}");
+            telemetry::write(&format!("podstrap: {text}\n"));
         }
         LogFormat::Json => {
             tracing::error!(exit_code = error.kind().exit_code(), "{}", error.told());

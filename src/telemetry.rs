@@ -1,6 +1,7 @@
 //! Logs: stderr, one line per phase with its duration; JSON on request; a spinner on a terminal.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,9 @@ use crate::redact;
 
 /// The spinner, where stderr is a terminal and logs are text.
 static SPINNER: OnceLock<ProgressBar> = OnceLock::new();
+
+/// What is written to stderr goes here as well.
+static ALSO: OnceLock<File> = OnceLock::new();
 
 /// How many phases are.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
@@ -49,6 +53,16 @@ pub fn init(format: LogFormat, level: LogLevel) {
             registry.with(layer.event_format(Lines).with_filter(filter).with_filter(ours)).try_init()
         }
     };
+}
+
+/// Writes everything from now on to this file as well; the first one counts.
+pub fn also(file: File) {
+    let _ = ALSO.set(file);
+}
+
+/// Writes lines that are clean to wherever the log goes.
+pub fn write(text: &str) {
+    let _ = Stderr.write_all(text.as_bytes());
 }
 
 /// A step of the work that is logged once, when it is done, with its duration.
@@ -206,6 +220,10 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(mut file) = ALSO.get() {
+            // Nobody waits for a log that is full or gone.
+            let _ = file.write(bytes);
+        }
         match SPINNER.get() {
             Some(bar) => bar.suspend(|| io::stderr().write(bytes)),
             None => io::stderr().write(bytes),

@@ -18,7 +18,11 @@
 //! A daemon's listener is mostly gone: Unit becomes a daemon after listen(2), and the kernel goes on
 //! to name the process that called it.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// What a listener is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,23 @@ pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
     }
     // A script that is PID 1 may start and stop what it likes.
     if foreground && !first.is_shell() { Listener::Final } else { Listener::Unknown }
+}
+
+/// The standard output of PID 1, where that is Unit or the entrypoint and its output is not our
+/// stderr. Under `pause` or an init nobody would read it.
+pub(super) fn output(proc: &Path) -> Option<File> {
+    let first = Process::read(proc, "1");
+    if std::process::id() == 1 || !(first.is_unit() || first.is_entrypoint()) {
+        return None;
+    }
+    let path = proc.join("1/fd/1");
+    let id = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    if id(&path) == id(&proc.join("self/fd/2")) {
+        return None;
+    }
+    // A pipe that nobody empties must not hold us up.
+    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().append(true).custom_flags(nonblock).open(path).ok()
 }
 
 struct Process {

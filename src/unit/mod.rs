@@ -1,19 +1,33 @@
 //! The control API of NGINX Unit and FreeUnit: wait, PUT, read back, explain.
 //!
 //! ```text
-//! wait::wait ── an answer ──▶ PUT /config ── 200 ──▶ GET /config: ours? ──▶ applied
+//! wait::wait ── an answer ──▶ PUT /config ── 200 ──▶ GET /config: ours? ──▶ prove ──▶ applied
 //!     ▲            the bytes as they are │            │ the listener may be the entrypoint's:
 //!     │                                  ▼            ▼ watch it for SETTLE
 //!     └──────── the connection was cut, or another daemon or configuration is there
 //! ```
 //!
+//! Certificates and modules go before the configuration (`store`). What Unit has already is not
+//! sent. A refusal is put in words (`reply`), with what can be found out here (`diagnose`) and the
+//! lines of Unit's log since the PUT (`log`).
+//!
 //! There is never more than one request of ours at once: bursts have crashed Unit's controller.
 
+mod chain;
 mod channel;
+mod diagnose;
 pub mod dialect;
+mod entrypoint;
 mod listener;
+mod log;
+mod places;
 mod probe;
+mod prove;
 mod reply;
+mod setup;
+mod sidecar;
+mod status;
+mod store;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -29,9 +43,15 @@ use crate::plan::Control;
 use crate::retry::Deadline;
 use crate::telemetry::Phase;
 use listener::Listener;
+use log::Log;
+use store::Trouble;
 use wait::Found;
 
+pub use entrypoint::place;
 pub use probe::{first_answer, probe};
+pub use setup::{Part, Setup};
+pub use sidecar::Sidecar;
+pub use status::{Status, status};
 
 /// Where the packages and images put the control socket.
 ///
@@ -80,6 +100,20 @@ pub struct Applied {
     pub control: Control,
     /// `Unit/1.35.0`, from the Server header.
     pub server: String,
+    /// What was sent; nothing if Unit had it all.
+    pub sent: Vec<String>,
+    log: Log,
+}
+
+impl Applied {
+    /// Adds Unit's log since then to a failure that came after it.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        match self.log.since() {
+            Some(lines) => error.excerpt(lines).hint(self.log.hint()),
+            None => error,
+        }
+    }
 }
 
 /// What a listener answered.
@@ -90,15 +124,16 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Waits for the control socket, PUTs the configuration and reads it back.
+/// Waits for the control socket, PUTs what Unit lacks of the setup, reads it back, and sees that
+/// the applications run.
 ///
 /// Without `control` the [`SOCKETS`] are looked at in turn, and the first that answers is used.
 ///
 /// # Errors
 /// `UnitUnreachable`: no answer until the deadline, to the wait or to the PUT. `UnitRefused`: Unit
-/// says no, or the configuration does not stay.
-pub async fn apply(control: Option<&Control>, config: &Config, deadline: Deadline) -> Result<Applied> {
-    Client::default().apply(control, config, deadline).await
+/// says no, the configuration does not stay, or an application has no process.
+pub async fn apply(control: Option<&Control>, setup: &Setup, deadline: Deadline) -> Result<Applied> {
+    Client::default().apply(control, setup, deadline).await
 }
 
 /// [`apply`] with everything it takes from the machine; the default is the machine as it is.
@@ -120,12 +155,9 @@ impl Default for Client {
 
 impl Client {
     /// See [`apply`].
-    pub async fn apply(&self, control: Option<&Control>, config: &Config, deadline: Deadline) -> Result<Applied> {
-        let controls = match control {
-            Some(control) => vec![control.clone()],
-            None => self.sockets.iter().cloned().map(Control::Unix).collect(),
-        };
-        let wanted = Wanted::new(config);
+    pub async fn apply(&self, control: Option<&Control>, setup: &Setup, deadline: Deadline) -> Result<Applied> {
+        let controls = self.controls(control);
+        let mut run = Run { client: self, setup, wanted: Wanted::new(setup), deadline, sent: Vec::new() };
         let mut cuts = 0;
         let mut trouble = None;
         loop {
@@ -136,43 +168,96 @@ impl Client {
             };
             waiting.done(&format!("{} at {}", found.server, found.control));
 
-            let applying = Phase::start("apply", &config.path.display().to_string());
-            // A cut PUT may have been applied all the same; where that cannot be seen it is sent again.
-            if cuts == 0 || wanted.0.is_none() || !wanted.is(&found.config) {
-                match put(&found, config, deadline).await? {
-                    Put::Done => {}
-                    Put::Cut(how) => {
-                        cuts += 1;
-                        if cuts == CUTS {
-                            return Err(crashes(&found, config, &how));
-                        }
-                        let why = format!("while Unit applied it: {how}");
-                        again(&why, deadline).await;
-                        trouble = Some(why);
-                        continue;
+            let log = Log::of(&self.proc, found.peer);
+            let applying = Phase::start("apply", &setup.shown());
+            let why = match run.once(&found, &log).await? {
+                Once::Applied => {
+                    let shown = setup.shown();
+                    applying.done(&if run.sent.is_empty() {
+                        format!("{shown}: unchanged, Unit has it already (and goes on with the code it has loaded)")
+                    } else {
+                        format!("{shown}: applied and read back")
+                    });
+                    return Ok(Applied { control: found.control, server: found.server, sent: run.sent, log });
+                }
+                Once::Cut(how) => {
+                    cuts += 1;
+                    if cuts == CUTS {
+                        return Err(crashes(&found, setup, &how));
                     }
+                    format!("while Unit applied it: {how}")
                 }
-            }
-            match self.verify(&found, &wanted, deadline).await {
-                Ok(()) => {
-                    applying.done(&format!("{} is applied and read back", config.path.display()));
-                    return Ok(Applied { control: found.control, server: found.server });
+                Once::Lost(why) if deadline.remaining() <= AGAIN => return Err(lost(&found, setup, &why)),
+                Once::Lost(why) => why,
+            };
+            again(&why, deadline).await;
+            trouble = Some(why);
+        }
+    }
+
+    fn controls(&self, control: Option<&Control>) -> Vec<Control> {
+        match control {
+            Some(control) => vec![control.clone()],
+            None => self.sockets.iter().cloned().map(Control::Unix).collect(),
+        }
+    }
+}
+
+/// One apply, with all its tries.
+struct Run<'a> {
+    client: &'a Client,
+    setup: &'a Setup,
+    wanted: Wanted,
+    deadline: Deadline,
+    /// What was sent, over all tries.
+    sent: Vec<String>,
+}
+
+/// How one try ended, if Unit did not refuse it.
+enum Once {
+    Applied,
+    /// The connection was cut: what became of the request is unknown.
+    Cut(String),
+    /// It was taken, but is not there; holds what is there instead.
+    Lost(String),
+}
+
+impl Run<'_> {
+    async fn once(&mut self, found: &Found, log: &Log) -> Result<Once> {
+        match store::sync(found, self.setup, self.deadline).await {
+            Ok(sent) => self.sent.extend(sent),
+            Err(Trouble::Cut(how)) => return Ok(Once::Cut(how)),
+            Err(Trouble::Failed(error)) => return Err(error),
+        }
+        if let Some(config) = &self.setup.config {
+            // A PUT that was cut may have been applied all the same; what cannot be compared is sent again.
+            let there = match shown(found, &self.setup.at, self.deadline).await {
+                Ok(shown) => shown.is_some_and(|shown| self.wanted.is_surely(&shown)),
+                Err(how) => return Ok(Once::Cut(how)),
+            };
+            if !there {
+                let proc = &self.client.proc;
+                if let Some(how) = put(found, config, &self.setup.at, log, proc, self.deadline).await? {
+                    return Ok(Once::Cut(how));
                 }
-                Err(why) if deadline.remaining() <= AGAIN => return Err(lost(&found, config, &why)),
-                Err(why) => {
-                    again(&why, deadline).await;
-                    trouble = Some(why);
-                }
+                self.sent.push(self.setup.at.clone());
             }
         }
+        if let Err(why) = self.verify(found).await {
+            return Ok(Once::Lost(why));
+        }
+        prove::applications(found, self.setup, &self.wanted, log, self.deadline).await?;
+        Ok(Once::Applied)
     }
 
     /// Reads the configuration back, and watches for a while if the listener may not stay. An
     /// error says what is there instead.
-    async fn verify(&self, found: &Found, wanted: &Wanted, deadline: Deadline) -> Result<(), String> {
-        let settled = Instant::now() + if found.listener == Listener::Final { Duration::ZERO } else { self.settle };
+    async fn verify(&self, found: &Found) -> Result<(), String> {
+        let deadline = self.deadline;
+        let settle = if found.listener == Listener::Final { Duration::ZERO } else { self.client.settle };
+        let settled = Instant::now() + settle;
         loop {
-            timeout_at(deadline.instant(), check(found, wanted))
+            timeout_at(deadline.instant(), check(found, &self.setup.at, &self.wanted))
                 .await
                 .map_err(|_| "Unit took it, but did not show it until the deadline".to_owned())??;
             let now = Instant::now();
@@ -186,8 +271,8 @@ impl Client {
 }
 
 /// Whether the same process still listens and shows our configuration.
-async fn check(found: &Found, wanted: &Wanted) -> Result<(), String> {
-    let reply = match channel::send(&found.control, Method::GET, "/config", Bytes::new()).await {
+async fn check(found: &Found, at: &str, wanted: &Wanted) -> Result<(), String> {
+    let reply = match channel::send(&found.control, Method::GET, at, Bytes::new()).await {
         Ok(reply) => reply,
         Err(failure) => return Err(format!("Unit went away after it took it: {failure}")),
     };
@@ -205,46 +290,71 @@ async fn check(found: &Found, wanted: &Wanted) -> Result<(), String> {
     Ok(())
 }
 
-/// How a PUT ended, if Unit did not refuse it.
-enum Put {
-    Done,
-    /// What became of it is unknown.
-    Cut(String),
+/// What is at a place of Unit's configuration; None if there is no such place.
+async fn shown(found: &Found, at: &str, deadline: Deadline) -> Result<Option<Bytes>, String> {
+    if at == "/config" {
+        return Ok(Some(found.config.clone()));
+    }
+    match timeout_at(deadline.instant(), channel::send(&found.control, Method::GET, at, Bytes::new())).await {
+        Ok(Ok(reply)) => Ok((reply.status == 200).then_some(reply.body)),
+        Ok(Err(failure)) => Err(failure.to_string()),
+        Err(_) => Ok(None),
+    }
 }
 
-async fn put(found: &Found, config: &Config, deadline: Deadline) -> Result<Put> {
+/// Sends the configuration. What comes back, if it is not an error, says how the connection was cut.
+async fn put(
+    found: &Found,
+    config: &Config,
+    at: &str,
+    log: &Log,
+    proc: &Path,
+    deadline: Deadline,
+) -> Result<Option<String>> {
     let body = Bytes::from(config.bytes.clone());
     // Unit answers when the applications have started, so the deadline is the only limit.
-    let Ok(sent) = timeout_at(deadline.instant(), channel::send(&found.control, Method::PUT, "/config", body)).await
-    else {
+    let Ok(sent) = timeout_at(deadline.instant(), channel::send(&found.control, Method::PUT, at, body)).await else {
         return Err(no_answer(found, config, deadline));
     };
-    match sent {
-        Ok(reply) if reply.status == 200 => Ok(Put::Done),
-        Ok(reply) => {
-            let mut about = reply::About { modules: Vec::new(), uid: found.peer.map(|peer| peer.uid) };
-            if reply::asks_for_modules(&reply) {
-                let status = channel::send(&found.control, Method::GET, "/status", Bytes::new());
-                if let Ok(Ok(status)) = timeout_at(deadline.instant(), status).await {
-                    about.modules = reply::modules(&status.body);
-                }
+    let reply = match sent {
+        Ok(reply) if reply.status == 200 => return Ok(None),
+        Ok(reply) => reply,
+        Err(failure) => return Ok(Some(failure.to_string())),
+    };
+    let mut about = reply::About { at: at.to_owned(), ..reply::About::default() };
+    about.log = log.hint();
+    about.lines = log.since();
+    let untold = reply::is_untold(&reply);
+    if untold || reply::asks_for_modules(&reply) {
+        let status = channel::send(&found.control, Method::GET, "/status", Bytes::new());
+        if let Ok(Ok(status)) = timeout_at(deadline.instant(), status).await {
+            about.modules = reply::modules(&status.body);
+            if let (true, Ok(wanted)) = (untold, dialect::to_value(&config.bytes)) {
+                let value = |bytes| dialect::to_value(bytes).unwrap_or_default();
+                let scene = diagnose::Scene::new(proc, found.peer, value(&status.body), value(&found.config));
+                about.finding = scene.explain(at, &wanted, deadline).await;
             }
-            Err(reply::refused(config, &found.control.to_string(), &reply, &about))
         }
-        Err(failure) => Ok(Put::Cut(failure.to_string())),
     }
+    Err(reply::refused(config, &found.control.to_string(), &reply, &about))
 }
 
 /// The configuration as it will be recognised.
 struct Wanted(Option<Value>);
 
 impl Wanted {
-    fn new(config: &Config) -> Self {
+    fn new(setup: &Setup) -> Self {
+        let Some(config) = &setup.config else { return Self(None) };
         let value = dialect::to_value(&config.bytes);
         if let Err(error) = &value {
             tracing::debug!("{}: podstrap cannot read it, Unit may: {error}", config.path.display());
         }
         Self(value.ok())
+    }
+    /// Whether `shown` is it, beyond doubt.
+    fn is_surely(&self, shown: &[u8]) -> bool {
+        let same = |wanted| dialect::to_value(shown).is_ok_and(|shown| dialect::same(wanted, &shown));
+        self.0.as_ref().is_some_and(same)
     }
     /// Whether `shown` is it; what podstrap cannot read counts as such.
     fn is(&self, shown: &[u8]) -> bool {
@@ -279,15 +389,15 @@ fn no_answer(found: &Found, config: &Config, deadline: Deadline) -> Error {
         .hint("it goes on with it: its log (`kubectl logs POD -c CONTAINER`) names the application it waits for")
 }
 
-fn crashes(found: &Found, config: &Config, how: &str) -> Error {
+fn crashes(found: &Found, setup: &Setup, how: &str) -> Error {
     let what = format!("Unit at {} cut the connection {CUTS} times while applying", found.control);
-    Error::new(Kind::UnitRefused, format!("{what} {}", config.path.display()))
+    Error::new(Kind::UnitRefused, format!("{what} {}", setup.shown()))
         .because(how)
         .hint("look for \"exited on signal\" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled")
 }
 
-fn lost(found: &Found, config: &Config, why: &str) -> Error {
-    let what = format!("{} does not stay in Unit at {}", config.path.display(), found.control);
+fn lost(found: &Found, setup: &Setup, why: &str) -> Error {
+    let what = format!("{} does not stay in Unit at {}", setup.shown(), found.control);
     Error::new(Kind::UnitRefused, what)
         .because(why)
         .hint("does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?")
@@ -297,6 +407,12 @@ fn gave_up(tries: u32, deadline: Deadline) -> String {
     let plural = if tries == 1 { "try" } else { "tries" };
     let limit = humantime::format_duration(deadline.limit());
     format!("gave up after {tries} {plural} in {:.1} s (--timeout {limit})", deadline.elapsed().as_secs_f64())
+}
+
+/// The log of this container, for a hook whose own output goes nowhere: the standard output of PID 1,
+/// if that is Unit or the image's entrypoint, and is not ours anyway.
+pub fn container_log() -> Option<std::fs::File> {
+    listener::output(Path::new("/proc"))
 }
 
 /// Reads the configuration file; a missing, empty or unreadable one is a usage error.
@@ -327,6 +443,7 @@ pub fn read_config(path: &Path) -> Result<Config> {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::chain::fuzz as chain;
     pub use super::dialect::fuzz as dialect;
     pub use super::reply::fuzz as replies;
 }

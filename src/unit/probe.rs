@@ -37,7 +37,12 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
         tries += 1;
         match timeout_at(deadline.instant(), ask(&client, url)).await {
             Ok(Ok(answer)) if good(&answer) => {
-                phase.done(&format!("{url} answers {}", answer.status));
+                let first = first_line(&answer.body);
+                phase.done(&format!(
+                    "{url} answers {}{}",
+                    answer.status,
+                    first.map(|line| format!(": {line}")).unwrap_or_default()
+                ));
                 return Ok(answer);
             }
             Ok(outcome) => last = Some(outcome),
@@ -70,10 +75,8 @@ fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
     let error = |what| Error::new(Kind::Probe, format!("the configuration is applied, but {url} {what}"));
     match last {
         Some(Ok(answer)) => {
-            let body = String::from_utf8_lossy(&answer.body);
-            let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("(an empty body)");
             error(format!("answers {}", answer.status))
-                .because(first.chars().take(200).collect::<String>())
+                .because(first_line(&answer.body).unwrap_or_else(|| "(an empty body)".into()))
                 .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)")
         }
         Some(Err(cause)) => error("cannot be reached".into())
@@ -82,6 +85,13 @@ fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
         None => error("gave no answer".into())
             .hint("the application takes longer than that, or hangs: raise --timeout, or look into Unit's log"),
     }
+}
+
+/// The first line with something on it, or the beginning of it.
+fn first_line(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(200).collect())
 }
 
 /// What the layers in between add is that a request was sent.

@@ -7,11 +7,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::channel::Reply;
-use super::{Config, dialect};
+use super::diagnose::Finding;
+use super::{Config, dialect, places};
 use crate::error::{Error, Kind};
 
 /// How much of a long line is shown around the place.
 const WINDOW: usize = 100;
+
+/// How many lines are named where several may be meant.
+const NAMED_LINES: usize = 8;
 
 /// What Unit says when it does not do as told.
 #[derive(Debug, Deserialize)]
@@ -35,13 +39,24 @@ struct Location {
 pub(super) struct About {
     /// `python 3.11.2`, …; empty when it does not say.
     pub(super) modules: Vec<String>,
-    /// The user it runs as, where the kernel told.
-    pub(super) uid: Option<u32>,
+    /// The place in its configuration.
+    pub(super) at: String,
+    /// Where its log is, and what it said meanwhile.
+    pub(super) log: String,
+    pub(super) lines: Option<String>,
+    /// What was found out where Unit gives no reason.
+    pub(super) finding: Option<Finding>,
 }
 
 /// Whether the modules that Unit has would help to explain the reply.
 pub(super) fn asks_for_modules(reply: &Reply) -> bool {
     reply.status == 400 && String::from_utf8_lossy(&reply.body).contains("The module to run")
+}
+
+/// Whether the reply gives no reason: that applying failed is all it says.
+pub(super) fn is_untold(reply: &Reply) -> bool {
+    let complaint = serde_json::from_slice::<Complaint>(&reply.body);
+    reply.status == 500 && complaint.is_ok_and(|complaint| complaint.detail.is_none())
 }
 
 /// `python 3.11.2`, … from what `GET /status` says (Unit 1.34 and later).
@@ -78,14 +93,44 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             Some(detail) => format!("{} {detail}", complaint.error),
             None => complaint.error.clone(),
         });
+    let error = match &complaint.detail {
+        Some(detail) => located(error, detail, config),
+        None => error,
+    };
     match (reply.status, &complaint.detail) {
-        (500, None) => failed_to_apply(error, config, about),
+        (500, None) => failed_to_apply(error, about),
         (400, Some(detail)) => match detail_hint(detail, config, about) {
             Some(hint) => error.hint(hint),
             None => error,
         },
+        (404, None) if about.at != "/config" => error.hint(format!(
+            "nothing in Unit's configuration can hold {}: apply the whole configuration first, or the part that it \
+             belongs to",
+            about.at
+        )),
         _ => error,
     }
+}
+
+/// Adds where in the file it is that a detail names; Unit does not say.
+fn located(error: Error, detail: &str, config: &Config) -> Error {
+    // What is missing stands nowhere, and where it does stand it is right.
+    if detail.contains("is missing") || detail.contains("must have") {
+        return error;
+    }
+    let quoted = detail.split('"').skip(1).step_by(2);
+    let found = quoted.map(|name| places::of(&config.bytes, name)).filter(|places| !places.is_empty());
+    // The rarest of the names that it quotes says most.
+    let Some(places) = found.min_by_key(Vec::len) else { return error };
+    let path = config.path.display();
+    let place = |offset: usize| Location { offset, line: None, column: None }.place(&config.bytes);
+    if let [only] = places[..] {
+        let (line, column) = place(only);
+        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
+    }
+    let lines: Vec<_> = places.iter().take(NAMED_LINES).map(|offset| place(*offset).0.to_string()).collect();
+    let more = if places.len() > NAMED_LINES { ", …" } else { "" };
+    error.because(format!("{path}, one of the lines {}{more}", lines.join(", ")))
 }
 
 fn invalid(complaint: &Complaint) -> String {
@@ -93,28 +138,25 @@ fn invalid(complaint: &Complaint) -> String {
     format!("invalid JSON: {}", detail.trim_end_matches('.').replace("  ", " "))
 }
 
-fn failed_to_apply(error: Error, config: &Config, about: &About) -> Error {
-    let error = match about.uid {
-        Some(uid) if uid != 0 && switches_user(config) => error.hint(format!(
-            "Unit runs as uid {uid} and cannot switch users: take \"user\" and \"group\" out of the applications"
-        )),
-        _ => error,
+fn failed_to_apply(error: Error, about: &About) -> Error {
+    if let Some(Finding { why, excerpt, hint }) = &about.finding {
+        let error = error.because(why.clone());
+        let error = match excerpt.as_ref().or(about.lines.as_ref()) {
+            Some(text) => error.excerpt(text),
+            None => error,
+        };
+        return error.hint(hint);
+    }
+    let error = match &about.lines {
+        Some(lines) => error.excerpt(lines),
+        None => error,
     };
     error
-        .hint(
-            "Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log \
-             (/var/log/freeunit.log) in the container",
-        )
+        .hint(&about.log)
         .hint(
             "the usual ones: the module cannot be imported or has no such callable; \"home\", \"path\" or \
              \"working_directory\" does not exist; \"home\" was made by another Python X.Y than Unit's; an unknown \"user\" or \"group\"; the listener's port is in use",
         )
-}
-
-fn switches_user(config: &Config) -> bool {
-    let value = dialect::to_value(&config.bytes).unwrap_or_default();
-    let apps = value.get("applications").and_then(Value::as_object);
-    apps.is_some_and(|apps| apps.values().any(|app| app.get("user").or(app.get("group")).is_some()))
 }
 
 fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
@@ -196,8 +238,9 @@ pub fn fuzz(data: &[u8]) {
     let mut half = || halves.next().unwrap_or_default().to_vec();
     let reply = Reply { status: u16::from(*status) * 4, server: "Unit".into(), body: half().into() };
     let config = Config { path: "c.json".into(), bytes: half() };
-    let about = About { modules: modules(&reply.body), uid: Some(u32::from(*status)) };
+    let about = About { modules: modules(&reply.body), ..About::default() };
     asks_for_modules(&reply);
+    places::fuzz(data);
     let text = refused(&config, "unix:/x", &reply, &about).to_string();
     assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
 }

@@ -24,7 +24,7 @@ use crate::retry::Deadline;
 use crate::telemetry;
 
 /// The pause between looks: Unit needs about 20 ms to start, and a look costs a connect.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(3);
 /// A look that the deadline cuts short within this time has learnt nothing.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -82,7 +82,7 @@ impl fmt::Display for Obstacle {
             Self::Busy => f.write_str("connected, but no answer yet: Unit still starts, or applies something else"),
             Self::Shut { peer } => write!(
                 f,
-                "the connection was closed without an answer: the server runs as uid {peer}, podstrap as uid {}",
+                "the connection was closed without an answer, as FreeUnit does to other users: it runs as uid {peer}, podstrap as uid {}",
                 uid()
             ),
             Self::Temporary(pid) => {
@@ -97,6 +97,14 @@ impl Obstacle {
     /// Whether time cannot help.
     fn permanent(&self) -> bool {
         matches!(self, Self::Directory | Self::PathTooLong | Self::Foreign(_))
+    }
+
+    /// Whether time alone helps, as a rule.
+    fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Absent | Self::NoDirectory(_) | Self::Stale | Self::Busy | Self::Dying(_) | Self::Temporary(_)
+        )
     }
 
     fn hint(&self) -> &'static str {
@@ -146,6 +154,31 @@ impl Obstacle {
 
 /// Looks at the addresses in turn until one answers, none ever can, or the deadline passes.
 pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) -> Result<Found> {
+    search(controls, proc, PAUSE, deadline).await.map_err(|(seen, tries)| unreachable(controls, &seen, tries, deadline))
+}
+
+/// The same with longer pauses, for whoever does not give up: says what is in the way, and what to change if time does not help.
+pub(super) async fn wait_slowly(
+    controls: &[Control],
+    proc: &Path,
+    pause: Duration,
+    deadline: Deadline,
+) -> Result<Found, String> {
+    search(controls, proc, pause, deadline).await.map_err(|(seen, _)| {
+        let (control, obstacle) = farthest(controls, &seen);
+        // A Unit that starts needs no advice.
+        let hint = if obstacle.passes() { String::new() } else { format!("\nhint: {}", obstacle.hint()) };
+        format!("{control}: {obstacle}{hint}")
+    })
+}
+
+/// What stands in the way at each address, and the number of looks, where nothing answers.
+async fn search(
+    controls: &[Control],
+    proc: &Path,
+    pause: Duration,
+    deadline: Deadline,
+) -> Result<Found, (Vec<Obstacle>, u32)> {
     let mut tries = 0;
     let mut seen: Vec<Obstacle> = Vec::new();
     loop {
@@ -168,10 +201,10 @@ pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) 
             tracing::debug!("{control}: {obstacle}");
             seen = now;
         }
-        if deadline.remaining() <= PAUSE || seen.iter().all(Obstacle::permanent) {
-            return Err(unreachable(controls, &seen, tries, deadline));
+        if deadline.remaining() <= pause || seen.iter().all(Obstacle::permanent) {
+            return Err((seen, tries));
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 

@@ -94,6 +94,7 @@ impl App {
             target,
             environment,
             copy_self: None,
+            entrypoint: None,
             size_limit: plan::SIZE_LIMIT,
             stale_ok: false,
             deadline: plan.deadline,
@@ -140,7 +141,7 @@ impl App {
     async fn serve(&self, server: &Server, signals: &mut Signals) -> Result<()> {
         let started = async {
             if let Some(control) = &server.control {
-                unit::apply(Some(control), &self.config, self.plan.deadline).await?;
+                unit::apply(Some(control), &self.config.clone().into(), self.plan.deadline).await?;
             }
             // The application is up before it is asked: what it says first it will say again.
             unit::first_answer(&self.url, self.plan.deadline).await

@@ -31,12 +31,17 @@ fn the_readme_lists_every_flag_and_no_other() {
     let sub = |name: &str| defined(cli.find_subcommand(name).unwrap());
     assert_eq!(documented(&readme, "`podstrap init`"), sub("init"));
     assert_eq!(documented(&readme, "`podstrap apply`"), sub("apply"));
+    assert_eq!(documented(&readme, "`podstrap sidecar`"), sub("sidecar"));
+    assert_eq!(documented(&readme, "`podstrap status`"), sub("status"));
     assert_eq!(documented(&readme, "everywhere"), defined(&cli));
     assert!(sub("copy-self").is_empty());
     // `up` is described by its difference to `init`.
     let inherited: BTreeSet<_> = sub("init")
         .into_iter()
-        .filter(|flag| !["repo", "root", "link", "copy-self", "stale-ok", "size-limit"].contains(&flag.as_str()))
+        .filter(|flag| {
+            !["repo", "root", "link", "copy-self", "entrypoint-dir", "config", "stale-ok", "size-limit"]
+                .contains(&flag.as_str())
+        })
         .collect();
     let own = documented(&readme, "`podstrap up");
     assert_eq!(own.union(&inherited).cloned().collect::<BTreeSet<_>>(), sub("up"));

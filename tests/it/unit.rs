@@ -4,7 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod contract;
+mod directory;
+mod hook;
+mod kinds;
+mod numbers;
 mod real;
+mod sidecar;
+mod stored;
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};
@@ -17,7 +23,7 @@ use insta::assert_snapshot;
 use podstrap::error::{Error, Result};
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Applied, Config};
+use podstrap::unit::{self, Applied, Config, Setup};
 
 use crate::support::fake_unit::{Asked, Behaviour, CASES, FakeUnit};
 use crate::support::http::{Response, Server};
@@ -31,8 +37,12 @@ fn body_of(case: &str) -> Vec<u8> {
     case.asked.as_ref().expect("with a request").body.clone()
 }
 
-fn config_of(case: &str) -> Config {
-    Config { path: "/cfg/unit.json".into(), bytes: body_of(case) }
+fn config_of(case: &str) -> Setup {
+    setup(body_of(case))
+}
+
+fn setup(bytes: impl Into<Vec<u8>>) -> Setup {
+    Config { path: "/cfg/unit.json".into(), bytes: bytes.into() }.into()
 }
 
 /// Runs a future on a runtime like the binary's.
@@ -117,7 +127,7 @@ fn the_request_is_what_unit_can_read() {
     let heads = std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
         let mut heads = Vec::new();
-        for body in ["{}", "{\"success\": \"\"}", "{}"] {
+        for body in ["{\"old\": 1}", "{\"success\": \"\"}", "{}"] {
             let mut buffer = vec![0; 1024];
             let mut count = 0;
             let mut stream = listener.accept().unwrap().0;
@@ -133,7 +143,7 @@ fn the_request_is_what_unit_can_read() {
         }
         heads
     });
-    let config = Config { path: "x".into(), bytes: b"{}".to_vec() };
+    let config = setup("{}");
     let control = Control::Unix(sandbox.path("socket"));
     // The last look at the listener finds nobody: that is not what this test is about.
     let _ = run(client(&sandbox).apply(Some(&control), &config, within(MS(500))));
@@ -161,7 +171,7 @@ fn a_socket_that_appears_later_is_found_at_once() {
     let done = Instant::now();
     thread.join().unwrap();
     let (_fake, appeared) = receiver.recv().unwrap();
-    // Three exchanges and a poll of 5 ms; much more than that would be a sleep.
+    // Three exchanges and a poll of 3 ms; much more than that would be a sleep.
     assert!(done.duration_since(appeared) < MS(200), "{:?}", done.duration_since(appeared));
 }
 
@@ -278,7 +288,7 @@ fn a_put_that_was_cut_is_sent_again() {
 fn a_put_that_was_cut_is_sent_again_if_podstrap_cannot_read_it() {
     let sandbox = Sandbox::new();
     let fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { cut_puts: 99, ..Behaviour::default() });
-    let config = Config { path: "/cfg/unit.json".into(), bytes: "[".repeat(100_000).into() };
+    let config = setup("[".repeat(100_000));
     let control = Control::Unix(sandbox.path("socket"));
     let error = run(client(&sandbox).apply(Some(&control), &config, within(AMPLE))).unwrap_err();
     assert!(error.to_string().contains("cut the connection 4 times"), "{error}");
@@ -292,7 +302,7 @@ fn a_control_address_can_be_tcp() {
         assert_eq!(request.path(), "/config");
         Response::new(200, body).header("Server", "Unit/1.34.2")
     });
-    let config = Config { path: "x".into(), bytes: b"{\"listeners\": {},}".to_vec() };
+    let config = setup("{\"listeners\": {},}");
     let control = Control::Http(server.url().parse().unwrap());
     let applied = run(unit::apply(Some(&control), &config, within(AMPLE))).unwrap();
     assert_eq!(applied.server, "Unit/1.34.2");
@@ -395,6 +405,9 @@ fn unknown_member() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. Unknown parameter "modules".
+      because: /cfg/unit.json:1:226
+      | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
+      |                                                                                     ^
     hint: check the name's spelling and the object it stands in, and that this Unit's version has it
     "#);
 }
@@ -405,6 +418,9 @@ fn missing_module() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The module to run "python 3.5" is not found among the available application modules.
+      because: /cfg/unit.json:1:87
+      | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
+      |                                                    ^
     hint: this Unit has python 3.11.2; "type" is a language, alone ("python") or with the beginning of a version that ends at a dot ("python 3", "python 3.11"); another language needs another image
     "#);
 }
@@ -415,6 +431,9 @@ fn wrong_type() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The "processes" value must be either an integer number or an object, but not a string.
+      because: /cfg/unit.json:1:226
+      | …on", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "processes": "1"}}}
+      |                                                                                   ^
     "#);
 }
 
@@ -424,6 +443,9 @@ fn pass_to_nowhere() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. Request "pass" points to invalid location "applications/nope".
+      because: /cfg/unit.json:1:33
+      | {"listeners":{"127.0.0.1:8300":{"pass":"applications/nope"}},"applications":{}}
+      |                                 ^
     hint: this configuration defines nothing for "pass" to name
     "#);
 }
@@ -434,12 +456,18 @@ fn listener_that_is_none() {
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The listener address "*:{{ .Values.port }}" is invalid.
+      because: /cfg/unit.json:1:15
+      | {"listeners":{"*:{{ .Values.port }}":{"pass":"routes"}},"routes":[]}
+      |               ^
     hint: the template was not rendered: the file still has its placeholders
     "#);
     assert_snapshot!(refused("put-listener-hostname"), @r#"
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The listener address "localhost:8300" is invalid.
+      because: /cfg/unit.json:1:15
+      | {"listeners":{"localhost:8300":{"pass":"routes"}},"routes":[]}
+      |               ^
     hint: give "*:PORT", "IP:PORT", "[IPv6]:PORT" or "unix:PATH"; host names are not accepted
     "#);
 }
@@ -579,7 +607,7 @@ fn another_user() {
     assert_snapshot!(as_nobody(&sandbox), @r"
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the connection was closed without an answer: the server runs as uid 0, podstrap as uid 65534
+      because: the connection was closed without an answer, as FreeUnit does to other users: it runs as uid 0, podstrap as uid 65534
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: FreeUnit 1.36 and later answer only root and the user that unitd runs as: give both containers the same runAsUser
     ");
@@ -697,6 +725,29 @@ fn a_configuration_that_does_not_stay() {
       because: Unit took it, but shows another configuration
     hint: does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?
     ");
+}
+
+#[test]
+fn an_application_without_a_process() {
+    let sandbox = Sandbox::new();
+    // Unit starts a process anew that ends, so this takes a Unit that cannot.
+    let server = Server::start(|request| {
+        let body = match (request.method.as_str(), request.path()) {
+            ("PUT", _) => "{\"success\": \"x\"}",
+            (_, "/status") => "{\"applications\": {\"a\": {\"processes\": {\"running\": 0}}}}",
+            _ => "{\"applications\": {\"a\": {\"type\": \"php\"}, \"b\": {\"processes\": {\"spare\": 0}}}}",
+        };
+        Response::new(200, body).header("Server", "Unit/1.34.2")
+    });
+    let control = Control::Http(server.url().parse().unwrap());
+    let wanted = setup("{\"applications\": {\"a\": {\"type\": \"php\"}, \"b\": {\"processes\": {\"spare\": 0}}}}");
+    let result = run(client(&sandbox).apply(Some(&control), &wanted, within(AMPLE)));
+    assert_snapshot!(failed(&sandbox, result), @r#"
+    exit 7
+    error: /cfg/unit.json is applied, but "a" has no running process
+      because: it started and ended again: Unit starts the next when a request comes in
+    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+    "#);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{Config, dialect};
+use podstrap::unit::dialect;
 
 use super::real::Place;
 use super::{client, run};
@@ -95,7 +95,7 @@ fn podstrap_understands_every_recorded_answer() {
     for (case, body) in applied() {
         let socket = sandbox.path("socket");
         let _fake = FakeUnit::with(&socket, Behaviour { like: Some(&case.name), ..Behaviour::default() });
-        let config = Config { path: "unit.json".into(), bytes: body.to_vec() };
+        let config = super::setup(body);
         let result = run(client(&sandbox).apply(
             Some(&Control::Unix(socket)),
             &config,

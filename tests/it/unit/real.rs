@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use podstrap::error::Result;
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Applied, Config};
+use podstrap::unit::{self, Applied};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{AMPLE, MS, as_nobody, body_of, refused, run, said};
@@ -45,7 +45,7 @@ impl Place {
     pub(super) fn socket(&self) -> PathBuf {
         self.sandbox.path("socket")
     }
-    fn control(&self) -> Control {
+    pub(super) fn control(&self) -> Control {
         Control::Unix(self.socket())
     }
 
@@ -65,6 +65,11 @@ impl Place {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         command
+    }
+
+    /// What unitd is started with, but for --no-daemon.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        self.command(&unitd()).get_args().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     /// Starts one in the foreground, as PID 1 of a container would be.
@@ -88,17 +93,17 @@ impl Place {
         }
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.sandbox.path("unit.log")).unwrap_or_default()
     }
 
-    fn apply(&self, config: impl Into<Vec<u8>>) -> Result<Applied> {
-        let config = Config { path: "/cfg/unit.json".into(), bytes: config.into() };
+    pub(super) fn apply(&self, config: impl Into<Vec<u8>>) -> Result<Applied> {
+        let config = super::setup(config);
         run(unit::apply(Some(&self.control()), &config, Deadline::after(AMPLE)))
     }
 
     /// Writes a module and gives the configuration that serves it on port 8300.
-    fn app(&self, source: &str, more: &str) -> String {
+    pub(super) fn app(&self, source: &str, more: &str) -> String {
         self.sandbox.write("app/wsgi.py", source);
         let app = self.sandbox.path("app");
         let app = app.display();
@@ -110,9 +115,9 @@ impl Place {
     }
 }
 
-const HELLO: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n";
+pub(super) const HELLO: &str = "def application(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n";
 
-fn unitd() -> PathBuf {
+pub(super) fn unitd() -> PathBuf {
     std::env::var_os("PODSTRAP_TEST_UNITD").expect("PODSTRAP_TEST_UNITD names a unitd").into()
 }
 
@@ -120,12 +125,12 @@ impl Unitd {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
-    fn terminate(mut self) {
+    pub(super) fn terminate(mut self) {
         kill_process(self.pid(), Signal::TERM).unwrap();
         self.0.wait().unwrap();
     }
     /// Nothing of it is left but the socket's file.
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         kill_process_group(self.pid(), Signal::KILL).unwrap();
         self.0.wait().unwrap();
     }
@@ -159,7 +164,7 @@ impl Drop for Place {
 }
 
 /// Somebody else's PUT.
-fn put(socket: &Path, body: impl Into<Vec<u8>>) {
+pub(super) fn put(socket: &Path, body: impl Into<Vec<u8>>) {
     let came = ask(socket, &Case::step(&Asked::put_config(body)), AMPLE);
     assert!(matches!(&came, Came::Response(response) if response.status == 200), "{came:?}");
 }
@@ -198,6 +203,25 @@ fn an_app_with_comments_and_trailing_commas_is_served() {
 
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_unit_that_is_controlled_over_tcp_is_configured_too() {
+    let place = Place::new();
+    let mut command = Command::new(unitd());
+    let socket = format!("unix:{}", place.socket().display());
+    for argument in place.command(&unitd()).get_args() {
+        command.arg(if argument == socket.as_str() { "127.0.0.1:8301".as_ref() } else { argument });
+    }
+    let _unitd = Unitd(command.arg("--no-daemon").process_group(0).stderr(Stdio::null()).spawn().unwrap());
+    let control = Control::Http("http://127.0.0.1:8301".parse().unwrap());
+    let apply = |config: String| run(unit::apply(Some(&control), &super::setup(config), Deadline::after(AMPLE)));
+    assert_eq!(apply(place.app(HELLO, "")).unwrap().sent, ["/config"]);
+    assert_eq!(probe(), "hello");
+    assert!(apply(place.app(HELLO, "")).unwrap().sent.is_empty());
+    let error = apply(place.app(HELLO, "\"modul\": 1")).unwrap_err().to_string();
+    assert!(error.contains("Unknown parameter \"modul\""), "{error}");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn every_spelling_is_recognised_when_it_is_read_back() {
     let place = Place::new();
     let _unitd = place.started();
@@ -229,7 +253,6 @@ fn refusals_read_as_with_the_fake() {
         "put-pass-missing-app",
         "put-template-not-rendered",
         "put-listener-hostname",
-        "put-listener-no-pass",
     ] {
         let error = place.apply(body_of(case)).unwrap_err();
         assert_eq!(format!("exit 7\n{}", said(&place.sandbox, &error)), refused(case), "{case}");
@@ -238,22 +261,83 @@ fn refusals_read_as_with_the_fake() {
 
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
-fn apps_that_cannot_start_are_said_to_fail() {
+fn what_unit_does_not_say_is_found_out() {
     let place = Place::new();
     let _unitd = place.start();
-    for (name, source, more) in [
-        ("import error", "import nosuchpackage\n", ""),
-        ("no such callable", HELLO, "\"callable\": \"app\""),
-        ("home missing", HELLO, "\"home\": \"/nonexistent/venv\""),
-        ("unknown user", HELLO, "\"user\": \"nosuchuser\""),
-    ] {
+    let nobodys = place.sandbox.path("root-only");
+    std::fs::create_dir(&nobodys).unwrap();
+    std::fs::set_permissions(&nobodys, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let fails = |source: &str, more: &str, why: &str| {
         let error = place.apply(place.app(source, more)).unwrap_err();
         let text = error.to_string();
-        assert!(error.kind().exit_code() == 7 && text.contains("because: Failed to apply new"), "{name}: {text}");
-    }
+        assert_eq!(error.kind().exit_code(), 7);
+        assert!(text.contains("because: Failed to apply new") && text.contains(why), "{why}: {text}");
+        text
+    };
+    let text =
+        fails("import nosuchpackage\n", "", "cannot be loaded: ModuleNotFoundError: No module named 'nosuchpackage'");
+    assert!(text.contains("wsgi.py\", line 1, in <module>"), "{text}");
+    fails(HELLO, "\"callable\": \"app\"", "module \"wsgi\" has no \"app\"; what can be called in it: application");
+    fails("def make():\n    raise KeyError('DSN')\n", "\"callable\": \"make\", \"factory\": true", "KeyError: 'DSN'");
+    fails(HELLO, "\"home\": \"/nonexistent/venv\"", "its \"home\" /nonexistent/venv is no directory");
+    place.sandbox.write("venv/lib/python3.1/x", "");
+    let home = format!("\"home\": {:?}", place.sandbox.path("venv"));
+    fails(HELLO, &home, "which this Unit needs: it was made by Python 3.1");
+    fails(HELLO, "\"user\": \"nosuchuser\"", "there is no user \"nosuchuser\"");
+    fails(HELLO, "\"group\": \"nosuchgroup\"", "there is no group \"nosuchgroup\"");
+    // The application is not podstrap's user.
+    let reads = format!("import os\nos.listdir({nobodys:?})\n{HELLO}");
+    fails(&reads, "", "PermissionError");
     let _taken = std::net::TcpListener::bind("127.0.0.1:8300").unwrap();
     let text = place.apply(body_of("put-return")).unwrap_err().to_string();
-    assert!(text.contains("the listener's port is in use"), "{text}");
+    assert!(text.contains(&format!("port 8300 is taken by pid {} (", std::process::id())), "{text}");
+}
+
+/// Of another PID namespace, Unit's ports are still ours, its files may not be.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn what_cannot_be_found_out_is_looked_up_in_the_log() {
+    let place = Place::new();
+    let _unitd = place.start();
+    let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
+    let broken = super::setup(place.app("import nosuchpackage\n", ""));
+    let error = run(client.apply(Some(&place.control()), &broken, Deadline::after(AMPLE))).unwrap_err();
+    assert!(error.to_string().contains("Unit gives no reason here, its log does"), "{error}");
+    // Only Unit's own process fails: what podstrap can do itself finds nothing.
+    let source =
+        format!("import sys\nif 'unit' in open('/proc/self/comm').read():\n    sys.exit('it is unit')\n{HELLO}");
+    let text = place.apply(place.app(&source, "")).unwrap_err().to_string();
+    assert!(text.contains("  | it is unit\n") && text.contains("unit.log\nhint: the usual ones"), "{text}");
+}
+
+/// As another user than root it may not switch, and its modules may go.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_unit_without_rights_or_modules_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can start Unit as another user");
+        return;
+    }
+    let place = Place::new();
+    let modules = place.sandbox.path("modules");
+    std::fs::create_dir(&modules).unwrap();
+    for name in ["state", "tmp", "modules", ""] {
+        std::os::unix::fs::chown(place.sandbox.path(name), Some(65534), Some(65534)).unwrap();
+    }
+    let from = std::env::var_os("PODSTRAP_TEST_UNITD_MODULES")
+        .map_or_else(|| unitd().parent().and_then(Path::parent).expect("a prefix").join("modules"), PathBuf::from);
+    for module in std::fs::read_dir(&from).expect("the modules of Unit: PODSTRAP_TEST_UNITD_MODULES").flatten() {
+        std::fs::copy(module.path(), modules.join(module.file_name())).unwrap();
+    }
+    let mut command = place.command(&unitd());
+    command.arg("--no-daemon").arg("--modulesdir").arg(&modules).uid(65534).gid(65534).process_group(0);
+    let _unitd = Unitd(command.spawn().unwrap());
+    place.apply(place.app(HELLO, "")).unwrap();
+    let text = place.apply(place.app(HELLO, "\"user\": \"root\"")).unwrap_err().to_string();
+    assert!(text.contains("but Unit runs as uid 65534 and cannot switch"), "{text}");
+    std::fs::remove_dir_all(&modules).unwrap();
+    let text = place.apply(place.app(HELLO, "\"prefix\": \"/x\"")).unwrap_err().to_string();
+    assert!(text.contains("Unit's module for python is gone"), "{text}");
 }
 
 #[test]
@@ -373,7 +457,7 @@ fn a_daemon_of_another_container_is_seen_through() {
     let place = Place::new();
     let _unitd = entrypoint(&place, "0");
     let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
-    let config = Config { path: "x".into(), bytes: place.app(HELLO, "").into() };
+    let config = super::setup(place.app(HELLO, ""));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             place.await_socket();

@@ -1,0 +1,77 @@
+//! The configuration where the image's own entrypoint picks it up: no hook, no race, no control
+//! socket. The entrypoint applies `/docker-entrypoint.d/*.json` when Unit's state is empty, as it is in
+//! each new container.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::read_config;
+use crate::error::{Error, IoContext as _, Result};
+
+/// What it is called there, and before it is complete. The entrypoint looks for `*.json`.
+const NAME: &str = "config.json";
+const PART: &str = ".podstrap-config";
+
+/// Copies a configuration into the directory that becomes `/docker-entrypoint.d`, by one rename, and
+/// returns its path there.
+///
+/// # Errors
+/// Usage: the configuration cannot be read, or leads out of `below`. Volume: it cannot be written.
+pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf> {
+    let read = read_config(config)?;
+    if let Some(below) = below {
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        if !real(config).zip(real(below)).is_some_and(|(config, below)| config.starts_with(below)) {
+            return Err(Error::usage(format!("{} leads out of the tree", config.display()))
+                .hint("name a file of the repository that is no link to elsewhere"));
+        }
+    }
+    let (part, path) = (dir.join(PART), dir.join(NAME));
+    let what = || format!("cannot write {}", path.display());
+    if fs::read(&path).is_ok_and(|there| there == read.bytes) {
+        return Ok(path);
+    }
+    let write = || {
+        let mut file = File::create(&part)?;
+        file.write_all(&read.bytes)?;
+        // Whoever Unit runs as; what it holds is in the ConfigMap or the repository as well.
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&part, &path)
+    };
+    write().on_volume(what).map_err(|error| {
+        let _ = fs::remove_file(&part);
+        if dir.is_dir() {
+            error
+        } else {
+            error.hint("mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container")
+        }
+    })?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("unit.json"), "{}").unwrap();
+        fs::create_dir(path("d")).unwrap();
+        fs::write(path("d/.podstrap-config"), "of a run that was killed").unwrap();
+        assert_eq!(place(&path("unit.json"), Some(dir.path()), &path("d")).unwrap(), path("d/config.json"));
+        assert_eq!(fs::read(path("d/config.json")).unwrap(), b"{}");
+        assert_eq!(fs::read_dir(path("d")).unwrap().count(), 1);
+        assert_eq!(path("d/config.json").metadata().unwrap().permissions().mode() & 0o777, 0o644);
+        let text = |config: &str, below: &str, to: &str| {
+            place(&path(config), Some(&path(below)), &path(to)).unwrap_err().to_string()
+        };
+        assert!(text("unit.json", "d", "d").contains("leads out of the tree"));
+        assert!(text("none.json", "", "d").contains("cannot read the configuration"));
+        assert!(text("unit.json", "", "nowhere").contains("mount an emptyDir there"));
+    }
+}

@@ -1,0 +1,123 @@
+//! That the applications run: a configuration that was taken may still have none that does.
+
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::{Map, Value};
+use tokio::time::{sleep, timeout_at};
+
+use super::log::Log;
+use super::wait::Found;
+use super::{Setup, Wanted, channel};
+use crate::error::{Error, Kind, Result};
+use crate::retry::Deadline;
+
+/// Unit answers a PUT when the processes have started, so what is not there by now has ended again;
+/// Unit starts another only for a request.
+const PAUSE: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 5;
+
+/// Wants a process of every application of the setup that is to have one without being asked.
+pub(super) async fn applications(
+    found: &Found,
+    setup: &Setup,
+    wanted: &Wanted,
+    log: &Log,
+    deadline: Deadline,
+) -> Result<()> {
+    let applications = wanted.0.as_ref().map(|config| of(&setup.at, config)).unwrap_or_default();
+    let wanted: Vec<_> = applications.iter().filter(|(_, app)| is_kept_running(app)).map(|(name, _)| name).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    for look in 0..LOOKS {
+        if look > 0 {
+            sleep(PAUSE.min(deadline.remaining())).await;
+        }
+        let status = channel::send(&found.control, Method::GET, "/status", Bytes::new());
+        let Ok(Ok(status)) = timeout_at(deadline.instant(), status).await else {
+            tracing::warn!("Unit gives no status: whether the applications run is not known");
+            return Ok(());
+        };
+        // Unit has it since 1.29.
+        let Some(running) = running(&status.body) else {
+            tracing::debug!("{} does not show its applications' processes", found.server);
+            return Ok(());
+        };
+        missing = wanted.iter().filter(|name| running.get(**name).is_none_or(|count| *count == 0)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+    }
+    let names = missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let error =
+        Error::new(Kind::UnitRefused, format!("{} is applied, but {names} has no running process", setup.shown()))
+            .because("it started and ended again: Unit starts the next when a request comes in")
+            .hint(log.hint());
+    Err(match log.since() {
+        Some(lines) => error.excerpt(lines),
+        None => error,
+    })
+}
+
+/// The applications of a configuration, or of the part at a place in it.
+pub(super) fn of(at: &str, config: &Value) -> Map<String, Value> {
+    let path: Vec<_> = at.trim_matches('/').split('/').collect();
+    match path[..] {
+        ["config"] => config.get("applications").and_then(Value::as_object).cloned().unwrap_or_default(),
+        ["config", "applications"] => config.as_object().cloned().unwrap_or_default(),
+        ["config", "applications", name] => [(name.to_owned(), config.clone())].into_iter().collect(),
+        _ => Map::new(),
+    }
+}
+
+/// Whether Unit starts a process before the first request: `processes` is a number, 1 by default, or
+/// an object whose `spare` is how many wait, 0 by default.
+pub(super) fn is_kept_running(app: &Value) -> bool {
+    match app.get("processes") {
+        Some(Value::Object(limits)) => limits.get("spare").and_then(Value::as_f64).is_some_and(|spare| spare > 0.0),
+        _ => true,
+    }
+}
+
+/// The running processes of each application, from `GET /status`.
+pub(super) fn running(status: &[u8]) -> Option<std::collections::HashMap<String, u64>> {
+    let status: Value = serde_json::from_slice(status).ok()?;
+    let one = |(name, app): (&String, &Value)| {
+        (name.clone(), app.pointer("/processes/running").and_then(Value::as_u64).unwrap_or_default())
+    };
+    Some(status.get("applications")?.as_object()?.iter().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_to_run_is_told_from_what_waits_for_a_request() {
+        assert!(is_kept_running(&json!({})) && is_kept_running(&json!({"processes": 4})));
+        assert!(is_kept_running(&json!({"processes": {"max": 4, "spare": 1}})));
+        assert!(!is_kept_running(&json!({"processes": {"max": 4}})));
+        assert!(!is_kept_running(&json!({"processes": {"spare": 0}})));
+    }
+
+    #[test]
+    fn applications_are_found_at_any_place() {
+        let config = json!({"applications": {"a": {}, "b": {}}});
+        assert_eq!(of("/config", &config).len(), 2);
+        assert_eq!(of("/config/applications/", &config["applications"]).len(), 2);
+        assert_eq!(of("/config/applications/a", &json!({"type": "php"}))["a"]["type"], "php");
+        assert!(of("/config/routes", &json!([])).is_empty() && of("/config", &json!([])).is_empty());
+    }
+
+    #[test]
+    fn processes_are_counted() {
+        let status = br#"{"applications": {"a": {"processes": {"running": 2}}, "b": {}}}"#;
+        let running = running(status).unwrap();
+        assert_eq!((running["a"], running["b"]), (2, 0));
+        assert_eq!(super::running(b"{}"), None);
+    }
+}

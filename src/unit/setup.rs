@@ -1,0 +1,274 @@
+//! What Unit is to have: one configuration file, or a directory in the image entrypoint's
+//! conventions (`pkg/docker/docker-entrypoint.sh` of Unit): `NAME.pem` is the certificate NAME,
+//! `NAME.js` the JavaScript module NAME, and `*.json` the configuration.
+//!
+//! The entrypoint PUTs every `*.json` as the whole configuration, so what stays is the last one. That
+//! one is taken here, last by name, and the others are named in a warning.
+//!
+//! A `ConfigMap` or Secret volume is a farm of links: `NAME -> ..data/NAME`, `..data -> ..2026_…/`, and
+//! an update flips `..data`. It is resolved once, and everything is read below what it led to.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Config, read_config};
+use crate::error::{Error, Result};
+
+/// The link that the kubelet flips (`pkg/volume/util/atomic_writer.go` of Kubernetes).
+const DATA: &str = "..data";
+/// A reading that an update of the volume overtakes is done again.
+const READS: u32 = 5;
+
+/// Everything that is to be applied together.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The file or directory it came from.
+    pub from: PathBuf,
+    /// Certificate chains with their keys, by name.
+    pub certificates: Vec<Part>,
+    /// JavaScript modules, by name.
+    pub modules: Vec<Part>,
+    /// None: a directory without a `*.json`.
+    pub config: Option<Config>,
+    /// Where the configuration goes: `/config`, or a part of it.
+    pub at: String,
+}
+
+/// A file that becomes an object of Unit's with a name of its own. It may hold a private key, which
+/// `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The file's name without its ending.
+    pub name: String,
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Part({} from {})", self.name, self.path.display())
+    }
+}
+
+impl From<Config> for Setup {
+    fn from(config: Config) -> Self {
+        Self {
+            from: config.path.clone(),
+            certificates: Vec::new(),
+            modules: Vec::new(),
+            config: Some(config),
+            at: "/config".into(),
+        }
+    }
+}
+
+impl Setup {
+    /// Reads a file or a directory, for the place `at` in Unit's configuration.
+    ///
+    /// # Errors
+    /// Usage: missing, unreadable or empty; a directory that holds nothing for Unit; a name that no
+    /// object of Unit's can have; a directory for a part of the configuration.
+    pub fn read(from: &Path, at: &str) -> Result<Self> {
+        if !from.is_dir() {
+            return Ok(Self { at: at.to_owned(), ..read_config(from)?.into() });
+        }
+        if at != "/config" {
+            return Err(Error::usage(format!("{} is a directory, but --path {at} wants a file", from.display()))
+                .hint("name the file that holds this part"));
+        }
+        for _ in 1..READS {
+            let root = resolved(from);
+            let read = Self::read_dir(from, &root);
+            // A volume that changed meanwhile may have taken files from under the reading.
+            if resolved(from) == root {
+                return read;
+            }
+        }
+        Self::read_dir(from, &resolved(from))
+    }
+
+    fn read_dir(shown: &Path, root: &Path) -> Result<Self> {
+        let mut setup = Self {
+            from: shown.to_owned(),
+            certificates: Vec::new(),
+            modules: Vec::new(),
+            config: None,
+            at: "/config".into(),
+        };
+        let mut before = None;
+        for file in names(root).map_err(|error| unreadable(shown, error))? {
+            let (path, real) = (shown.join(&file), root.join(&file));
+            match Kind::of(&file) {
+                Some((Kind::Certificate, name)) => setup.certificates.push(Part::read(name, path, &real)?),
+                Some((Kind::Module, name)) => setup.modules.push(Part::read(name, path, &real)?),
+                Some((Kind::Config, _)) => {
+                    if let Some(before) = before.replace(path) {
+                        tracing::warn!("{} is left out: a later configuration replaces it", before.display());
+                    }
+                }
+                None => tracing::warn!("{} is ignored: not *.pem, *.js or *.json", path.display()),
+            }
+        }
+        if let Some(path) = before {
+            let read = read_config(&root.join(path.file_name().unwrap_or_default()))?;
+            setup.config = Some(Config { path, ..read });
+        }
+        if setup.certificates.is_empty() && setup.modules.is_empty() && setup.config.is_none() {
+            return Err(Error::usage(format!("{} has no *.json, *.pem or *.js", shown.display()))
+                .hint("is the ConfigMap or volume mounted there? A missing subPath becomes an empty directory"));
+        }
+        Ok(setup)
+    }
+
+    /// Every file, for whoever wants to know whether one changed.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let parts = self.certificates.iter().chain(&self.modules).map(|part| part.path.as_path());
+        parts.chain(self.config.as_ref().map(|config| config.path.as_path()))
+    }
+
+    /// `3 certificates and /config/unit.json`.
+    pub fn shown(&self) -> String {
+        let part = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            more => Some(format!("{more} {what}s")),
+        };
+        let config = self.config.as_ref().map(|config| config.path.display().to_string());
+        let parts = [part(self.certificates.len(), "certificate"), part(self.modules.len(), "module"), config];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+enum Kind {
+    Certificate,
+    Module,
+    Config,
+}
+
+impl Kind {
+    fn of(file: &str) -> Option<(Self, &str)> {
+        let (name, ending) = file.rsplit_once('.')?;
+        match ending {
+            "pem" => Some((Self::Certificate, name)),
+            "js" => Some((Self::Module, name)),
+            "json" => Some((Self::Config, name)),
+            _ => None,
+        }
+    }
+}
+
+impl Part {
+    fn read(name: &str, path: PathBuf, real: &Path) -> Result<Self> {
+        // It becomes a segment of a URL that Unit does not decode (`nxt_controller_process_cert`).
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(fits) {
+            return Err(Error::usage(format!("{}: no object of Unit's can be called {name:?}", path.display()))
+                .hint("name the file with letters, digits, -, _, . and ~"));
+        }
+        let bytes = fs::read(real).map_err(|error| unreadable(&path, error))?;
+        Ok(Self { name: name.to_owned(), path, bytes })
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    Error::usage(format!("cannot read {}", path.display())).because(error)
+}
+
+/// Where the files of a directory are, now.
+fn resolved(dir: &Path) -> PathBuf {
+    fs::canonicalize(dir.join(DATA)).unwrap_or_else(|_| dir.to_owned())
+}
+
+/// The files to look at, by name: the kubelet's own (`..data`, `..2026_…`) and subdirectories are none.
+fn names(root: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("..") && !entry.path().is_dir() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What changes when a file below `from` does, or the volume they are on: cheap to take.
+pub(super) fn stamp(from: &Path) -> Vec<(PathBuf, u64, i64, i64, u64)> {
+    let one = |path: PathBuf| {
+        let meta = fs::metadata(&path).ok()?;
+        let real = fs::canonicalize(&path).ok()?;
+        Some((real, meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
+    };
+    if !from.is_dir() {
+        return one(from.to_owned()).into_iter().collect();
+    }
+    let root = resolved(from);
+    names(&root).unwrap_or_default().into_iter().filter_map(|name| one(root.join(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn a_directory_is_read_as_the_entrypoint_reads_it() {
+        let dir = dir(&[
+            ("b.json", "{\"b\":1}"),
+            ("a.json", "{\"a\":1}"),
+            ("site.pem", "PEM"),
+            ("m.js", "JS"),
+            ("run.sh", "x"),
+            ("..2026/old.json", "{}"),
+            ("sub/c.json", "{}"),
+        ]);
+        let setup = Setup::read(dir.path(), "/config").unwrap();
+        assert_eq!(setup.config.as_ref().unwrap().bytes, b"{\"b\":1}");
+        assert_eq!(setup.certificates[0].name, "site");
+        assert_eq!(setup.modules[0].bytes, b"JS");
+        assert_eq!(setup.shown(), format!("1 certificate, 1 module, {}", dir.path().join("b.json").display()));
+        assert_eq!(setup.files().count(), 3);
+        assert!(!format!("{setup:?}").contains("80, 69, 77"), "{setup:?}");
+    }
+
+    #[test]
+    fn a_config_map_is_read_through_one_of_its_states() {
+        let dir = dir(&[("..1/unit.json", "{\"n\":1}"), ("..2/unit.json", "{\"n\":2}")]);
+        let flip = |to: &str| {
+            symlink(to, dir.path().join("..tmp")).unwrap();
+            fs::rename(dir.path().join("..tmp"), dir.path().join("..data")).unwrap();
+        };
+        flip("..1");
+        symlink("..data/unit.json", dir.path().join("unit.json")).unwrap();
+        let read = |path: &Path| Setup::read(path, "/config").unwrap().config.unwrap();
+        let (file, before) = (dir.path().join("unit.json"), stamp(dir.path()));
+        assert_eq!(read(dir.path()).bytes, b"{\"n\":1}");
+        assert_eq!(read(dir.path()).path, file);
+        assert_eq!(stamp(dir.path()), before);
+        flip("..2");
+        assert_ne!(stamp(dir.path()), before);
+        assert_eq!(read(&file).bytes, b"{\"n\":2}");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let text = |dir: &tempfile::TempDir, at| Setup::read(dir.path(), at).unwrap_err().to_string();
+        assert!(text(&dir(&[("x.sh", "")]), "/config").contains("has no *.json"));
+        assert!(text(&dir(&[("a b.pem", "")]), "/config").contains("can be called \"a b\""));
+        assert!(text(&dir(&[("a.json", "{}")]), "/config/routes").contains("--path /config/routes wants a file"));
+        assert!(text(&dir(&[("a.json", " ")]), "/config").contains("a.json is empty"));
+    }
+}

@@ -1,0 +1,271 @@
+//! Certificates and JavaScript modules: what Unit lacks is uploaded, before the configuration that
+//! names it.
+//!
+//! Unit never overwrites one (400 "already exists") and deletes none that is in use (400 "is used in
+//! the configuration"; `nxt_controller_process_cert`, `…_script`). So a certificate that is in use
+//! takes a detour, at each step of which every listener has a whole certificate:
+//!
+//! ```text
+//! PUT /certificates/NAME.podstrap   the new one; refused here, nothing has changed
+//! PUT /config                       as it was, but the listeners use NAME.podstrap
+//! DELETE and PUT /certificates/NAME
+//! PUT /config                       as it was
+//! DELETE /certificates/NAME.podstrap
+//! ```
+//!
+//! A listener's certificate is read with each configuration, no process of an application is
+//! restarted by it, and no connection is lost. A run that is killed amid it leaves `NAME.podstrap`,
+//! which the next run finds and brings to its end.
+//!
+//! A module cannot take it: the configuration's templates call it by its name.
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::Value;
+use tokio::time::timeout_at;
+
+use super::channel::{self, Reply};
+use super::setup::{Part, Setup};
+use super::wait::Found;
+use super::{chain, dialect, gave_up};
+use crate::error::{Error, Kind, Result};
+use crate::retry::Deadline;
+
+/// The end of the name that the detour gives a certificate.
+const DETOUR: &str = ".podstrap";
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The connection was cut: what became of the request is unknown.
+    Cut(String),
+    Failed(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Uploads what Unit lacks of the setup, and says what that was.
+pub(super) async fn sync(found: &Found, setup: &Setup, deadline: Deadline) -> Result<Vec<String>, Trouble> {
+    let store = Store { found, deadline };
+    let mut sent = Vec::new();
+    if !setup.certificates.is_empty() {
+        let shown = store.get("/certificates").await?.unwrap_or_default();
+        for part in &setup.certificates {
+            if store.certificate(part, &shown).await? {
+                sent.push(format!("certificate {}", part.name));
+            }
+        }
+    }
+    if !setup.modules.is_empty() {
+        let shown = store.get("/js_modules").await?.ok_or_else(|| without_njs(found, &setup.modules[0]))?;
+        for part in &setup.modules {
+            if store.module(part, &shown).await? {
+                sent.push(format!("module {}", part.name));
+            }
+        }
+    }
+    Ok(sent)
+}
+
+/// Whether Unit shows every certificate and module of the setup.
+pub(super) async fn has(found: &Found, setup: &Setup, deadline: Deadline) -> Result<bool, Trouble> {
+    let store = Store { found, deadline };
+    if !setup.certificates.is_empty() {
+        let shown = store.get("/certificates").await?.unwrap_or_default();
+        if !setup.certificates.iter().all(|part| shown.get(&part.name).is_some_and(|shown| is(part, shown))) {
+            return Ok(false);
+        }
+    }
+    if !setup.modules.is_empty() {
+        let shown = store.get("/js_modules").await?.unwrap_or_default();
+        return Ok(setup.modules.iter().all(|part| shown.get(&part.name).is_some_and(|shown| says(part, shown))));
+    }
+    Ok(true)
+}
+
+/// Whether Unit shows this bundle. One that cannot be read is taken for another: Unit will say.
+fn is(part: &Part, shown: &Value) -> bool {
+    chain::of_pem(&part.bytes).is_some_and(|ours| chain::of_shown(shown).as_ref() == Some(&ours))
+}
+
+/// Whether Unit shows this module: it shows their text.
+fn says(part: &Part, shown: &Value) -> bool {
+    shown.as_str().is_some_and(|text| text.as_bytes() == part.bytes)
+}
+
+struct Store<'a> {
+    found: &'a Found,
+    deadline: Deadline,
+}
+
+impl Store<'_> {
+    /// Brings one certificate to Unit, if it has it not; says whether anything was done.
+    async fn certificate(&self, part: &Part, shown: &Value) -> Result<bool, Trouble> {
+        let (name, detour) = (part.name.as_str(), format!("{}{DETOUR}", part.name));
+        let mut there = shown.get(name).cloned();
+        if shown.get(&detour).is_some() {
+            // The end of a detour that was cut short.
+            if there.is_none() {
+                self.upload("certificates", name, part).await?;
+                there = self.get(&format!("/certificates/{name}")).await?;
+            }
+            self.refer(&detour, name).await?;
+            self.delete("certificates", &detour, part).await?;
+        }
+        let Some(there) = there else {
+            self.upload("certificates", name, part).await?;
+            return Ok(true);
+        };
+        if is(part, &there) {
+            return Ok(false);
+        }
+        self.upload("certificates", &detour, part).await?;
+        let used = self.refer(name, &detour).await?;
+        self.delete("certificates", name, part).await?;
+        self.upload("certificates", name, part).await?;
+        if used {
+            self.refer(&detour, name).await?;
+        }
+        self.delete("certificates", &detour, part).await?;
+        Ok(true)
+    }
+
+    async fn module(&self, part: &Part, shown: &Value) -> Result<bool, Trouble> {
+        match shown.get(&part.name) {
+            Some(there) if says(part, there) => return Ok(false),
+            Some(_) => self.delete("js_modules", &part.name, part).await?,
+            None => {}
+        }
+        self.upload("js_modules", &part.name, part).await?;
+        Ok(true)
+    }
+
+    /// Makes the listeners that use one certificate use another; says whether one did.
+    async fn refer(&self, from: &str, to: &str) -> Result<bool, Trouble> {
+        let Some(mut config) = self.get("/config").await? else { return Ok(false) };
+        if !renamed(&mut config, from, to) {
+            return Ok(false);
+        }
+        let reply = self.ask(Method::PUT, "/config", Bytes::from(config.to_string())).await?;
+        if reply.status != 200 {
+            let what = format!("Unit at {} did not take another certificate for its listeners", self.found.control);
+            return Err(complaint(what, &reply).into());
+        }
+        Ok(true)
+    }
+
+    async fn upload(&self, kind: &str, name: &str, part: &Part) -> Result<(), Trouble> {
+        let reply = self.ask(Method::PUT, &format!("/{kind}/{name}"), Bytes::from(part.bytes.clone())).await?;
+        if reply.status == 200 {
+            return Ok(());
+        }
+        let error = complaint(format!("Unit at {} did not take {}", self.found.control, part.path.display()), &reply);
+        Err(match kind {
+            "certificates" => error.hint(
+                "a bundle is PEM: the certificate, those that signed it up to the root's, and the private key without \
+                 a passphrase, in one file",
+            ),
+            _ => error,
+        }
+        .into())
+    }
+
+    async fn delete(&self, kind: &str, name: &str, part: &Part) -> Result<(), Trouble> {
+        let reply = self.ask(Method::DELETE, &format!("/{kind}/{name}"), Bytes::new()).await?;
+        if reply.status == 200 {
+            return Ok(());
+        }
+        let what = format!("Unit at {} has another {name} and keeps it", self.found.control);
+        Err(complaint(what, &reply)
+            .hint(format!(
+                "Unit cannot exchange what its configuration uses: give {} a new name, and name that in the configuration",
+                part.path.display()
+            ))
+            .into())
+    }
+
+    /// None: there is no such thing.
+    async fn get(&self, path: &str) -> Result<Option<Value>, Trouble> {
+        let reply = self.ask(Method::GET, path, Bytes::new()).await?;
+        match reply.status {
+            200 => Ok(dialect::to_value(&reply.body).ok()),
+            404 => Ok(None),
+            _ => Err(complaint(format!("Unit at {} does not show {path}", self.found.control), &reply).into()),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Reply, Trouble> {
+        let sent = channel::send(&self.found.control, method.clone(), path, body);
+        match timeout_at(self.deadline.instant(), sent).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(failure)) => Err(Trouble::Cut(failure.to_string())),
+            Err(_) => {
+                let what = format!("Unit at {} has not answered {method} {path}", self.found.control);
+                Err(Error::new(Kind::UnitUnreachable, what)
+                    .because(gave_up(1, self.deadline))
+                    .hint("it applies something else, or an application takes long to start: raise --timeout")
+                    .into())
+            }
+        }
+    }
+}
+
+/// Puts one certificate's name in another's place, in every listener; says whether one had it.
+fn renamed(config: &mut Value, from: &str, to: &str) -> bool {
+    let Some(listeners) = config.get_mut("listeners").and_then(Value::as_object_mut) else { return false };
+    let mut any = false;
+    for listener in listeners.values_mut() {
+        // One name, or several for SNI.
+        let names = match listener.pointer_mut("/tls/certificate") {
+            Some(Value::Array(names)) => &mut names[..],
+            Some(name) => std::slice::from_mut(name),
+            None => continue,
+        };
+        for name in names.iter_mut().filter(|name| name.as_str() == Some(from)) {
+            *name = to.into();
+            any = true;
+        }
+    }
+    any
+}
+
+/// Unit's own words, `error` and `detail`, or how it answered.
+fn complaint(what: String, reply: &Reply) -> Error {
+    let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let words: Vec<_> = ["error", "detail"].iter().filter_map(|name| said[*name].as_str()).collect();
+    let error = Error::new(Kind::UnitRefused, what);
+    match &words[..] {
+        [] => error.because(format!("{} answered {}", reply.server, reply.status)),
+        words => error.because(words.join(" ")),
+    }
+}
+
+fn without_njs(found: &Found, part: &Part) -> Error {
+    let what = format!("{} at {} takes no JavaScript modules", found.server, found.control);
+    Error::new(Kind::UnitRefused, what)
+        .because("it was built without njs")
+        .hint(format!("use an image whose `unitd --version` shows --njs, or take {} away", part.path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_certificate_is_renamed_wherever_a_listener_names_it() {
+        let mut config = json!({"listeners": {
+            "*:1": {"pass": "a", "tls": {"certificate": "old"}},
+            "*:2": {"tls": {"certificate": ["x", "old"]}},
+            "*:3": {"pass": "old"},
+        }});
+        assert!(renamed(&mut config, "old", "new"));
+        assert_eq!(config.to_string().matches("\"new\"").count(), 2);
+        assert_eq!(config["listeners"]["*:3"]["pass"], "old");
+        assert!(!renamed(&mut config, "old", "new") && !renamed(&mut json!({}), "old", "new"));
+    }
+}

@@ -1,0 +1,225 @@
+//! A directory as the image's entrypoint takes it, parts of a configuration, and certificates that
+//! are exchanged under load: with a real Unit.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use podstrap::error::Result;
+use podstrap::retry::Deadline;
+use podstrap::unit::{self, Applied, Setup};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+
+use super::real::{HELLO, Place, put};
+use super::{AMPLE, failed, run, said};
+use crate::support::fake_unit::{Asked, Came, Case, ask};
+use crate::support::sandbox::Sandbox;
+
+/// A self-signed certificate that is valid from a year on, with its key.
+pub(super) fn bundle(since: i32) -> String {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(since, 2, 3);
+    params.not_after = rcgen::date_time_ymd(2199, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
+}
+
+/// A client that trusts everybody and follows nobody.
+pub(super) fn browser() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    builder.tls_danger_accept_invalid_certs(true).tls_info(true).build().unwrap()
+}
+
+pub(super) fn get(place: &Place, path: &str) -> Value {
+    let asked = Asked { method: "GET".into(), path: path.into(), body: Vec::new() };
+    match ask(&place.socket(), &Case::step(&asked), AMPLE) {
+        Came::Response(response) => serde_json::from_str(&response.body).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn apply(place: &Place, name: &str, at: &str) -> Result<Applied> {
+    let setup = Setup::read(&place.sandbox.path(name), at)?;
+    run(unit::apply(Some(&place.control()), &setup, Deadline::after(AMPLE)))
+}
+
+const TLS: &str = r#"{"listeners": {"127.0.0.1:8300": {"pass": "routes", "tls": {"certificate": "site"}}},
+    "routes": [{"action": {"return": 204}},]} /* Unit's own words */
+"#;
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_directory_is_applied_and_nothing_is_sent_twice() {
+    let place = Place::new();
+    let _unitd = place.started();
+    place.sandbox.write("d/site.pem", bundle(2024));
+    place.sandbox.write("d/1.json", "this is not JSON, and is never sent");
+    place.sandbox.write("d/unit.json", TLS);
+    assert_eq!(apply(&place, "d", "/config").unwrap().sent, ["certificate site", "/config"]);
+    assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2024 GMT");
+    assert_eq!(apply(&place, "d", "/config").unwrap().sent, Vec::<String>::new());
+    // Drift is undone, and only that is sent.
+    put(&place.socket(), "{}");
+    assert_eq!(apply(&place, "d", "/config").unwrap().sent, ["/config"]);
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_certificate_in_use_is_exchanged_and_no_connection_fails() {
+    let place = Place::new();
+    let _unitd = place.started();
+    place.sandbox.write("d/unit.json", TLS);
+    place.sandbox.write("d/site.pem", bundle(2001));
+    apply(&place, "d", "/config").unwrap();
+    let (end, asked, bad) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !end.load(Ordering::SeqCst) {
+                    // A handshake for each.
+                    let client = browser();
+                    let answer = run(async { client.get("https://127.0.0.1:8300/").send().await });
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    if !answer.is_ok_and(|answer| answer.status() == 204) {
+                        bad.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+        for year in 2002..2022 {
+            place.sandbox.write("d/site.pem", bundle(year));
+            assert_eq!(apply(&place, "d", "/config").unwrap().sent, ["certificate site"]);
+            let since = get(&place, "/certificates/site/chain/0/validity/since");
+            assert_eq!(since, format!("Feb  3 00:00:00 {year} GMT"));
+        }
+        end.store(true, Ordering::SeqCst);
+    });
+    println!("20 exchanges, {} handshakes, {} failed", asked.load(Ordering::SeqCst), bad.load(Ordering::SeqCst));
+    assert_eq!(bad.load(Ordering::SeqCst), 0);
+    assert!(asked.load(Ordering::SeqCst) > 20);
+    assert_eq!(get(&place, "/certificates").as_object().unwrap().len(), 1);
+    // The listener shows the last one.
+    let answer = run(async { browser().get("https://127.0.0.1:8300/").send().await }).unwrap();
+    let shown = answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap().peer_certificate().unwrap().to_vec();
+    let file = std::fs::read(place.sandbox.path("d/site.pem")).unwrap();
+    assert_eq!(shown, CertificateDer::from_pem_slice(&file).unwrap().as_ref());
+    assert_eq!(get(&place, "/config/listeners/127.0.0.1:8300/tls/certificate"), "site");
+}
+
+/// Killed after any of its steps, the next apply brings it to its end.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn an_exchange_that_was_cut_short_is_brought_to_its_end() {
+    let place = Place::new();
+    let _unitd = place.started();
+    let (old, new) = (bundle(2001), bundle(2002));
+    let send = |method: &str, path: &str, body: &str| {
+        let asked = Asked { method: method.into(), path: path.into(), body: body.into() };
+        let came = ask(&place.socket(), &Case::step(&asked), AMPLE);
+        assert!(matches!(&came, Came::Response(response) if response.status == 200), "{method} {path} {came:?}");
+    };
+    let named = |name: &str| TLS.replace("\"site\"", &format!("{name:?}"));
+    for steps in 1..=5 {
+        place.sandbox.write("d/unit.json", TLS);
+        place.sandbox.write("d/site.pem", &old);
+        apply(&place, "d", "/config").unwrap();
+        let all: [&dyn Fn(); 5] = [
+            &|| send("PUT", "/certificates/site.podstrap", &new),
+            &|| send("PUT", "/config", &named("site.podstrap")),
+            &|| send("DELETE", "/certificates/site", ""),
+            &|| send("PUT", "/certificates/site", &new),
+            &|| send("PUT", "/config", TLS),
+        ];
+        all[..steps].iter().for_each(|step| step());
+        place.sandbox.write("d/site.pem", &new);
+        apply(&place, "d", "/config").unwrap();
+        assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2002 GMT", "{steps}");
+        assert_eq!(get(&place, "/certificates").as_object().unwrap().len(), 1, "{steps}");
+        assert_eq!(get(&place, "/config/listeners/127.0.0.1:8300/tls/certificate"), "site");
+    }
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn bad_certificates_and_modules_are_refused_with_their_names() {
+    let place = Place::new();
+    let _unitd = place.started();
+    place.sandbox.write("d/unit.json", TLS);
+    place.sandbox.write("d/site.pem", bundle(2001));
+    apply(&place, "d", "/config").unwrap();
+    place.sandbox.write("d/site.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
+    insta::assert_snapshot!(failed(&place.sandbox, apply(&place, "d", "/config")), @r"
+    exit 7
+    error: Unit at unix:[TMP]/socket did not take [TMP]/d/site.pem
+      because: Invalid certificate.
+    hint: a bundle is PEM: the certificate, those that signed it up to the root's, and the private key without a passphrase, in one file
+    ");
+    // The old one still serves.
+    assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2001 GMT");
+    place.sandbox.write("e/m.js", "export default {}");
+    let error = apply(&place, "e", "/config").unwrap_err();
+    insta::assert_snapshot!(said(&place.sandbox, &error), @r"
+    error: Unit/1.35.0 at unix:[TMP]/socket takes no JavaScript modules
+      because: it was built without njs
+    hint: use an image whose `unitd --version` shows --njs, or take [TMP]/e/m.js away
+    ");
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_part_of_the_configuration_is_applied() {
+    let place = Place::new();
+    let _unitd = place.started();
+    place.apply(place.app(HELLO, "")).unwrap();
+    let app = place.sandbox.path("app");
+    let part = format!(
+        "{{\"type\": \"python\", \"path\": \"{}\", \"module\": \"wsgi\", /* one */ \"processes\": {{\"spare\": 1,}},}}",
+        app.display()
+    );
+    place.sandbox.write("part.json", &part);
+    let at = "/config/applications/app";
+    assert_eq!(apply(&place, "part.json", at).unwrap().sent, [at]);
+    assert_eq!(get(&place, at)["processes"]["spare"], 1);
+    assert_eq!(apply(&place, "part.json", at).unwrap().sent, Vec::<String>::new());
+    let error = apply(&place, "part.json", "/config/nowhere/app").unwrap_err();
+    insta::assert_snapshot!(said(&place.sandbox, &error), @r#"
+    error: Unit at unix:[TMP]/socket did not apply [TMP]/part.json
+      because: Value doesn't exist.
+    hint: nothing in Unit's configuration can hold /config/nowhere/app: apply the whole configuration first, or the part that it belongs to
+    "#);
+}
+
+/// Without a hook: what the image's entrypoint finds.
+#[test]
+fn init_puts_the_configuration_where_the_entrypoint_looks() {
+    let sandbox = Sandbox::new();
+    sandbox.write("repo/deploy/unit.json", "{\"listeners\": {},} // as it is\n");
+    std::fs::create_dir(sandbox.path("d")).unwrap();
+    let init = |more: &[&str]| {
+        let mut command = sandbox.podstrap();
+        command.arg("init").arg("--repo").arg(sandbox.path("repo")).arg("--root").arg(sandbox.root()).args(more);
+        sandbox.run(&mut command)
+    };
+    let ran = init(&["--entrypoint-dir=d", "--config=deploy/unit.json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(std::fs::read_to_string(sandbox.path("d/config.json")).unwrap(), "{\"listeners\": {},} // as it is\n");
+    // A mounted one, again.
+    let mounted = sandbox.write("mounted.json", "{}");
+    let ran = init(&["--entrypoint-dir=d", "--config", mounted.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(std::fs::read(sandbox.path("d/config.json")).unwrap(), b"{}");
+    // Nothing else is left there, and what cannot be done is said.
+    assert_eq!(std::fs::read_dir(sandbox.path("d")).unwrap().count(), 1);
+    insta::assert_snapshot!(init(&["--entrypoint-dir=no", "--config=deploy/unit.json"]).text.lines().skip_while(|line| !line.contains("error:")).collect::<Vec<_>>().join("\n"), @r"
+    podstrap: error: cannot write [TMP]/no/config.json
+      because: No such file or directory (os error 2)
+    hint: mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container
+    ");
+    let ran = init(&["--config=deploy/unit.json"]);
+    assert!(ran.code == Some(2) && ran.text.contains("--config without --entrypoint-dir"), "{}", ran.raw);
+    std::os::unix::fs::symlink("/etc/passwd", sandbox.path("repo/link.json")).unwrap();
+    let ran = init(&["--entrypoint-dir=d", "--config=link.json"]);
+    assert!(ran.code == Some(2), "{}", ran.raw);
+    assert_eq!(std::fs::read(sandbox.path("d/config.json")).unwrap(), b"{}");
+}
