@@ -11,6 +11,7 @@
 
 mod channel;
 pub mod dialect;
+pub mod json;
 mod listener;
 mod probe;
 mod reply;
@@ -32,6 +33,7 @@ use listener::Listener;
 use wait::Found;
 
 pub use probe::{first_answer, probe};
+pub(crate) use reply::caret;
 
 /// Where the packages and images put the control socket.
 ///
