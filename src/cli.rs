@@ -70,6 +70,8 @@ pub enum Command {
     Init(InitArgs),
     /// Wait for Unit's control socket, PUT the configuration, and prove it
     Apply(ApplyArgs),
+    /// Check a Unit configuration, and what it names in the tree, without a Unit
+    Check(CheckArgs),
     /// Copy this binary (and a static uv beside it) to where another container can run it
     CopySelf(CopySelfArgs),
     /// Try an app on this machine: init into a scratch directory, then serve it
@@ -162,6 +164,31 @@ pub struct ApplyArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration, or a directory with *.json as the image's entrypoint takes it
+    #[arg(value_name = "CONFIG", env = "PODSTRAP_CONFIG")]
+    pub config: PathBuf,
+    /// Also look for what it names in DIR: the tree as it is published, or a checkout
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_TREE")]
+    pub tree: Option<PathBuf>,
+    /// The virtual environment's directory in the tree
+    #[arg(long, value_name = "PATH", default_value = "venv", env = "PODSTRAP_VENV")]
+    pub venv: PathBuf,
+    /// Where the app's container sees the tree [default: follows from the first "home" and --venv]
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_TREE_FINAL_PATH")]
+    pub tree_final_path: Option<PathBuf>,
+    /// How stdout is written
+    #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
 pub struct CopySelfArgs {
     /// A file's path, or a directory's
     pub path: PathBuf,
@@ -208,7 +235,7 @@ impl Cli {
         match &mut self.command {
             Command::Init(args) => Some(&mut args.environment),
             Command::Up(args) => Some(&mut args.environment),
-            Command::Apply(_) | Command::CopySelf(_) => None,
+            Command::Apply(_) | Command::Check(_) | Command::CopySelf(_) => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod binary;
+mod check;
 mod cli;
 mod concurrent;
 mod crash;
