@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod contract;
+mod mutations;
 mod real;
 
 use std::future::Future;
