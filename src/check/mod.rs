@@ -72,6 +72,11 @@ impl Finding {
     }
 }
 
+/// A JSON Pointer (RFC 6901): `/`, `~` and all.
+fn pointer<'n>(steps: impl IntoIterator<Item = &'n str>) -> String {
+    steps.into_iter().fold(String::new(), |all, step| all + "/" + &step.replace('~', "~0").replace('/', "~1"))
+}
+
 /// What was found in a text, and what of it must not be shown.
 #[derive(Debug)]
 pub struct Checked {
@@ -111,11 +116,16 @@ fn flawed(bytes: &[u8], flaw: &json::Flaw) -> Finding {
         }
         What::Value | What::Name if rest.starts_with(b"#") => Some("comments begin with // or /*".to_owned()),
         What::Value | What::Name if rest.starts_with(b"'") => Some("strings stand in double quotes".to_owned()),
-        What::Value | What::Name if rest.starts_with(b"{{") || rest.starts_with(b"{%") => {
+        // The first brace is an object's.
+        What::Name if rest.starts_with(b"{") || rest.starts_with(b"%") => {
             Some("the template was not rendered: the file still has its placeholders".to_owned())
         }
-        What::Value if rest.starts_with(b",") => Some("one trailing comma is fine, and no more".to_owned()),
-        What::Name if rest.starts_with(b",") => Some("one trailing comma is fine, and no more".to_owned()),
+        What::Control if rest.starts_with(b"\n") || rest.starts_with(b"\r") => {
+            Some("the string does not end on its line: is its closing quote missing?".to_owned())
+        }
+        What::Value | What::Name if rest.starts_with(b",") => {
+            Some("one trailing comma is fine, and no more".to_owned())
+        }
         _ => None,
     };
     let finding = Finding::error("json", flaw.offset, format!("invalid JSON: {}", flaw.what));
@@ -170,7 +180,9 @@ pub fn run(plan: &plan::Check) -> Result<()> {
             checked.findings.iter().take(SHOWN).map(|finding| shown(&config, &checked, finding)).collect();
         match plan.format {
             OutputFormat::Text => {
-                shown.iter().for_each(|finding| told(&mut text, finding));
+                for finding in &shown {
+                    told(&mut text, finding);
+                }
                 if let more @ 1.. = checked.findings.len() - shown.len() {
                     let _ = writeln!(text, "{}: {more} more are not shown", path.display());
                 }

@@ -309,8 +309,8 @@ fn behind_string(text: &str) -> &str {
     let mut at = end.len();
     while at < text.len() {
         let rest = &text[at..];
-        if rest.starts_with(end) {
-            return &rest[end.len()..];
+        if let Some(behind) = rest.strip_prefix(end) {
+            return behind;
         }
         if !long && rest.starts_with('\n') {
             return rest;

@@ -543,3 +543,52 @@ pub static TABLES: [(&str, &Table); 47] = [
     ("upstream_server", &SERVER),
     ("access_log", &ACCESS_LOG),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn members_types_and_flags_are_those_of_unit() {
+        let text = include_str!("../../tests/fixtures/unit-contract/config-members.json");
+        let listed: Value = serde_json::from_str(text).unwrap();
+        let listed = listed["objects"].as_object().unwrap();
+        assert_eq!(listed.len(), TABLES.len());
+        let types = |member: &Value| {
+            member["types"].as_array().unwrap().iter().fold(0, |all, name| {
+                all | match name.as_str().unwrap() {
+                    "boolean" => BOOLEAN,
+                    "integer" => INTEGER,
+                    "number" => NUMBER,
+                    "string" => STRING,
+                    "array" => ARRAY,
+                    "object" => OBJECT,
+                    "any_type" => ANY,
+                    other => panic!("{other}"),
+                }
+            })
+        };
+        for (name, table) in TABLES {
+            let object = &listed[name];
+            let members: Vec<_> = object["members"].as_array().unwrap().iter().collect();
+            let named =
+                |list: &[&Value]| list.iter().map(|m| m["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+            assert_eq!(named(&members), table.members.iter().map(|m| m.name.to_owned()).collect::<Vec<_>>(), "{name}");
+            for (listed, ours) in members.iter().zip(table.members) {
+                // The list lost the type of one: `hooks` is a string (`nxt_conf_validation.c`).
+                let known = if ours.name == "hooks" { STRING } else { types(listed) };
+                let flags = listed["flags"].as_str().unwrap_or_default();
+                assert_eq!(known, ours.types, "{name}.{}", ours.name);
+                assert_eq!(
+                    (flags == "required", flags == "tstr"),
+                    (ours.required, ours.template),
+                    "{name}.{}",
+                    ours.name
+                );
+            }
+            let then = table.then.map(|then| TABLES.iter().find(|(_, table)| std::ptr::eq(*table, then)).unwrap().0);
+            assert_eq!(object.pointer("/then/0").and_then(Value::as_str), then, "{name}");
+        }
+    }
+}

@@ -41,7 +41,7 @@ fn integer(digits: &[u8]) -> Option<i64> {
 
 /// `nxt_inet6_probe`
 fn two_colons(text: &[u8]) -> bool {
-    text.iter().filter(|byte| **byte == b':').count() > 1
+    text.split(|byte| *byte == b':').count() > 2
 }
 
 /// `nxt_inet_addr`: four parts, of which all but the last may be empty; 255.255.255.255 is none.

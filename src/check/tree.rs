@@ -31,7 +31,7 @@ pub fn look(document: &Document, tree: &Tree) -> Vec<Finding> {
     let mut look = Look { document, tree, places: None, pointer: String::new(), user: None, findings: Vec::new() };
     look.find_place();
     for (name, app) in look.applications() {
-        look.pointer = format!("/applications/{}", name.replace('~', "~0").replace('/', "~1"));
+        look.pointer = super::pointer(["applications", &name]);
         look.application(app);
     }
     look.pointer.clear();
@@ -71,7 +71,7 @@ struct Named {
     pointer: String,
 }
 
-impl<'a> Look<'a> {
+impl Look<'_> {
     fn applications(&self) -> Vec<(String, Id)> {
         let apps = self.document.get(self.document.root(), "applications");
         let members = apps.map(|id| self.document.members(id)).unwrap_or_default();
@@ -103,7 +103,7 @@ impl<'a> Look<'a> {
             return;
         }
         let Some(home) = self.applications().into_iter().find_map(|(name, app)| {
-            let pointer = format!("/applications/{name}/home");
+            let pointer = super::pointer(["applications", &name, "home"]);
             self.named(app, "home").map(|home| Named { pointer, ..home })
         }) else {
             let root = Named {
@@ -186,6 +186,9 @@ impl<'a> Look<'a> {
             };
             let mode = metadata.permissions().mode() & 0o777;
             let message = format!("{user} may not be allowed to read {shown} (mode {mode:04o})");
+            if self.findings.iter().any(|finding| finding.message == message) {
+                return;
+            }
             self.warn("permissions", named, message).hint =
                 Some("what everybody may read works for any user: chmod o+rX".to_owned());
             return;
@@ -247,7 +250,7 @@ impl<'a> Look<'a> {
         let Some(targets) = self.document.get(app, "targets") else { return each(self, app) };
         let outer = self.pointer.clone();
         for target in self.document.members(targets) {
-            self.pointer = format!("{outer}/targets/{}", String::from_utf8_lossy(&target.name));
+            self.pointer = outer.clone() + &super::pointer(["targets", &*String::from_utf8_lossy(&target.name)]);
             each(self, target.value);
         }
         self.pointer = outer;
@@ -294,8 +297,11 @@ impl<'a> Look<'a> {
             if !matches!(name.as_str(), "PYTHONPATH" | "PYTHONHOME") {
                 continue;
             }
-            let place =
-                Named { text: String::new(), at: found.at, pointer: format!("{}/environment/{name}", self.pointer) };
+            let place = Named {
+                text: String::new(),
+                at: found.at,
+                pointer: self.pointer.clone() + &super::pointer(["environment", &name]),
+            };
             self.warn("environment", &place, format!("Python does not read {name} when \"home\" is given")).hint =
                 Some("name the directories in \"path\"".to_owned());
         }
@@ -330,7 +336,7 @@ impl<'a> Look<'a> {
             }
         }
         let pyvenv = here.join("pyvenv.cfg");
-        let config = fs::read_to_string(&pyvenv).ok();
+        let config = read(&pyvenv);
         let libraries = libraries(&here);
         if config.is_some() {
             self.readable(home, &pyvenv);
@@ -353,7 +359,7 @@ impl<'a> Look<'a> {
         for (_, library) in &libraries {
             let packages = library.join("site-packages");
             // An editable installation is found by a line in such a file.
-            search.elsewhere |= files(&packages).iter().any(|name| name.ends_with(".pth"));
+            search.elsewhere |= files(&packages).iter().any(|name| is_a(name, "pth"));
             if at(&packages) == There::Directory {
                 self.readable(home, &packages);
                 search.dirs.push(packages);
@@ -388,22 +394,22 @@ impl<'a> Look<'a> {
         if search.dirs.is_empty() && search.elsewhere {
             return;
         }
-        let (dir, file) = match search.module(&module.text) {
-            Some(found) => found,
-            None => {
-                let message = format!("there is no module {} in \"path\" or the environment", module.text);
-                let hint = search.hint(&module.text, self, directory);
-                let finding = if search.elsewhere {
-                    self.warn("module", &module, message)
-                } else {
-                    self.error("module", &module, message)
-                };
-                finding.hint = hint;
-                return;
-            }
+        let Some((dir, file)) = search.module(&module.text) else {
+            let message = format!("there is no module {} in \"path\" or the environment", module.text);
+            let hint = search.hint(&module.text, self, directory);
+            let finding = if search.elsewhere {
+                self.warn("module", &module, message)
+            } else {
+                self.error("module", &module, message)
+            };
+            finding.hint = hint;
+            return;
         };
         self.readable(&module, &file);
-        let Some(source) = source(&file) else { return };
+        let Some(source) = Some(&file).filter(|file| is_a(&file.to_string_lossy(), "py")).and_then(|file| read(file))
+        else {
+            return;
+        };
         let shown = file.strip_prefix(&dir).unwrap_or(&file).display().to_string();
         let parsed = Module::read(&source);
         let given = self.named(entry, "callable");
@@ -412,31 +418,28 @@ impl<'a> Look<'a> {
         let factory =
             self.document.get(entry, "factory").is_some_and(|id| matches!(self.document.kind(id), Kind::Boolean(true)));
         match parsed.get(name) {
-            None => match parsed.unclear {
-                Some(why) => {
+            None => {
+                if let Some(why) = parsed.unclear {
                     self.warn("callable", place, format!("it cannot be told whether {shown} has \"{name}\": {why}"));
+                    return;
                 }
-                None => {
-                    let others = parsed
-                        .names
-                        .iter()
-                        .filter(|(_, binding)| !matches!(binding, Binding::Import | Binding::Constant));
-                    let others: BTreeSet<_> = others.map(|(name, _)| name.as_str()).collect();
-                    let usual = ["application", "app", "wsgi", "asgi", "create_app", "make_app"];
-                    let hint = usual
-                        .into_iter()
-                        .find(|usual| others.contains(usual))
-                        .or_else(|| meant(name, others.iter().copied()));
-                    self.error("callable", place, format!("{shown} has no \"{name}\" at its top level")).hint =
-                        Some(match hint {
-                            Some(other) if other.starts_with("create") || other.starts_with("make") => {
-                                format!("it has {other}: \"callable\": \"{other}\", \"factory\": true")
-                            }
-                            Some(other) => format!("it has {other}: \"callable\": \"{other}\""),
-                            None => "\"callable\" is \"application\" unless it is given".to_owned(),
-                        });
-                }
-            },
+                let others =
+                    parsed.names.iter().filter(|(_, binding)| !matches!(binding, Binding::Import | Binding::Constant));
+                let others: BTreeSet<_> = others.map(|(name, _)| name.as_str()).collect();
+                let usual = ["application", "app", "wsgi", "asgi", "create_app", "make_app"];
+                let hint = usual
+                    .into_iter()
+                    .find(|usual| others.contains(usual))
+                    .or_else(|| meant(name, others.iter().copied()));
+                self.error("callable", place, format!("{shown} has no \"{name}\" at its top level")).hint =
+                    Some(match hint {
+                        Some(other) if other.starts_with("create") || other.starts_with("make") => {
+                            format!("it has {other}: \"callable\": \"{other}\", \"factory\": true")
+                        }
+                        Some(other) => format!("it has {other}: \"callable\": \"{other}\""),
+                        None => "\"callable\" is \"application\" unless it is given".to_owned(),
+                    });
+            }
             Some(Binding::Constant) => {
                 self.error("callable", place, format!("\"{name}\" in {shown} is a constant, nothing to call"));
             }
@@ -473,11 +476,11 @@ impl<'a> Look<'a> {
         while let Some((id, pointer)) = left.pop() {
             match self.document.kind(id) {
                 Kind::Array(values) => {
-                    left.extend(values.iter().enumerate().map(|(i, id)| (*id, format!("{pointer}/{i}"))))
+                    left.extend(values.iter().enumerate().map(|(i, id)| (*id, format!("{pointer}/{i}"))));
                 }
                 Kind::Object(members) => left.extend(members.iter().map(|found| {
                     let name = String::from_utf8_lossy(&found.name);
-                    (found.value, format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")))
+                    (found.value, format!("{pointer}{}", super::pointer([&*name])))
                 })),
                 Kind::String(_) => self.share(id, pointer),
                 _ => {}
@@ -498,8 +501,11 @@ impl<'a> Look<'a> {
                 let wanted = if named.text.ends_with('/') { There::Directory } else { There::File };
                 self.expect("share", &named, &named.text, wanted, false);
             }
-            Some((fixed, _)) => {
-                let directory = fixed.rfind('/').map_or("", |at| &fixed[..at]);
+            Some((fixed, variable)) => {
+                // A request's path begins with a slash.
+                let path =
+                    ["uri", "{uri}", "request_uri", "{request_uri}"].iter().any(|name| variable.starts_with(name));
+                let directory = if path { fixed } else { fixed.rfind('/').map_or("", |at| &fixed[..at]) };
                 if !directory.is_empty() {
                     self.expect("share", &named, directory, There::Directory, false);
                 }
@@ -519,7 +525,7 @@ struct Search {
 impl Search {
     /// The directory that has a module, and its file.
     fn module(&self, name: &str) -> Option<(PathBuf, PathBuf)> {
-        let relative: PathBuf = name.split('.').collect();
+        let relative: PathBuf = Some(name).filter(|name| !name.contains('/'))?.split('.').collect();
         self.dirs.iter().find_map(|dir| Some((dir.clone(), module_in(dir, &relative)?)))
     }
 
@@ -556,17 +562,16 @@ fn module_in(dir: &Path, relative: &Path) -> Option<PathBuf> {
     // Compiled: foo.cpython-311-x86_64-linux-gnu.so, foo.abi3.so, foo.pyc.
     let stem = format!("{}.", base.file_name()?.to_string_lossy());
     let parent = base.parent()?;
-    let compiled = files(parent)
-        .into_iter()
-        .find(|name| name.starts_with(&stem) && (name.ends_with(".so") || name.ends_with(".pyc")));
+    let compiled =
+        files(parent).into_iter().find(|name| name.starts_with(&stem) && (is_a(name, "so") || is_a(name, "pyc")));
     compiled.map(|name| parent.join(name)).or_else(|| base.is_dir().then_some(base))
 }
 
-/// The text of a Python file that is not too large. What is no UTF-8 reads as if it were.
-fn source(file: &Path) -> Option<String> {
-    let python = file.extension().is_some_and(|extension| extension == "py");
+/// The text of a file that is not too large; pipes and the like are not opened.
+fn read(file: &Path) -> Option<String> {
     let small = fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SOURCE);
-    fs::read(file).ok().filter(|_| python && small).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = if small { fs::read(file).ok()? } else { return None };
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn at(path: &Path) -> There {
@@ -583,6 +588,10 @@ fn at(path: &Path) -> There {
 /// Without `.`, `..` and doubled slashes.
 fn plain(path: &Path) -> PathBuf {
     crate::plan::normal(path)
+}
+
+fn is_a(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 /// The names in a directory, in order.

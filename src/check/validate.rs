@@ -67,8 +67,7 @@ impl<'a> Walk<'a> {
         self.add(Finding { refused: true, ..finding })
     }
     fn add(&mut self, mut finding: Finding) -> &mut Finding {
-        let escaped = |step: &Step| step.name.replace('~', "~0").replace('/', "~1");
-        finding.pointer = self.path.iter().map(|step| format!("/{}", escaped(step))).collect();
+        finding.pointer = super::pointer(self.path.iter().map(|step| step.name.as_str()));
         self.findings.push(finding);
         let last = self.findings.len() - 1;
         &mut self.findings[last]
@@ -121,7 +120,7 @@ impl<'a> Walk<'a> {
         let found = match kind {
             Kind::Null => 0,
             Kind::Boolean(_) => 1,
-            Kind::Number(value) if value.trunc() == *value => 2,
+            Kind::Number(value) if value.fract() == 0.0 => 2,
             Kind::Number(_) => 3,
             Kind::String(_) => 4,
             Kind::Array(_) => 5,

@@ -31,6 +31,7 @@ fn the_readme_lists_every_flag_and_no_other() {
     let sub = |name: &str| defined(cli.find_subcommand(name).unwrap());
     assert_eq!(documented(&readme, "`podstrap init`"), sub("init"));
     assert_eq!(documented(&readme, "`podstrap apply`"), sub("apply"));
+    assert_eq!(documented(&readme, "`podstrap check CONFIG`"), sub("check"));
     assert_eq!(documented(&readme, "everywhere"), defined(&cli));
     assert!(sub("copy-self").is_empty());
     // `up` is described by its difference to `init`.

@@ -351,7 +351,7 @@ impl Tree {
                         if rng.bool() && !name.is_empty() {
                             name.remove(at);
                         } else {
-                            name.insert(at, 'e')
+                            name.insert(at, 'e');
                         }
                     }
                     2 => all[index].0 = NAMES[rng.usize(..NAMES.len())].into(),
