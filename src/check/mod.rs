@@ -33,6 +33,9 @@ pub use tree::Tree;
 /// So many of a file's findings are shown; nobody reads more, and each shows its line.
 const SHOWN: usize = 100;
 
+/// Bytes of a line to either side of a finding.
+const AROUND: usize = 1024;
+
 /// Whether the configuration can be used in spite of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -262,6 +265,12 @@ fn shown<'a>(config: &Config, checked: &Checked, finding: &'a Finding) -> Shown<
 fn excerpt(text: &[u8], hidden: &[Range<usize>], offset: usize) -> String {
     let start = text[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let end = text[offset..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| offset + at);
+    // More of a long line than `caret` shows of it, from the beginning of a character.
+    let mut start = start.max(offset.saturating_sub(AROUND));
+    while start < offset && matches!(text[start], 0x80..=0xbf) {
+        start += 1;
+    }
+    let end = end.min(offset + AROUND);
     let mut line = String::new();
     let mut column = 1;
     let mut at = start;

@@ -32,10 +32,15 @@ const CGROUP_PATH: usize = 4096 - 22 - 1;
 
 /// Looks at a whole configuration.
 pub fn validate(document: &Document) -> Vec<Finding> {
-    let mut walk = Walk { document, path: Vec::new(), findings: Vec::new() };
+    let mut walk = Walk { document, path: Vec::new(), later: Vec::new(), findings: Vec::new() };
     let root = document.root();
     if walk.is("the configuration", root, OBJECT) {
         walk.object(root, &schema::ROOT);
+        while let Some((id, path)) = walk.later.pop() {
+            walk.path = path;
+            walk.action(id);
+        }
+        walk.path.clear();
         walk.listeners_clash();
     }
     let complained = walk.findings.iter().map(|finding| finding.offset).collect();
@@ -44,6 +49,7 @@ pub fn validate(document: &Document) -> Vec<Finding> {
 }
 
 /// A step on the way from the root: a member's name, or an index.
+#[derive(Clone)]
 struct Step {
     name: String,
     /// Where the member begins.
@@ -53,6 +59,8 @@ struct Step {
 struct Walk<'a> {
     document: &'a Document<'a>,
     path: Vec<Step>,
+    /// Actions that are still to be looked at: they stand in each other, as deep as one likes.
+    later: Vec<(Id, Vec<Step>)>,
     findings: Vec<Finding>,
 }
 
@@ -365,7 +373,7 @@ impl<'a> Walk<'a> {
                 let text = self.bytes(id);
                 self.variables_of(start, text.strip_prefix(b"!").unwrap_or(text));
             }
-            Rule::Action => self.action(id),
+            Rule::Action => self.later.push((id, self.path.clone())),
             Rule::Share => {
                 if matches!(self.document.kind(id), Kind::Array(values) if values.is_empty()) {
                     self.refuse("value", start, "the array must name a path");

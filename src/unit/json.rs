@@ -14,8 +14,8 @@ use serde_json::{Map, Number, Value};
 
 /// How deep arrays and objects may stand in each other. Unit has no bound and crashes: 1.35 applied
 /// 20,000 `fallback`s in each other, failed to apply 30,000 and did not survive 50,000. Configurations
-/// are about ten deep.
-pub const DEPTH: usize = 500;
+/// are about ten deep, and what walks a document may call itself for each level.
+pub const DEPTH: usize = 200;
 
 /// `NXT_CONF_MAX_NUMBER_LEN`.
 const NUMBER_LENGTH: usize = 14;

@@ -123,7 +123,20 @@ fn deep_and_long_texts_are_refused_or_read() {
     // What Unit answered to these is recorded, but their text is not: it crashed, and took the last.
     for depth in [100_000, 1_000_000] {
         let findings = check(("[".repeat(depth) + &"]".repeat(depth)).as_bytes(), None).findings;
-        assert!(findings[0].refused && findings[0].message.contains("more than 500 deep"), "{findings:?}");
+        assert!(findings[0].refused && findings[0].message.contains("more than 200 deep"), "{findings:?}");
+    }
+    // At the bound, in the stack that a worker's thread has.
+    for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"share\": \"/x$uri\", \"fallback\": ", "}")] {
+        let deep = |levels: usize| open.repeat(levels) + "{\"return\": 200}" + &close.repeat(levels);
+        let config = format!("{{\"routes\": [{{\"action\": {}}}]}}", deep(podstrap::unit::json::DEPTH - 4));
+        let tree = Tree { dir: "/nonexistent".into(), venv: "venv".into(), final_path: Some("/x".into()) };
+        let findings = check(config.as_bytes(), Some(&tree)).findings;
+        assert!(findings.iter().all(|finding| finding.rule != "json"), "{findings:?}");
+        assert_eq!(
+            findings.iter().any(|finding| finding.refused),
+            close == "]" || open.contains('a') && !open.contains("share")
+        );
+        podstrap::unit::dialect::to_value(config.as_bytes()).unwrap();
     }
     let route = r#"{"match": {"uri": "/a/*"}, "action": {"return": 200}},"#;
     let routes = format!("{{\"listeners\": {{}}, \"routes\": [{}]}}", route.repeat(60_000));
@@ -404,6 +417,36 @@ fn of_tree(sandbox: &Sandbox, changed: &Value) -> String {
         .collect()
 }
 
+/// Good and bad applications, by what is changed of a good one.
+const CHANGED: [&str; 26] = [
+    "{}",
+    r#"{"type": "python"}"#,
+    r#"{"type": "python 3.1"}"#,
+    r#"{"type": "python 3.12"}"#,
+    r#"{"type": "python 3.11.9"}"#,
+    r#"{"home": "/app/python/env"}"#,
+    r#"{"home": null}"#,
+    r#"{"path": "/app/python/flaks"}"#,
+    r#"{"path": "flask"}"#,
+    r#"{"working_directory": "/app/pyton"}"#,
+    r#"{"module": "indx"}"#,
+    r#"{"module": "index.py"}"#,
+    r#"{"module": "outer"}"#,
+    r#"{"module": "outer", "path": ["/elsewhere", "/app/python/flask"]}"#,
+    r#"{"module": "ap"}"#,
+    r#"{"module": "nc"}"#,
+    r#"{"module": "pkg"}"#,
+    r#"{"module": "factory"}"#,
+    r#"{"module": "factory", "callable": "create_app"}"#,
+    r#"{"module": "factory", "callable": "create_app", "factory": true}"#,
+    r#"{"module": "std", "factory": true}"#,
+    r#"{"module": "std", "protocol": "asgi"}"#,
+    r#"{"module": "asgi", "protocol": "wsgi"}"#,
+    r#"{"module": "asgi"}"#,
+    r#"{"environment": {"PYTHONPATH": "/app/lib"}}"#,
+    r#"{"module": null, "targets": {"x": {"module": "index"}, "y/z": {"module": "none"}}}"#,
+];
+
 #[test]
 fn what_the_tree_lacks_is_found() {
     let sandbox = Sandbox::new();
@@ -413,34 +456,7 @@ fn what_the_tree_lacks_is_found() {
     sandbox.write("tree/python/flask/asgi.py", "async def application(scope, receive, send):\n    pass\n");
     sandbox.write("tree/python/outer.py", "def application(environ, start_response):\n    pass\n");
     let mut told = String::new();
-    for changed in [
-        r#"{}"#,
-        r#"{"type": "python"}"#,
-        r#"{"type": "python 3.1"}"#,
-        r#"{"type": "python 3.12"}"#,
-        r#"{"type": "python 3.11.9"}"#,
-        r#"{"home": "/app/python/env"}"#,
-        r#"{"home": null}"#,
-        r#"{"path": "/app/python/flaks"}"#,
-        r#"{"path": "flask"}"#,
-        r#"{"working_directory": "/app/pyton"}"#,
-        r#"{"module": "indx"}"#,
-        r#"{"module": "index.py"}"#,
-        r#"{"module": "outer"}"#,
-        r#"{"module": "outer", "path": ["/elsewhere", "/app/python/flask"]}"#,
-        r#"{"module": "ap"}"#,
-        r#"{"module": "nc"}"#,
-        r#"{"module": "pkg"}"#,
-        r#"{"module": "factory"}"#,
-        r#"{"module": "factory", "callable": "create_app"}"#,
-        r#"{"module": "factory", "callable": "create_app", "factory": true}"#,
-        r#"{"module": "std", "factory": true}"#,
-        r#"{"module": "std", "protocol": "asgi"}"#,
-        r#"{"module": "asgi", "protocol": "wsgi"}"#,
-        r#"{"module": "asgi"}"#,
-        r#"{"environment": {"PYTHONPATH": "/app/lib"}}"#,
-        r#"{"module": null, "targets": {"x": {"module": "index"}, "y/z": {"module": "none"}}}"#,
-    ] {
+    for changed in CHANGED {
         let changed: Value = serde_json::from_str(changed).unwrap();
         told += &format!("-- {changed}\n{}", of_tree(&sandbox, &changed));
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use podstrap::check::check;
+use podstrap::check::{Severity, check};
 use serde_json::{Value, json};
 
 use super::real::{Place, Unitd};
@@ -606,4 +606,36 @@ fn check_reads_strings_as_a_real_unit_does() {
         differ.len()
     );
     assert!(differ.is_empty(), "{}", differ.join("\n\n"));
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn what_a_real_unit_fails_on_is_an_error() {
+    let listeners = |names: &[&str]| {
+        let all: Vec<_> = names.iter().map(|name| format!("\"{name}\": {{\"pass\": \"routes\"}}")).collect();
+        format!("{{\"listeners\": {{{}}}, \"routes\": []}}", all.join(", "))
+    };
+    let mut unit = Unit { place: None };
+    for (config, fails) in [
+        (listeners(&["*:8300", "127.0.0.1:8300"]), true),
+        (listeners(&["*:8300", "0.0.0.0:8300"]), true),
+        (listeners(&["127.0.0.1:8300", "127.0.0.1:08300"]), true),
+        (listeners(&["[::]:8300", "[::1]:8300"]), true),
+        (listeners(&["*:8300", "[::]:8300"]), false),
+        ("{\"listeners\": {\"127.0.0.1:8300\": {}}}".to_owned(), true),
+    ] {
+        let (verdict, words) = unit.put("/config", config.as_str());
+        let findings = check(config.as_bytes(), None).findings;
+        assert_eq!(verdict, Verdict::Taken, "{config} {words}");
+        assert_eq!(words.contains("Failed to apply"), fails, "{config} {words}");
+        assert_eq!(!findings.is_empty(), fails, "{config} {findings:#?}");
+        assert!(
+            findings.iter().all(|finding| finding.severity == Severity::Error && !finding.refused),
+            "{findings:#?}"
+        );
+    }
+    let crashes =
+        "{\"settings\": {\"http\": {\"compression\": {\"compressors\": {\"a\": {\"encoding\": \"identity\"}}}}}}";
+    assert_eq!(unit.put("/config", crashes).0, Verdict::Crashed);
+    assert!(check(crashes.as_bytes(), None).findings[0].refused);
 }
