@@ -8,6 +8,7 @@ use insta::assert_snapshot;
 use podstrap::check::{Finding, Severity, Tree, check};
 use serde_json::Value;
 
+use crate::support::article::Article;
 use crate::support::fake_unit::{Asked, CASES, Case};
 use crate::support::sandbox::{Ran, Sandbox};
 
@@ -614,4 +615,28 @@ fn php_external_and_static_files_are_looked_up() {
     hint: say where the app's container has it: --tree-final-path
     unit.json: 0 errors, 1 warning
     "#);
+}
+
+#[test]
+fn what_init_publishes_fits_its_configuration() {
+    let article = Article::new();
+    let environment = ["--venv", "python/venv", "--venv-final-path", "/app/python/venv"];
+    article.ok(article.init("uv").args(environment).arg("Flask"));
+    // The article's own, as recorded: Unit had no Python 3.5 either.
+    let recorded = CASES.iter().find(|case| case.name == "put-article-verbatim").and_then(made).unwrap();
+    let recorded = String::from_utf8(recorded).unwrap();
+    let check = |text: &str| {
+        article.sandbox.write("unit.json", text);
+        let mut command = article.sandbox.podstrap();
+        command.args(["check", "unit.json", "--venv", "python/venv", "--tree"]).arg(article.sandbox.root());
+        article.run(&mut command)
+    };
+    let ran = check(&recorded.replace("python 3.5", "python"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "unit.json: 0 errors, 0 warnings\n"));
+    let ran = check(&recorded);
+    assert_eq!(ran.code, Some(7));
+    assert!(ran.stdout.contains(", which \"python 3.5\" does not match [type]"), "{}", ran.stdout);
+    assert!(article.last_words().starts_with("podstrap: error: unit.json is not fit for Unit: 1 error"));
+    let ran = check(&recorded.replace("python 3.5", "python").replace("\"index\"", "\"flask.app\""));
+    assert!(ran.stdout.contains("flask/app.py has no \"application\" at its top level"), "{}", ran.stdout);
 }
