@@ -75,6 +75,8 @@ pub enum Command {
     Sidecar(SidecarArgs),
     /// Show Unit's listeners and applications; fails if an application has no process
     Status(StatusArgs),
+    /// Check a Unit configuration, and what it names in the tree, without a Unit
+    Check(CheckArgs),
     /// Copy this binary (and a static uv beside it) to where another container can run it
     CopySelf(CopySelfArgs),
     /// Try an app on this machine: init into a scratch directory, then serve it
@@ -233,14 +235,32 @@ pub struct StatusArgs {
     pub control_socket: Option<String>,
     /// How it is shown, on stdout
     #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
-    pub format: StatusFormat,
+    pub format: OutputFormat,
     /// Time to wait for the answer: below the second that Kubernetes gives a probe
     #[arg(long, value_name = "DURATION", default_value = "900ms", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
 }
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration, or a directory with *.json as the image's entrypoint takes it
+    #[arg(value_name = "CONFIG", env = "PODSTRAP_CONFIG")]
+    pub config: PathBuf,
+    /// Also look for what it names in DIR: the tree as it is published, or a checkout
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_TREE")]
+    pub tree: Option<PathBuf>,
+    /// The virtual environment's directory in the tree
+    #[arg(long, value_name = "PATH", default_value = "venv", env = "PODSTRAP_VENV")]
+    pub venv: PathBuf,
+    /// Where the app's container sees the tree [default: follows from the first "home" and --venv]
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_TREE_FINAL_PATH")]
+    pub tree_final_path: Option<PathBuf>,
+    /// How stdout is written
+    #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
+    pub format: OutputFormat,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusFormat {
+pub enum OutputFormat {
     Text,
     Json,
 }
@@ -283,7 +303,9 @@ impl Cli {
         let lists = match &mut cli.command {
             Command::Init(InitArgs { checkout, environment, .. })
             | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),
-            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::CopySelf(_) => None,
+            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::Check(_) | Command::CopySelf(_) => {
+                None
+            }
         };
         if let (Some((_, matches)), Some((checkout, environment))) = (matches.subcommand(), lists) {
             split(matches, "auth", &mut checkout.auth);

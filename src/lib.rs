@@ -2,6 +2,7 @@
 //!
 //! The data flows source → venv → publish → unit; `docs/architecture.md` is the map.
 
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod error;
@@ -107,6 +108,10 @@ async fn command(cli: Cli) -> Result<()> {
                 tracing::info!("copied {}", path.display());
             }
         }
+        Command::Check(args) => {
+            let plan = plan::Check::new(args)?;
+            signals.unless_one(blocking(move || check::run(&plan))).await?;
+        }
         Command::Up(args) => up::run(plan::Up::new(args)?, signals).await?,
     }
     Ok(())
@@ -175,6 +180,7 @@ impl Signals {
 /// The parsers, each with what must hold whatever it is given; `fuzz/` calls them.
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use crate::check::fuzzing::*;
     pub use crate::plan::fuzz as plan;
     pub use crate::publish::fuzz as manifest;
     pub use crate::redact::fuzz as redact;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 mod source;
 
+use crate::check::Tree;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
@@ -172,6 +173,15 @@ impl fmt::Display for Control {
             Self::Http(url) => f.write_str(url.as_str().trim_end_matches('/')),
         }
     }
+}
+
+/// `podstrap check`, understood.
+#[derive(Debug)]
+pub struct Check {
+    /// As it was typed: findings begin with it.
+    pub config: PathBuf,
+    pub tree: Option<Tree>,
+    pub format: cli::OutputFormat,
 }
 
 /// `podstrap up`, understood.
@@ -412,7 +422,7 @@ impl Status {
     pub fn new(args: cli::StatusArgs) -> Result<Self> {
         Ok(Self {
             control: args.control_socket.as_deref().map(Control::new).transpose()?,
-            json: args.format == cli::StatusFormat::Json,
+            json: args.format == cli::OutputFormat::Json,
             deadline: Deadline::after(args.timeout),
         })
     }
@@ -466,6 +476,28 @@ fn probe_url(text: &str) -> Result<reqwest::Url> {
     }
 }
 
+impl Check {
+    pub fn new(args: cli::CheckArgs) -> Result<Self> {
+        let tree = args.tree.map(|dir| {
+            let venv = TreePath::new(&args.venv).ok_or_else(|| {
+                Error::usage(format!("--venv {} is not inside the tree", args.venv.display())).hint(
+                    "give a path relative to --tree, without ..; where the app sees the tree is --tree-final-path",
+                )
+            })?;
+            if let Some(path) = args.tree_final_path.as_ref().filter(|path| !path.is_absolute()) {
+                return Err(Error::usage(format!("--tree-final-path {} is not absolute", path.display()))
+                    .hint("give the path that the app's container will see, e.g. /app"));
+            }
+            Ok(Tree {
+                dir: absolute("--tree", &dir)?,
+                venv: venv.as_path().to_owned(),
+                final_path: args.tree_final_path.as_deref().map(normal),
+            })
+        });
+        Ok(Self { config: args.config, tree: tree.transpose()?, format: args.format })
+    }
+}
+
 impl Up {
     pub fn new(args: cli::UpArgs) -> Result<Self> {
         let source = args.source.as_deref().map(|text| Source::new(text, args.checkout)).transpose()?;
@@ -497,7 +529,7 @@ fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
 }
 
 /// Removes `.` and resolves `..` by name.
-fn normal(path: &Path) -> PathBuf {
+pub(crate) fn normal(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
         match part {

@@ -18,6 +18,7 @@ mod channel;
 mod diagnose;
 pub mod dialect;
 mod entrypoint;
+pub mod json;
 mod listener;
 mod log;
 mod places;
@@ -49,6 +50,7 @@ use wait::Found;
 
 pub use entrypoint::place;
 pub use probe::{first_answer, probe};
+pub(crate) use reply::caret;
 pub use setup::{Part, Setup};
 pub use sidecar::Sidecar;
 pub use status::{Status, status};

@@ -1,42 +1,33 @@
 //! Where a name or a string stands in a configuration: Unit's `detail` names it, and not its place.
 
-use jsonc_parser::{CollectOptions, ParseOptions, ast};
-
-use super::dialect;
+use super::json::{self, Kind};
 
 /// The places where a member has this name, or a string is this one: offsets of bytes after a byte
-/// order mark. None in what cannot be read.
+/// order mark, in the order of the text. None in what cannot be read.
 pub(super) fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
     let mut found = Vec::new();
-    // It may take more than Unit does: what Unit refuses for its form, it gives a place itself.
-    if let Ok(text) = std::str::from_utf8(dialect::without_bom(bytes))
-        && let Ok(parsed) = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &ParseOptions::default())
-        && let Some(value) = &parsed.value
-    {
-        collect(value, wanted, &mut found);
-    }
-    found
-}
-
-fn collect(value: &ast::Value, wanted: &str, found: &mut Vec<usize>) {
-    match value {
-        ast::Value::StringLit(text) if text.value == wanted => found.push(text.range.start),
-        ast::Value::Array(array) => array.elements.iter().for_each(|one| collect(one, wanted, found)),
-        ast::Value::Object(object) => {
-            for property in &object.properties {
-                if property.name.as_str() == wanted {
-                    found.push(property.range.start);
-                }
-                collect(&property.value, wanted, found);
+    // What Unit refuses for its form, it gives a place itself.
+    let Ok(document) = json::parse(bytes) else { return found };
+    let mut open = vec![document.root()];
+    while let Some(id) = open.pop() {
+        match document.kind(id) {
+            Kind::String(text) if text == wanted.as_bytes() => found.push(document.span(id).start),
+            Kind::Array(elements) => open.extend(elements),
+            Kind::Object(members) => {
+                found.extend(members.iter().filter(|member| member.name == wanted.as_bytes()).map(|member| member.at));
+                open.extend(members.iter().map(|member| member.value));
             }
+            _ => {}
         }
-        _ => {}
     }
+    found.sort_unstable();
+    found
 }
 
 /// A place is within the text, and begins a string or a word.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
+    use super::dialect;
     let text = dialect::without_bom(data);
     assert!(of(data, "a").into_iter().all(|at| matches!(text.get(at), Some(b'"' | b'\'' | b'a'))), "{text:?}");
 }
@@ -44,6 +35,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unit::dialect;
 
     #[test]
     fn names_and_strings_are_found() {

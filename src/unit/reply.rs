@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::channel::Reply;
 use super::diagnose::Finding;
-use super::{Config, dialect, places};
+use super::{Config, dialect, json, places};
 use crate::error::{Error, Kind};
 
 /// How much of a long line is shown around the place.
@@ -206,16 +206,12 @@ impl Location {
         if let (Some(line), Some(column)) = (self.line, self.column) {
             return (line, column);
         }
-        let bytes = dialect::without_bom(bytes);
-        let before = &bytes[..self.offset.min(bytes.len())];
-        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let line = before.split(|byte| *byte == b'\n').count();
-        (line, 1 + String::from_utf8_lossy(&before[start..]).chars().count())
+        json::place(dialect::without_bom(bytes), self.offset)
     }
 }
 
 /// The line, and a caret below the column. Tabs stay in both, so that they line up.
-fn caret(bytes: &[u8], line: usize, column: usize) -> String {
+pub(crate) fn caret(bytes: &[u8], line: usize, column: usize) -> String {
     let text = String::from_utf8_lossy(dialect::without_bom(bytes));
     let shown = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().trim_end_matches('\r');
     // What would not be printed must still take its column.

@@ -38,7 +38,7 @@ pub fn missing_home(config: &Value) -> Option<&str> {
 
 /// Removes what the two paths end in alike: `/app/python/venv` and `python/venv` are `/app` there
 /// and the tree itself here; `/venv` and `python/venv` are `/` and `python`.
-fn split(final_path: &Path, venv: &Path) -> (PathBuf, PathBuf) {
+pub(crate) fn split(final_path: &Path, venv: &Path) -> (PathBuf, PathBuf) {
     let (mut there, mut here) = (final_path, venv);
     while let (Some(a), Some(b)) = (there.file_name(), here.file_name()) {
         if a != b {

@@ -22,6 +22,8 @@ use crate::init::{self, Outcome};
 use crate::plan::{self, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::unit;
 
+pub(crate) use config::split;
+
 /// The example that is served when no source is named: `examples/flask` of this repository.
 const EXAMPLE: &[(&str, &str)] = &[
     ("index.py", include_str!("../../examples/flask/index.py")),

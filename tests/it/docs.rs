@@ -33,6 +33,7 @@ fn the_readme_lists_every_flag_and_no_other() {
     assert_eq!(documented(&readme, "`podstrap apply`"), sub("apply"));
     assert_eq!(documented(&readme, "`podstrap sidecar`"), sub("sidecar"));
     assert_eq!(documented(&readme, "`podstrap status`"), sub("status"));
+    assert_eq!(documented(&readme, "`podstrap check CONFIG`"), sub("check"));
     assert_eq!(documented(&readme, "everywhere"), defined(&cli));
     assert!(sub("copy-self").is_empty());
     // `up` is described by its difference to `init`.

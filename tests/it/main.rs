@@ -5,6 +5,7 @@
 mod support;
 
 mod binary;
+mod check;
 mod checkout;
 mod cli;
 mod compare;

@@ -7,6 +7,7 @@ mod contract;
 mod directory;
 mod hook;
 mod kinds;
+mod mutations;
 mod numbers;
 mod real;
 mod sidecar;

@@ -52,6 +52,7 @@ impl Place {
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
+            .current_dir(self.sandbox.path(""))
             .arg("--control")
             .arg(format!("unix:{}", self.socket().display()))
             .arg("--pid")

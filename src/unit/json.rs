@@ -1,0 +1,634 @@
+//! Unit's own JSON, read as `nxt_conf_json_parse` (`nxt_conf.c`) reads it, with positions.
+//!
+//! It is JSON with `//` and `/* */` comments and one trailing comma, and it is stricter than most in
+//! what it does not say: names are unique, control characters in strings are escaped, a number has
+//! at most 14 characters, a `//` comment ends with a line feed. Strings are bytes: Unit takes any.
+//! What is refused is refused at Unit's own offset. Nothing here calls itself, so that a deep text
+//! ends in an error.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use serde_json::{Map, Number, Value};
+
+/// How deep arrays and objects may stand in each other. Unit has no bound and crashes: 1.35 applied
+/// 20,000 `fallback`s in each other, failed to apply 30,000 and did not survive 50,000. Configurations
+/// are about ten deep, and what walks a document may call itself for each level.
+pub const DEPTH: usize = 200;
+
+/// `NXT_CONF_MAX_NUMBER_LEN`.
+const NUMBER_LENGTH: usize = 14;
+
+/// `NXT_INT64_T_MAX` as Unit compares with it: 2^63.
+const INT64_MAX: f64 = 9_223_372_036_854_775_808.0;
+
+/// A value's place in [`Document`].
+pub type Id = usize;
+
+/// A text that was read: its values, and where each stands.
+#[derive(Debug)]
+pub struct Document<'a> {
+    /// Without a byte order mark; all offsets count from here, as Unit's do.
+    pub text: &'a [u8],
+    nodes: Vec<Node>,
+    root: Id,
+    /// What an excerpt must not show: the values of `environment`.
+    pub hidden: Vec<Range<usize>>,
+}
+
+#[derive(Debug)]
+struct Node {
+    kind: Kind,
+    span: Range<usize>,
+}
+
+#[derive(Debug)]
+pub enum Kind {
+    Null,
+    Boolean(bool),
+    Number(f64),
+    /// Mostly UTF-8, but Unit does not ask for it.
+    String(Vec<u8>),
+    Array(Vec<Id>),
+    Object(Vec<Member>),
+}
+
+#[derive(Debug)]
+pub struct Member {
+    pub name: Vec<u8>,
+    /// Where the name's opening quote stands.
+    pub at: usize,
+    pub value: Id,
+}
+
+/// Why a text is not Unit's JSON.
+#[derive(Debug)]
+pub struct Flaw {
+    /// In bytes, after a byte order mark: what Unit calls `offset`.
+    pub offset: usize,
+    pub what: What,
+    /// See [`Document::hidden`].
+    pub hidden: Vec<Range<usize>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Empty,
+    AfterEnd,
+    Value,
+    Name,
+    Colon,
+    MemberWithoutValue,
+    CommaOrBrace,
+    CommaOrBracket,
+    OpenObject,
+    OpenArray,
+    OpenString,
+    Control,
+    Backslash,
+    Hex,
+    Surrogate,
+    /// Where the name stood first.
+    Duplicate(usize),
+    Fraction,
+    LeadingZero,
+    Exponent,
+    LongNumber,
+    NumberRange,
+    TooDeep,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "there is no value: it is empty",
+            Self::AfterEnd => "something follows the end of the value",
+            Self::Value => "a value is expected here: an object, an array, a string in double quotes, a number, true, false or null",
+            Self::Name => "a member's name in double quotes, or }, is expected here",
+            Self::Colon => "a colon is expected after the member's name",
+            Self::MemberWithoutValue => "the text ends before the member's value",
+            Self::CommaOrBrace => "a comma or } is expected here",
+            Self::CommaOrBracket => "a comma or ] is expected here",
+            Self::OpenObject => "the text ends before the object's }",
+            Self::OpenArray => "the text ends before the array's ]",
+            Self::OpenString => "the text ends before the string's double quote",
+            Self::Control => "a control character in a string must be escaped",
+            Self::Backslash => "a backslash in a string must be doubled, or begin \\\" \\/ \\b \\f \\n \\r \\t or \\uXXXX",
+            Self::Hex => "\\u needs four hexadecimal digits",
+            Self::Surrogate => "\\u names half of a surrogate pair",
+            Self::Duplicate(_) => "the object has a member of this name already",
+            Self::Fraction => "a number's fraction needs a digit",
+            Self::LeadingZero => "a number has no leading zero",
+            Self::Exponent => "a number's exponent needs a digit",
+            Self::LongNumber => "a number may have 14 characters",
+            Self::NumberRange => "the number is out of range",
+            Self::TooDeep => return write!(f, "objects and arrays stand more than {DEPTH} deep in each other"),
+        })
+    }
+}
+
+/// Line and column, from 1; a column is a character.
+pub fn place(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = before[..start].split(|byte| *byte == b'\n').count();
+    (line, 1 + String::from_utf8_lossy(&before[start..]).chars().count())
+}
+
+/// Reads a text as Unit does.
+pub fn parse(bytes: &[u8]) -> Result<Document<'_>, Flaw> {
+    let text = super::dialect::without_bom(bytes);
+    let mut parser = Parser { text, at: 0, nodes: Vec::new(), hidden: Vec::new() };
+    match parser.document() {
+        Ok(root) => Ok(Document { text, nodes: parser.nodes, root, hidden: parser.hidden }),
+        Err((offset, what)) => Err(Flaw { offset, what, hidden: parser.hidden }),
+    }
+}
+
+impl Document<'_> {
+    pub fn root(&self) -> Id {
+        self.root
+    }
+    pub fn kind(&self, id: Id) -> &Kind {
+        &self.nodes[id].kind
+    }
+    pub fn span(&self, id: Id) -> Range<usize> {
+        self.nodes[id].span.clone()
+    }
+    /// No member at all for what is no object.
+    pub fn members(&self, id: Id) -> &[Member] {
+        if let Kind::Object(members) = self.kind(id) { members } else { &[] }
+    }
+    pub fn member(&self, id: Id, name: &str) -> Option<&Member> {
+        self.members(id).iter().find(|member| member.name == name.as_bytes())
+    }
+    pub fn get(&self, id: Id, name: &str) -> Option<Id> {
+        self.member(id, name).map(|member| member.value)
+    }
+    pub fn bytes(&self, id: Id) -> Option<&[u8]> {
+        if let Kind::String(text) = self.kind(id) { Some(text) } else { None }
+    }
+    pub fn string(&self, id: Id) -> Option<String> {
+        self.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// As others know it. What is no UTF-8 becomes U+FFFD.
+    pub fn to_value(&self, id: Id) -> Value {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match self.kind(id) {
+            Kind::Null => Value::Null,
+            Kind::Boolean(value) => Value::Bool(*value),
+            Kind::Number(value) => Value::Number(self.number(id, *value)),
+            Kind::String(bytes) => Value::String(text(bytes)),
+            Kind::Array(values) => Value::Array(values.iter().map(|id| self.to_value(*id)).collect()),
+            Kind::Object(members) => {
+                Value::Object(members.iter().map(|m| (text(&m.name), self.to_value(m.value))).collect::<Map<_, _>>())
+            }
+        }
+    }
+
+    /// As it is written: 64 bits of an integer are more than a float holds.
+    fn number(&self, id: Id, value: f64) -> Number {
+        let text = String::from_utf8_lossy(&self.text[self.span(id)]);
+        // Unit takes -01.
+        let digits = text.strip_prefix('-').map(|rest| rest.trim_start_matches('0'));
+        let text = match digits {
+            Some("") => "0".into(),
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => format!("-{rest}"),
+            Some(rest) => format!("-0{rest}"),
+            None => text.into_owned(),
+        };
+        serde_json::from_str(&text).ok().or_else(|| Number::from_f64(value)).unwrap_or_else(|| 0.into())
+    }
+}
+
+/// An array or object that is not closed yet.
+struct Open {
+    start: usize,
+    holds: Holds,
+    /// Its strings are values of `environment`.
+    hidden: bool,
+}
+
+enum Holds {
+    Array(Vec<Id>),
+    Object { members: Vec<Member>, seen: HashMap<Vec<u8>, usize>, name: Option<(Vec<u8>, usize)> },
+}
+
+struct Parser<'a> {
+    text: &'a [u8],
+    at: usize,
+    nodes: Vec<Node>,
+    hidden: Vec<Range<usize>>,
+}
+
+type Fallible<T> = Result<T, (usize, What)>;
+
+impl Parser<'_> {
+    fn document(&mut self) -> Fallible<Id> {
+        self.skip_space();
+        if self.at == self.text.len() {
+            return Err((0, What::Empty));
+        }
+        let mut open: Vec<Open> = Vec::new();
+        loop {
+            // Here a value begins, or one that holds others.
+            let mut done = match self.value(&mut open)? {
+                Some(id) => Some(id),
+                None => self.enter(&mut open)?,
+            };
+            // Each complete value goes into what holds it, which it may complete in turn.
+            while let Some(id) = done {
+                let Some(holder) = open.last_mut() else {
+                    self.skip_space();
+                    return if self.at == self.text.len() { Ok(id) } else { Err((self.at, What::AfterEnd)) };
+                };
+                match &mut holder.holds {
+                    Holds::Array(values) => values.push(id),
+                    Holds::Object { members, name, .. } => {
+                        let (name, at) = name.take().unwrap_or_default();
+                        members.push(Member { name, at, value: id });
+                    }
+                }
+                done = self.after_value(&mut open)?;
+            }
+        }
+    }
+
+    /// A scalar is complete; an object or array is opened.
+    fn value(&mut self, open: &mut Vec<Open>) -> Fallible<Option<Id>> {
+        let start = self.at;
+        let inherited = open.last().is_some_and(|holder| {
+            let below = matches!(&holder.holds, Holds::Object { name: Some((name, _)), .. } if name == b"environment");
+            holder.hidden || below
+        });
+        let holds = match self.text[start] {
+            b'{' => Holds::Object { members: Vec::new(), seen: HashMap::new(), name: None },
+            b'[' => Holds::Array(Vec::new()),
+            b'"' => {
+                // Until it is complete all that follows may be its own.
+                if inherited {
+                    self.hidden.push(start + 1..self.text.len());
+                }
+                let text = self.string()?;
+                if let (true, Some(last)) = (inherited, self.hidden.last_mut()) {
+                    last.end = self.at - 1;
+                }
+                return Ok(Some(self.node(start, Kind::String(text))));
+            }
+            _ => {
+                let kind = self.literal()?;
+                return Ok(Some(self.node(start, kind)));
+            }
+        };
+        if open.len() == DEPTH {
+            return Err((start, What::TooDeep));
+        }
+        open.push(Open { start, holds, hidden: inherited });
+        Ok(None)
+    }
+
+    fn node(&mut self, start: usize, kind: Kind) -> Id {
+        self.nodes.push(Node { kind, span: start..self.at });
+        self.nodes.len() - 1
+    }
+
+    /// Behind an opening bracket or a comma: at the next value, or the innermost one is complete.
+    fn enter(&mut self, open: &mut Vec<Open>) -> Fallible<Option<Id>> {
+        self.at += 1;
+        self.skip_space();
+        let next = self.text.get(self.at).copied();
+        let Some(holder) = open.last_mut() else { return Ok(None) };
+        match &mut holder.holds {
+            Holds::Array(_) => match next {
+                None => Err((self.at, What::OpenArray)),
+                Some(b']') => Ok(self.close(open)),
+                Some(_) => Ok(None),
+            },
+            Holds::Object { seen, name, .. } => {
+                match next {
+                    None => return Err((self.at, What::OpenObject)),
+                    Some(b'}') => return Ok(self.close(open)),
+                    Some(b'"') => {}
+                    Some(_) => return Err((self.at, What::Name)),
+                }
+                let at = self.at;
+                let text = self.string()?;
+                if let Some(first) = seen.insert(text.clone(), at) {
+                    return Err((at, What::Duplicate(first)));
+                }
+                *name = Some((text, at));
+                self.skip_space();
+                match self.text.get(self.at) {
+                    None => return Err((self.at, What::MemberWithoutValue)),
+                    Some(b':') => self.at += 1,
+                    Some(_) => return Err((self.at, What::Colon)),
+                }
+                self.skip_space();
+                if self.at == self.text.len() {
+                    return Err((self.at, What::MemberWithoutValue));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Behind a value: its holder is complete, or at its next value.
+    fn after_value(&mut self, open: &mut Vec<Open>) -> Fallible<Option<Id>> {
+        self.skip_space();
+        let array = matches!(open.last(), Some(Open { holds: Holds::Array(_), .. }));
+        match (self.text.get(self.at), array) {
+            (None, true) => Err((self.at, What::OpenArray)),
+            (None, false) => Err((self.at, What::OpenObject)),
+            (Some(b','), _) => self.enter(open),
+            (Some(b']'), true) | (Some(b'}'), false) => Ok(self.close(open)),
+            (Some(_), true) => Err((self.at, What::CommaOrBracket)),
+            (Some(_), false) => Err((self.at, What::CommaOrBrace)),
+        }
+    }
+
+    fn close(&mut self, open: &mut Vec<Open>) -> Option<Id> {
+        self.at += 1;
+        let Open { start, holds, .. } = open.pop()?;
+        let kind = match holds {
+            Holds::Array(values) => Kind::Array(values),
+            Holds::Object { members, .. } => Kind::Object(members),
+        };
+        Some(self.node(start, kind))
+    }
+
+    /// Moves to what is neither space nor comment: to the beginning of one that does not end.
+    fn skip_space(&mut self) {
+        while let Some(byte) = self.text.get(self.at) {
+            let rest = &self.text[self.at..];
+            let length = match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => Some(1),
+                b'/' if rest.starts_with(b"//") => rest.iter().position(|byte| *byte == b'\n').map(|at| at + 1),
+                b'/' if rest.starts_with(b"/*") => rest[2..].windows(2).position(|two| two == b"*/").map(|at| at + 4),
+                _ => None,
+            };
+            match length {
+                Some(length) => self.at += length,
+                None => return,
+            }
+        }
+    }
+
+    /// true, false, null or a number.
+    fn literal(&mut self) -> Fallible<Kind> {
+        let rest = &self.text[self.at..];
+        for (word, kind) in [("true", Kind::Boolean(true)), ("false", Kind::Boolean(false)), ("null", Kind::Null)] {
+            if rest.starts_with(word.as_bytes()) {
+                self.at += word.len();
+                return Ok(kind);
+            }
+        }
+        let start = self.at;
+        let digits = rest.strip_prefix(b"-").unwrap_or(rest);
+        if !digits.first().is_some_and(u8::is_ascii_digit) {
+            return Err((start, What::Value));
+        }
+        let value = self.number()?;
+        match self.text.get(self.at) {
+            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b',' | b'}' | b']' | b'{' | b'[' | b'"' | b'/') => {
+                Ok(Kind::Number(value))
+            }
+            Some(_) => Err((start, What::Value)),
+        }
+    }
+
+    fn number(&mut self) -> Fallible<f64> {
+        let start = self.at;
+        let first = start + usize::from(self.text[start] == b'-');
+        let digits = |mut at: usize| {
+            while self.text.get(at).is_some_and(u8::is_ascii_digit) {
+                at += 1;
+            }
+            at
+        };
+        let whole = digits(first);
+        let mut end = whole;
+        if self.text.get(whole) == Some(&b'.') {
+            end = digits(whole + 1);
+            if end == whole + 1 {
+                return Err((first, What::Fraction));
+            }
+        }
+        // Of a negative number Unit looks at the sign.
+        if whole - first > 1 && self.text[start] == b'0' {
+            return Err((first, What::LeadingZero));
+        }
+        if matches!(self.text.get(end), Some(b'e' | b'E')) {
+            let sign = usize::from(matches!(self.text.get(end + 1), Some(b'-' | b'+')));
+            let from = end + 1 + sign;
+            end = digits(from);
+            if end == from {
+                return Err((start, What::Exponent));
+            }
+        }
+        if end - start > NUMBER_LENGTH {
+            return Err((start, What::LongNumber));
+        }
+        let text = &self.text[start..end];
+        let value: f64 = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(f64::INFINITY);
+        // strtod(3) reports an underflow too.
+        let mantissa = text.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
+        let vanished = (value == 0.0 || value.is_subnormal()) && mantissa.clone().any(|b| matches!(b, b'1'..=b'9'));
+        if value.abs() > INT64_MAX || vanished {
+            return Err((start, What::NumberRange));
+        }
+        self.at = end;
+        Ok(value)
+    }
+
+    /// From the opening quote to behind the closing one.
+    fn string(&mut self) -> Fallible<Vec<u8>> {
+        let start = self.at + 1;
+        let mut at = start;
+        let end = loop {
+            match self.text.get(at) {
+                None => return Err((self.text.len(), What::OpenString)),
+                Some(b'"') => break at,
+                Some(b'\\') => match self.text.get(at + 1) {
+                    None => return Err((self.text.len(), What::OpenString)),
+                    Some(b'"' | b'\\' | b'/' | b'n' | b'r' | b't' | b'b' | b'f') => at += 2,
+                    Some(b'u') => {
+                        for digit in at + 2..at + 6 {
+                            match self.text.get(digit) {
+                                None => return Err((self.text.len(), What::OpenString)),
+                                Some(byte) if byte.is_ascii_hexdigit() => {}
+                                Some(_) => return Err((digit, What::Hex)),
+                            }
+                        }
+                        at += 6;
+                    }
+                    Some(_) => return Err((at, What::Backslash)),
+                },
+                Some(byte) if *byte < b' ' => return Err((at, What::Control)),
+                Some(_) => at += 1,
+            }
+        };
+        self.at = end + 1;
+        self.unescape(start, end)
+    }
+
+    fn unescape(&self, start: usize, end: usize) -> Fallible<Vec<u8>> {
+        let mut out = Vec::with_capacity(end - start);
+        let mut at = start;
+        while at < end {
+            if self.text[at] != b'\\' {
+                out.push(self.text[at]);
+                at += 1;
+                continue;
+            }
+            let escaped = self.text[at + 1];
+            if escaped != b'u' {
+                out.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'f' => 12,
+                    other => other,
+                });
+                at += 2;
+                continue;
+            }
+            let mut code = self.hex(at + 2);
+            let from = at;
+            at += 6;
+            if (0xd800..=0xdfff).contains(&code) {
+                if code > 0xdbff || !self.text[at..end].starts_with(b"\\u") {
+                    return Err((from, What::Surrogate));
+                }
+                let low = self.hex(at + 2);
+                at += 6;
+                if !(0xdc00..=0xdfff).contains(&low) {
+                    return Err((from, What::Surrogate));
+                }
+                code = ((code - 0xd800) << 10) + (low - 0xdc00) + 0x10000;
+            }
+            let c = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        Ok(out)
+    }
+
+    /// Four digits that were looked at before.
+    fn hex(&self, at: usize) -> u32 {
+        self.text[at..at + 4].iter().fold(0, |sum, byte| (sum << 4) | (*byte as char).to_digit(16).unwrap_or(0))
+    }
+}
+
+/// Whatever the bytes, what is found lies within them, and values within those that hold them.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = super::dialect::without_bom(data);
+    let document = match parse(data) {
+        Ok(document) => document,
+        Err(flaw) => {
+            assert!(flaw.offset <= text.len() && flaw.hidden.iter().all(|range| range.end <= text.len()), "{flaw:?}");
+            let (line, column) = place(text, flaw.offset);
+            assert!(line >= 1 && column >= 1 && line <= text.len() + 1, "{flaw:?}");
+            return;
+        }
+    };
+    let root = document.span(document.root());
+    for (id, node) in document.nodes.iter().enumerate() {
+        assert!(node.span.start < node.span.end && node.span.end <= text.len(), "{node:?}");
+        assert!(root.start <= node.span.start && node.span.end <= root.end, "{node:?}");
+        let span = document.span(id);
+        match &node.kind {
+            Kind::Array(values) => {
+                assert!(values.iter().all(|id| {
+                    let inner = document.span(*id);
+                    span.start < inner.start && inner.end < span.end
+                }));
+            }
+            Kind::Object(members) => {
+                assert!(members.iter().all(|m| span.start < m.at && document.span(m.value).end < span.end));
+                assert!(members.iter().all(|m| text[m.at] == b'"'));
+            }
+            _ => {}
+        }
+        // A value by itself is the same value.
+        if id < 64 {
+            let again = parse(&text[span]).expect("a value is a text");
+            assert!(super::dialect::same(&again.to_value(again.root()), &document.to_value(id)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flaw(text: &str) -> (usize, What) {
+        let flaw = parse(text.as_bytes()).map(|document| document.to_value(document.root())).unwrap_err();
+        (flaw.offset, flaw.what)
+    }
+
+    #[test]
+    fn flaws_stand_where_unit_sees_them() {
+        assert_eq!(flaw("  "), (0, What::Empty));
+        assert_eq!(flaw("{} x"), (3, What::AfterEnd));
+        // A comment that does not end is none.
+        assert_eq!(flaw("{} // x"), (3, What::AfterEnd));
+        assert_eq!(flaw("{} /* x"), (3, What::AfterEnd));
+        assert_eq!(flaw("{\"a\": 1"), (7, What::OpenObject));
+        assert_eq!(flaw("[1"), (2, What::OpenArray));
+        assert_eq!(flaw("[1 2]"), (3, What::CommaOrBracket));
+        assert_eq!(flaw("{\"a\":1 \"b\":2}"), (7, What::CommaOrBrace));
+        assert_eq!(flaw("{\"a\":1,\"a\":2}"), (7, What::Duplicate(1)));
+        assert_eq!(flaw("{\"a\"}"), (4, What::Colon));
+        assert_eq!(flaw("{\"a\":"), (5, What::MemberWithoutValue));
+        assert_eq!(flaw("{\"a\":1,,}"), (7, What::Name));
+        assert_eq!(flaw("[,]"), (1, What::Value));
+        assert_eq!(flaw("[\"\t\"]"), (2, What::Control));
+        assert_eq!(flaw("[\"\\x\"]"), (2, What::Backslash));
+        assert_eq!(flaw("[\"\\u00g0\"]"), (6, What::Hex));
+        assert_eq!(flaw("[\"a\\ud800\"]"), (3, What::Surrogate));
+        assert_eq!(flaw("[\"a\\ud800\\u0041\"]"), (3, What::Surrogate));
+        assert_eq!(flaw("[\"abc"), (5, What::OpenString));
+        assert_eq!(flaw("[tru]"), (1, What::Value));
+        assert_eq!(flaw("[truex]"), (5, What::CommaOrBracket));
+        assert_eq!(flaw("[1x]"), (1, What::Value));
+        assert_eq!(flaw("[01]"), (1, What::LeadingZero));
+        assert_eq!(flaw("[-.5]"), (1, What::Value));
+        assert_eq!(flaw("[1.]"), (1, What::Fraction));
+        assert_eq!(flaw("[1e]"), (1, What::Exponent));
+        assert_eq!(flaw("[123456789012345]"), (1, What::LongNumber));
+        assert_eq!(flaw("[1e19]"), (1, What::NumberRange));
+        assert_eq!(flaw("[1e-400]"), (1, What::NumberRange));
+        assert_eq!(flaw(&"[".repeat(100_000)), (DEPTH, What::TooDeep));
+    }
+
+    #[test]
+    fn what_unit_takes_is_read() {
+        let read = |text: &str| {
+            let document = parse(text.as_bytes()).unwrap();
+            document.to_value(document.root()).to_string()
+        };
+        assert_eq!(read("{\"a\":[1,2,],/* x **/\"b\":\"\\ud83d\\ude00\\/\"}// e\n"), "{\"a\":[1,2],\"b\":\"😀/\"}");
+        assert_eq!(read("[-01, -00, -0.5, 2e2, 0e0, 0.0]"), "[-1,0,-0.5,200.0,0.0,0.0]");
+        assert_eq!(read(&format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH))).len(), 2 * DEPTH);
+    }
+
+    #[test]
+    fn values_of_environment_are_hidden() {
+        let text = "{\"environment\": {\"A\": \"s3cret\", \"B\": [\"x\"]}, \"path\": \"y\"}";
+        let shown: Vec<_> = parse(text.as_bytes()).unwrap().hidden.into_iter().map(|range| &text[range]).collect();
+        assert_eq!(shown, ["s3cret", "x"]);
+        let broken = "{\"environment\": {\"A\": \"s3cret\n\"";
+        let flaw = parse(broken.as_bytes()).unwrap_err();
+        assert_eq!((flaw.what, &broken[flaw.hidden[0].clone()]), (What::Control, "s3cret\n\""));
+    }
+
+    #[test]
+    fn a_place_is_a_line_and_a_character() {
+        assert_eq!(place(b"a\n\xff\xfebc", 6), (2, 5));
+        assert_eq!(place("é\nx".as_bytes(), 3), (2, 1));
+        assert_eq!(place(b"", 0), (1, 1));
+    }
+}

@@ -1,0 +1,642 @@
+//! `podstrap check`: held to every recorded answer of Unit, and its words.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use insta::assert_snapshot;
+use podstrap::check::{Finding, Severity, Tree, check};
+use serde_json::Value;
+
+use crate::support::article::Article;
+use crate::support::fake_unit::{Asked, CASES, Case};
+use crate::support::sandbox::{Ran, Sandbox};
+
+/// What the recorded applications had at /app, as far as it can be seen without running it.
+fn app(sandbox: &Sandbox) -> Tree {
+    let module = |name: &str, source: &str| sandbox.write(&format!("tree/python/flask/{name}.py"), source);
+    let flask =
+        "from flask import Flask\n\nNAME = Flask(__name__)\n\n@NAME.route('/')\ndef hello():\n    return 'Hello'\n";
+    module("index", &flask.replace("NAME", "application"));
+    module("ap", &flask.replace("NAME", "app"));
+    module("slow", &format!("import time\ntime.sleep(1)\n{}", flask.replace("NAME", "application")));
+    module("std", "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n");
+    module("nc", "application = 5\n");
+    module("imp", "import nosuchpackage\ndef application(environ, start_response):\n    pass\n");
+    module("rai", "raise RuntimeError('x')\ndef application(environ, start_response):\n    pass\n");
+    module("sye", "import sys\nsys.exit(3)\ndef application(environ, start_response):\n    pass\n");
+    module("syn", "def application(environ, start_response):\n    return [\n");
+    sandbox.write("tree/python/venv/pyvenv.cfg", "home = /usr/bin\nversion = 3.11.2\n");
+    fs::create_dir_all(sandbox.path("tree/python/venv/lib/python3.11/site-packages/flask")).unwrap();
+    Tree { dir: sandbox.path("tree"), venv: PathBuf::from("python/venv"), final_path: Some("/app".into()) }
+}
+
+fn errors(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(|finding| finding.severity == Severity::Error)
+}
+
+/// The configuration that a request makes, where it makes one: the whole, or a part of the one
+/// before.
+fn made(case: &Case) -> Option<Vec<u8>> {
+    let asked = case.asked.as_ref()?;
+    let part = asked.path.strip_prefix("/config")?;
+    if asked.method == "PUT" && part.trim_end_matches('/').is_empty() {
+        return Some(asked.body.clone());
+    }
+    let whole = |step: &&Asked| step.method == "PUT" && step.path == "/config";
+    let before = case.setup.iter().rev().find(whole)?;
+    let mut config: Value = podstrap::unit::dialect::to_value(&before.body).ok()?;
+    let value = podstrap::unit::dialect::to_value(&asked.body).ok()?;
+    match asked.method.as_str() {
+        "PUT" => {
+            let (parent, name) = part.rsplit_once('/')?;
+            match config.pointer_mut(parent)? {
+                Value::Object(members) => drop(members.insert(name.to_owned(), value)),
+                Value::Array(values) => *values.get_mut(name.parse::<usize>().ok()?)? = value,
+                _ => return None,
+            }
+        }
+        "POST" => config.pointer_mut(part)?.as_array_mut()?.push(value),
+        _ => return None,
+    }
+    Some(config.to_string().into_bytes())
+}
+
+/// Where the verdicts differ, and why they must.
+const OTHERWISE: [(&str, &str); 15] = [
+    ("put-type-php", "which modules an image has is not known: this one has no PHP"),
+    ("put-type-ruby", "the same: this one has no Ruby"),
+    ("put-js-module-without-njs", "this Unit is built without njs: a warning"),
+    ("put-listener-tls-missing-cert", "what is uploaded is not known: a warning"),
+    ("app-import-error", "the module does not import; nothing is run"),
+    ("app-syntax-error", "the module is no Python; it is not compiled"),
+    ("app-raises-at-import", "nothing is run"),
+    ("app-sys-exit-at-import", "nothing is run"),
+    ("app-user-missing", "the users of the container are not known"),
+    ("app-group-missing", "its groups neither"),
+    ("listener-port-in-use", "what else listens there is not known"),
+    ("listener-address-not-local", "the container's addresses are not known"),
+    ("put-access-log-bad-dir", "a directory outside of the tree"),
+    ("app-no-home", "the packages might be those of Unit's own Python: a warning"),
+    ("app-lazy-import-error", "with \"spare\": 0 Unit takes an application that cannot start: an error here"),
+];
+
+#[test]
+fn check_agrees_with_every_recorded_answer() {
+    let sandbox = Sandbox::new();
+    let tree = app(&sandbox);
+    let (mut differ, mut excused, mut counts) = (Vec::new(), Vec::new(), [0; 4]);
+    for case in CASES.iter() {
+        let (Some(config), Some(response)) = (made(case), &case.response) else { continue };
+        let reply: Value = serde_json::from_str(&response.body).unwrap_or_default();
+        let findings = check(&config, Some(&tree)).findings;
+        let refused = findings.iter().any(|finding| finding.refused);
+        let failed = errors(&findings).next().is_some();
+        let offset = reply.pointer("/location/offset").and_then(Value::as_u64);
+        let (kind, agrees) = match (response.status, offset) {
+            (200, _) => (0, !failed),
+            (400, Some(offset)) => {
+                let json = findings.first().filter(|finding| finding.rule == "json");
+                (1, json.is_some_and(|finding| finding.offset as u64 == offset))
+            }
+            // Another Python than the environment's: a Unit that has it takes this and finds no package.
+            (400, None) => (2, refused || errors(&findings).any(|finding| finding.rule == "type")),
+            (500, _) => (3, failed && !refused),
+            _ => continue,
+        };
+        counts[kind] += 1;
+        if OTHERWISE.iter().any(|(name, _)| *name == case.name) {
+            assert!(!agrees, "{} agrees after all", case.name);
+            excused.push(case.name.as_str());
+        } else if !agrees {
+            differ.push(format!("{}: {} {}\n{findings:#?}", case.name, response.status, response.body));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    let named: Vec<_> = OTHERWISE.iter().map(|(name, _)| *name).filter(|name| !excused.contains(name)).collect();
+    assert!(named.is_empty(), "no such cases: {named:?}");
+    // Taken, bad JSON, refused, failed.
+    assert_eq!(counts, [37, 25, 33, 21]);
+}
+
+#[test]
+fn deep_and_long_texts_are_refused_or_read() {
+    // What Unit answered to these is recorded, but their text is not: it crashed, and took the last.
+    for depth in [100_000, 1_000_000] {
+        let findings = check(("[".repeat(depth) + &"]".repeat(depth)).as_bytes(), None).findings;
+        assert!(findings[0].refused && findings[0].message.contains("more than 200 deep"), "{findings:?}");
+    }
+    // At the bound, in the stack that a worker's thread has.
+    for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"share\": \"/x$uri\", \"fallback\": ", "}")] {
+        let deep = |levels: usize| open.repeat(levels) + "{\"return\": 200}" + &close.repeat(levels);
+        let config = format!("{{\"routes\": [{{\"action\": {}}}]}}", deep(podstrap::unit::json::DEPTH - 4));
+        let tree = Tree { dir: "/nonexistent".into(), venv: "venv".into(), final_path: Some("/x".into()) };
+        let findings = check(config.as_bytes(), Some(&tree)).findings;
+        assert!(findings.iter().all(|finding| finding.rule != "json"), "{findings:?}");
+        assert_eq!(
+            findings.iter().any(|finding| finding.refused),
+            close == "]" || open.contains('a') && !open.contains("share")
+        );
+        podstrap::unit::dialect::to_value(config.as_bytes()).unwrap();
+    }
+    let route = r#"{"match": {"uri": "/a/*"}, "action": {"return": 200}},"#;
+    let routes = format!("{{\"listeners\": {{}}, \"routes\": [{}]}}", route.repeat(60_000));
+    assert_eq!(check(routes.as_bytes(), None).findings.len(), 0);
+}
+
+fn ran(sandbox: &Sandbox, args: &[&str]) -> Ran {
+    sandbox.run(sandbox.podstrap().arg("check").args(args))
+}
+
+#[test]
+fn the_examples_are_fit() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/flask");
+    let sandbox = Sandbox::new();
+    let ran = ran(&sandbox, &[&format!("{examples}/unit.conf.json"), "--tree", examples]);
+    assert_eq!(ran.code, Some(0));
+    assert_snapshot!(ran.stdout.replace(examples, "EXAMPLE"), @r#"
+    EXAMPLE/unit.conf.json:11:21: warning: there is no environment at /app/venv in the tree [home]
+      |             "home": "/app/venv",
+      |                     ^
+    hint: what it would hold is not looked up; `podstrap init` builds it
+    EXAMPLE/unit.conf.json: 0 errors, 1 warning
+    "#);
+}
+
+#[test]
+fn a_bad_configuration_is_told_line_by_line() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "unit.json",
+        r#"{
+    "listeners": {
+        "*:8300": { "pass": "applications/flsk" },
+        "127.0.0.1:8300": { "pas": "routes" },
+        "*:{{ .Values.port }}": { "pass": "applications/flask" },
+        "localhost:80": { "pass": "applications/flask", "tls": { "certificate": "site" } },
+    },
+    "applications": {
+        "flask": {
+            "type": "pyton 3.11",
+            "processes": "4",
+        },
+        "php": {
+            "type": "php",
+            "root": "/www",
+            "limits": { "timeout": 10, "memory": 1 },
+            "processes": { "spare": 4 },
+            "environment": { "TOKEN": "s3cret", "PORT": 80, "URL": "${DATABASE_URL}" },
+        },
+    },
+    "routes": [
+        { "action": { "share": "/www$urj" } },
+    ],
+}
+"#,
+    );
+    let ran = ran(&sandbox, &["unit.json"]);
+    assert_eq!(ran.code, Some(7));
+    assert!(!ran.stdout.contains("s3cret"));
+    assert_snapshot!(ran.stdout, @r#"
+    unit.json:3:29: error: "applications/flsk" does not exist in this configuration [pass]
+      |         "*:8300": { "pass": "applications/flsk" },
+      |                             ^
+    hint: did you mean "applications/flask"?
+    unit.json:4:9: error: "127.0.0.1:8300" and "*:8300" clash [listener-clash]
+      |         "127.0.0.1:8300": { "pas": "routes" },
+      |         ^
+    hint: a port can be listened on once: * is every IPv4 address
+    unit.json:4:29: error: a listener has no member "pas" [unknown-member]
+      |         "127.0.0.1:8300": { "pas": "routes" },
+      |                             ^
+    hint: did you mean "pass"?
+    unit.json:5:9: error: "*:{{ .Values.port }}" is no address for a listener [address]
+      |         "*:{{ .Values.port }}": { "pass": "applications/flask" },
+      |         ^
+    hint: the template was not rendered: the file still has its placeholders
+    unit.json:6:9: error: "localhost:80" is no address for a listener [address]
+      |         "localhost:80": { "pass": "applications/flask", "tls": { "certificate": "site" } },
+      |         ^
+    hint: give *:PORT, IP:PORT, [IPv6]:PORT or unix:PATH; host names are not accepted
+    unit.json:6:81: warning: Unit refuses this until the certificate "site" is uploaded [certificate]
+      |         "localhost:80": { "pass": "applications/flask", "tls": { "certificate": "site" } },
+      |                                                                                 ^
+    unit.json:10:21: error: no module of Unit runs "pyton 3.11" [type]
+      |             "type": "pyton 3.11",
+      |                     ^
+    hint: did you mean "python"?
+    unit.json:16:40: error: "limits" has no member "memory" [unknown-member]
+      |             "limits": { "timeout": 10, "memory": 1 },
+      |                                        ^
+    hint: it can have requests, shm
+    unit.json:17:13: error: "spare" (4) must not be more than "max" (1) [range]
+      |             "processes": { "spare": 4 },
+      |             ^
+    hint: "max" is 1 unless it is given
+    unit.json:18:57: error: "PORT" must be a string, but is an integer [wrong-type]
+      |             "environment": { "TOKEN": "******", "PORT": 80, "URL": "***************" },
+      |                                                         ^
+    hint: write it in double quotes
+    unit.json:18:68: warning: this looks like a template that was not rendered [template]
+      |             "environment": { "TOKEN": "******", "PORT": 80, "URL": "***************" },
+      |                                                                    ^
+    hint: Unit has variables in requests only, not here
+    unit.json:22:32: error: Unit has no variable $urj [variable]
+      |         { "action": { "share": "/www$urj" } },
+      |                                ^
+    hint: did you mean $uri?
+    unit.json: 10 errors, 2 warnings; no path was looked up: that needs --tree
+    "#);
+    assert_snapshot!(ran.text, @r#"
+    podstrap: error: unit.json is not fit for Unit: 10 errors, 2 warnings
+    hint: each is on stdout, with its line
+    "#);
+    assert_eq!(fs::read_to_string(sandbox.path("termination-log")).ok(), None, "it is the kubelet's to make");
+}
+
+#[test]
+fn bad_json_is_shown_where_it_is() {
+    let sandbox = Sandbox::new();
+    let mut told = String::new();
+    for text in [
+        "{\n  \"listeners\": {}\n  \"routes\": []\n}\n",
+        "{\"listeners\": {}, \"listeners\": {}}",
+        "{} // no line feed",
+        "# a comment\n{}",
+        "{'listeners': {}}",
+        "{\"listeners\": {},,}",
+        "{{ template \"unit\" . }}",
+        "{\"environment\": {\"TOKEN\": \"s3cret}}\n",
+    ] {
+        sandbox.write("unit.json", text);
+        let ran = ran(&sandbox, &["unit.json"]);
+        assert_eq!(ran.code, Some(7), "{text}");
+        assert!(!ran.stdout.contains("s3cret"), "{}", ran.stdout);
+        told += ran.stdout.rsplit_once("unit.json: ").unwrap().0;
+    }
+    assert_snapshot!(told, @r#"
+    unit.json:3:3: error: invalid JSON: a comma or } is expected here [json]
+      |   "routes": []
+      |   ^
+    unit.json:1:19: error: invalid JSON: the object has a member of this name already [json]
+      | {"listeners": {}, "listeners": {}}
+      |                   ^
+    hint: the first one is at 1:2
+    unit.json:1:4: error: invalid JSON: something follows the end of the value [json]
+      | {} // no line feed
+      |    ^
+    hint: the comment does not end: // ends with a line feed, /* with */
+    unit.json:1:1: error: invalid JSON: a value is expected here: an object, an array, a string in double quotes, a number, true, false or null [json]
+      | # a comment
+      | ^
+    hint: comments begin with // or /*
+    unit.json:1:2: error: invalid JSON: a member's name in double quotes, or }, is expected here [json]
+      | {'listeners': {}}
+      |  ^
+    hint: strings stand in double quotes
+    unit.json:1:18: error: invalid JSON: a member's name in double quotes, or }, is expected here [json]
+      | {"listeners": {},,}
+      |                  ^
+    hint: one trailing comma is fine, and no more
+    unit.json:1:2: error: invalid JSON: a member's name in double quotes, or }, is expected here [json]
+      | {{ template "unit" . }}
+      |  ^
+    hint: the template was not rendered: the file still has its placeholders
+    unit.json:1:36: error: invalid JSON: a control character in a string must be escaped [json]
+      | {"environment": {"TOKEN": "********
+      |                                    ^
+    hint: the string does not end on its line: is its closing quote missing?
+    "#);
+}
+
+#[test]
+fn findings_come_as_json() {
+    let sandbox = Sandbox::new();
+    sandbox.write("unit.json", "{\n  \"listener\": {\"a/b~c\": \"\\u001b[31m\"}\n}\n");
+    let ran = ran(&sandbox, &["unit.json", "--format", "json"]);
+    assert_eq!(ran.code, Some(7));
+    assert_snapshot!(ran.stdout, @r#"
+    [
+      {
+        "file": "unit.json",
+        "line": 2,
+        "column": 3,
+        "pointer": "/listener",
+        "severity": "error",
+        "refused": true,
+        "rule": "unknown-member",
+        "message": "the configuration has no member \"listener\"",
+        "hint": "did you mean \"listeners\"?"
+      }
+    ]
+    "#);
+    let good = sandbox.write("good.json", "{}");
+    let ran = sandbox.run(sandbox.podstrap().args(["check", "--format=json"]).arg(good));
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.raw.as_str()), (Some(0), "[]\n", ""));
+}
+
+#[test]
+fn a_directory_is_taken_as_the_entrypoint_takes_it() {
+    let sandbox = Sandbox::new();
+    let tls = |name: &str| {
+        format!(
+            "{{\"listeners\": {{\"*:443\": {{\"pass\": \"routes\", \"tls\": {{\"certificate\": \"{name}\"}}}}}}, \"routes\": []}}\n"
+        )
+    };
+    sandbox.write("d/a.json", tls("site"));
+    sandbox.write("d/b.json", tls("other"));
+    sandbox.write("d/site.pem", "");
+    sandbox.write("d/readme.txt", "not JSON");
+    let ran = ran(&sandbox, &["d"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    assert_snapshot!(ran.stdout, @r#"
+    d/b.json:1:67: warning: Unit refuses this until the certificate "other" is uploaded [certificate]
+      | {"listeners": {"*:443": {"pass": "routes", "tls": {"certificate": "other"}}}, "routes": []}
+      |                                                                   ^
+    2 files: 0 errors, 1 warning; no path was looked up: that needs --tree
+    "#);
+}
+
+#[test]
+fn what_cannot_be_read_is_a_usage_error() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("empty")).unwrap();
+    sandbox.write("unit.json", "{}");
+    sandbox.write("blank.json", " \n");
+    let mut told = String::new();
+    for args in [
+        &["none.json"][..],
+        &["empty"],
+        &["blank.json"],
+        &["unit.json", "--tree", "none"],
+        &["unit.json", "--tree", ".", "--venv", "../venv"],
+        &["unit.json", "--tree", ".", "--tree-final-path", "app"],
+    ] {
+        let ran = ran(&sandbox, args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}");
+        told += &ran.text;
+    }
+    assert_snapshot!(told, @r#"
+    podstrap: error: cannot read the configuration none.json
+      because: No such file or directory (os error 2)
+    hint: is the ConfigMap or volume mounted there, in this container?
+    podstrap: error: there is no *.json in empty
+    hint: name the configuration's file, or a directory for the image's entrypoint
+    podstrap: error: the configuration blank.json is empty
+    hint: the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?
+    podstrap: error: --tree [TMP]/none is no directory
+    hint: name the tree as it is published, or a checkout
+    podstrap: error: --venv ../venv is not inside the tree
+    hint: give a path relative to --tree, without ..; where the app sees the tree is --tree-final-path
+    podstrap: error: --tree-final-path app is not absolute
+    hint: give the path that the app's container will see, e.g. /app
+    "#);
+}
+
+/// An application of the tree's, with members that replace or add to the good ones.
+fn of_tree(sandbox: &Sandbox, changed: &Value) -> String {
+    let mut app = serde_json::json!({
+        "type": "python 3.11", "home": "/app/python/venv", "path": "/app/python/flask", "working_directory": "/app/python",
+        "module": "index",
+    });
+    for (name, value) in changed.as_object().unwrap() {
+        match value {
+            Value::Null => drop(app.as_object_mut().unwrap().remove(name)),
+            value => app[name] = value.clone(),
+        }
+    }
+    let config = serde_json::json!({"listeners": {"*:8300": {"pass": "applications/a"}}, "applications": {"a": app}});
+    sandbox.write("unit.json", config.to_string());
+    let ran = ran(sandbox, &["unit.json", "--tree", "tree", "--venv", "python/venv"]);
+    // One line of JSON would fill the snapshot.
+    let lines = ran.stdout.lines().filter(|line| !line.starts_with("  | "));
+    lines
+        .filter(|line| !line.starts_with("unit.json: "))
+        .map(|line| {
+            line.split_once("unit.json:1:").map_or(line, |(_, rest)| rest.split_once(": ").unwrap().1).to_owned() + "\n"
+        })
+        .collect()
+}
+
+/// Good and bad applications, by what is changed of a good one.
+const CHANGED: [&str; 26] = [
+    "{}",
+    r#"{"type": "python"}"#,
+    r#"{"type": "python 3.1"}"#,
+    r#"{"type": "python 3.12"}"#,
+    r#"{"type": "python 3.11.9"}"#,
+    r#"{"home": "/app/python/env"}"#,
+    r#"{"home": null}"#,
+    r#"{"path": "/app/python/flaks"}"#,
+    r#"{"path": "flask"}"#,
+    r#"{"working_directory": "/app/pyton"}"#,
+    r#"{"module": "indx"}"#,
+    r#"{"module": "index.py"}"#,
+    r#"{"module": "outer"}"#,
+    r#"{"module": "outer", "path": ["/elsewhere", "/app/python/flask"]}"#,
+    r#"{"module": "ap"}"#,
+    r#"{"module": "nc"}"#,
+    r#"{"module": "pkg"}"#,
+    r#"{"module": "factory"}"#,
+    r#"{"module": "factory", "callable": "create_app"}"#,
+    r#"{"module": "factory", "callable": "create_app", "factory": true}"#,
+    r#"{"module": "std", "factory": true}"#,
+    r#"{"module": "std", "protocol": "asgi"}"#,
+    r#"{"module": "asgi", "protocol": "wsgi"}"#,
+    r#"{"module": "asgi"}"#,
+    r#"{"environment": {"PYTHONPATH": "/app/lib"}}"#,
+    r#"{"module": null, "targets": {"x": {"module": "index"}, "y/z": {"module": "none"}}}"#,
+];
+
+#[test]
+fn what_the_tree_lacks_is_found() {
+    let sandbox = Sandbox::new();
+    app(&sandbox);
+    sandbox.write("tree/python/flask/pkg/__init__.py", "from .main import *\n");
+    sandbox.write("tree/python/flask/factory.py", "def create_app():\n    return lambda e, s: []\n");
+    sandbox.write("tree/python/flask/asgi.py", "async def application(scope, receive, send):\n    pass\n");
+    sandbox.write("tree/python/outer.py", "def application(environ, start_response):\n    pass\n");
+    let mut told = String::new();
+    for changed in CHANGED {
+        let changed: Value = serde_json::from_str(changed).unwrap();
+        told += &format!("-- {changed}\n{}", of_tree(&sandbox, &changed));
+    }
+    assert_snapshot!(told, @r#"
+    -- {}
+    -- {"type":"python"}
+    -- {"type":"python 3.1"}
+    error: the environment is of Python 3.11.2, which "python 3.1" does not match [type]
+    hint: a version ends at a dot: write "python 3.11", and use an image of Unit with it; or build the environment with 3.1
+    -- {"type":"python 3.12"}
+    error: the environment is of Python 3.11.2, which "python 3.12" does not match [type]
+    hint: write "python 3.11", and use an image of Unit with it; or build the environment with 3.12
+    -- {"type":"python 3.11.9"}
+    warning: the environment is of Python 3.11.2: Unit must have 3.11.9 exactly [type]
+    hint: write "python 3.11"
+    -- {"home":"/app/python/env"}
+    warning: "home" does not end as --venv python/venv does: no path is looked up [tree-place]
+    hint: name the environment's directory in the tree, or say where the container has the tree: --tree-final-path
+    -- {"home":null}
+    warning: no application has a "home" that says where the tree is: no path is looked up [tree-place]
+    hint: say where the app's container has it: --tree-final-path
+    warning: without "home" the environment at python/venv is not used [home]
+    hint: name its path in the container as "home"
+    -- {"path":"/app/python/flaks"}
+    warning: the directory /app/python/flaks is not in the tree [path]
+    hint: did you mean flask?
+    error: there is no module index in "path" or the environment [module]
+    -- {"path":"flask"}
+    -- {"working_directory":"/app/pyton"}
+    error: the directory /app/pyton is not in the tree [working-directory]
+    hint: did you mean python?
+    -- {"module":"indx"}
+    error: there is no module indx in "path" or the environment [module]
+    hint: did you mean "index"?
+    -- {"module":"index.py"}
+    error: there is no module index.py in "path" or the environment [module]
+    hint: a module's name has no .py: "index"
+    -- {"module":"outer"}
+    error: there is no module outer in "path" or the environment [module]
+    hint: Python does not look into working_directory: "path": "/app/python"
+    -- {"module":"outer","path":["/elsewhere","/app/python/flask"]}
+    warning: there is no module outer in "path" or the environment [module]
+    hint: Python does not look into working_directory: "path": "/app/python"
+    -- {"module":"ap"}
+    error: ap.py has no "application" at its top level [callable]
+    hint: it has app: "callable": "app"
+    -- {"module":"nc"}
+    error: "application" in nc.py is a constant, nothing to call [callable]
+    -- {"module":"pkg"}
+    warning: it cannot be told whether pkg/__init__.py has "application": it imports * from another module [callable]
+    -- {"module":"factory"}
+    error: factory.py has no "application" at its top level [callable]
+    hint: it has create_app: "callable": "create_app", "factory": true
+    -- {"module":"factory","callable":"create_app"}
+    warning: "create_app" in factory.py takes no arguments: it looks like a factory [callable]
+    hint: "factory": true calls it for the application
+    -- {"module":"factory","callable":"create_app","factory":true}
+    -- {"module":"std","factory":true}
+    warning: "application" in std.py needs arguments, and a factory gets none [callable]
+    -- {"module":"std","protocol":"asgi"}
+    warning: "application" in std.py looks like WSGI, and "protocol" is "asgi" [callable]
+    -- {"module":"asgi","protocol":"wsgi"}
+    warning: "application" in asgi.py is async, and "protocol" is "wsgi" [callable]
+    -- {"module":"asgi"}
+    -- {"environment":{"PYTHONPATH":"/app/lib"}}
+    warning: Python does not read PYTHONPATH when "home" is given [environment]
+    hint: name the directories in "path"
+    -- {"module":null,"targets":{"x":{"module":"index"},"y/z":{"module":"none"}}}
+    error: there is no module none in "path" or the environment [module]
+    "#);
+}
+
+#[test]
+fn what_others_may_not_read_is_a_warning() {
+    let sandbox = Sandbox::new();
+    app(&sandbox);
+    let index = sandbox.path("tree/python/flask/index.py");
+    let lock = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    // Whatever the umask of the tests is.
+    for name in ["", "flask", "venv", "venv/lib", "venv/lib/python3.11", "venv/lib/python3.11/site-packages"] {
+        lock(&sandbox.path("tree/python").join(name), 0o755);
+    }
+    lock(&sandbox.path("tree/python/venv/pyvenv.cfg"), 0o644);
+    lock(&index, 0o640);
+    assert_snapshot!(of_tree(&sandbox, &serde_json::json!({"user": "app"})), @r#"
+    warning: the user app may not be allowed to read python/flask/index.py (mode 0640) [permissions]
+    hint: what everybody may read works for any user: chmod o+rX
+    "#);
+    assert_eq!(of_tree(&sandbox, &serde_json::json!({"user": "root"})), "");
+    lock(&index, 0o644);
+    lock(&sandbox.path("tree/python/flask"), 0o700);
+    assert_snapshot!(of_tree(&sandbox, &serde_json::json!({})), @r#"
+    warning: the user that Unit runs applications as may not be allowed to read python/flask (mode 0700) [permissions]
+    hint: what everybody may read works for any user: chmod o+rX
+    "#);
+}
+
+#[test]
+fn php_external_and_static_files_are_looked_up() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tree/www/adminer.php", "<?php\n");
+    sandbox.write("tree/bin/serve", "");
+    sandbox.write("unit.json", r#"{
+  "listeners": {"*:80": {"pass": "routes"}},
+  "routes": [{"action": {"share": ["/srv/www$uri", "/srv/static$uri", "/srv/www/none.html"], "fallback": {"pass": "applications/a"}}}],
+  "applications": {
+    "a": {"type": "php", "root": "/srv/www", "index": "index.php", "options": {"file": "/srv/php.ini"}},
+    "b": {"type": "php", "root": "/srv/wwww", "script": "adminer.php"},
+    "c": {"type": "php", "targets": {"x": {"root": "/srv/www", "script": "admin.php"}}},
+    "d": {"type": "external", "executable": "/srv/bin/serve"},
+    "e": {"type": "external", "executable": "bin/server", "working_directory": "/srv"},
+    "f": {"type": "external", "executable": "/usr/bin/elsewhere"}
+  }
+}
+"#);
+    let ran = ran(&sandbox, &["unit.json", "--tree", "tree", "--tree-final-path", "/srv"]);
+    assert_eq!(ran.code, Some(7));
+    assert_snapshot!(ran.stdout, @r#"
+    unit.json:3:52: warning: the directory /srv/static is not in the tree [share]
+      | … "routes": [{"action": {"share": ["/srv/www$uri", "/srv/static$uri", "/srv/www/none.html"], "fallbac…
+      |                                                    ^
+    unit.json:3:71: warning: the file /srv/www/none.html is not in the tree [share]
+      | …n": {"share": ["/srv/www$uri", "/srv/static$uri", "/srv/www/none.html"], "fallback": {"pass": "appli…
+      |                                                    ^
+    unit.json:5:55: warning: the file /srv/www/index.php is not in the tree [php]
+      | …"a": {"type": "php", "root": "/srv/www", "index": "index.php", "options": {"file": "/srv/php.ini"}},
+      |                                                    ^
+    unit.json:5:88: warning: the file /srv/php.ini is not in the tree [php]
+      | …"a": {"type": "php", "root": "/srv/www", "index": "index.php", "options": {"file": "/srv/php.ini"}},
+      |                                                                                     ^
+    unit.json:6:34: error: the directory /srv/wwww is not in the tree [php]
+      |     "b": {"type": "php", "root": "/srv/wwww", "script": "adminer.php"},
+      |                                  ^
+    hint: did you mean www?
+    unit.json:7:74: error: the file /srv/www/admin.php is not in the tree [php]
+      |     "c": {"type": "php", "targets": {"x": {"root": "/srv/www", "script": "admin.php"}}},
+      |                                                                          ^
+    hint: did you mean adminer.php?
+    unit.json:8:45: error: /srv/bin/serve is not executable [executable]
+      |     "d": {"type": "external", "executable": "/srv/bin/serve"},
+      |                                             ^
+    hint: chmod +x, and commit the mode
+    unit.json:9:45: error: the file /srv/bin/server is not in the tree [executable]
+      |     "e": {"type": "external", "executable": "bin/server", "working_directory": "/srv"},
+      |                                             ^
+    hint: did you mean serve?
+    unit.json: 4 errors, 4 warnings
+    "#);
+    let unplaced = sandbox.run(sandbox.podstrap().args(["check", "unit.json", "--tree", "tree"]));
+    assert_eq!(unplaced.code, Some(0));
+    assert_snapshot!(unplaced.stdout, @r#"
+    unit.json:1:1: warning: no application has a "home" that says where the tree is: no path is looked up [tree-place]
+      | {
+      | ^
+    hint: say where the app's container has it: --tree-final-path
+    unit.json: 0 errors, 1 warning
+    "#);
+}
+
+#[test]
+fn what_init_publishes_fits_its_configuration() {
+    let article = Article::new();
+    let environment = ["--venv", "python/venv", "--venv-final-path", "/app/python/venv"];
+    article.ok(article.init("uv").args(environment).arg("Flask"));
+    // The article's own, as recorded: Unit had no Python 3.5 either.
+    let recorded = CASES.iter().find(|case| case.name == "put-article-verbatim").and_then(made).unwrap();
+    let recorded = String::from_utf8(recorded).unwrap();
+    let check = |text: &str| {
+        article.sandbox.write("unit.json", text);
+        let mut command = article.sandbox.podstrap();
+        command.args(["check", "unit.json", "--venv", "python/venv", "--tree"]).arg(article.sandbox.root());
+        article.run(&mut command)
+    };
+    let ran = check(&recorded.replace("python 3.5", "python"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "unit.json: 0 errors, 0 warnings\n"));
+    let ran = check(&recorded);
+    assert_eq!(ran.code, Some(7));
+    assert!(ran.stdout.contains(", which \"python 3.5\" does not match [type]"), "{}", ran.stdout);
+    assert!(article.last_words().starts_with("podstrap: error: unit.json is not fit for Unit: 1 error"));
+    let ran = check(&recorded.replace("python 3.5", "python").replace("\"index\"", "\"flask.app\""));
+    assert!(ran.stdout.contains("flask/app.py has no \"application\" at its top level"), "{}", ran.stdout);
+}
