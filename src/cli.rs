@@ -85,8 +85,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Git repository (https://, http://, ssh://, user@host:path, file://), archive (….tar.gz, .zip) or
-    /// local directory
+    /// Git repository, archive or file: an address or a path
     #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
     pub repo: String,
     #[command(flatten)]

@@ -158,8 +158,8 @@ fn a_repository_of_some_size_in_every_depth() {
     }
     // A list of some length.
     let tip = world.repo.rev("HEAD");
-    let tags = (0..10_000).fold(String::new(), |tags, i| tags + &format!("{tip} refs/tags/v{i}\n"));
-    std::fs::write(world.repo.dir.join(".git/packed-refs"), tags).unwrap();
+    let tags: Vec<String> = (0..10_000).map(|i| format!("{tip} refs/tags/v{i}\n")).collect();
+    std::fs::write(world.repo.dir.join(".git/packed-refs"), tags.concat()).unwrap();
     let ran = world.clones(&world.url(), &["--ref", "v9999"]);
     assert!(ran.raw.contains("v9999"), "{}", ran.raw);
     let empty = Repo::new(&world.sandbox.path("repos/empty.git"));

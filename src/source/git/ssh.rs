@@ -276,8 +276,10 @@ impl Ssh {
                     Err(_) => {
                         // A greeting, or a shell that runs nothing. It may have more to say.
                         let _ = timeout(FAREWELL, async {
-                            while let Some(more) = line.chunk(&what, body.len() as u64, &mut pace).await? {
-                                body.extend_from_slice(&more[..more.len().min(SAID)]);
+                            while body.len() - start < SAID
+                                && let Some(more) = line.chunk(&what, body.len() as u64, &mut pace).await?
+                            {
+                                body.extend_from_slice(&more);
                             }
                             Ok::<_, Error>(())
                         })
