@@ -85,7 +85,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Git repository, archive or file: an address or a path
+    /// Git repository, archive, file or directory
     #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
     pub repo: String,
     #[command(flatten)]

@@ -143,9 +143,9 @@ fn what_cannot_be_served_is_explained() {
     hint: Unit could not start the application: name packages or a requirements file so that an environment is built, say where with --venv, or take "home" out
     "#);
     app.file("unit.conf.json", "{");
-    assert_snapshot!(app.refused(&mut app.bare(), 2), @r"
+    assert_snapshot!(app.refused(&mut app.bare(), 2), @"
     podstrap: error: unit.conf.json cannot be read as Unit's JSON
-      because: Unterminated object on line 1 column 2
+      because: line 1, column 2: the text ends before the object's }
     hint: comments and one trailing comma are fine, anything else must be JSON
     ");
     fs::remove_file(app.sandbox.path("app/unit.conf.json")).unwrap();
