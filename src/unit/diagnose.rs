@@ -2,7 +2,7 @@
 //!
 //! What is looked at, in this order, and the first that is found is told: a port that is taken; `user`
 //! and `group` while Unit may not switch; a user or group that does not exist; a language module whose
-//! file is gone; a `home`, `working_directory` or interpreter's directory that is missing or of
+//! file is gone; a `home`, `root`, `working_directory` or interpreter's directory that is missing or of
 //! another Python; and at last the application itself, imported by the environment's own Python as the
 //! application's user, as Unit does it (`import.py`).
 //!
@@ -238,6 +238,14 @@ impl Scene {
             } else {
                 told(format!("application {name:?}: its \"executable\" {} is no executable file", path.display()), gone)
             };
+        }
+        // PHP's, of the application or of each of its targets.
+        let targets = app.get("targets").and_then(Value::as_object);
+        let roots = targets.into_iter().flat_map(|targets| targets.values()).chain([app]);
+        for root in roots.filter_map(|holder| holder.get("root")?.as_str()) {
+            if !Path::new(root).is_dir() {
+                return told(format!("application {name:?}: its \"root\" {root} is no directory"), gone);
+            }
         }
         let version = self.python(app)?;
         let home = Path::new(app.get("home")?.as_str()?);
@@ -585,6 +593,13 @@ mod tests {
 
         hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
         "#);
+        for php in [json!({"type": "php", "root": "/no/where"}), json!({"targets": {"x": {"root": "/no/where"}}})] {
+            assert_snapshot!(super::tests::told(&scene(dir.path()), dir.path(), app(php)), @r#"
+            application "a": its "root" /no/where is no directory
+
+            hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+            "#);
+        }
     }
 
     /// With the Python of this machine in the place of Unit's.
