@@ -593,13 +593,15 @@ mod tests {
 
         hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
         "#);
-        for php in [json!({"type": "php", "root": "/no/where"}), json!({"targets": {"x": {"root": "/no/where"}}})] {
-            assert_snapshot!(super::tests::told(&scene(dir.path()), dir.path(), app(php)), @r#"
-            application "a": its "root" /no/where is no directory
+        let root = |php| super::tests::told(&scene(dir.path()), dir.path(), app(php));
+        let told = root(json!({"type": "php", "root": "/no/where"}));
+        assert_snapshot!(told, @r#"
+        application "a": its "root" /no/where is no directory
 
-            hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
-            "#);
-        }
+        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        "#);
+        assert_eq!(root(json!({"targets": {"x": {"root": "/no/where"}}})), told);
+    }
     }
 
     /// With the Python of this machine in the place of Unit's.

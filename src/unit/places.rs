@@ -24,11 +24,30 @@ pub(super) fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
     found
 }
 
+/// Where the value stands to which a JSON Pointer leads (RFC 6901), or in it the member with the
+/// quoted name, which the complaint is about then. The root itself is no answer.
+pub(super) fn at(bytes: &[u8], pointer: &str, quoted: Option<&str>) -> Option<usize> {
+    let document = json::parse(bytes).ok()?;
+    let mut id = document.root();
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        id = match document.kind(id) {
+            Kind::Array(elements) => *elements.get(part.parse::<usize>().ok()?)?,
+            _ => document.get(id, &part)?,
+        };
+    }
+    let member = quoted.and_then(|name| document.member(id, name)).map(|member| member.at);
+    member.or_else(|| (id != document.root()).then(|| document.span(id).start))
+}
+
 /// A place is within the text, and begins a string or a word.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     use super::dialect;
     let text = dialect::without_bom(data);
+    let (pointer, _) = data.split_at(data.iter().position(|byte| *byte == b'{').unwrap_or(0));
+    let pointed = at(data, &String::from_utf8_lossy(pointer), Some("a"));
+    assert!(pointed.is_none_or(|at| at < text.len()), "{text:?}");
     assert!(of(data, "a").into_iter().all(|at| matches!(text.get(at), Some(b'"' | b'\'' | b'a'))), "{text:?}");
 }
 
@@ -36,6 +55,17 @@ pub fn fuzz(data: &[u8]) {
 mod tests {
     use super::*;
     use crate::unit::dialect;
+
+    #[test]
+    fn pointers_lead_to_values_and_to_what_is_wrong_in_them() {
+        let text = br#"{"a": {"x/y": [1, {"bad": 2}]}, "b~": 3.5}"#;
+        let found = |pointer, quoted| at(text, pointer, quoted).map(|at| &text[at..at + 3]);
+        assert_eq!(found("/a/x~1y/1", None), Some(&b"{\"b"[..]));
+        assert_eq!(found("/a/x~1y/1", Some("bad")), Some(&b"\"ba"[..]));
+        assert_eq!(found("/b~0", Some("bad")), Some(&b"3.5"[..]));
+        assert_eq!((found("", None), found("/no", None), found("/a/x~1y/9", None)), (None, None, None));
+        assert_eq!(found("", Some("a")), Some(&b"\"a\""[..]));
+    }
 
     #[test]
     fn names_and_strings_are_found() {

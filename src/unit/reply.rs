@@ -1,7 +1,7 @@
 //! Unit's refusals, in words that lead to the line to change.
 //!
 //! A 400 is about the text: `location` for bad JSON, `detail` for a configuration that makes no
-//! sense. A 500 says only that applying failed; why is in Unit's log and nowhere else.
+//! sense, to which FreeUnit 1.36 adds a `location` of its own, the path of the value. A 500 says only that applying failed; why is in Unit's log and nowhere else.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,13 +25,17 @@ struct Complaint {
     location: Option<Location>,
 }
 
-/// `line` and `column` count from 1, and columns are characters; both are missing when the line
-/// up to there is no UTF-8. `offset` counts bytes from 0, after a byte order mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// Of bad JSON: `line` and `column` count from 1, and columns are characters; both are missing when
+/// the line up to there is no UTF-8. `offset` counts bytes from 0, after a byte order mark.
+///
+/// Of a value (FreeUnit): `path` is a JSON Pointer (RFC 6901) in the whole configuration; an empty one
+/// is the root, or says nothing (`nxt_conf_validation.c`).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Location {
-    offset: usize,
+    offset: Option<usize>,
     line: Option<usize>,
     column: Option<usize>,
+    path: Option<String>,
 }
 
 /// What is known about the Unit that refused.
@@ -83,8 +87,8 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             .because(format!("{} answered {}: {first:?}", reply.server, reply.status))
             .hint("is this Unit's control API? Name the address of unitd's --control option");
     };
-    if let Some(location) = complaint.location {
-        let (line, column) = location.place(&config.bytes);
+    let location = complaint.location.as_ref();
+    if let Some((line, column)) = location.and_then(|location| location.place(&config.bytes)) {
         return Error::new(Kind::UnitRefused, format!("{path}:{line}:{column}: {}", invalid(&complaint)))
             .excerpt(caret(&config.bytes, line, column));
     }
@@ -94,7 +98,12 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             None => complaint.error.clone(),
         });
     let error = match &complaint.detail {
-        Some(detail) => located(error, detail, config),
+        Some(detail) => {
+            let pointer = location.and_then(|location| location.path.as_deref());
+            // It is one in the whole configuration, and the file may be a part.
+            let part = about.at.strip_prefix("/config").unwrap_or_default().trim_end_matches('/');
+            located(error, detail, pointer.and_then(|pointer| pointer.strip_prefix(part)), config)
+        }
         None => error,
     };
     match (reply.status, &complaint.detail) {
@@ -112,18 +121,23 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
     }
 }
 
-/// Adds where in the file it is that a detail names; Unit does not say.
-fn located(error: Error, detail: &str, config: &Config) -> Error {
+/// Adds where in the file it is that a detail names: FreeUnit's pointer leads there, Unit does not say.
+fn located(error: Error, detail: &str, pointer: Option<&str>, config: &Config) -> Error {
+    let path = config.path.display();
+    let quoted = || detail.split('"').skip(1).step_by(2);
+    let place = |offset: usize| json::place(dialect::without_bom(&config.bytes), offset);
+    if let Some(at) = pointer.and_then(|pointer| places::at(&config.bytes, pointer, quoted().next())) {
+        let (line, column) = place(at);
+        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
+    }
     // What is missing stands nowhere, and where it does stand it is right.
     if detail.contains("is missing") || detail.contains("must have") {
         return error;
     }
-    let quoted = detail.split('"').skip(1).step_by(2);
+    let quoted = quoted();
     let found = quoted.map(|name| places::of(&config.bytes, name)).filter(|places| !places.is_empty());
     // The rarest of the names that it quotes says most.
     let Some(places) = found.min_by_key(Vec::len) else { return error };
-    let path = config.path.display();
-    let place = |offset: usize| Location { offset, line: None, column: None }.place(&config.bytes);
     if let [only] = places[..] {
         let (line, column) = place(only);
         return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
@@ -201,12 +215,13 @@ fn targets(config: &Config) -> Vec<String> {
 }
 
 impl Location {
-    /// Line and column, counted here where Unit gave none.
-    fn place(self, bytes: &[u8]) -> (usize, usize) {
+    /// Line and column of bad JSON, counted here where Unit gave none.
+    fn place(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let offset = self.offset?;
         if let (Some(line), Some(column)) = (self.line, self.column) {
-            return (line, column);
+            return Some((line, column));
         }
-        json::place(dialect::without_bom(bytes), self.offset)
+        Some(json::place(dialect::without_bom(bytes), offset))
     }
 }
 
@@ -268,8 +283,33 @@ mod tests {
 
     #[test]
     fn a_place_that_unit_does_not_count_is_counted_here() {
-        let location = Location { offset: 6, line: None, column: None };
-        assert_eq!(location.place(b"\xef\xbb\xbfa\n\xff\xfebc"), (2, 5));
+        let location = Location { offset: Some(6), line: None, column: None, path: None };
+        assert_eq!(location.place(b"\xef\xbb\xbfa\n\xff\xfebc"), Some((2, 5)));
+    }
+
+    /// Bodies as FreeUnit 1.36.0 sent them.
+    #[test]
+    fn where_freeunit_says_the_value_is_the_caret_stands() {
+        let said = |text: &str, at: &str, body: &'static str| {
+            let config = Config { path: "c.json".into(), bytes: text.into() };
+            let reply = Reply { status: 400, server: "Unit/1.36.0".into(), body: body.into() };
+            refused(&config, "unix:/x", &reply, &About { at: at.into(), ..About::default() }).to_string()
+        };
+        let app = "{\"type\": \"python\",\n \"module\": \"x\", \"bad\": 1}";
+        let unknown = r#"{"error": "Invalid configuration.", "detail": "Unknown parameter \"bad\".",
+            "location": {"path": "/applications/a"}}"#;
+        let whole = format!("{{\"bad\": {{}}, \"applications\":\n{{\"b\": {app}, \"a\": {app}}}}}");
+        let text = said(&whole, "/config", unknown);
+        assert!(text.contains("because: c.json:4:17\n  |  \"module\": \"x\", \"bad\": 1}}}"), "{text}");
+        let text = said(app, "/config/applications/a", unknown);
+        assert!(text.contains("because: c.json:2:17\n"), "{text}");
+        // The root, which is no place.
+        let root = r#"{"error": "Invalid configuration.", "detail": "Required parameter \"x\" is missing.",
+            "location": {"path": ""}}"#;
+        assert!(!said(&whole, "/config", root).contains('^'));
+        let json = r#"{"error": "Invalid JSON.", "detail": "Unexpected end of JSON payload.",
+            "location": {"offset": 5, "line": 1, "column": 6}}"#;
+        assert!(said("{\"a\":", "/config", json).starts_with("error: c.json:1:6: invalid JSON"));
     }
 
     #[test]

@@ -87,6 +87,7 @@ fn said(sandbox: &Sandbox, error: &Error) -> String {
         (r"\d+ tr(ies|y) in \d+\.\d s", "[N] tries in [TIME]"),
         (r"127\.0\.0\.1:\d{5}", "[HOST]"),
         (r"pid \d+", "pid [PID]"),
+        (r"Unit/1\.\d+\.\d+", "Unit/[VERSION]"),
     ];
     rules.iter().fold(text, |text, (from, to)| regex::Regex::new(from).unwrap().replace_all(&text, *to).into_owned())
 }

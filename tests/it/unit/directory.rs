@@ -160,7 +160,7 @@ fn bad_certificates_and_modules_are_refused_with_their_names() {
     place.sandbox.write("e/m.js", "export default {}");
     let error = apply(&place, "e", "/config").unwrap_err();
     insta::assert_snapshot!(said(&place.sandbox, &error), @r"
-    error: Unit/1.35.0 at unix:[TMP]/socket takes no JavaScript modules
+    error: Unit/[VERSION] at unix:[TMP]/socket takes no JavaScript modules
       because: it was built without njs
     hint: use an image whose `unitd --version` shows --njs, or take [TMP]/e/m.js away
     ");

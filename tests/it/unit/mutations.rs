@@ -468,6 +468,8 @@ fn check_says_what_a_real_unit_says() {
         let warned = findings.iter().any(|finding| matches!(finding.rule, "certificate" | "script" | "build"));
         // What version a module has, and whether there is one, is not known.
         let module = words.contains("The module to run");
+        // FreeUnit's own rule, which NGINX Unit does not have.
+        let module = module || words.contains("an absolute path other than");
         match (&verdict, refuses) {
             (Verdict::Taken, false) => taken += 1,
             (Verdict::Refused | Verdict::Json(_), true) => refused += 1,
