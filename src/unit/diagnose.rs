@@ -602,7 +602,6 @@ mod tests {
         "#);
         assert_eq!(root(json!({"targets": {"x": {"root": "/no/where"}}})), told);
     }
-    }
 
     /// With the Python of this machine in the place of Unit's.
     #[test]
