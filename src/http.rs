@@ -176,6 +176,10 @@ fn pause(text: &str, now: SystemTime) -> Option<Duration> {
 /// The file cannot be read, or has no certificate in it.
 pub fn trust(file: &Path) -> Result<()> {
     let shown = file.display();
+    // A pipe would be waited for.
+    if std::fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return Err(Error::usage(format!("--ca-file {shown} is no file")));
+    }
     let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
     if found.certs.is_empty() {
         let error = Error::usage(format!("--ca-file {shown} gives no usable CA certificate"))

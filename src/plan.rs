@@ -512,13 +512,17 @@ impl Up {
 }
 
 fn link_name(name: String) -> Result<String> {
+    one_name("--link", name, "give one name without a slash, which becomes a link in the root")
+}
+
+/// A name that an entry at the top can have.
+fn one_name(flag: &str, name: String, hint: &str) -> Result<String> {
     let good = TreePath::new(Path::new(&name))
         .is_some_and(|path| path.as_path() == path.top() && path.as_path().as_os_str() == name.as_str());
     if good && name != RESERVED {
         return Ok(name);
     }
-    Err(Error::usage(format!("--link {name} is no usable name"))
-        .hint(format!("give one name without a slash, which becomes a link in the root; {RESERVED} is podstrap's own")))
+    Err(Error::usage(format!("{flag} {name} is no usable name")).hint(format!("{hint}; {RESERVED} is podstrap's own")))
 }
 
 /// An absolute path without `.` and `..`; relative ones start at the working directory.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{RESERVED, TreePath, absolute};
+use super::{TreePath, absolute, one_name};
 use crate::cli::{CheckoutArgs, Submodules};
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
@@ -25,6 +25,8 @@ pub struct Source {
     pub auth: Vec<PathBuf>,
     /// A PEM file with CAs that are trusted besides the usual ones.
     pub ca_file: Option<PathBuf>,
+    /// Whether Git LFS pointers may be published as they are.
+    pub lfs_pointers: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -45,8 +47,6 @@ pub struct GitSource {
     pub submodules: Submodules,
     /// Whether the tree gets a `.git`.
     pub keep_git: bool,
-    /// Whether Git LFS pointers may be published as they are.
-    pub lfs_pointers: bool,
 }
 
 /// Where a repository is. `Display` shows no secret of it.
@@ -124,7 +124,7 @@ impl Source {
     /// A directory as it is.
     pub fn directory(path: PathBuf) -> Self {
         let origin = Origin::Local(path, Unpack::default());
-        Self { origin, subdir: None, auth: Vec::new(), ca_file: None }
+        Self { origin, subdir: None, auth: Vec::new(), ca_file: None, lfs_pointers: false }
     }
 
     pub fn new(repo: &str, args: CheckoutArgs) -> Result<Self> {
@@ -136,6 +136,7 @@ impl Source {
             subdir,
             auth: args.auth.iter().map(|path| absolute("--auth", path)).collect::<Result<_>>()?,
             ca_file: args.ca_file.as_deref().map(|path| absolute("--ca-file", path)).transpose()?,
+            lfs_pointers: args.allow_lfs_pointers,
             origin: Origin::new(repo, args)?,
         };
         source.check()
@@ -166,10 +167,11 @@ impl Source {
     /// tree.
     pub fn shape(&self) -> Vec<String> {
         let mut all = Vec::new();
+        all.extend(self.lfs_pointers.then(|| "with pointers".to_owned()));
         all.extend(self.subdir.as_ref().map(|path| format!("subdir {path}")));
         match &self.origin {
             Origin::Git(git) => {
-                all.push(format!("submodules {:?}, pointers {}", git.submodules, git.lfs_pointers));
+                all.push(format!("submodules {:?}", git.submodules));
                 if git.keep_git {
                     all.push(format!("with a .git, depth {}", git.depth));
                 }
@@ -199,6 +201,10 @@ impl Origin {
                 let sha256 = url.url().fragment().map(|fragment| pin(fragment, &url)).transpose()?;
                 return Ok(Self::Download(Download { url: url.without_fragment(), sha256, unpack }));
             }
+            if scheme == "file" && url.url().fragment().is_some() {
+                return Err(Error::usage(format!("--repo {url}: what stands behind # is for downloads"))
+                    .hint("a file of this machine is published as it is; write %23 for a # in its name"));
+            }
             if scheme == "file" && archive {
                 only_git(&args, &url, "that is for Git repositories")?;
                 let path = url.url().to_file_path();
@@ -217,7 +223,6 @@ impl Origin {
             depth: args.depth,
             submodules: args.submodules,
             keep_git: args.keep_git,
-            lfs_pointers: args.allow_lfs_pointers,
         }))
     }
 }
@@ -261,13 +266,7 @@ fn subdir(path: &Path) -> Result<TreePath> {
 }
 
 fn file_name(name: String) -> Result<String> {
-    let good = TreePath::new(Path::new(&name))
-        .is_some_and(|path| path.as_path() == path.top() && path.as_path().as_os_str() == name.as_str());
-    if good && name != RESERVED {
-        return Ok(name);
-    }
-    Err(Error::usage(format!("--file {name} is no usable name"))
-        .hint("give the name that the file gets at the top of the tree, without a slash"))
+    one_name("--file", name, "give the name that the file gets at the top of the tree, without a slash")
 }
 
 /// What may be an address: where https:// was forgotten, or stands behind it, a token is before the host.
@@ -353,6 +352,9 @@ mod tests {
         assert!(!refusal("https://user:s3cret@/", &[]).contains("s3cret"));
         assert!(refusal("https://host/a.zip#sha256=12", &[]).contains("is no pin"));
         assert!(refusal("https://host/a.zip#md5=12", &[]).contains("is no pin"));
+        for pinned in ["file:///srv/a.zip#sha256=12", "file:///srv/app.git#sha256=12"] {
+            assert!(refusal(pinned, &[]).contains("what stands behind # is for downloads"), "{pinned}");
+        }
     }
 
     #[test]

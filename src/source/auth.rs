@@ -77,6 +77,13 @@ impl Auth {
                 return Err(nothing(path, &from));
             }
         }
+        if let Some(Credential { login: Login::Bearer(token), from }) = &auth.login
+            && (token.reveal().is_empty() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(Error::usage(format!("{from}: the token is none that can be sent"))
+                .because("it is empty, or has white space or other special characters in it")
+                .hint("the file is to hold the token and nothing else"));
+        }
         Ok(auth)
     }
 
@@ -84,11 +91,16 @@ impl Auth {
     /// which `site` may be a submodule of.
     pub(super) fn of(&self, url: &Url, site: &RemoteUrl, home: Option<&RemoteUrl>) -> Option<Credential> {
         let is_here = |place: &&RemoteUrl| place.url().origin() == url.origin();
+        let wanted = home;
         let home = home.filter(is_here);
         let at_home = home.is_some();
         let named = Some(site).filter(is_here).and_then(RemoteUrl::userinfo).or(home.and_then(RemoteUrl::userinfo));
+        // Nobody but the user decides that a password goes out in clear, or to a host without a name.
+        let in_clear = url.scheme() != "https" && !wanted.is_some_and(|wanted| wanted.url().scheme() == "http");
+        let at_host = wanted.is_some_and(|wanted| wanted.url().host_str() == url.host_str());
         let netrc = || {
-            let machine = self.netrc.iter().find(|(machine, _)| machine.is_for(url.host_str(), named))?;
+            let fits = |machine: &Machine| machine.is_for(url.host_str(), named) && (machine.name.is_some() || at_host);
+            let machine = self.netrc.iter().find(|(machine, _)| !in_clear && fits(machine))?;
             let (Machine { username, password, .. }, from) = machine;
             let password = password.clone()?;
             Some(Credential {
@@ -146,10 +158,10 @@ impl Auth {
         let first = text.split_whitespace().next();
         if is_private_key(&bytes) {
             self.private_key(path.to_owned(), &bytes);
-        } else if text.split_whitespace().any(|word| word == "machine" || word == "default") {
-            self.netrc(&bytes, path, from)?;
         } else if text.lines().any(is_known_host) {
             self.keys.known_hosts.push((path.to_owned(), bytes));
+        } else if text.split_whitespace().any(|word| word == "machine" || word == "default") {
+            self.netrc(&bytes, path, from)?;
         } else if let (Some(token), 1) = (first, text.split_whitespace().count()) {
             self.log_in(Login::Bearer(Secret::new(token)), from);
         } else {
@@ -270,12 +282,17 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn read(path: &Path, from: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    // A pipe would be waited for.
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(Error::usage(format!("{from}: {} is neither a file nor a directory", path.display())));
+    }
     let file = std::fs::File::open(path).map_err(|error| unreadable(path, from, &error))?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, from, &error))?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(Error::usage(format!("{from}: {} is longer than a Secret can be", path.display())));
     }
-    Ok(bytes)
+    // What an editor on Windows puts before it.
+    Ok(bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
 fn unreadable(path: &Path, from: &str, error: &io::Error) -> Error {
@@ -420,6 +437,12 @@ mod tests {
         assert_eq!(sent(&netrc, home, home).as_deref(), Some("a:s3cret1"));
         assert_eq!(sent(&netrc, "https://other.example/x", home).as_deref(), Some("b:s3cret2"));
         assert_eq!(sent(&netrc, "https://third.example/x", home), None);
+        // What the user did not ask for in clear does not go out in clear, and `default` is for one host.
+        assert_eq!(sent(&netrc, "http://other.example/x", home), None);
+        assert_eq!(sent(&netrc, "http://other.example/x", "http://git.example/").as_deref(), Some("b:s3cret2"));
+        let default = from(dir.path(), &[("netrc", "\u{feff}default login a password s3cret1")]).unwrap();
+        assert_eq!(sent(&default, "https://git.example:444/x", home).as_deref(), Some("a:s3cret1"));
+        assert_eq!(sent(&default, "https://other.example/x", home), None);
     }
 
     #[test]
@@ -432,9 +455,10 @@ mod tests {
         };
         let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----";
         assert_eq!(write(key).unwrap().keys.private.len(), 1);
-        assert_eq!(write("# x\n[host]:22 ssh-ed25519 AAAA\n").unwrap().keys.known_hosts.len(), 1);
+        assert_eq!(write("# the default machine\n[host]:22 ssh-ed25519 AAAA\n").unwrap().keys.known_hosts.len(), 1);
         assert_eq!(write("machine a login b password c").unwrap().netrc.len(), 1);
         assert!(write("ghp_s3cret\n").unwrap().login.is_some());
+        assert!(write("tok\u{e9}n").unwrap_err().to_string().contains("none that can be sent"));
         for useless in ["", "two words", "\n"] {
             let error = write(useless).unwrap_err().to_string();
             assert!(error.contains("holds nothing to log in with"), "{error}");

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use reqwest::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{ACCEPT_ENCODING, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Response, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -101,7 +101,7 @@ impl Download {
         for _ in 0..=MAX_REDIRECTS {
             let place = shown(&url);
             let get = |client: &reqwest::Client, url| {
-                let request = client.get(url);
+                let request = client.get(url).header(ACCEPT_ENCODING, "identity");
                 let validator = known.map(|known| &known.validator);
                 match validator {
                     Some(Validator { etag: Some(tag), .. }) => request.header(IF_NONE_MATCH, tag),

@@ -5,13 +5,14 @@ mod auth;
 mod directory;
 mod download;
 mod git;
+mod lfs;
 mod web;
 
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
@@ -21,6 +22,8 @@ use crate::size::Size;
 
 pub use git::Ssh;
 
+/// How many paths a message names.
+const NAMED: usize = 3;
 /// What a digest begins with as a revision.
 const SHA256: &str = "sha256:";
 
@@ -53,6 +56,7 @@ pub struct Known {
 pub struct Resolved {
     pub revision: Revision,
     subdir: Option<TreePath>,
+    lfs_pointers: bool,
     origin: From,
 }
 
@@ -142,7 +146,7 @@ pub async fn resolve(
             (Revision { commit, reference: None }, From::Directory(from))
         }
     };
-    Ok(Resolved { revision, subdir, origin })
+    Ok(Resolved { revision, subdir, lfs_pointers: source.lfs_pointers, origin })
 }
 
 impl Resolved {
@@ -152,16 +156,21 @@ impl Resolved {
     ///
     /// A reference that moves meanwhile is looked up once more: `revision` is then the new one.
     pub async fn checkout(&mut self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Checkout> {
-        let subdir = self.subdir.as_ref().map(TreePath::as_path);
+        let (subdir, lfs_pointers) = (self.subdir.as_ref().map(TreePath::as_path), self.lfs_pointers);
         let (path, unpack, file) = match &mut self.origin {
             From::Git(git) => {
-                let checkout = git.checkout(git::Place { tree, scratch, subdir, limit }, deadline).await;
+                let checkout = git.checkout(git::Place { tree, scratch, subdir, limit, lfs_pointers }, deadline).await;
                 self.revision = git.revision();
                 return checkout;
             }
             From::Directory(path) => {
                 let (path, tree, commit) = (path.clone(), tree.to_owned(), self.revision.commit.clone());
-                return blocking(move || directory::copy(&path, &tree, &commit, limit, deadline)).await;
+                return blocking(move || {
+                    let copied = directory::copy(&path, &tree, &commit, limit, deadline)?;
+                    judge_pointers(&path.display().to_string(), &tree, lfs_pointers)?;
+                    Ok(copied)
+                })
+                .await;
             }
             From::Download(download, unpack) => {
                 let url = download.url().clone();
@@ -171,7 +180,7 @@ impl Resolved {
                 let file = SingleFile {
                     shown: url.to_string(),
                     name: crate::redact::percent_decode(last),
-                    modified: here.modified,
+                    modified: here.modified.or_else(|| made_up(&here.sha256)),
                     web_page: here.html,
                 };
                 (here.path.clone(), unpack.clone(), file)
@@ -184,7 +193,12 @@ impl Resolved {
             }
         };
         let (tree, scratch, subdir) = (tree.to_owned(), scratch.to_owned(), self.subdir.clone());
-        blocking(move || unpack_to(&path, &unpack, &file, &tree, &scratch, subdir.as_ref(), limit, deadline)).await
+        blocking(move || {
+            let unpacked = unpack_to(&path, &unpack, &file, &tree, &scratch, subdir.as_ref(), limit, deadline)?;
+            judge_pointers(&file.shown, &tree, lfs_pointers)?;
+            Ok(unpacked)
+        })
+        .await
     }
 
     /// What to ask with the next time.
@@ -194,6 +208,19 @@ impl Resolved {
             _ => None,
         }
     }
+}
+
+/// Looks for pointers of Git LFS where they could not be seen on the way.
+fn judge_pointers(source: &str, tree: &Path, allowed: bool) -> Result<()> {
+    let pointers = lfs::find(tree).on_volume(|| format!("cannot look at {}", tree.display()))?;
+    lfs::judge(&format!("{source} is not complete"), &pointers, allowed)
+}
+
+/// A time for a file that has none: always the same for the same contents, and another for others, as
+/// caches tell versions of a file by it.
+fn made_up(sha256: &str) -> Option<SystemTime> {
+    let seconds = u64::from_str_radix(sha256.get(..7)?, 16).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// A file that may be all there is.
@@ -287,6 +314,13 @@ fn reserved(what: String) -> Error {
 
 fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// A few of the paths, for one line.
+fn named(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    let more = if paths.len() > NAMED { format!(" and {} more", paths.len() - NAMED) } else { String::new() };
+    format!("{}{more}", crate::redact::clean(&names.join(", ")).replace('\n', " "))
 }
 
 /// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`; and whether it has

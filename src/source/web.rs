@@ -164,7 +164,7 @@ impl Site {
                 Err(misled(from, &target, why))
             }
             Err(error) => {
-                let location = self.hide(location);
+                let location = self.hide(location.split('?').next().unwrap_or_default());
                 Err(Error::source(what).because(format!("the server redirects to {location:?}")).because(error))
             }
         }
@@ -362,6 +362,9 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
         None => Error::source(what),
     };
     let made = causes(made, &error);
+    if text.contains("CaUsedAsEndEntity") {
+        return made.hint("the server shows a CA's own certificate: give it one of its own, signed by that CA");
+    }
     if text.contains("invalid peer certificate") {
         return if text.contains("UnknownIssuer") {
             made.hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file")

@@ -170,7 +170,7 @@ fn pointers_of_git_lfs_are_no_files() {
     insta::assert_snapshot!(error(&sandbox, &server.url("lfs.git"), &[]), @"
     cannot check out [COMMIT] of http://[HOST]/lfs.git
       because: 1 file is only a Git LFS pointer, and podstrap does not fetch what they point to: models/a.bin
-    hint: mount or download these files another way, or keep them in the repository itself
+    hint: mount or download these files another way, or keep them in the source itself
     hint: if the app can do without them: --allow-lfs-pointers
     ");
 }
@@ -199,5 +199,27 @@ fn one_volume_goes_from_source_to_source() {
             .collect();
         names.sort();
         assert_eq!(names.join(" "), wanted, "{name} {flags:?}");
+    }
+}
+
+#[test]
+fn a_repository_that_is_shallow_itself_is_a_source() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::new(&sandbox.path("git/app.git"));
+    repo.file("a", "1").commit("one").file("a", "2").commit("two").file("a", "3").commit("three");
+    let origin = format!("file://{}", repo.dir.display());
+    let cut = sandbox.path("git/cut.git");
+    let status = git(Path::new("/")).args(["clone", "--quiet", "--depth=2", &origin]).arg(&cut).status().unwrap();
+    assert!(status.success());
+    let server = GitServer::start(&sandbox.path("git"));
+    for url in [server.url("cut.git/.git"), format!("file://{}", cut.display())] {
+        for flags in [&["--keep-git", "--depth=0"][..], &["--keep-git", "--depth=1"], &[]] {
+            works(&sandbox, &url, flags);
+            assert_eq!(fs::read_to_string(tree(&sandbox).join("a")).unwrap(), "3");
+            if !flags.is_empty() {
+                assert_eq!(asked(&sandbox, &["fsck", "--connectivity-only", "--no-dangling"]), "");
+                assert!(["three", "three\ntwo"].contains(&&*asked(&sandbox, &["log", "--format=%s"])));
+            }
+        }
     }
 }

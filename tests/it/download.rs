@@ -275,3 +275,33 @@ fn local_archives_and_files_are_sources_too() {
     hint: --strip-components and --file are for these
     ");
 }
+
+#[test]
+fn pointers_of_git_lfs_are_no_files_wherever_they_come_from() {
+    let sandbox = Sandbox::new();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    sandbox.write("made/app-1.0/models/a.bin", pointer);
+    let web = Web::gives(tarball(&sandbox, "one"));
+    let single = Web::gives(pointer);
+    let made = sandbox.path("made");
+    for (repo, flags) in [
+        (web.url("app.tar.gz"), &[][..]),
+        (single.url("a.bin"), &["--file=a.bin"]),
+        (made.display().to_string(), &["--subdir=app-1.0"]),
+    ] {
+        let text = error(&sandbox, &repo, flags, 3);
+        assert!(text.contains("1 file is only a Git LFS pointer") && text.contains("a.bin"), "{text}");
+        works(&sandbox, &repo, &[flags, &["--allow-lfs-pointers"]].concat());
+    }
+}
+
+#[test]
+fn a_single_file_without_a_date_has_the_same_one_in_every_replica() {
+    let modified = |body: &'static str| {
+        let sandbox = Sandbox::new();
+        works(&sandbox, &Web::gives(body).url("a"), &["--file=a"]);
+        fs::metadata(sandbox.root().join("a")).unwrap().modified().unwrap()
+    };
+    assert_eq!(modified("one"), modified("one"));
+    assert_ne!(modified("one"), modified("two"));
+}

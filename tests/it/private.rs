@@ -198,3 +198,14 @@ fn a_ca_file_is_for_everything_and_besides_the_usual_ones() {
         assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
     }
 }
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let sandbox = sandbox();
+    let pipe = sandbox.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for flag in ["--auth", "--ca-file"] {
+        let ran = init(&sandbox, "http://127.0.0.1:9/app.git", &[&format!("{flag}={}", pipe.display())]);
+        assert!(ran.code == Some(2) && ran.raw.contains(flag), "{}", ran.raw);
+    }
+}

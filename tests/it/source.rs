@@ -69,9 +69,8 @@ fn git_source(url: &str, reference: Option<&str>, depth: u32) -> Source {
         depth,
         submodules: Submodules::Off,
         keep_git: false,
-        lfs_pointers: true,
     };
-    Source { origin: Origin::Git(git), ..Source::directory(PathBuf::new()) }
+    Source { origin: Origin::Git(git), lfs_pointers: true, ..Source::directory(PathBuf::new()) }
 }
 
 fn clone(url: &str, reference: Option<&str>) -> Result<Got, Error> {
@@ -715,7 +714,7 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     let output = child("env", &[], &server.url("app.git")).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     for line in [
-        "--submodules off: the submodule's directory stays empty: lib/module",
+        "not fetched, as --submodules says: the submodule's directory stays empty: lib/module",
         "1 file is only a Git LFS pointer: a.bin",
         "remote: Total 5",
     ] {

@@ -99,8 +99,12 @@ impl Ssh {
         if close.is_none() && user.is_none() && path.contains('@') {
             return Err(refused(text, "what stands between the first colon and the @ looks like a password"));
         }
-        if path.starts_with('/') && matches!(inner, "https" | "http" | "ssh" | "file" | "git") {
-            return Err(refused(text, "a slash is missing behind the scheme"));
+        if matches!(inner, "https" | "http" | "ssh" | "file" | "ftp") {
+            return Err(refused(text, "slashes are missing behind the scheme"));
+        }
+        if path.contains('?') {
+            let text = text.split('?').next().unwrap_or_default();
+            return Err(refused(text, "behind a question mark there is no path; is https:// missing before it?"));
         }
         let path = if path.starts_with("/~") { &path[1..] } else { path };
         let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
@@ -273,6 +277,8 @@ mod tests {
             "-l@host:a",
             "https:/me:to/ken@host/x.git",
             "me:to/ken@host/x.git",
+            "https:host/x",
+            "host:80/x?token=y",
             "host:-a",
             "a b:c",
             "[host:99999]:a",

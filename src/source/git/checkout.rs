@@ -27,14 +27,10 @@ use crate::size::Size;
 use crate::source::git::refs::Choice;
 use crate::source::git::transport::MAX_OBJECT;
 use crate::source::git::{Place, failure, submodules};
-use crate::source::{Checkout, late, reserved, set_mode, too_large};
+use crate::source::{Checkout, late, lfs, named, reserved, set_mode, too_large};
 
-/// How many paths a message names, and how many directories a hint.
-const NAMED: usize = 3;
+/// How many directories a hint names.
 const LISTED: usize = 8;
-/// What a Git LFS pointer starts with, and the longest that one can be (git-lfs, docs/spec.md).
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-const LFS_POINTER_MAX: u64 = 1024;
 /// The longest path that the kernel takes, the NUL at its end included (`PATH_MAX` in limits.h).
 const PATH_MAX: usize = 4096;
 /// What the directories on the way to one file may take as objects: a million entries and more.
@@ -70,7 +66,7 @@ pub(super) fn write(
     place: Place<'_>,
     deadline: Deadline,
 ) -> Result<Written> {
-    let Place { tree, scratch, subdir, limit } = place;
+    let Place { tree, scratch, subdir, limit, lfs_pointers } = place;
     let commit = find(repo, choice, &source.url)?;
     let what = format!("cannot check out {} of {}", commit.id(), source.url);
     let failed = |error: git2::Error| failure(&what, &error).permanent();
@@ -117,13 +113,13 @@ pub(super) fn write(
         }
     }
     let checkout = objects.settle(tree, &scan, &commit)?;
-    objects.judge_pointers(source)?;
+    lfs::judge(&what, &objects.pointers.borrow(), lfs_pointers)?;
     let submodules = match scan.submodules {
         0 => Vec::new(),
         _ if source.submodules == Submodules::Off => {
             let found = objects.gitlinks(&files)?;
             let paths: Vec<PathBuf> = found.into_iter().map(|(path, _)| path).collect();
-            tracing::warn!("--submodules off: {} empty: {}", stay(paths.len()), named(&paths));
+            tracing::warn!("not fetched, as --submodules says: {} empty: {}", stay(paths.len()), named(&paths));
             Vec::new()
         }
         _ => objects.submodules(&whole, &files, subdir, scratch)?,
@@ -351,7 +347,7 @@ impl<'a> Objects<'a> {
             FileKind::Link => symlink(OsStr::from_bytes(self.read(oid)?.data()), path),
             FileKind::Regular { executable } => {
                 let blob = self.read(oid)?;
-                if is_pointer(blob.data()) {
+                if lfs::is_pointer(blob.data()) {
                     self.pointers.borrow_mut().push(name.to_owned());
                 }
                 File::create_new(path).and_then(|mut file| {
@@ -428,28 +424,6 @@ impl<'a> Objects<'a> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Pointers instead of files are no complete tree, unless the user says so.
-    fn judge_pointers(&self, source: &GitSource) -> Result<()> {
-        let pointers = self.pointers.borrow();
-        if pointers.is_empty() {
-            return Ok(());
-        }
-        let count = pointers.len();
-        let are = if count == 1 {
-            "1 file is only a Git LFS pointer".into()
-        } else {
-            format!("{count} files are only Git LFS pointers")
-        };
-        if source.lfs_pointers {
-            tracing::warn!("{are}: {}", named(&pointers));
-            return Ok(());
-        }
-        Err(Error::source(self.what)
-            .because(format!("{are}, and podstrap does not fetch what they point to: {}", named(&pointers)))
-            .hint("mount or download these files another way, or keep them in the repository itself")
-            .hint("if the app can do without them: --allow-lfs-pointers"))
     }
 
     /// Does what Git makes of attributes and libgit2 does not, or says so. `tree` has the part of the
@@ -732,8 +706,8 @@ impl Objects<'_> {
                 }
                 // The plain writer has looked at them already.
                 if !scan.plain
-                    && meta.len() <= LFS_POINTER_MAX
-                    && is_pointer(&fs::read(entry.path()).on_volume(volume)?)
+                    && meta.len() <= lfs::LONGEST
+                    && lfs::is_pointer(&fs::read(entry.path()).on_volume(volume)?)
                 {
                     self.pointers.borrow_mut().extend(entry.path().strip_prefix(tree).map(Path::to_owned));
                 }
@@ -743,21 +717,10 @@ impl Objects<'_> {
     }
 }
 
-fn is_pointer(contents: &[u8]) -> bool {
-    contents.len() as u64 <= LFS_POINTER_MAX && contents.starts_with(LFS_POINTER)
-}
-
 fn warn_named(paths: &[PathBuf], what: &str) {
     if !paths.is_empty() {
         tracing::warn!("{what}: {}", named(paths));
     }
-}
-
-/// A few of the paths, for one line.
-fn named(paths: &[PathBuf]) -> String {
-    let names: Vec<_> = paths.iter().take(NAMED).map(|path| path.display().to_string()).collect();
-    let more = if paths.len() > NAMED { format!(" and {} more", paths.len() - NAMED) } else { String::new() };
-    format!("{}{more}", crate::redact::clean(&names.join(", ")).replace('\n', " "))
 }
 
 /// What is not left to libgit2 is one name that libgit2, asked to protect other file systems as well,

@@ -10,7 +10,7 @@ use crate::error::{IoContext, Result};
 use crate::plan::GitSource;
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::git::refs::{Choice, Ref};
+use crate::source::git::refs::{Choice, Ref, Refs};
 use crate::source::git::{create, failure};
 use crate::source::set_mode;
 
@@ -46,9 +46,15 @@ pub(super) fn fetch_local(
 
 /// Moves the scratch repository, which has the objects, to the tree's `.git`. `refs` are those of the
 /// remote; what of them was fetched is there as well.
-pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &[Ref], tree: &Path) -> Result<()> {
+pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs, tree: &Path) -> Result<()> {
     let what = format!("cannot make a .git for {}", source.url);
     equip(scratch, source, choice, refs).map_err(|error| failure(&what, &error).permanent())?;
+    let cut = scratch.join("shallow");
+    if !refs.shallow.is_empty() && !cut.exists() {
+        // What the remote does not have itself, Git is not to look for.
+        let lines: String = refs.shallow.iter().fold(String::new(), |lines, oid| lines + &format!("{oid}\n"));
+        fs::write(&cut, lines).on_volume(|| format!("cannot write {}", cut.display()))?;
+    }
     let git = tree.join(".git");
     fs::rename(scratch, &git).on_volume(|| format!("cannot move the repository to {}", git.display()))?;
     let index = || {
@@ -63,11 +69,11 @@ pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &[
 }
 
 /// References, HEAD and the remote, without credentials.
-fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &[Ref]) -> Result<(), git2::Error> {
+fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs) -> Result<(), git2::Error> {
     let repo = Repository::open_bare(scratch)?;
     let made = "made by podstrap";
     let odb = repo.odb()?;
-    for Ref { name, oid, .. } in refs.iter().filter(|found| source.depth == 0 && odb.exists(found.oid)) {
+    for Ref { name, oid, .. } in refs.all.iter().filter(|found| source.depth == 0 && odb.exists(found.oid)) {
         let here = match name.strip_prefix("refs/heads/") {
             Some(branch) => format!("refs/remotes/origin/{branch}"),
             None if name.starts_with("refs/tags/") => name.clone(),

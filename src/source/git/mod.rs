@@ -34,7 +34,7 @@ use crate::size::Size;
 use crate::source::auth::Auth;
 use crate::source::git::checkout::{Submodule, Written};
 use crate::source::git::http::{Listing, Remote};
-use crate::source::git::pktline::packet;
+use crate::source::git::pktline::{Framer, packet, payload};
 use crate::source::git::refs::{Choice, Ref, Refs};
 use crate::source::git::ssh::Session;
 use crate::source::git::transport::{MAX_OBJECT, Wire};
@@ -72,6 +72,8 @@ pub(super) struct Place<'a> {
     pub(super) subdir: Option<&'a Path>,
     /// What the files may come to.
     pub(super) limit: Size,
+    /// Whether Git LFS pointers may be published as they are.
+    pub(super) lfs_pointers: bool,
 }
 
 #[derive(Debug)]
@@ -163,9 +165,9 @@ impl Git {
         if self.source.keep_git && nesting == 0 {
             let (source, choice, tree) = (self.source.clone(), self.choice.clone(), place.tree.to_owned());
             let refs = match &self.origin {
-                Origin::Http(http) => http.1.refs.all.clone(),
-                Origin::Ssh(shell) => shell.refs.all.clone(),
-                Origin::File(_, refs) => refs.all.clone(),
+                Origin::Http(http) => http.1.refs.clone(),
+                Origin::Ssh(shell) => shell.refs.clone(),
+                Origin::File(_, refs) => refs.clone(),
             };
             blocking(move || keep::keep(&repository, &source, &choice, &refs, &tree)).await?;
         }
@@ -203,7 +205,7 @@ impl Git {
         let doing = format!("cannot check out {} of {}", self.choice.commit, self.source.url);
         let (repository, choice, source) = (repository.to_owned(), self.choice.clone(), self.source.clone());
         let (tree, scratch) = (place.tree.to_owned(), place.scratch.to_owned());
-        let (subdir, limit) = (place.subdir.map(Path::to_owned), place.limit);
+        let (subdir, limit, lfs_pointers) = (place.subdir.map(Path::to_owned), place.limit, place.lfs_pointers);
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
             let packs = repository.join("objects/pack");
@@ -215,7 +217,7 @@ impl Git {
             let limit = Size(limit.0.saturating_sub(packed));
             let repo =
                 Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
-            let place = Place { tree: &tree, scratch: &scratch, subdir: subdir.as_deref(), limit };
+            let place = Place { tree: &tree, scratch: &scratch, subdir: subdir.as_deref(), limit, lfs_pointers };
             checkout::write(&repo, &source, &choice, place, deadline)
         });
         // libgit2's own writer, and a pattern of attributes that is made to take for ever, cannot be
@@ -241,8 +243,16 @@ impl Git {
         }
         for submodule in found {
             let named = format!("submodule {}", submodule.path.display());
-            let error =
-                |error: Error| error.within(&named).hint("--submodules off leaves the directories of submodules empty");
+            let error = |error: Error| {
+                let error = error.within(&named);
+                // Once is enough.
+                let outermost = nesting == 0;
+                if outermost {
+                    error.hint("--submodules off leaves the directories of submodules empty")
+                } else {
+                    error
+                }
+            };
             let source = GitSource {
                 url: submodules::address(&submodule.url, &self.source.url).map_err(error)?,
                 reference: Some(submodule.commit.to_string()),
@@ -322,7 +332,7 @@ impl Git {
 
     fn everything(&self) -> Ask {
         Ask {
-            listing: self.listed().map(|(_, body)| body.to_owned()).unwrap_or_default(),
+            listing: self.listed().map(|(_, body)| without_shallow(body)).unwrap_or_default(),
             refspecs: keep::refspecs(self.choice.reference.as_deref()),
             depth: 0,
         }
@@ -388,6 +398,19 @@ fn single(want: git2::Oid, capabilities: &str) -> Vec<u8> {
     [packet(b"# service=git-upload-pack\n"), b"0000".to_vec(), packet(line.as_bytes()), b"0000".to_vec()].concat()
 }
 
+/// A list without what it says of history that is cut off, which libgit2 does not read there.
+fn without_shallow(body: &[u8]) -> Vec<u8> {
+    let (mut framer, mut out) = (Framer::default(), Vec::with_capacity(body.len()));
+    framer.push(body);
+    // It was read before.
+    while let Ok(Some(packet)) = framer.next() {
+        if !payload(packet).is_some_and(|line| line.starts_with(b"shallow ")) {
+            out.extend_from_slice(packet);
+        }
+    }
+    out
+}
+
 fn has(capabilities: &str, name: &str) -> bool {
     capabilities.split(' ').any(|word| word == name)
 }
@@ -432,6 +455,8 @@ fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
                 repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
             refs.all.push(Ref { name: name.to_owned(), oid, peeled });
         }
+        let shallow = std::fs::read_to_string(repo.commondir().join("shallow")).unwrap_or_default();
+        refs.shallow = shallow.lines().filter_map(|line| git2::Oid::from_str(line).ok()).collect();
         let head = repo.find_reference("HEAD")?;
         refs.head = head.symbolic_target().ok().flatten().map(str::to_owned);
         if let Some(oid) = head.resolve().ok().and_then(|direct| direct.target()) {

@@ -31,6 +31,8 @@ pub(super) struct Refs {
     pub(super) all: Vec<Ref>,
     /// The branch that HEAD stands for, if the remote tells.
     pub(super) head: Option<String>,
+    /// Where its own history is cut off, if it is.
+    pub(super) shallow: Vec<Oid>,
     /// What the server can do, as it says it; empty for a local repository.
     pub(super) capabilities: String,
 }
@@ -98,12 +100,12 @@ impl Refs {
         if !capabilities.is_empty() {
             capabilities.clone_into(&mut self.capabilities);
         }
+        if let Some(oid) = line.strip_prefix("shallow ") {
+            self.shallow.push(Oid::from_str(oid).map_err(|_| Malformed)?);
+            return Ok(());
+        }
         let (Some(oid), Some(name)) = (line.get(..40), line.get(41..)) else {
-            return if line.starts_with("version ") || line.starts_with("shallow ") {
-                Ok(())
-            } else {
-                Err(Malformed.into())
-            };
+            return if line.starts_with("version ") { Ok(()) } else { Err(Malformed.into()) };
         };
         let oid = Oid::from_str(oid).map_err(|_| Malformed)?;
         match (name, self.all.last_mut()) {

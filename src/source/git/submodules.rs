@@ -85,7 +85,7 @@ fn parse(path: &Path) -> Result<Vec<Entry>, git2::Error> {
 /// It is none of a server. A repository of this machine (file://) may name its neighbours.
 pub(super) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
     let refused = |why: &str| {
-        Error::source(format!("{FILE} names {url:?}")).because(why).hint(
+        Error::source(format!("{FILE} names {:?}", shown(url))).because(why).hint(
             "a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)",
         )
     };
@@ -105,6 +105,13 @@ pub(super) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
         "file" if parent.web().is_some_and(|parent| parent.url().scheme() == "file") => Ok(GitUrl::Url(target)),
         _ => Err(refused("that is no URL of a server")),
     }
+}
+
+/// What somebody else wrote: before an `@` and behind a `?` may be a secret.
+fn shown(url: &str) -> String {
+    let (place, query) = url.split_once('?').map_or((url, ""), |(place, _)| (place, "?***"));
+    let place = place.rsplit_once('@').map_or_else(|| place.to_owned(), |(_, place)| format!("***@{place}"));
+    place + query
 }
 
 /// What a relative URL names; None if it leads out of the server.
@@ -209,6 +216,9 @@ mod tests {
             "",
             "x",
             "ssh://-oProxyCommand=x/a",
+            "me:s3cret@host/lib",
+            "ftp://host/x?token=s3cret",
+            "http:host/lib",
             "-x:a",
         ] {
             let error = of(url, parent).unwrap_err();
