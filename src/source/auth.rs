@@ -96,7 +96,7 @@ impl Auth {
         let at_home = home.is_some();
         let named = Some(site).filter(is_here).and_then(RemoteUrl::userinfo).or(home.and_then(RemoteUrl::userinfo));
         // Nobody but the user decides that a password goes out in clear, or to a host without a name.
-        let in_clear = url.scheme() != "https" && !wanted.is_some_and(|wanted| wanted.url().scheme() == "http");
+        let in_clear = url.scheme() != "https" && wanted.is_none_or(|wanted| wanted.url().scheme() != "http");
         let at_host = wanted.is_some_and(|wanted| wanted.url().host_str() == url.host_str());
         let netrc = || {
             let fits = |machine: &Machine| machine.is_for(url.host_str(), named) && (machine.name.is_some() || at_host);
