@@ -501,3 +501,19 @@ fn a_list_after_which_nothing_is_asked_ends_in_peace() {
     // A git-upload-pack that nobody takes leave of ends with 128.
     assert_eq!(statuses(), "0\n0\n0\n", "{}", world.sshd.log());
 }
+
+#[test]
+fn submodules_come_from_beside_the_repository_with_the_same_keys() {
+    let Some(world) = World::new() else { return };
+    world.good_key("ssh-privatekey", &["-t", "ed25519"]);
+    let lib = Repo::new(&world.repo.dir.with_file_name("lib.git"));
+    lib.file("lib.py", "1").commit("one");
+    world.repo.git(["config", "-f", ".gitmodules", "submodule.lib.path", "lib"]);
+    world.repo.git(["config", "-f", ".gitmodules", "submodule.lib.url", "../lib.git"]);
+    world.repo.git(["add", ".gitmodules"]);
+    world.repo.git(["update-index", "--add", "--cacheinfo", &format!("160000,{},lib", lib.rev("HEAD"))]);
+    world.repo.git(["commit", "--quiet", "-m", "lib"]);
+    let ran = world.init(&world.url(), &[]);
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.raw, world.sshd.log());
+    assert!(world.published().contains("\"lib/lib.py\" 644 \"1\""), "{}", world.published());
+}
