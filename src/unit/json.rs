@@ -114,7 +114,7 @@ impl fmt::Display for What {
             Self::OpenArray => "the text ends before the array's ]",
             Self::OpenString => "the text ends before the string's double quote",
             Self::Control => "a control character in a string must be escaped",
-            Self::Backslash => "a backslash in a string must be doubled, or begin \\\" \\/ \\b \\f \\n \\r \\t or \\uXXXX",
+            Self::Backslash => "a backslash in a string must be doubled, or begin \\\" \\/ \\b \\f \\n \\r \\t or \\u0041",
             Self::Hex => "\\u needs four hexadecimal digits",
             Self::Surrogate => "\\u names half of a surrogate pair",
             Self::Duplicate(_) => "the object has a member of this name already",
