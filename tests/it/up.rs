@@ -145,7 +145,7 @@ fn what_cannot_be_served_is_explained() {
     app.file("unit.conf.json", "{");
     assert_snapshot!(app.refused(&mut app.bare(), 2), @r"
     podstrap: error: unit.conf.json cannot be read as Unit's JSON
-      because: Unterminated object on line 1 column 2
+      because: line 1, column 2: the text ends before the object's }
     hint: comments and one trailing comma are fine, anything else must be JSON
     ");
     fs::remove_file(app.sandbox.path("app/unit.conf.json")).unwrap();
