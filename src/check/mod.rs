@@ -181,16 +181,20 @@ pub fn run(plan: &plan::Check) -> Result<()> {
         warnings += count(Severity::Warning);
         let shown: Vec<_> =
             checked.findings.iter().take(SHOWN).map(|finding| shown(&config, &checked, finding)).collect();
+        let more = checked.findings.len() - shown.len();
         match plan.format {
             OutputFormat::Text => {
                 for finding in &shown {
                     told(&mut text, finding);
                 }
-                if let more @ 1.. = checked.findings.len() - shown.len() {
+                if more > 0 {
                     let _ = writeln!(text, "{}: {more} more are not shown", path.display());
                 }
             }
             OutputFormat::Json => {
+                if more > 0 {
+                    tracing::warn!("{}: {more} more are not shown", path.display());
+                }
                 for finding in &shown {
                     let value = serde_json::to_value(finding);
                     all.push(value.map_err(|error| Error::internal("cannot write a finding").because(error))?);
