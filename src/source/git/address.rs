@@ -96,7 +96,8 @@ impl Ssh {
             return Err(refused(text, "something stands between the brackets and the path"));
         }
         // More likely a token before the host than the name of a directory.
-        if close.is_none() && user.is_none() && path.contains('@') {
+        let first = path.split('/').next().unwrap_or_default();
+        if close.is_none() && (first.contains('@') || user.is_none() && path.contains('@')) {
             return Err(refused(text, "what stands between the first colon and the @ looks like a password"));
         }
         if matches!(inner, "https" | "http" | "ssh" | "file" | "ftp") {
