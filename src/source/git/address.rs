@@ -96,8 +96,12 @@ impl Ssh {
             return Err(refused(text, "something stands between the brackets and the path"));
         }
         // More likely a token before the host than the name of a directory.
-        if close.is_none() && path.split('/').next().is_some_and(|first| first.contains('@')) {
+        let first = path.split('/').next().unwrap_or_default();
+        if close.is_none() && (first.contains('@') || user.is_none() && path.contains('@')) {
             return Err(refused(text, "what stands between the first colon and the @ looks like a password"));
+        }
+        if user.is_none() && path.starts_with('/') && ["http", "https", "ssh", "file"].contains(&host) {
+            return Err(refused(text, "a URL has two slashes behind its scheme"));
         }
         let path = if path.starts_with("/~") { &path[1..] } else { path };
         let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
@@ -243,9 +247,18 @@ mod tests {
         ] {
             url(text).unwrap_err();
         }
-        for text in
-            ["-oProxyCommand=x:a", "host:", "-l@host:a", "host:-a", "a b:c", "[host:99999]:a", "[host]x:a", "@:a"]
-        {
+        for text in [
+            "-oProxyCommand=x:a",
+            "host:",
+            "-l@host:a",
+            "host:-a",
+            "a b:c",
+            "[host:99999]:a",
+            "[host]x:a",
+            "https:/host/a",
+            "ada:s3c/ret@host/a",
+            "@:a",
+        ] {
             Ssh::from_scp(text).unwrap().unwrap_err();
         }
         insta::assert_snapshot!(Ssh::from_scp("host:").unwrap().unwrap_err(), @r"
