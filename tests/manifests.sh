@@ -22,6 +22,6 @@ if [ "$(cat "$tools/done" 2>/dev/null)" != "${pins[*]} $wheel" ]; then
   )
   echo "${pins[*]} $wheel" >"$tools/done"
 fi
-binary=${1:-$(ls -t target/*/release/podstrap target/*/debug/podstrap 2>/dev/null | head -n 1)}
+binary=${1:-$(ls -t target/*/release/podstrap target/*/debug/podstrap 2>/dev/null | head -n 1 || true)}
 [ -n "$binary" ] || { echo "no podstrap is built: cargo build, or give one as the argument" >&2; exit 1; }
 exec "$tools/venv/bin/python" tests/manifests.py "$binary" "$tools/helm" "$tools/kubectl"
