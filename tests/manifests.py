@@ -138,9 +138,6 @@ def references(documents):
                 if "secretKeyRef" in variable.get("valueFrom", {}):
                     secret = variable["valueFrom"]["secretKeyRef"]
                     there("Secret", secret["name"], FOREIGN | {n for kind, n in named if kind == "Secret"})
-                    document = named.get(("Secret", secret["name"]))
-                    if document:
-                        there("key", secret["key"], document["stringData"])
         if mounted != set(volumes):
             raise Wrong(f"volumes that nobody mounts: {set(volumes) - mounted}")
     for document in documents:
@@ -402,13 +399,16 @@ def wrong_is_noticed():
         (references, (*unit, "readinessProbe", "httpGet", "port"), "web"),
         (references, (("Service", "hello"), "spec", "selector", "app"), "hallo"),
         (references, (("PodDisruptionBudget", "hello"), "spec", "selector", "matchLabels", "app"), "hallo"),
-        (references, (*init, "env", 0, "valueFrom", "secretKeyRef", "key"), "URL"),
+        (references, (*pod, "volumes", 5, "secret", "secretName"), "git"),
+        (references, (*pod, "volumes", 4, "configMap", "name"), "hallo"),
+        (references, (*init, "env", 0), {"name": "A", "valueFrom": {"secretKeyRef": {"name": "git", "key": "a"}}}),
         (restricted, (*init, "securityContext"), {}),
         (restricted, (*pod, "securityContext", "runAsUser"), 0),
         (configurations, (("ConfigMap", "hello"), "data", "unit.conf.json"), text),
         (commands, (*init, "command", 3), "--branch=main"),
         (commands, (*init, "command", 2), "--repo=x:/"),
-        (commands, (*init, "command", 5), "--root=/elsewhere"),
+        (commands, (*init, "command", 6), "--root=/elsewhere"),
+        (commands, (*init, "command", 4), "--auth=/secret/git"),
         (commands, (*hook, 4), "--probe=127.0.0.1:8300"),
         (commands, (*hook, 2), "--config=/config/unit.json"),
         (commands, (*pod, "initContainers", 0, "args"), ["copyself", "/podstrap/podstrap"]),
