@@ -266,9 +266,10 @@ impl Init {
 impl Environment {
     pub fn new(args: &cli::EnvironmentArgs, target: &Target) -> Result<Self> {
         let asked = args.venv.as_deref().filter(|venv| *venv != "none");
-        let named = !(args.packages.is_empty() && args.requirements.is_empty());
+        let parts = !(args.extras.is_empty() && args.groups.is_empty());
+        let named = !(args.packages.is_empty() && args.requirements.is_empty()) || parts;
         let wanted = match args.venv.as_deref() {
-            Some("none") if named || !(args.extras.is_empty() && args.groups.is_empty()) => {
+            Some("none") if named => {
                 return Err(Error::usage("--venv none, but packages, requirements files, extras or groups are named")
                     .hint("drop one of the two"));
             }

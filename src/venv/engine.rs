@@ -207,6 +207,16 @@ impl Engine {
             names.iter().flat_map(|name| [flag.into(), name.into()]).collect()
         };
         let is_uv = self.is_uv();
+        if settings.only_binary()
+            && let Some(file) = recipe::asks_for_builds(inputs, settings)
+        {
+            return Err(Error::environment(format!(
+                "{} asks for builds, which --only-binary forbids",
+                file.display()
+            ))
+            .because("it has no-binary in it, or a requirements file by its URL, which may have")
+            .hint("take that out, or drop --only-binary"));
+        }
         let mut steps = Vec::new();
         for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
             if !is_uv {

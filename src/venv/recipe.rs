@@ -129,9 +129,10 @@ impl Recipe {
     }
 }
 
-/// The text of each requirements file that is reached, with variables filled in.
-fn texts(files: &[PathBuf], settings: &Settings) -> Vec<String> {
-    let mut left = files.to_vec();
+/// Each requirements file that is reached, and its text with variables filled in.
+fn texts(inputs: &Inputs, settings: &Settings) -> Vec<(PathBuf, String)> {
+    let named = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
+    let mut left: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().chain(named).collect();
     let mut seen = HashSet::new();
     let mut texts = Vec::new();
     while let Some(file) = left.pop() {
@@ -149,24 +150,46 @@ fn texts(files: &[PathBuf], settings: &Settings) -> Vec<String> {
                 }
             }
         }
-        texts.push(text);
+        texts.push((file, text));
     }
     texts
 }
 
 /// Whether a requirement has a hash: pip wants all of them to have one then.
 pub(super) fn has_hashes(inputs: &Inputs, settings: &Settings) -> bool {
-    let files: Vec<PathBuf> = inputs.of(Form::Requirements).chain(&inputs.constraints).cloned().collect();
-    texts(&files, settings).iter().any(|text| {
+    let texts = texts(inputs, settings);
+    texts.iter().filter(|(file, _)| Form::of(file) == Form::Requirements).any(|(_, text)| {
         logical_lines(text).iter().any(|line| !line.starts_with('-') && line.contains(" --hash"))
+    })
+}
+
+/// A file by which uv would build a package in spite of `--no-build`, or might: what is asked for by name
+/// counts more.
+pub(super) fn asks_for_builds(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
+    let by_url = |part: &str| part.starts_with('-') && part.contains("://") && !part.contains("file://");
+    let in_requirements = texts(inputs, settings).into_iter().find(|(file, text)| {
+        let lines = logical_lines(text);
+        let mut parts = lines.iter().flat_map(|line| options(line));
+        Form::of(file) == Form::Requirements
+            && parts.any(|part| {
+                let includes = ["-r", "-c", "--requirement", "--constraint"].iter().any(|flag| part.starts_with(flag));
+                part.starts_with("--no-binary") || includes && !part.starts_with("--require-hashes") && by_url(part)
+            })
+    });
+    let beside_locks = inputs.of(Form::UvLock).flat_map(|lock| {
+        [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]
+    });
+    in_requirements.map(|(file, _)| file).or_else(|| {
+        let mut configuration = settings.configuration().into_iter().chain(beside_locks);
+        configuration.find(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("no-binary")))
     })
 }
 
 /// The places of Git repositories that the inputs name.
 pub(super) fn git_places(inputs: &Inputs, settings: &Settings) -> Vec<url::Url> {
-    let files: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
     let mut places = Vec::new();
-    for text in texts(&files, settings).iter().chain(&inputs.packages) {
+    let texts = texts(inputs, settings);
+    for text in texts.iter().map(|(_, text)| text).chain(&inputs.packages) {
         for mark in ["git+http", "git = \"http", "git = 'http"] {
             for (at, _) in text.match_indices(mark) {
                 let url = &text[at + mark.len() - "http".len()..];

@@ -194,7 +194,9 @@ impl Settings {
             }
         }
         if environment.only_binary {
-            self.vars.remove(OsStr::new("PIP_NO_BINARY"));
+            for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
+                self.vars.remove(OsStr::new(name));
+            }
             self.only_binary = true;
         }
         auth.clone_into(&mut self.auth);
