@@ -637,7 +637,10 @@ pub fn fuzz(data: &[u8]) {
     }
     match Links::new(text) {
         Ok(Links::InTree(path)) => {
-            assert!(!path.as_path().components().any(|part| matches!(part, Component::ParentDir | Component::RootDir)), "{path}");
+            assert!(
+                !path.as_path().components().any(|part| matches!(part, Component::ParentDir | Component::RootDir)),
+                "{path}"
+            );
         }
         Ok(Links::At(path)) => assert!(path.is_absolute(), "{path:?}"),
         Ok(Links::Url(url)) => assert!(!url.contains([' ', ',']), "{url}"),

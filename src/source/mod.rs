@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
-use crate::redact::Userinfo;
 use crate::plan::{Origin, RESERVED, Source, TreePath, Unpack};
+use crate::redact::Userinfo;
 use crate::retry::Deadline;
 use crate::size::Size;
 

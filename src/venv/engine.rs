@@ -138,9 +138,7 @@ impl Engine {
         let git = settings.git_variables(&recipe::git_places(inputs, &settings));
         for step in steps {
             let mut command = match &self.kind {
-                Kind::Uv(uv) => {
-                    uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
-                }
+                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline),
                 Kind::Pip { place: pip, version } => {
                     pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline)
                 }
@@ -210,17 +208,24 @@ impl Engine {
         if settings.only_binary()
             && let Some(file) = recipe::asks_for_builds(inputs, settings)
         {
-            return Err(Error::environment(format!(
-                "{} asks for builds, which --only-binary forbids",
-                file.display()
-            ))
-            .because("it has no-binary in it, or a requirements file by its URL, which may have")
-            .hint("take that out, or drop --only-binary"));
+            return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
+                .because("it has no-binary in it, or a requirements file by its URL, which may have")
+                .hint("take that out, or drop --only-binary"));
         }
         let mut steps = Vec::new();
         for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
             if !is_uv {
                 return Err(self.no_lock(lock));
+            }
+            if settings.only_binary()
+                && let Some(name) = recipe::project_of_lock(lock)
+            {
+                return Err(Error::environment(format!(
+                    "{name} has no wheel: {} takes it from a directory",
+                    lock.display()
+                ))
+                .because("it would have to be built, which --only-binary forbids")
+                .hint("where the app's files need no installation say so (`[tool.uv] package = false`) and lock again, or drop --only-binary"));
             }
             if settings.no_index() && names_urls(lock) {
                 return Err(Error::environment(format!(
@@ -298,7 +303,9 @@ impl Engine {
         if other.is_file() {
             error.hint("or name another file: -r requirements.txt")
         } else {
-            error.hint(format!("or commit what `uv export -o requirements.txt` writes, and name that with -r instead of {name}"))
+            error.hint(format!(
+                "or commit what `uv export -o requirements.txt` writes, and name that with -r instead of {name}"
+            ))
         }
     }
 }

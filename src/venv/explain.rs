@@ -54,10 +54,7 @@ impl Failed<'_> {
         if let Some(error) = full(&format!("{} could not write all files", self.engine), self.stderr) {
             return Some(error);
         }
-        if says(&[
-            "DO NOT MATCH THE HASHES",
-            "Hash mismatch",
-        ]) {
+        if says(&["DO NOT MATCH THE HASHES", "Hash mismatch"]) {
             return Some(
                 Error::environment("a download is not what the requirements' hashes allow").hint(
                     "regenerate the hashes for exactly these versions; if nobody changed them, distrust the index",
@@ -125,6 +122,8 @@ impl Failed<'_> {
             "subprocess-exited-with-error",
             "metadata-generation-failed",
             "The build backend returned an error",
+            "Failed to resolve requirements from",
+            "Failed to install requirements from",
         ]) {
             if let Some(error) = self.hiccup().await {
                 return Some(error);
@@ -248,10 +247,12 @@ impl Failed<'_> {
         } else {
             return None;
         };
-        Some(Error::environment(format!("a lock file has no such {what}")).hint(format!(
-            "name one of the project's own with --{}",
-            if what == "extra" { "extra" } else { "group" }
-        )))
+        Some(
+            Error::environment(format!("a lock file has no such {what}")).hint(format!(
+                "name one of the project's own with --{}",
+                if what == "extra" { "extra" } else { "group" }
+            )),
+        )
     }
 
     /// What would have to be built, where nothing may be.
@@ -289,8 +290,11 @@ impl Failed<'_> {
 
     /// What a build itself requires, and cannot have: pip's isolated environment, and uv's.
     async fn build_requirement(&self) -> Option<Error> {
-        let isolated =
-            ["to install build dependencies", "Failed to resolve requirements from", "Failed to install requirements from"];
+        let isolated = [
+            "to install build dependencies",
+            "Failed to resolve requirements from",
+            "Failed to install requirements from",
+        ];
         if !isolated.iter().any(|phrase| self.stderr.contains(phrase)) {
             return None;
         }
@@ -405,7 +409,10 @@ impl Failed<'_> {
     /// The pip that installs what a build needs does not tell of an index page that it could not get.
     /// If it saw no version of what an index has, that was it.
     async fn hiccup(&self) -> Option<Error> {
-        if self.settings.no_index() || !self.stderr.contains("to install build dependencies") || !self.stderr.contains("(from versions: none)") {
+        if self.settings.no_index()
+            || !self.stderr.contains("to install build dependencies")
+            || !self.stderr.contains("(from versions: none)")
+        {
             return None;
         }
         let name = name(self.sought());
@@ -553,7 +560,12 @@ fn lacking(stderr: &str) -> Option<(String, String)> {
             found.filter(|_| stderr.contains("mysql")).map(|_| "mysql_config".to_owned())
         })
         .or_else(|| {
-            let marks = ["can't find Rust compiler", "Rust compiler not found", "requires Rust", "Cargo, the Rust package manager"];
+            let marks = [
+                "can't find Rust compiler",
+                "Rust compiler not found",
+                "requires Rust",
+                "Cargo, the Rust package manager",
+            ];
             marks.iter().find_map(|mark| line(mark)).map(|_| "Rust compiler".to_owned())
         })
         .or_else(|| {
@@ -569,7 +581,8 @@ fn lacking(stderr: &str) -> Option<(String, String)> {
             Some(format!("lib{}", rest.split([':', ' ']).next()?))
         })?;
     let known = BRINGS.iter().find(|(name, _)| what.starts_with(name));
-    let package = known.map_or_else(|| format!("what brings {what} (a -dev package)"), |(_, package)| (*package).to_owned());
+    let package =
+        known.map_or_else(|| format!("what brings {what} (a -dev package)"), |(_, package)| (*package).to_owned());
     Some((what, package))
 }
 

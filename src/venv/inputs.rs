@@ -104,8 +104,10 @@ impl Inputs {
             .chain(self.of(Form::UvLock).map(|lock| lock.with_file_name(pyproject::NAME)))
             .collect();
         let (Some(first), projects) = (files.first(), files.iter().map(|file| Pyproject::read(file))) else {
-            return Err(Error::environment("--extra and --group are for a pyproject.toml or uv.lock, and none is named")
-                .hint("name one with -r; the extra of a package is written behind its name: package[extra]"));
+            return Err(Error::environment(
+                "--extra and --group are for a pyproject.toml or uv.lock, and none is named",
+            )
+            .hint("name one with -r; the extra of a package is written behind its name: package[extra]"));
         };
         let projects = projects.collect::<Result<Vec<_>>>()?;
         for extra in &self.extras {

@@ -149,9 +149,10 @@ pub fn fuzz(data: &[u8]) {
         }
     }
     // A name may begin with what opens a section, or be empty: then it is none the second time.
-    let plain = ini.values().flat_map(BTreeMap::keys).all(|name| {
-        !name.is_empty() && !name.starts_with(['[', '#', ';']) && name.trim() == name
-    });
+    let plain = ini
+        .values()
+        .flat_map(BTreeMap::keys)
+        .all(|name| !name.is_empty() && !name.starts_with(['[', '#', ';']) && name.trim() == name);
     let lines = ini.values().flat_map(BTreeMap::values).all(|value| !value.contains("\n\n") && !value.contains('\r'));
     let names = ini.keys().all(|name| !name.contains(['\r', ']']));
     if plain && lines && names {
@@ -172,9 +173,15 @@ mod tests {
             path
         };
         let files = [
-            write("a", "# ours\n[install]\nPRE = yes\ntimeout: 5\n[global]\nindex_url = https://a/simple # not a comment\n"),
+            write(
+                "a",
+                "# ours\n[install]\nPRE = yes\ntimeout: 5\n[global]\nindex_url = https://a/simple # not a comment\n",
+            ),
             dir.path().join("none"),
-            write("b", "[global]\n--pre = no\nindex-url=https://b/simple\nextra-index-url =\n    https://c/simple\n\n    ; why\n    https://d/simple\ncert=\n[download]\nno-index = 1\n"),
+            write(
+                "b",
+                "[global]\n--pre = no\nindex-url=https://b/simple\nextra-index-url =\n    https://c/simple\n\n    ; why\n    https://d/simple\ncert=\n[download]\nno-index = 1\n",
+            ),
         ];
         let found = variables(&files).unwrap();
         let expected = [
@@ -212,6 +219,9 @@ mod tests {
         std::fs::write(&own, "").unwrap();
         let text: &'static str = own.to_str().unwrap().to_owned().leak();
         let found = of(&[("HOME", "/h"), ("PIP_CONFIG_FILE", text), ("XDG_CONFIG_DIRS", "/a:/b")]);
-        assert_eq!(found, [Path::new("/a/pip/pip.conf"), Path::new("/b/pip/pip.conf"), Path::new("/etc/pip.conf"), &own]);
+        assert_eq!(
+            found,
+            [Path::new("/a/pip/pip.conf"), Path::new("/b/pip/pip.conf"), Path::new("/etc/pip.conf"), &own]
+        );
     }
 }

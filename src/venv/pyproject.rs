@@ -93,8 +93,7 @@ impl Pyproject {
             names.iter().try_fold(tool?, |table, name| table.get(*name)?.as_table())
         };
         found.is_poetry = tool(&["poetry", "dependencies"]).is_some();
-        found.sources =
-            tool(&["uv", "sources"]).into_iter().flat_map(Table::keys).map(|name| normal(name)).collect();
+        found.sources = tool(&["uv", "sources"]).into_iter().flat_map(Table::keys).map(|name| normal(name)).collect();
         if let Some(project) = table.get("project") {
             let project = project.as_table().ok_or("project is no table")?;
             found.is_project = true;
@@ -233,7 +232,9 @@ fn section<'a>(what: &str, value: Option<&'a Value>) -> Result<Vec<(&'a String, 
 fn strings(what: &str, value: Option<&Value>) -> Result<Vec<String>, String> {
     let Some(value) = value else { return Ok(Vec::new()) };
     let list = value.as_array().ok_or_else(|| format!("{what} is no list"))?;
-    list.iter().map(|entry| line(what, entry.as_str().ok_or_else(|| format!("{what}: an entry is no string"))?)).collect()
+    list.iter()
+        .map(|entry| line(what, entry.as_str().ok_or_else(|| format!("{what}: an entry is no string"))?))
+        .collect()
 }
 
 /// A requirement that is one line of a file and no option of it.
@@ -269,7 +270,8 @@ pub(super) fn normal(name: &str) -> String {
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(found) = Pyproject::parse(&String::from_utf8_lossy(data)) else { return };
-    let (extras, groups): (Vec<_>, Vec<_>) = (found.extras.keys().cloned().collect(), found.groups.keys().cloned().collect());
+    let (extras, groups): (Vec<_>, Vec<_>) =
+        (found.extras.keys().cloned().collect(), found.groups.keys().cloned().collect());
     let Ok(few) = found.requirements(&[], &[]) else { return };
     assert!(few.iter().all(|line| !line.starts_with('-') && !line.contains('\n')), "{few:?}");
     if let Ok(all) = found.requirements(&extras, &groups) {

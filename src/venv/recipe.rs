@@ -158,9 +158,10 @@ fn texts(inputs: &Inputs, settings: &Settings) -> Vec<(PathBuf, String)> {
 /// Whether a requirement has a hash: pip wants all of them to have one then.
 pub(super) fn has_hashes(inputs: &Inputs, settings: &Settings) -> bool {
     let texts = texts(inputs, settings);
-    texts.iter().filter(|(file, _)| Form::of(file) == Form::Requirements).any(|(_, text)| {
-        logical_lines(text).iter().any(|line| !line.starts_with('-') && line.contains(" --hash"))
-    })
+    texts
+        .iter()
+        .filter(|(file, _)| Form::of(file) == Form::Requirements)
+        .any(|(_, text)| logical_lines(text).iter().any(|line| !line.starts_with('-') && line.contains(" --hash")))
 }
 
 /// A file by which uv would build a package in spite of `--no-build`, or might: what is asked for by name
@@ -176,13 +177,25 @@ pub(super) fn asks_for_builds(inputs: &Inputs, settings: &Settings) -> Option<Pa
                 part.starts_with("--no-binary") || includes && !part.starts_with("--require-hashes") && by_url(part)
             })
     });
-    let beside_locks = inputs.of(Form::UvLock).flat_map(|lock| {
-        [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]
-    });
+    let beside_locks =
+        inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]);
     in_requirements.map(|(file, _)| file).or_else(|| {
         let mut configuration = settings.configuration().into_iter().chain(beside_locks);
         configuration.find(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("no-binary")))
     })
+}
+
+/// The first package that a lock file takes from a directory. uv builds the projects of a workspace in spite
+/// of `--no-build`. What cannot be read has none: uv says more of it.
+pub(super) fn project_of_lock(lock: &Path) -> Option<String> {
+    let table = fs::read_to_string(lock).ok()?.parse::<toml::Table>().ok()?;
+    let packages = ["package", "packages"].iter().find_map(|name| table.get(*name)?.as_array())?;
+    let found = packages.iter().find(|package| {
+        let source = package.get("source").and_then(toml::Value::as_table);
+        package.get("directory").is_some()
+            || source.is_some_and(|source| source.contains_key("editable") || source.contains_key("directory"))
+    })?;
+    Some(found.get("name").and_then(toml::Value::as_str).unwrap_or("a project").to_owned())
 }
 
 /// The places of Git repositories that the inputs name.

@@ -43,11 +43,8 @@ const FILES: &[&str] =
 
 /// What uv and Git read in the user's home, and the variable that says where else it is. pip's files are
 /// read here.
-const IN_HOME: &[(&str, &str)] = &[
-    ("XDG_CONFIG_HOME", ".config"),
-    ("NETRC", ".netrc"),
-    ("GIT_CONFIG_GLOBAL", ".gitconfig"),
-];
+const IN_HOME: &[(&str, &str)] =
+    &[("XDG_CONFIG_HOME", ".config"), ("NETRC", ".netrc"), ("GIT_CONFIG_GLOBAL", ".gitconfig")];
 
 /// In the name of an engine's variable: its value is a secret, or says nothing of what is installed.
 const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES"];
@@ -361,11 +358,8 @@ impl Settings {
         let home = self.get("HOME").map(Path::new);
         let user = self.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
         let system = self.get("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg").split(':').map(PathBuf::from);
-        let mut files: Vec<PathBuf> = system
-            .chain(user)
-            .map(|dir| dir.join("uv/uv.toml"))
-            .chain([PathBuf::from("/etc/uv/uv.toml")])
-            .collect();
+        let mut files: Vec<PathBuf> =
+            system.chain(user).map(|dir| dir.join("uv/uv.toml")).chain([PathBuf::from("/etc/uv/uv.toml")]).collect();
         files.retain(|file| file.is_file());
         files
     }
@@ -448,8 +442,9 @@ impl Settings {
     pub(super) fn uv_arguments(&self, sync: bool) -> Vec<String> {
         let mut args = Vec::new();
         if self.only_binary {
-            // uv builds what is editable all the same.
-            args.extend(["--no-build", "--no-editable"].map(str::to_owned));
+            args.push("--no-build".to_owned());
+            // uv builds what is editable all the same; of a lock file nothing is.
+            args.extend((!sync).then(|| "--no-editable".to_owned()));
         }
         for (pip, flag, of_sync, form) in UV_ARGUMENTS {
             let said = self.only_binary && pip.ends_with("_BINARY");
