@@ -187,6 +187,22 @@ pub struct EnvironmentArgs {
     /// Dependency group of a pyproject.toml or uv.lock to install as well; repeatable
     #[arg(long = "group", value_name = "NAME", env = "PODSTRAP_GROUP")]
     pub groups: Vec<String>,
+    #[command(flatten)]
+    pub supply: SupplyArgs,
+    /// What installs: uv if there is one, else pip; or the path of a uv binary
+    #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
+    pub engine: String,
+    /// Build a new environment even if nothing changed, with the newest versions allowed
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
+    pub refresh: bool,
+    /// Packages to install: Flask, gunicorn==23.0.0, …
+    #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
+    pub packages: Vec<String>,
+}
+
+/// From where packages may come, and which.
+#[derive(Debug, Args)]
+pub struct SupplyArgs {
     /// Ask no package index: what is installed comes from --find-links and URLs
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_NO_INDEX")]
     pub no_index: bool,
@@ -200,15 +216,6 @@ pub struct EnvironmentArgs {
     /// Take only what the requirements pin by a hash
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REQUIRE_HASHES")]
     pub require_hashes: bool,
-    /// What installs: uv if there is one, else pip; or the path of a uv binary
-    #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
-    pub engine: String,
-    /// Build a new environment even if nothing changed, with the newest versions allowed
-    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
-    pub refresh: bool,
-    /// Packages to install: Flask, gunicorn==23.0.0, …
-    #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
-    pub packages: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -333,7 +340,7 @@ impl Cli {
             split(matches, "constraints", &mut environment.constraints);
             split(matches, "extras", &mut environment.extras);
             split(matches, "groups", &mut environment.groups);
-            split(matches, "find_links", &mut environment.find_links);
+            split(matches, "find_links", &mut environment.supply.find_links);
         }
         Ok(cli)
     }

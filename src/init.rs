@@ -54,7 +54,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
         let path = path.clone();
         blocking(move || selfcopy::copy_to(&path)).await?;
     }
-    let settings = Settings::of_process().with(&plan.environment, &plan.source.auth);
+    let settings = Settings::of_process().with(&plan.environment.supply, &plan.source.auth);
     let toolchain = toolchain(plan, &settings).await?;
     let recipe = Recipe::new(&plan.environment, &settings, toolchain.as_ref(), plan.deadline)?;
     let run = Run { plan, volume: &volume, settings, toolchain, recipe, staging: OnceCell::new() };
@@ -463,7 +463,7 @@ impl Run<'_> {
             requirements.extend(venv::find(tree)?);
         }
         let mut find_links = Vec::new();
-        for links in &environment.links {
+        for links in &environment.supply.links {
             find_links.push(match (links, tree) {
                 (Links::Url(url), _) => url.clone(),
                 (Links::At(path), _) => path.display().to_string(),

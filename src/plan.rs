@@ -73,13 +73,19 @@ pub struct Environment {
     /// Of the pyproject.toml and uv.lock files.
     pub extras: Vec<String>,
     pub groups: Vec<String>,
+    pub supply: Supply,
+    pub engine: EngineRequest,
+    pub refresh: bool,
+}
+
+/// From where packages may come, and which.
+#[derive(Debug, Clone, Default)]
+pub struct Supply {
     pub links: Vec<Links>,
     pub no_index: bool,
     /// Nothing is built.
     pub only_binary: bool,
     pub require_hashes: bool,
-    pub engine: EngineRequest,
-    pub refresh: bool,
 }
 
 /// A place with archives.
@@ -312,10 +318,12 @@ impl Environment {
             packages: args.packages.clone(),
             extras: names("--extra", &args.extras)?,
             groups: names("--group", &args.groups)?,
-            links: args.find_links.iter().map(|text| Links::new(text)).collect::<Result<_>>()?,
-            no_index: args.no_index,
-            only_binary: args.only_binary,
-            require_hashes: args.require_hashes,
+            supply: Supply {
+                links: args.supply.find_links.iter().map(|text| Links::new(text)).collect::<Result<_>>()?,
+                no_index: args.supply.no_index,
+                only_binary: args.supply.only_binary,
+                require_hashes: args.supply.require_hashes,
+            },
             engine: EngineRequest::new(&args.engine)?,
             refresh: args.refresh,
         })
@@ -708,7 +716,7 @@ mod tests {
 
     #[test]
     fn places_with_archives_are_in_the_tree_or_named_outright() {
-        let links = |text: &str| plan(&["--find-links", text]).environment.links[0].clone();
+        let links = |text: &str| plan(&["--find-links", text]).environment.supply.links[0].clone();
         assert_eq!(links("./wheels/"), Links::InTree(TreePath("wheels".into())));
         assert_eq!(links("."), Links::InTree(TreePath(".".into())));
         assert_eq!(links("/mnt/../w"), Links::At("/w".into()));

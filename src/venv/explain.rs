@@ -50,32 +50,12 @@ impl Failed<'_> {
     }
 
     async fn trouble(&self) -> Option<Error> {
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| self.stderr.contains(phrase));
+        let says = |phrases: &[&str]| self.says(phrases);
         if let Some(error) = full(&format!("{} could not write all files", self.engine), self.stderr) {
             return Some(error);
         }
-        if says(&["DO NOT MATCH THE HASHES", "Hash mismatch"]) {
-            return Some(
-                Error::environment("a download is not what the requirements' hashes allow").hint(
-                    "regenerate the hashes for exactly these versions; if nobody changed them, distrust the index",
-                ),
-            );
-        }
-        if says(&[
-            "Hashes are required",
-            "Hash-checking is required",
-            "all requirements must have a hash",
-            "all requirements must have their versions pinned",
-            "these requirements were missing hashes",
-            "Can't verify hashes for these",
-            "Can't verify hashes for requirements",
-        ]) {
-            return Some(
-                Error::environment("a requirement is not pinned by a hash, and all must be").hint(
-                    "pin all of them, also what they depend on: NAME==VERSION --hash=sha256:…, as pip-compile and uv export \
-                     write it; where one line has a hash every line must; a directory or a repository has none",
-                ),
-            );
+        if let Some(error) = self.of_hashes() {
+            return Some(error);
         }
         if says(&[
             "Could not open requirements file",
@@ -155,6 +135,37 @@ impl Failed<'_> {
         })
     }
 
+    fn says(&self, phrases: &[&str]) -> bool {
+        phrases.iter().any(|phrase| self.stderr.contains(phrase))
+    }
+
+    fn of_hashes(&self) -> Option<Error> {
+        if self.says(&["DO NOT MATCH THE HASHES", "Hash mismatch"]) {
+            return Some(
+                Error::environment("a download is not what the requirements' hashes allow").hint(
+                    "regenerate the hashes for exactly these versions; if nobody changed them, distrust the index",
+                ),
+            );
+        }
+        if self.says(&[
+            "Hashes are required",
+            "Hash-checking is required",
+            "all requirements must have a hash",
+            "all requirements must have their versions pinned",
+            "these requirements were missing hashes",
+            "Can't verify hashes for these",
+            "Can't verify hashes for requirements",
+        ]) {
+            return Some(
+                Error::environment("a requirement is not pinned by a hash, and all must be").hint(
+                    "pin all of them, also what they depend on: NAME==VERSION --hash=sha256:…, as pip-compile and uv export \
+                     write it; where one line has a hash every line must; a directory or a repository has none",
+                ),
+            );
+        }
+        None
+    }
+
     fn network(&self) -> Option<Error> {
         // What pip itself tried again says nothing of the end; for what that was there is another line.
         let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("WARNING: Retrying (")).collect();
@@ -225,7 +236,7 @@ impl Failed<'_> {
 
     /// A lock file that does not fit: uv's own words.
     fn of_lock(&self) -> Option<Error> {
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| self.stderr.contains(phrase));
+        let says = |phrases: &[&str]| self.says(phrases);
         if says(&["is incompatible with the project's Python requirement", "is incompatible with `requires-python`"]) {
             return Some(
                 Error::environment(format!("the project of the lock file does not support Python {}", self.python))
@@ -295,7 +306,7 @@ impl Failed<'_> {
             "Failed to resolve requirements from",
             "Failed to install requirements from",
         ];
-        if !isolated.iter().any(|phrase| self.stderr.contains(phrase)) {
+        if !self.says(&isolated) {
             return None;
         }
         let lacking = self.sought();

@@ -58,11 +58,12 @@ const PROJECT: &str = "a project is a package: name its directory, `.` for the t
 
 impl Form {
     pub(super) fn of(file: &Path) -> Self {
-        match file.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match name {
             "uv.lock" => Self::UvLock,
-            "pylock.toml" => Self::Pylock,
-            name if name.starts_with("pylock.") && name.ends_with(".toml") => Self::Pylock,
             pyproject::NAME => Self::Pyproject,
+            // pylock.NAME.toml as well.
+            _ if name.starts_with("pylock.") && file.extension().is_some_and(|kind| kind == "toml") => Self::Pylock,
             _ => Self::Requirements,
         }
     }

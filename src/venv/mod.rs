@@ -351,7 +351,7 @@ fn child_error(what: &str, failure: Failure) -> Error {
 pub fn needs_tree(plan: &plan::Environment) -> bool {
     let unnamed = plan.packages.is_empty() && plan.requirements.is_empty();
     unnamed
-        || plan.links.iter().any(|links| matches!(links, plan::Links::InTree(_)))
+        || plan.supply.links.iter().any(|links| matches!(links, plan::Links::InTree(_)))
         || plan.requirements.iter().chain(&plan.constraints).any(|file| file.is_relative())
         || plan.packages.iter().any(|package| is_local_path(package))
 }

@@ -62,11 +62,11 @@ pub(super) fn variables(files: &[PathBuf]) -> Result<BTreeMap<String, String>, (
             .and_then(parse)
             .map_err(|why| (file.clone(), why))?;
         for (section, options) in ini {
-            merged.entry(section).or_default().extend(options);
+            let options = options.into_iter().filter(|(_, value)| !value.is_empty());
+            merged.entry(section).or_default().extend(options.map(|(name, value)| (variable(&name), value)));
         }
     }
-    let options = SECTIONS.iter().filter_map(|section| merged.remove(*section)).flatten();
-    Ok(options.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (variable(&name), value)).collect())
+    Ok(SECTIONS.iter().filter_map(|section| merged.remove(*section)).flatten().collect())
 }
 
 fn variable(option: &str) -> String {

@@ -74,7 +74,7 @@ impl Recipe {
                 contents.add(label, name);
             }
         }
-        for links in &environment.links {
+        for links in &environment.supply.links {
             contents.add("links", redact::clean(&format!("{links:?}")));
             if let plan::Links::At(place) = links {
                 contents.links(place);

@@ -47,7 +47,7 @@ const IN_HOME: &[(&str, &str)] =
     &[("XDG_CONFIG_HOME", ".config"), ("NETRC", ".netrc"), ("GIT_CONFIG_GLOBAL", ".gitconfig")];
 
 /// In the name of an engine's variable: its value is a secret, or says nothing of what is installed.
-const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES"];
+const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES", "CONFIG_FILE"];
 
 /// pip's variable (or its alias), uv's, and how the value changes. uv's own wins where it is set.
 /// Sources: pip's "Configuration", uv's "Environment variables".
@@ -72,13 +72,16 @@ const FOR_UV: &[(&str, &str, Form)] = &[
 
 /// The same for what uv takes as an argument only: with `uv pip install`, and with `uv sync` for one
 /// package and for all.
-const UV_ARGUMENTS: &[(&str, &str, Option<(&str, &str)>, Form)] = &[
+const UV_ARGUMENTS: &[(&str, &str, Option<OfSync>, Form)] = &[
     ("PIP_NO_BINARY", "--no-binary", Some(("--no-binary-package", "--no-binary")), Form::Each),
     ("PIP_ONLY_BINARY", "--only-binary", Some(("--no-build-package", "--no-build")), Form::Each),
     ("PIP_NO_DEPS", "--no-deps", None, Form::Switch("")),
     ("PIP_NO_INDEX", "--no-index", Some(("--no-index", "--no-index")), Form::Switch("")),
     ("PIP_CONFIG_SETTINGS", "--config-setting", Some(("--config-setting", "--config-setting")), Form::Same),
 ];
+
+/// An argument of `uv sync`: for one value, and for all packages.
+type OfSync = (&'static str, &'static str);
 
 /// Variables that make pip install something else, and that uv has no word for.
 const PIP_ALONE: &[&str] = &[
@@ -180,17 +183,17 @@ impl Settings {
 
     /// The same with what the plan says of installing, and where logins for hosts are.
     #[must_use]
-    pub fn with(mut self, environment: &plan::Environment, auth: &[PathBuf]) -> Self {
+    pub fn with(mut self, supply: &plan::Supply, auth: &[PathBuf]) -> Self {
         for (name, value, said) in [
-            ("PIP_NO_INDEX", "1", environment.no_index),
-            ("PIP_REQUIRE_HASHES", "1", environment.require_hashes),
-            ("PIP_ONLY_BINARY", ":all:", environment.only_binary),
+            ("PIP_NO_INDEX", "1", supply.no_index),
+            ("PIP_REQUIRE_HASHES", "1", supply.require_hashes),
+            ("PIP_ONLY_BINARY", ":all:", supply.only_binary),
         ] {
             if said {
                 self.vars.insert(name.into(), value.into());
             }
         }
-        if environment.only_binary {
+        if supply.only_binary {
             for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
                 self.vars.remove(OsStr::new(name));
             }
@@ -203,10 +206,12 @@ impl Settings {
     /// Adds places with archives to those that are named already: absolute paths and URLs.
     pub(super) fn add_links(&mut self, places: &[String]) {
         let known = self.get("PIP_FIND_LINKS").map(str::to_owned);
-        let url = |place: &String| match Path::new(place).is_absolute() {
+        let url = |place: &String| {
+            if !Path::new(place).is_absolute() {
+                return place.clone();
+            }
             // It may have white space or a comma in it, which separate what variables list.
-            true => url::Url::from_file_path(place).map_or(place.clone(), |url| String::from(url).replace(',', "%2C")),
-            false => place.clone(),
+            url::Url::from_file_path(place).map_or(place.clone(), |url| String::from(url).replace(',', "%2C"))
         };
         let all: Vec<String> = known.into_iter().chain(places.iter().map(url)).collect();
         if !all.is_empty() {
@@ -599,7 +604,9 @@ mod tests {
     use super::*;
 
     fn settings(vars: &[(&str, &str)]) -> Settings {
-        Settings::from_env(vars.iter().map(|(name, value)| (name.into(), value.into())))
+        // Not what this machine's pip is told.
+        let vars = [("PIP_CONFIG_FILE", "/dev/null")].iter().chain(vars);
+        Settings::from_env(vars.map(|(name, value)| (name.into(), value.into())))
     }
 
     #[test]
@@ -669,6 +676,45 @@ mod tests {
         assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
         assert_eq!(vars.files(), ["/a.txt", "/b.txt"]);
+    }
+
+    #[test]
+    fn mounted_logins_are_for_their_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("netrc");
+        let text = "machine index.example login a password s3cr3t machine git.example login b password t0ken \
+                    machine odd.example login c password \"two words\" default login d password e";
+        std::fs::write(&file, text).unwrap();
+        let url = "https://me:own@index.example/simple";
+        let mut vars = settings(&[("PIP_INDEX_URL", url)]).with(&plan::Supply::default(), &[file]);
+        vars.log_in().unwrap();
+        // What stands in a URL comes first; what a netrc cannot hold, and what is for no host, is left out.
+        let netrc = std::fs::read_to_string(&vars.netrc(dir.path()).unwrap().unwrap().path).unwrap();
+        assert_eq!(
+            netrc.trim_start(),
+            "machine index.example login me password own\nmachine git.example login b password t0ken\n"
+        );
+        let places = ["http://git.example:8080/x.git", "http://other.example/x.git", "https://git.example/y.git"]
+            .map(|place| place.parse().unwrap());
+        let git = vars.git_variables(&places);
+        let keys: Vec<_> = git.iter().filter(|(name, _)| name.contains("KEY")).map(|(_, key)| key.as_str()).collect();
+        assert_eq!(keys, ["http.https://git.example/.extraHeader", "http.http://git.example:8080/.extraHeader"]);
+        assert!(!format!("{:?}", vars.decisive()).contains("t0ken"));
+    }
+
+    #[test]
+    fn flags_say_what_variables_say() {
+        let supply = plan::Supply { no_index: true, only_binary: true, require_hashes: true, links: Vec::new() };
+        let mut vars = settings(&[("PIP_NO_BINARY", "numpy"), ("PIP_FIND_LINKS", "/one")]).with(&supply, &[]);
+        vars.add_links(&["/my wheels, all".to_owned(), "https://me:s3cr3t@host/w".to_owned()]);
+        assert_eq!(vars.get("PIP_FIND_LINKS"), Some("/one file:///my%20wheels%2C%20all https://host/w"));
+        assert_eq!(vars.uv_arguments(false), ["--no-build", "--no-editable", "--no-index"]);
+        assert_eq!(vars.uv_arguments(true), ["--no-build", "--no-index"]);
+        assert!(vars.uv_variables().contains(&("UV_REQUIRE_HASHES", "1".to_owned())));
+        let vars = settings(&[("PIP_NO_BUILD_ISOLATION", "0"), ("PIP_ONLY_BINARY", "a,b"), ("PIP_NO_DEPS", "1")]);
+        assert!(vars.uv_variables().contains(&("UV_NO_BUILD_ISOLATION", "1".to_owned())));
+        assert_eq!(vars.uv_arguments(false), ["--only-binary", "a", "--only-binary", "b", "--no-deps"]);
+        assert_eq!(vars.uv_arguments(true), ["--no-build-package", "a", "--no-build-package", "b"]);
     }
 
     #[test]

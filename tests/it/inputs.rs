@@ -635,7 +635,8 @@ fn whatever_is_read_decides_whether_an_environment_is_kept() {
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
         ran.text.contains("as it was") || !ran.text.contains("finish")
     };
-    let steps: &[(&[(&str, &str)], &[&str], bool)] = &[
+    type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
+    let steps: &[Step] = &[
         (&[("pyproject.toml", APP)], &[], false),
         (&[("pyproject.toml", APP), ("new.py", "")], &[], true),
         (&[("pyproject.toml", APP), ("new.py", "1")], &["--extra", "web"], false),
