@@ -137,6 +137,7 @@ impl Run<'_> {
                 && release.manifest.source.shape == self.plan.source.shape()
                 && environment.is_none_or(|record| {
                     record.final_path == self.plan.environment.final_path
+                        && record.target == self.plan.environment.target
                         && record.venv == self.plan.environment.venv.as_path()
                 })
                 && (environment.is_some() || self.plan.environment.wanted != Wanted::Always)
@@ -370,6 +371,9 @@ impl Run<'_> {
             self.plan.deadline,
         )
         .await?;
+        let builder = builder
+            .target(&environment.target, environment.python_final.as_deref(), environment.strict)?
+            .tree_public(&self.plan.target.public());
         let builder = match environment.tree_final() {
             Some(tree) => builder.tree_final(&tree),
             None => builder,
@@ -483,8 +487,10 @@ impl Run<'_> {
             venv: self.plan.environment.venv.as_path().to_owned(),
             final_path: self.plan.environment.final_path.clone(),
             python: built.python_version,
+            python_path: built.python_path,
             engine: built.engine,
             toolchain: built.toolchain,
+            target: self.plan.environment.target.clone(),
             packages: built.distributions,
         }
     }

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::app::App;
 use super::explain::{self, Failed};
 use super::interpreter::executable;
+use super::origin::{self, Archive};
+use super::record::Installed;
 use super::settings::Settings;
 use super::{Inputs, Python, Stamp, Toolchain, child_error};
 use crate::command::{Command, Failure};
@@ -15,6 +18,8 @@ use crate::plan::EngineRequest;
 use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
+/// Tells pip.py what markers are to find: pip's own options for other targets do not reach them.
+const MARKERS: &str = "PODSTRAP_MARKERS";
 
 /// Further tries of one request inside an engine: a single hiccup must not cost what was downloaded
 /// already. The whole installation is tried again anyway, and then says why.
@@ -45,7 +50,10 @@ pub(super) struct Place<'a> {
     pub(super) settings: &'a Settings,
     pub(super) dir: &'a Path,
     pub(super) scratch: &'a Path,
-    pub(super) python: &'a Python,
+    /// The interpreter that builds.
+    pub(super) base: &'a Path,
+    /// For whom it is.
+    pub(super) app: &'a App,
 }
 
 /// The uv to use, if uv is to be used.
@@ -127,7 +135,6 @@ impl Engine {
         }
         let mut settings = place.settings.clone();
         let packages: Vec<String> = inputs.packages.iter().map(|package| settings.without_password(package)).collect();
-        let netrc = settings.netrc(place.scratch)?;
         let mut args: Vec<OsString> = packages.iter().map(OsString::from).collect();
         for (flag, files) in [("-r", &inputs.requirements), ("-c", &inputs.constraints)] {
             for file in files {
@@ -135,12 +142,16 @@ impl Engine {
             }
         }
         let mut command = match &self.kind {
-            Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew, deadline),
+            Kind::Uv(uv) => {
+                uv_install(uv, place, &settings, inputs.refresh, anew, deadline).args(uv_target(place.app)?)
+            }
             Kind::Pip { place: pip, version } => {
-                pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline)
+                let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
+                pip_target(command, place.app)?
             }
         };
         command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
+        let netrc = settings.netrc(place.scratch)?;
         if let Some(netrc) = &netrc {
             command = command.env("NETRC", &netrc.path);
         }
@@ -172,13 +183,102 @@ impl Engine {
             engine: &self.name,
             status: output.status.to_string(),
             stderr: &output.stderr,
-            python: &place.python.version,
-            platform: &place.python.platform,
+            python: &place.app.version,
+            platform: &place.app.to_string(),
             settings: &settings,
             deadline,
         };
-        Err(failed.explain().await)
+        let error = failed.explain().await;
+        let no_wheel =
+            ["no usable wheels", "No matching distribution", "is not a supported wheel", "no wheels with a matching"];
+        if place.app.is_elsewhere() && no_wheel.iter().any(|words| output.stderr.contains(words)) {
+            return Err(error.hint(format!(
+                "for another Python or platform nothing is built, only wheels are installed: pin versions that have one \
+                 for {}, supply it (PIP_FIND_LINKS), or run podstrap in the app's own image",
+                place.app
+            )));
+        }
+        Err(error)
     }
+}
+
+/// pip's installation report.
+const REPORT: &str = "report.json";
+/// The first pip that writes one.
+const REPORTS: (u32, u32) = (22, 2);
+
+impl Engine {
+    /// Which archives the distributions came from, as far as the engine tells; empty if it does not.
+    pub(super) async fn archives(
+        &self,
+        place: &Place<'_>,
+        cwd: Option<&Path>,
+        dists: &[Installed],
+        deadline: Deadline,
+    ) -> Vec<Archive> {
+        let Kind::Uv(uv) = &self.kind else {
+            let report = std::fs::read(place.scratch.join(REPORT)).unwrap_or_default();
+            return origin::pip_report(&report);
+        };
+        // It tells where it takes versions from if it is asked for a lock of just these; all that it needs for
+        // that is in its cache, so that nobody is asked again.
+        let wanted: String = dists
+            .iter()
+            .filter(|dist| dist.direct_url.is_none())
+            .map(|dist| format!("{}=={}\n", dist.name, dist.version))
+            .collect();
+        let lock = place.scratch.join("pylock.toml");
+        let target = uv_target(place.app).unwrap_or_default();
+        let command = uv_command(uv, "compile", place, place.settings, deadline)
+            .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
+            .arg(&lock)
+            .args(target)
+            .arg("--python")
+            .arg(place.base)
+            .arg("-")
+            .stdin(wanted)
+            .cwd(cwd.unwrap_or(place.scratch));
+        match command.run(deadline).await {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.status),
+            Err(failure) => tracing::debug!("uv does not tell where packages came from: {failure}"),
+        }
+        origin::pylock(&std::fs::read_to_string(&lock).unwrap_or_default())
+    }
+}
+
+/// What tells uv whom the wheels are for.
+fn uv_target(app: &App) -> Result<Vec<String>> {
+    if !app.is_elsewhere() {
+        return Ok(Vec::new());
+    }
+    let mut args: Vec<String> = ["--only-binary", ":all:"].map(str::to_owned).into();
+    if app.other_python {
+        args.extend(["--python-version".into(), app.version.clone()]);
+    }
+    if let Some(platform) = &app.platform {
+        let Some(name) = platform.for_uv() else {
+            return Err(Error::environment(format!("uv cannot install for {platform}")).hint("use --engine pip"));
+        };
+        args.extend(["--python-platform".into(), name]);
+    }
+    Ok(args)
+}
+
+/// The same for pip, which is told each tag that fits.
+fn pip_target(command: Command, app: &App) -> Result<Command> {
+    if !app.is_elsewhere() {
+        return Ok(command);
+    }
+    let markers = serde_json::to_string(&app.markers)
+        .map_err(|error| Error::internal("cannot write down the markers").because(error))?;
+    let (major, minor) = app.python;
+    let mut args: Vec<String> = ["--only-binary=:all:", "--implementation", "cp", "--abi"].map(str::to_owned).into();
+    args.extend([app.tag(), "--python-version".into(), format!("{major}.{minor}")]);
+    for tag in app.platform.iter().flat_map(crate::plan::Platform::tags) {
+        args.extend(["--platform".into(), tag]);
+    }
+    Ok(command.args(args).env(MARKERS, markers))
 }
 
 /// Whole seconds, of which there must be one.
@@ -194,17 +294,8 @@ fn uv_install(
     anew: bool,
     deadline: Deadline,
 ) -> Command {
-    let mut command = settings
-        .command(uv, place.scratch)
-        .args(["pip", "install", "--no-progress", "--color", "never"])
-        // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
-        // tree does not, as pip would not read it: looked for from the root on, none is found there.
-        .args(["--project", "/"])
-        .arg("--python")
-        .arg(place.dir.join("bin/python"))
-        .args(settings.uv_arguments())
-        // The interpreter is chosen already.
-        .env("UV_PYTHON_DOWNLOADS", "never");
+    let mut command =
+        uv_command(uv, "install", place, settings, deadline).arg("--python").arg(place.dir.join("bin/python"));
     if refresh {
         command = command.arg("--upgrade");
     }
@@ -215,6 +306,20 @@ fn uv_install(
     if refresh || anew {
         command = command.arg("--refresh");
     }
+    command
+}
+
+/// `uv pip DOES`, with the settings that the user gave.
+fn uv_command(uv: &Path, does: &str, place: &Place<'_>, settings: &Settings, deadline: Deadline) -> Command {
+    let mut command = settings
+        .command(uv, place.scratch)
+        .args(["pip", does, "--no-progress", "--color", "never"])
+        // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
+        // tree does not, as pip would not read it: looked for from the root on, none is found there.
+        .args(["--project", "/"])
+        .args(settings.uv_arguments())
+        // The interpreter is chosen already.
+        .env("UV_PYTHON_DOWNLOADS", "never");
     for (name, value) in settings.uv_variables() {
         command = command.env(name, value);
     }
@@ -266,6 +371,9 @@ fn pip_install(
     }
     if refresh {
         command = command.arg("--upgrade");
+    }
+    if version >= REPORTS {
+        command = command.arg("--report").arg(place.scratch.join(REPORT));
     }
     // Before 23.1 a project without pyproject.toml needs setuptools in the environment, else.
     if version < (23, 1) {
