@@ -188,17 +188,22 @@ impl Engine {
             settings: &settings,
             deadline,
         };
-        let error = failed.explain().await;
-        let no_wheel =
-            ["no usable wheels", "No matching distribution", "is not a supported wheel", "no wheels with a matching"];
-        if place.app.is_elsewhere() && no_wheel.iter().any(|words| output.stderr.contains(words)) {
-            return Err(error.hint(format!(
-                "for another Python or platform nothing is built, only wheels are installed: pin versions that have one \
-                 for {}, supply it (PIP_FIND_LINKS), or run podstrap in the app's own image",
-                place.app
-            )));
+        if !place.app.is_elsewhere() {
+            return Err(failed.explain().await);
         }
-        Err(error)
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| output.stderr.contains(phrase));
+        let hint = format!(
+            "for another Python or platform nothing is built, only wheels are installed: pin versions that have one for \
+             {}, supply it (PIP_FIND_LINKS), or run podstrap in the app's own image",
+            place.app
+        );
+        if says(&["no usable wheels", "no wheels with a matching", "is not a supported wheel"]) {
+            return Err(Error::environment(format!("a requirement has no wheel for {}", place.app))
+                .excerpt(explain::excerpt(&output.stderr))
+                .hint(hint));
+        }
+        let error = failed.explain().await;
+        Err(if says(&["No matching distribution"]) { error.hint(hint) } else { error })
     }
 }
 

@@ -52,7 +52,7 @@ struct Question {
 struct Found {
     misfits: Vec<Misfit>,
     questions: Vec<Question>,
-    /// Modules that a pure distribution may have been built without, and whose they are.
+    /// Modules that a distribution without compiled parts may have been built without, and whose they are.
     unbuilt: Vec<(String, String)>,
 }
 
@@ -107,9 +107,9 @@ impl Found {
             let Some(Misfit { file, is_for, .. }) = shown else { continue };
             let more = match misfits.len() {
                 1 => String::new(),
-                others => format!(" (and {} more)", others - 1),
+                others => format!(", as {} more are", others - 1),
             };
-            let sentence = format!("{}{more} is for {is_for}, and the app has {}", file.display(), describe(app));
+            let sentence = format!("{} is for {is_for}{more}; the app has {}", file.display(), describe(app));
             if first_needed.is_some() {
                 failures.push(format!("{dist}: {sentence}"));
             } else {
@@ -263,7 +263,7 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
             misfits.extend(strange);
         }
         let mut asked: BTreeSet<String> = misfits.iter().filter_map(|misfit| misfit.module.clone()).collect();
-        if pure && modules.is_empty() {
+        if modules.is_empty() && fitting == 0 {
             let unbuilt = unbuilt(dist, app);
             found.unbuilt.extend(unbuilt.iter().map(|module| (dist.shown(), module.clone())));
             asked.extend(unbuilt);
@@ -284,7 +284,7 @@ fn libc_of_tag(tag: &str) -> Option<Libc> {
     tag.contains("-linux-gnu").then_some(Libc::Glibc)
 }
 
-/// Modules of a pure distribution of which there is only what they would be built from.
+/// Modules of which there is only what they would be built from.
 fn unbuilt(dist: &Installed, app: &App) -> BTreeSet<String> {
     let there: BTreeSet<PathBuf> = dist
         .files
@@ -323,7 +323,7 @@ mod tests {
     fn names_tell_modules_from_libraries() {
         assert_eq!(Kind::of("_x.abi3.so"), Kind::Module("_x", "abi3"));
         assert_eq!(
-            Kind::of("_x.cpython-313t-x86_64-linux-musl.so").to_owned(),
+            Kind::of("_x.cpython-313t-x86_64-linux-musl.so"),
             Kind::Module("_x", "cpython-313t-x86_64-linux-musl")
         );
         for library in ["x.so", "libz.so.1", "libz.so.1.2.13", "libopenblas-r0-0c.3.23.dev.so", "libx-1.2.so.5"] {
@@ -347,6 +347,7 @@ mod tests {
             interpreter: "/usr/bin/python3".into(),
             other_python: false,
             platform: None,
+            markers: BTreeMap::new(),
         };
         let (gnu, musl) = (Libc::Glibc, Libc::Musl);
         for (tag, fits) in [

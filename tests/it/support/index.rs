@@ -41,7 +41,7 @@ pub(crate) fn uv() -> PathBuf {
 
 /// A directory with wheels of Flask and what it needs, of setuptools, and one source distribution.
 pub(crate) fn wheelhouse() -> PathBuf {
-    let version = capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]));
+    let version = own_python();
     once(&format!("wheelhouse-{version}"), &format!("{WHEELS:?} {SOURCES:?} {COMPILED} {OLDER}"), |dir| {
         let pip = || {
             let mut command = Command::new("python3");
@@ -52,6 +52,35 @@ pub(crate) fn wheelhouse() -> PathBuf {
         run(pip().arg(OLDER));
         // Building metadata of the source would need setuptools, which pip fetches as well.
         run(pip().args(["--no-binary", "docopt"]).args(SOURCES));
+    })
+}
+
+/// The version of another Python than the tests' own.
+pub(crate) fn other_python() -> &'static str {
+    if own_python() == "3.13" { "3.12" } else { "3.13" }
+}
+
+/// `3.11`: the version of the tests' own Python.
+pub(crate) fn own_python() -> String {
+    capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))
+}
+
+/// A directory with wheels of markupsafe for elsewhere: for another Python on both C libraries, for this one
+/// on the other C library, and on another processor.
+pub(crate) fn elsewhere() -> PathBuf {
+    let (own, other) = (own_python(), other_python());
+    let wanted = [
+        (other, "manylinux2014_x86_64"),
+        (other, "musllinux_1_2_aarch64"),
+        (own.as_str(), "musllinux_1_2_x86_64"),
+        (own.as_str(), "manylinux2014_aarch64"),
+    ];
+    once(&format!("elsewhere-{own}"), &format!("{wanted:?} {COMPILED}"), |dir| {
+        for (python, platform) in wanted {
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", COMPILED, "--dest"]);
+            run(pip.arg(dir).args(["--python-version", python, "--platform", platform]));
+        }
     })
 }
 
