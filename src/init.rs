@@ -138,6 +138,7 @@ impl Run<'_> {
                 && environment.is_none_or(|record| {
                     record.final_path == self.plan.environment.final_path
                         && record.target == self.plan.environment.target
+                        && self.plan.environment.python_final.as_ref().is_none_or(|path| *path == record.python_path)
                         && record.venv == self.plan.environment.venv.as_path()
                 })
                 && (environment.is_some() || self.plan.environment.wanted != Wanted::Always)

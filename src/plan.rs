@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-mod platform;
+pub(crate) mod platform;
 mod source;
 
 use crate::check::Tree;

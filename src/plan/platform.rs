@@ -127,6 +127,18 @@ impl std::fmt::Display for Platform {
     }
 }
 
+/// A platform reads what it writes, and its own tag is the first that fits.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Some(platform) = Platform::parse(&String::from_utf8_lossy(data)) else { return };
+    let shown = platform.to_string();
+    assert_eq!(Platform::parse(&shown).as_ref(), Some(&platform));
+    let tags = platform.tags();
+    // Older than the oldest that is known, there is none of it.
+    assert!(tags[0] == shown || tags.len() == 1, "{tags:?}");
+    assert!(tags.iter().all(|tag| tag.ends_with(&platform.machine)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -157,12 +157,10 @@ fn markers(python: &Python, target: &AppTarget, machine: &str) -> BTreeMap<&'sta
 /// `cp313 manylinux x86_64`: what a wheel must be for.
 impl std::fmt::Display for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.platform {
-            Some(platform) => write!(f, "{} {platform}", self.tag()),
-            None => {
-                let libc = if self.elf.libc == Some(Libc::Musl) { "musllinux" } else { "manylinux" };
-                write!(f, "{} {libc} {}", self.tag(), self.machine)
-            }
+        if let Some(platform) = &self.platform {
+            return write!(f, "{} {platform}", self.tag());
         }
+        let libc = if self.elf.libc == Some(Libc::Musl) { "musllinux" } else { "manylinux" };
+        write!(f, "{} {libc} {}", self.tag(), self.machine)
     }
 }

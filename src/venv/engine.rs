@@ -227,11 +227,8 @@ impl Engine {
         };
         // It tells where it takes versions from if it is asked for a lock of just these; all that it needs for
         // that is in its cache, so that nobody is asked again.
-        let wanted: String = dists
-            .iter()
-            .filter(|dist| dist.direct_url.is_none())
-            .map(|dist| format!("{}=={}\n", dist.name, dist.version))
-            .collect();
+        let named = dists.iter().filter(|dist| dist.direct_url.is_none());
+        let wanted = named.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
         let lock = place.scratch.join("pylock.toml");
         let target = uv_target(place.app).unwrap_or_default();
         let command = uv_command(uv, "compile", place, place.settings, deadline)

@@ -554,6 +554,7 @@ fn is_local_path(package: &str) -> bool {
 pub mod fuzzing {
     pub use super::elf::fuzz as elf;
     pub use super::explain::fuzz as explain;
+    pub use super::origin::fuzz as origin;
     pub use super::recipe::fuzz as requirements;
     pub use super::record::fuzz as record;
     pub use super::relocate::fuzz as relocate;

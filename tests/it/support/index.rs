@@ -10,6 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sha2::{Digest, Sha256};
+
 use super::http::{Request, Response, Server};
 
 const UV: &str = "uv==0.13.9";
@@ -121,6 +123,8 @@ pub(crate) struct Behaviour {
     pub(crate) always: Option<u16>,
     /// Answers 503 so many times first.
     pub(crate) unavailable: usize,
+    /// Tells the files' hashes, as real ones do.
+    pub(crate) hashes: bool,
 }
 
 /// A package index (PEP 503) over the files of one directory.
@@ -166,7 +170,7 @@ impl IndexServer {
             {
                 return Response::new(401, "").header("WWW-Authenticate", "Basic realm=\"index\"");
             }
-            answer(&wheelhouse, &request)
+            answer(&wheelhouse, &request, behaviour.hashes)
         };
         (handler, requests)
     }
@@ -187,7 +191,7 @@ impl IndexServer {
     }
 }
 
-fn answer(wheelhouse: &Path, request: &Request) -> Response {
+fn answer(wheelhouse: &Path, request: &Request, hashes: bool) -> Response {
     let path = request.path();
     if let Some(name) = path.strip_prefix("/files/") {
         return match std::fs::read(wheelhouse.join(name)) {
@@ -209,7 +213,13 @@ fn answer(wheelhouse: &Path, request: &Request) -> Response {
     let body = match path.strip_prefix("/simple/").map(|rest| rest.trim_end_matches('/')) {
         Some("") => projects.keys().map(|name| link(format!("/simple/{name}/"), name)).collect(),
         Some(name) if projects.contains_key(name) => {
-            projects[name].iter().map(|file| link(format!("/files/{file}"), file)).collect::<String>()
+            let hash = |file: &String| {
+                let bytes = std::fs::read(wheelhouse.join(file)).expect("the wheelhouse is there");
+                let digest = Sha256::digest(bytes);
+                digest.iter().fold("#sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+            };
+            let target = |file| format!("/files/{file}{}", if hashes { hash(file) } else { String::new() });
+            projects[name].iter().map(|file| link(target(file), file)).collect::<String>()
         }
         _ => return Response::new(404, ""),
     };
