@@ -197,6 +197,20 @@ pub struct EnvironmentArgs {
     /// Build a new environment even if nothing changed, with the newest versions allowed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
     pub refresh: bool,
+    /// The interpreter's path in the app's image [default: the base interpreter's, or with another
+    /// --target-python /usr/local/bin/pythonX.Y]
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_PYTHON_FINAL_PATH")]
+    pub python_final_path: Option<PathBuf>,
+    /// Install wheels for the app image's Python, where that is another than this one
+    #[arg(long, value_name = "X.Y", env = "PODSTRAP_TARGET_PYTHON")]
+    pub target_python: Option<String>,
+    /// Install wheels for the app image's C library and processor: `manylinux_2_28_x86_64`,
+    /// `musllinux_1_2_aarch64`
+    #[arg(long, value_name = "TAG", env = "PODSTRAP_TARGET_PLATFORM")]
+    pub target_platform: Option<String>,
+    /// Fail where a warning says that an installed package is not what it should be
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STRICT")]
+    pub strict: bool,
     /// Packages to install: Flask, gunicorn==23.0.0, …
     #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
     pub packages: Vec<String>,

@@ -134,6 +134,8 @@ impl Run<'_> {
                 && release.manifest.source.shape == self.plan.source.shape()
                 && environment.is_none_or(|record| {
                     record.final_path == self.plan.environment.final_path
+                        && record.target == self.plan.environment.target
+                        && self.plan.environment.python_final.as_ref().is_none_or(|path| *path == record.python_path)
                         && record.venv == self.plan.environment.venv.as_path()
                 })
                 && (environment.is_some() || self.plan.environment.wanted != Wanted::Always)
@@ -367,6 +369,9 @@ impl Run<'_> {
             self.plan.deadline,
         )
         .await?;
+        let builder = builder
+            .target(&environment.target, environment.python_final.as_deref(), environment.strict)?
+            .tree_public(&self.plan.target.public());
         let builder = match environment.tree_final() {
             Some(tree) => builder.tree_final(&tree),
             None => builder,
@@ -491,8 +496,10 @@ impl Run<'_> {
             venv: self.plan.environment.venv.as_path().to_owned(),
             final_path: self.plan.environment.final_path.clone(),
             python: built.python_version,
+            python_path: built.python_path,
             engine: built.engine,
             toolchain: built.toolchain,
+            target: self.plan.environment.target.clone(),
             packages: built.distributions,
         }
     }

@@ -186,6 +186,7 @@ impl Signals {
 pub mod fuzzing {
     pub use crate::check::fuzzing::*;
     pub use crate::plan::fuzz as plan;
+    pub use crate::plan::platform::fuzz as platform;
     pub use crate::publish::fuzz as manifest;
     pub use crate::redact::fuzz as redact;
     pub use crate::size::fuzz as size;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) mod platform;
 mod source;
 
 use crate::check::Tree;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::retry::Deadline;
 use crate::size::Size;
 
+pub use platform::{Libc, Platform};
 pub use source::{Download, GitSource, GitUrl, Origin, Source, Unpack, is_archive};
 
 /// Where the release's own files live below the root; no repository may use the name.
@@ -76,6 +78,20 @@ pub struct Environment {
     pub supply: Supply,
     pub engine: EngineRequest,
     pub refresh: bool,
+    /// The interpreter's absolute path in the app's image, if it is said.
+    pub python_final: Option<PathBuf>,
+    /// Whom it is for, where that is said.
+    pub target: AppTarget,
+    /// An environment that is not as it should be is an error.
+    pub strict: bool,
+}
+
+/// The Python of the app's image, as far as it is another than the one that builds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AppTarget {
+    /// 3.13 is (3, 13).
+    pub python: Option<(u32, u32)>,
+    pub platform: Option<Platform>,
 }
 
 /// From where packages may come, and which.
@@ -326,7 +342,29 @@ impl Environment {
             },
             engine: EngineRequest::new(&args.engine)?,
             refresh: args.refresh,
+            python_final: args.python_final_path.as_deref().map(python_final).transpose()?,
+            target: AppTarget {
+                python: args.target_python.as_deref().map(target_python).transpose()?,
+                platform: args.target_platform.as_deref().map(Platform::new).transpose()?,
+            },
+            strict: args.strict,
         })
+    }
+}
+
+fn python_final(path: &Path) -> Result<PathBuf> {
+    if path.is_absolute() && path.file_name().is_some() {
+        return Ok(normal(path));
+    }
+    Err(Error::usage(format!("--python-final-path {} is not absolute", path.display()))
+        .hint("give the interpreter's path in the app's image, e.g. /usr/local/bin/python3.13"))
+}
+
+fn target_python(text: &str) -> Result<(u32, u32)> {
+    match PythonRequest::new(Some(text)) {
+        Ok(PythonRequest::Version { major, minor }) => Ok((major, minor)),
+        _ => Err(Error::usage(format!("--target-python {text} is no version"))
+            .hint("give major.minor of the app image's Python: 3.13")),
     }
 }
 

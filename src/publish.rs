@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
-use crate::plan::{RESERVED, Target};
+use crate::plan::{AppTarget, RESERVED, Target};
 use crate::retry::Deadline;
 use crate::source::{Revision, Validator};
 use crate::tree;
@@ -93,15 +93,19 @@ pub struct EnvironmentRecord {
     /// Relative to the tree.
     pub venv: PathBuf,
     pub final_path: PathBuf,
-    /// `3.13.1`
+    /// `3.13.1`; `3.13` of another Python than the one that built it.
     pub python: String,
+    /// The interpreter that `bin/python` leads to.
+    pub python_path: PathBuf,
+    /// What it was said to be for.
+    pub target: AppTarget,
     /// `uv 0.13.9`
     pub engine: String,
     pub toolchain: Toolchain,
     pub packages: Vec<Distribution>,
 }
 
-pub const MANIFEST_VERSION: u32 = 4;
+pub const MANIFEST_VERSION: u32 = 5;
 
 /// The shared volume, locked by us for as long as this lives.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::Signals;
 use crate::command::{Command, Running};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
-use crate::plan::{self, Control, Environment, Init, Origin, Source, Target, Up};
+use crate::plan::{self, AppTarget, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::unit;
 
 pub(crate) use config::split;
@@ -91,6 +91,8 @@ impl App {
         }
         let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
         let environment = Environment::new(&plan.environment, &target)?;
+        // It runs here.
+        let environment = Environment { python_final: None, target: AppTarget::default(), ..environment };
         let init = Init {
             source,
             target,

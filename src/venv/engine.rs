@@ -4,11 +4,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::app::App;
 use super::explain::{self, Failed};
 use super::inputs::Form;
 use super::interpreter::executable;
+use super::origin::{self, Archive};
 use super::pyproject::Pyproject;
-use super::settings::Settings;
+use super::record::Installed;
+use super::settings::{Of, Settings};
 use super::{Inputs, Python, Stamp, Toolchain, child_error, recipe};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
@@ -17,6 +20,8 @@ use crate::plan::EngineRequest;
 use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
+/// Tells pip.py what markers are to find: pip's own options for other targets do not reach them.
+const MARKERS: &str = "PODSTRAP_MARKERS";
 
 /// Further tries of one request inside an engine: a single hiccup must not cost what was downloaded
 /// already. The whole installation is tried again anyway, and then says why.
@@ -47,7 +52,10 @@ pub(super) struct Place<'a> {
     pub(super) settings: &'a Settings,
     pub(super) dir: &'a Path,
     pub(super) scratch: &'a Path,
-    pub(super) python: &'a Python,
+    /// The interpreter that builds.
+    pub(super) base: &'a Path,
+    /// For whom it is.
+    pub(super) app: &'a App,
 }
 
 /// The uv to use, if uv is to be used.
@@ -138,9 +146,10 @@ impl Engine {
         let git = settings.git_variables(&recipe::git_places(inputs, &settings));
         for step in steps {
             let mut command = match &self.kind {
-                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline),
+                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)?,
                 Kind::Pip { place: pip, version } => {
-                    pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline)
+                    let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
+                    pip_target(command, place.app)?
                 }
             };
             command = command.args(&step.args).cwd(cwd.unwrap_or(place.scratch));
@@ -188,12 +197,27 @@ impl Engine {
             engine: &self.name,
             status: output.status.to_string(),
             stderr: &output.stderr,
-            python: &place.python.version,
-            platform: &place.python.platform,
+            python: &place.app.version,
+            platform: &place.app.to_string(),
             settings,
             deadline,
         };
-        Err(failed.explain().await)
+        if !place.app.is_elsewhere() {
+            return Err(failed.explain().await);
+        }
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| output.stderr.contains(phrase));
+        let hint = format!(
+            "for another Python or platform nothing is built, only wheels are installed: pin versions that have one for \
+             {}, supply it (PIP_FIND_LINKS), or run podstrap in the app's own image",
+            place.app
+        );
+        if says(&["no usable wheels", "no wheels with a matching", "is not a supported wheel"]) {
+            return Err(Error::environment(format!("a requirement has no wheel for {}", place.app))
+                .excerpt(explain::excerpt(&output.stderr))
+                .hint(hint));
+        }
+        let error = failed.explain().await;
+        Err(if says(&["No matching distribution"]) { error.hint(hint) } else { error })
     }
 
     /// The calls that install it all: one, but for lock files, which allow nothing beside them.
@@ -324,6 +348,118 @@ fn names_urls(lock: &Path) -> bool {
     std::fs::read_to_string(lock).is_ok_and(|text| text.contains("http://") || text.contains("https://"))
 }
 
+/// pip's installation report.
+const REPORT: &str = "report.json";
+/// The first pip that writes one.
+const REPORTS: (u32, u32) = (22, 2);
+
+impl Engine {
+    /// Which archives the distributions came from, as far as the engine tells; empty if it does not.
+    pub(super) async fn archives(
+        &self,
+        place: &Place<'_>,
+        inputs: &Inputs,
+        cwd: Option<&Path>,
+        dists: &[Installed],
+        deadline: Deadline,
+    ) -> Vec<Archive> {
+        let Kind::Uv(uv) = &self.kind else {
+            let report = std::fs::read(place.scratch.join(REPORT)).unwrap_or_default();
+            return origin::pip_report(&report);
+        };
+        let mut settings = place.settings.clone();
+        settings.add_links(&inputs.find_links);
+        let mut archives = Vec::new();
+        // A lock file tells it.
+        for file in &inputs.requirements {
+            archives.extend(match Form::of(file) {
+                Form::Pylock => origin::pylock(&std::fs::read_to_string(file).unwrap_or_default()),
+                Form::UvLock => {
+                    let project = file.parent().unwrap_or(Path::new("/"));
+                    let export = settings
+                        .command(uv, place.scratch)
+                        .args(["export", "--frozen", "--all-extras", "--all-groups", "--project"])
+                        .arg(project);
+                    lock_by(uv_command(export, place, &settings, deadline), place, cwd, deadline).await
+                }
+                _ => Vec::new(),
+            });
+        }
+        // Of the rest it tells where it takes versions from if it is asked for a lock of just these; all that it
+        // needs for that is in its cache, so that nobody is asked again.
+        let unknown = dists.iter().filter(|dist| dist.direct_url.is_none() && !origin::names(&archives, dist));
+        let wanted = unknown.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
+        if !wanted.is_empty() {
+            let compile = pip_of_uv(settings.command(uv, place.scratch), "compile")
+                .args(settings.uv_arguments(Of::Compile))
+                .args(["--no-deps", "-"])
+                .args(uv_target(place.app, Of::Compile).unwrap_or_default())
+                .stdin(wanted);
+            archives.extend(lock_by(uv_command(compile, place, &settings, deadline), place, cwd, deadline).await);
+        }
+        archives
+    }
+}
+
+/// What the lock file says that uv is to write, offline.
+async fn lock_by(command: Command, place: &Place<'_>, cwd: Option<&Path>, deadline: Deadline) -> Vec<Archive> {
+    let lock = place.scratch.join("pylock.toml");
+    let _ = std::fs::remove_file(&lock);
+    let command = command
+        .args(["--offline", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
+        .arg(&lock)
+        .arg("--python")
+        .arg(place.base)
+        .cwd(cwd.unwrap_or(place.scratch));
+    match command.run(deadline).await {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.stderr),
+        Err(failure) => tracing::debug!("uv does not tell where packages came from: {failure}"),
+    }
+    origin::pylock(&std::fs::read_to_string(&lock).unwrap_or_default())
+}
+
+/// What tells uv whom the wheels are for.
+fn uv_target(app: &App, of: Of) -> Result<Vec<String>> {
+    if !app.is_elsewhere() {
+        return Ok(Vec::new());
+    }
+    let mut args = match of {
+        Of::Sync => vec!["--no-build".to_owned()],
+        Of::Install | Of::Compile => ["--only-binary", ":all:"].map(str::to_owned).into(),
+    };
+    if app.other_python {
+        if of == Of::Sync {
+            return Err(Error::environment(format!("uv installs a uv.lock for its own Python, not for {}", app.version))
+                .hint("commit what `uv export -o requirements.txt` writes, and name that; or run podstrap in the app's own image"));
+        }
+        args.extend(["--python-version".into(), app.version.clone()]);
+    }
+    if let Some(platform) = &app.platform {
+        let Some(name) = platform.for_uv() else {
+            return Err(Error::environment(format!("uv cannot install for {platform}")).hint("use --engine pip"));
+        };
+        args.extend(["--python-platform".into(), name]);
+    }
+    Ok(args)
+}
+
+/// The same for pip, which is told each tag that fits.
+fn pip_target(command: Command, app: &App) -> Result<Command> {
+    if !app.is_elsewhere() {
+        return Ok(command);
+    }
+    let markers = serde_json::to_string(&app.markers)
+        .map_err(|error| Error::internal("cannot write down the markers").because(error))?;
+    let (major, minor) = app.python;
+    let mut args: Vec<String> = ["--only-binary=:all:", "--implementation", "cp", "--abi"].map(str::to_owned).into();
+    args.extend([app.tag(), "--python-version".into(), format!("{major}.{minor}")]);
+    for tag in app.platform.iter().flat_map(crate::plan::Platform::tags) {
+        args.extend(["--platform".into(), tag]);
+    }
+    Ok(command.args(args).env(MARKERS, markers))
+}
+
 /// Whole seconds, of which there must be one.
 fn silence(deadline: Deadline) -> String {
     deadline.silence().min(SILENCE).as_secs().max(1).to_string()
@@ -337,25 +473,20 @@ fn uv_install(
     refresh: bool,
     anew: bool,
     deadline: Deadline,
-) -> Command {
+) -> Result<Command> {
     let command = settings.command(uv, place.scratch);
-    let command = if step.sync {
+    let (of, command) = if step.sync {
         // As the lock says, for production: no group that was not named, and nothing editable.
-        command
-            .args(["sync", "--frozen", "--no-default-groups", "--no-editable"])
-            .env("UV_PROJECT_ENVIRONMENT", place.dir)
+        let sync = command.args(["sync", "--frozen", "--no-default-groups", "--no-editable"]);
+        (Of::Sync, sync.env("UV_PROJECT_ENVIRONMENT", place.dir))
     } else {
-        // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
-        // tree does not, as pip would not read it: looked for from the root on, none is found there.
-        command.args(["pip", "install", "--project", "/"])
+        (Of::Install, pip_of_uv(command, "install"))
     };
-    let mut command = command
-        .args(["--no-progress", "--color", "never"])
+    let mut command = uv_command(command, place, settings, deadline)
         .arg("--python")
         .arg(place.dir.join("bin/python"))
-        .args(settings.uv_arguments(step.sync))
-        // The interpreter is chosen already.
-        .env("UV_PYTHON_DOWNLOADS", "never");
+        .args(settings.uv_arguments(of))
+        .args(uv_target(place.app, of)?);
     // What a lock file pins stays.
     if refresh && !step.sync && step.alone {
         command = command.arg("--upgrade");
@@ -367,6 +498,21 @@ fn uv_install(
     if refresh || anew {
         command = command.arg("--refresh");
     }
+    Ok(command)
+}
+
+/// `uv pip DOES`. Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
+/// tree does not, as pip would not read it: looked for from the root on, none is found there.
+fn pip_of_uv(uv: Command, does: &str) -> Command {
+    uv.args(["pip", does, "--project", "/"])
+}
+
+/// With the settings that the user gave.
+fn uv_command(uv: Command, place: &Place<'_>, settings: &Settings, deadline: Deadline) -> Command {
+    let mut command = uv
+        .args(["--no-progress", "--color", "never"])
+        // The interpreter is chosen already.
+        .env("UV_PYTHON_DOWNLOADS", "never");
     for (name, value) in settings.uv_variables() {
         command = command.env(name, value);
     }
@@ -421,6 +567,9 @@ fn pip_install(
     }
     if refresh {
         command = command.arg("--upgrade");
+    }
+    if version >= REPORTS {
+        command = command.arg("--report").arg(place.scratch.join(REPORT));
     }
     // Before 23.1 a project without pyproject.toml needs setuptools in the environment, else.
     if version < (23, 1) {

@@ -54,8 +54,24 @@ def find_pip():
     return None
 
 
+def site_packages():
+    """As a path in an environment: a free-threaded Python has its own, lib/python3.13t/site-packages."""
+    scheme = "venv" if "venv" in sysconfig.get_scheme_names() else "posix_prefix"
+    bases = {"base": "", "platbase": "", "installed_base": "", "installed_platbase": ""}
+    return sysconfig.get_path("purelib", scheme, bases).strip("/")
+
+
+system = os.uname()
 print("soabi %s" % (sysconfig.get_config_var("SOABI") or ""))
-print("platform %s" % sysconfig.get_platform())
+print("site %s" % site_packages())
+print("free_threaded %d" % bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
+print("full_version %s" % sys.version.split()[0].rstrip("+"))
+print("implementation %s" % sys.implementation.name)
+print("implementation_version %d.%d.%d" % sys.implementation.version[:3])
+# The processor that it was built for; a 32-bit Python on a 64-bit kernel says so here.
+print("machine %s" % sysconfig.get_platform().partition("-")[2].replace("-", "_"))
+print("release %s" % system.release)
+print("kernel %s" % system.version)
 pip = find_pip()
 if pip:
     print("pip %s" % pip[0])

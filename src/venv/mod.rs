@@ -4,11 +4,16 @@
 //! fills it, and then it is checked against the records of what was installed, told its last path
 //! and compiled. What the user's variables say about indexes comes in through [`Settings`].
 
+mod app;
 mod compile;
+mod consistency;
+mod elf;
 mod engine;
 mod explain;
+mod fit;
 mod inputs;
 mod interpreter;
+mod origin;
 mod pipconf;
 mod pyproject;
 mod recipe;
@@ -18,19 +23,21 @@ mod reuse;
 mod settings;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use self::inputs::{Inputs, find};
 pub use self::recipe::{Recipe, unreadable};
 pub use self::reuse::adopt;
 pub use self::settings::Settings;
 
+use self::app::App;
 use self::engine::Engine;
 use self::relocate::Move;
 use crate::blocking;
 use crate::command::Failure;
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
+use crate::redact;
 use crate::retry::{Deadline, retry};
 use crate::tree;
 
@@ -80,8 +87,10 @@ pub struct Stamp {
 /// An environment as it was built.
 #[derive(Debug)]
 pub struct Built {
-    /// `3.13.1`
+    /// `3.13.1`; `3.13` of another Python than the one that built it.
     pub python_version: String,
+    /// Where the interpreter is that runs it.
+    pub python_path: PathBuf,
     /// `uv 0.13.9`, `pip 24.2`
     pub engine: String,
     pub toolchain: Toolchain,
@@ -90,10 +99,39 @@ pub struct Built {
     pub fingerprint: String,
 }
 
+/// An installed distribution, as release.json tells of it:
+///
+/// ```json
+/// {"name": "Flask", "version": "3.1.2", "contents": "sha256:6a1c…",
+///  "source": {"url": "https://host/flask-3.1.2-py3-none-any.whl", "hash": "sha256:bf65…"}}
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Distribution {
     pub name: String,
     pub version: String,
+    /// Hash over the paths and hashes of its files, by its RECORD and without what an installer adds:
+    /// the same whether uv or pip installed it.
+    pub contents: String,
+    /// Where it came from, if the engine tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
+}
+
+/// Where a distribution came from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Origin {
+    /// Of an archive, a repository or a directory, without credentials; of what was in the tree, as the app
+    /// sees it.
+    pub url: String,
+    /// `sha256:…` of the archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Of a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// It is read from there whenever the app starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub editable: bool,
 }
 
 /// Finds the interpreter and the engine without starting either where that can be avoided.
@@ -123,6 +161,9 @@ pub struct Builder {
     tree_final: Option<PathBuf>,
     scratch: PathBuf,
     python: Python,
+    app: App,
+    strict: bool,
+    tree_public: Option<PathBuf>,
     engine: Engine,
     installed: OnceLock<(Inputs, Option<PathBuf>)>,
 }
@@ -131,8 +172,19 @@ pub struct Builder {
 #[derive(Debug)]
 struct Python {
     version: String,
-    /// What a wheel must be for: `cp313 manylinux x86_64`.
-    platform: String,
+    /// 3.13 is (3, 13).
+    number: (u32, u32),
+    /// `cpython-313-x86_64-linux-gnu`
+    soabi: String,
+    free_threaded: bool,
+    /// Below: what markers ask for. `3.13.1rc1`
+    full_version: String,
+    /// `cpython`
+    implementation: String,
+    implementation_version: String,
+    machine: String,
+    release: String,
+    kernel: String,
     /// Where `pip` can be imported from, and its version.
     pip: Option<(PathBuf, String)>,
     /// site-packages as a path in the environment.
@@ -160,6 +212,7 @@ impl Builder {
             None => Engine::pip(&toolchain.python.path, &python)?,
         };
         settings.warn(engine.is_uv());
+        let app = App::new(&plan::AppTarget::default(), &python, &toolchain.python.path, None)?;
         Ok(Self {
             settings,
             toolchain: toolchain.clone(),
@@ -168,9 +221,37 @@ impl Builder {
             tree_final: None,
             scratch: scratch.to_owned(),
             python,
+            app,
+            strict: false,
+            tree_public: None,
             engine,
             installed: OnceLock::new(),
         })
+    }
+
+    /// Says for whom it is: another Python or platform than the one that builds it, and where that Python's
+    /// interpreter is. `strict`: what is not as it should be is an error.
+    ///
+    /// # Errors
+    /// No environment can be made for that.
+    pub fn target(mut self, target: &plan::AppTarget, interpreter: Option<&Path>, strict: bool) -> Result<Self> {
+        self.app = App::new(target, &self.python, &self.toolchain.python.path, interpreter)?;
+        self.strict = strict;
+        if self.app.other_python {
+            tracing::info!(
+                "for Python {}, whose interpreter is expected at {}",
+                self.app.version,
+                self.app.interpreter.display()
+            );
+        }
+        Ok(self)
+    }
+
+    /// Says where the tree is published: what is installed from it tells that it came from there.
+    #[must_use]
+    pub fn tree_public(mut self, path: &Path) -> Self {
+        self.tree_public = Some(path.to_owned());
+        self
     }
 
     /// Says where the tree that `install` works in will be, for projects in it that are installed
@@ -203,26 +284,56 @@ impl Builder {
             return Err(Error::environment(format!("the installation removed the environment's {lost}"))
                 .hint("a package's build did that: install it as a wheel, or leave it out"));
         }
-        for problem in &missing {
-            tracing::warn!("{problem}, though its RECORD names it: the package itself is faulty");
-        }
-        let (dir, own_site, moves) = (self.dir.clone(), site.clone(), self.moves());
-        let files = blocking(move || relocate::relocate(&dir, &files, &own_site, &moves).map(|()| files)).await?;
+        let mut problems: Vec<String> = missing
+            .into_iter()
+            .map(|problem| format!("{problem}, though its RECORD names it: the package itself is faulty"))
+            .collect();
+        let (dir, place, base) = (self.dir.clone(), self.destination(), self.toolchain.python.path.clone());
+        let own_site = site.clone();
+        let app = self.app.clone();
+        let files = blocking(move || {
+            relocate::relocate(&dir, &files, &own_site, &place)?;
+            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::walk(&dir) } else { Ok(files) }
+        })
+        .await?;
+        let site = &self.app.site;
+        let (dir, own_site) = (self.dir.clone(), site.clone());
+        let (files, dists) = blocking(move || {
+            let dists = record::installed(&dir, &files, &own_site)?;
+            Ok((files, Arc::new(dists)))
+        })
+        .await?;
+        let python = &self.toolchain.python.path;
+        let tools = (&self.settings, self.scratch.as_path());
+        problems.extend(fit::check(&self.dir, Arc::clone(&dists), &self.app, python, tools, deadline).await?);
+        problems.extend(consistency::check(&dists, &self.app));
+        self.report(problems)?;
         let job = compile::Job {
             python: &self.toolchain.python.path,
             root: &self.dir,
             final_path: &self.final_path,
             scratch: &self.scratch,
         };
-        let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
-        tracing::debug!("compiled {compiled} files");
-        let (dir, own_site) = (self.dir.clone(), site.clone());
-        let known = move || Ok((record::distributions(&dir, &files, &own_site)?, reuse::fingerprint(&dir)?));
-        let (distributions, fingerprint) = blocking(known).await?;
+        if self.app.other_python {
+            tracing::warn!(
+                "no bytecode: Python {} cannot compile for Python {}, so every start of the app compiles what it imports, \
+                 unless it may write; run podstrap with Python {} to have it compiled",
+                self.python.version,
+                self.app.version,
+                self.app.version
+            );
+        } else {
+            let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
+            tracing::debug!("compiled {compiled} files");
+        }
+        let dir = self.dir.clone();
+        let fingerprint = blocking(move || reuse::fingerprint(&dir)).await?;
+        let distributions = self.distributions(&dists, deadline).await;
         Ok(Built {
             distributions,
             fingerprint,
-            python_version: self.python.version,
+            python_version: self.app.version,
+            python_path: self.app.interpreter,
             engine: self.engine.name,
             toolchain: self.toolchain,
         })
@@ -264,16 +375,62 @@ impl Builder {
     }
 
     fn place(&self) -> engine::Place<'_> {
-        engine::Place { settings: &self.settings, dir: &self.dir, scratch: &self.scratch, python: &self.python }
+        let base = &self.toolchain.python.path;
+        engine::Place { settings: &self.settings, dir: &self.dir, scratch: &self.scratch, base, app: &self.app }
     }
 
-    fn moves(&self) -> Vec<Move> {
+    /// What is not as it should be: warnings, or with `--strict` an error.
+    fn report(&self, problems: Vec<String>) -> Result<()> {
+        if self.strict && !problems.is_empty() {
+            let error = Error::environment("what was installed is not as it should be, and --strict is given")
+                .hint("correct the requirements, or publish it with these warnings: without --strict");
+            return Err(match &problems[..] {
+                [one] => error.because(one.as_str()),
+                _ => error.excerpt(problems.join("\n")),
+            });
+        }
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        Ok(())
+    }
+
+    /// What release.json tells of what is installed. Where it came from is asked of the engine; that it does
+    /// not tell harms nobody.
+    async fn distributions(&self, dists: &[record::Installed], deadline: Deadline) -> Vec<Distribution> {
+        let asked = self.installed.get();
+        let archives = match asked {
+            Some((inputs, cwd)) if !dists.is_empty() => {
+                self.engine.archives(&self.place(), inputs, cwd.as_deref(), dists, deadline).await
+            }
+            _ => Vec::new(),
+        };
+        let destination = self.destination();
+        let describe = |dist: &record::Installed| {
+            let direct = dist.direct_url.as_deref().and_then(origin::direct);
+            let source = direct.or_else(|| origin::of_archive(dist, &archives)).map(|origin| {
+                let url = redact::clean(&destination.rewrite(&origin.url));
+                Origin { url, ..origin }
+            });
+            Distribution {
+                name: dist.name.clone(),
+                version: dist.version.clone(),
+                contents: dist.contents(&self.app.site),
+                source,
+            }
+        };
+        dists.iter().map(describe).collect()
+    }
+
+    fn destination(&self) -> relocate::Destination {
         let mut moves = vec![Move { from: self.dir.clone(), to: self.final_path.clone() }];
         let tree = self.installed.get().and_then(|(_, cwd)| cwd.clone());
-        if let (Some(from), Some(to)) = (tree, self.tree_final.clone()) {
+        if let (Some(from), Some(to)) = (tree.clone(), self.tree_final.clone()) {
             moves.push(Move { from, to });
         }
-        moves
+        let told = self.tree_final.clone().or_else(|| self.tree_public.clone());
+        let told = tree.map(|from| Move { to: told.unwrap_or_else(|| from.clone()), from });
+        relocate::Destination { moves, told, scratch: self.scratch.clone() }
     }
 }
 
@@ -308,15 +465,20 @@ async fn create(
             ));
         }
         if output.status.success() && said("created").is_some() {
-            let (major, minor) = number;
-            let soabi = said("soabi").unwrap_or_default();
-            let arch = said("platform").and_then(|platform| platform.split_once('-')).map_or("", |(_, arch)| arch);
-            let libc = if soabi.ends_with("musl") { "musllinux" } else { "manylinux" };
+            let known = |name: &str| said(name).unwrap_or_default().to_owned();
             return Ok(Python {
                 version: version.to_owned(),
-                platform: format!("cp{major}{minor} {libc} {arch}"),
+                number,
+                soabi: known("soabi"),
+                free_threaded: said("free_threaded") == Some("1"),
+                full_version: known("full_version"),
+                implementation: known("implementation"),
+                implementation_version: known("implementation_version"),
+                machine: known("machine"),
+                release: known("release"),
+                kernel: known("kernel"),
                 pip: said("pip").zip(said("pip_version")).map(|(place, version)| (place.into(), version.to_owned())),
-                site: format!("lib/python{major}.{minor}/site-packages").into(),
+                site: known("site").into(),
             });
         }
     }
@@ -385,7 +547,9 @@ fn is_local_path(package: &str) -> bool {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::elf::fuzz as elf;
     pub use super::explain::fuzz as explain;
+    pub use super::origin::fuzz as origin;
     pub use super::pipconf::fuzz as pipconf;
     pub use super::pyproject::fuzz as pyproject;
     pub use super::recipe::fuzz as requirements;

@@ -2,7 +2,9 @@
 # given place (a site-packages directory or a wheel), so that pip sees nothing else of it.
 #
 # usage: pip.py PLACE build|only-binary ARGUMENTS…
+import json
 import logging
+import os
 import runpy
 import sys
 from importlib.machinery import PathFinder
@@ -35,6 +37,18 @@ else:
 
     HTTPConnectionPool.ResponseCls = Whole
 
+
+# For another Python or platform pip looks for other wheels, but asks the markers of this one, and it would
+# install such wheels into a --target only. The environment is made for them.
+target = json.loads(os.environ.pop("PODSTRAP_MARKERS", "null"))
+if target:
+    from pip._internal.cli import cmdoptions
+    from pip._vendor.packaging import markers
+
+    here = markers.default_environment
+    markers.default_environment = lambda: {**here(), **target}
+    check = cmdoptions.check_dist_restriction
+    cmdoptions.check_dist_restriction = lambda options, check_target=False: check(options)
 
 try:
     from pip._internal import build_env

@@ -54,6 +54,11 @@ impl Recipe {
         contents.add("final path", environment.final_path.as_os_str().as_encoded_bytes());
         let tree_final = environment.tree_final().unwrap_or_default();
         contents.add("final tree", tree_final.as_os_str().as_encoded_bytes());
+        if let Some(path) = &environment.python_final {
+            contents.add("python's final path", path.as_os_str().as_encoded_bytes());
+        }
+        // What passes without it may not pass with it.
+        contents.add("for", format!("{:?} {}", environment.target, environment.strict));
         if let Some(toolchain) = toolchain {
             contents.add("toolchain", format!("{toolchain:?}"));
             for pip in toolchain.pips() {

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::Distribution;
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, IoContext, Result};
+use crate::hex;
 
 /// The files of an environment by their path in it, with sizes; links have none.
 pub(super) type Files = BTreeMap<PathBuf, Option<u64>>;
@@ -169,27 +171,104 @@ impl Row {
     }
 }
 
-/// What METADATA says of each distribution, sorted.
-pub(super) fn distributions(root: &Path, files: &Files, site: &Path) -> Result<Vec<Distribution>> {
+/// A distribution as its `*.dist-info` describes it.
+#[derive(Debug)]
+pub(super) struct Installed {
+    pub(super) name: String,
+    pub(super) version: String,
+    /// Of METADATA, as they are written there.
+    pub(super) requires: Vec<String>,
+    pub(super) requires_python: Option<String>,
+    /// Of WHEEL: `cp313-cp313-musllinux_1_2_x86_64`.
+    pub(super) tags: Vec<String>,
+    /// Its files by their paths in the environment, and what RECORD states of them.
+    pub(super) files: Vec<(PathBuf, Row)>,
+    /// `direct_url.json`, if it did not come from an index.
+    pub(super) direct_url: Option<String>,
+}
+
+/// All distributions in `site`, sorted by name. What has no name is left out.
+pub(super) fn installed(root: &Path, files: &Files, site: &Path) -> Result<Vec<Installed>> {
     let mut found = Vec::new();
     for info in dist_infos(files, site) {
-        let path = root.join(&info).join("METADATA");
-        // Old projects write other encodings; name and version are ASCII.
-        let bytes = std::fs::read(&path)
-            .map_err(|error| Error::environment(format!("cannot read {}", path.display())).because(error))?;
-        let text = String::from_utf8_lossy(&bytes);
-        let header = |name: &str| {
-            text.lines()
-                .take_while(|line| !line.is_empty())
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .map(|value| value.trim().to_owned())
+        let read = |name: &str| std::fs::read(root.join(&info).join(name));
+        // Old projects write other encodings; what counts here is ASCII.
+        let metadata = read("METADATA").map_err(|error| {
+            Error::environment(format!("cannot read {}", root.join(&info).join("METADATA").display())).because(error)
+        })?;
+        let metadata = headers(&metadata);
+        let all = |name: &str| {
+            metadata.iter().filter(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone()).collect()
         };
-        if let (Some(name), Some(version)) = (header("Name"), header("Version")) {
-            found.push(Distribution { name, version });
-        }
+        let first = |name: &str| -> Option<String> { Vec::into_iter(all(name)).next() };
+        let (Some(name), Some(version)) = (first("Name"), first("Version")) else { continue };
+        let wheel = headers(&read("WHEEL").unwrap_or_default());
+        let record = String::from_utf8(read("RECORD").unwrap_or_default()).unwrap_or_default();
+        found.push(Installed {
+            name,
+            version,
+            requires: all("Requires-Dist"),
+            requires_python: first("Requires-Python"),
+            tags: wheel.into_iter().filter(|(name, _)| name == "Tag").map(|(_, tag)| tag).collect(),
+            files: rows(&record).into_iter().map(|row| (locate(root, site, &row.path), row)).collect(),
+            direct_url: read("direct_url.json").ok().and_then(|text| String::from_utf8(text).ok()),
+        });
     }
     found.sort_by_key(|dist| dist.name.to_lowercase());
     Ok(found)
+}
+
+/// The fields before the first empty line ("Core metadata specifications").
+fn headers(text: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// What an installer writes into `*.dist-info`, each in its own way.
+const INSTALLERS_OWN: &[&str] = &[
+    "RECORD",
+    "RECORD.jws",
+    "RECORD.p7s",
+    "INSTALLER",
+    "REQUESTED",
+    "direct_url.json",
+    "provenance_url.json",
+    "uv_build.json",
+    "uv_cache.json",
+];
+
+impl Installed {
+    /// `flask 3.1.2`
+    pub(super) fn shown(&self) -> String {
+        format!("{} {}", self.name, self.version)
+    }
+
+    /// A hash of what the wheel holds, by RECORD: the same whoever installed it. Scripts and headers are
+    /// left out, which each installer writes or puts in its own way.
+    pub(super) fn contents(&self, site: &Path) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for (path, row) in &self.files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let own =
+                path.parent().is_some_and(|dir| dir.extension().is_some_and(|extension| extension == "dist-info"));
+            let left_out = path.starts_with("bin")
+                || path.starts_with("include")
+                || name.ends_with(".pyc")
+                || own && INSTALLERS_OWN.contains(&&*name);
+            if !left_out {
+                // The directory's name tells of the Python only.
+                let path = path.strip_prefix(site).unwrap_or(path);
+                lines.push(format!("{} {}\n", path.display(), row.hash));
+            }
+        }
+        lines.sort();
+        lines.dedup();
+        format!("sha256:{}", hex(&Sha256::digest(lines.concat())))
+    }
 }
 
 /// Rows are read as they were written, and a path leads into the environment.
@@ -199,6 +278,7 @@ pub fn fuzz(data: &[u8]) {
     let read = rows(&text);
     let written: String = read.iter().map(Row::line).collect();
     assert_eq!(rows(&written), read);
+    assert!(headers(data).iter().all(|(name, value)| !name.contains([':', '\n']) && value.trim() == value));
     let mut fields = text.split('|').map(str::to_owned);
     let mut next = || fields.next().unwrap_or_default();
     let row = Row { path: next(), hash: next(), size: next() };

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use sha2::{Digest, Sha256};
 
+use super::app::App;
+use super::origin;
 use super::record::{self, Files};
 use crate::error::{Error, IoContext, Result};
 
@@ -30,12 +32,65 @@ pub(super) struct Move {
     pub(super) to: PathBuf,
 }
 
+/// Where everything will be.
+#[derive(Debug)]
+pub(super) struct Destination {
+    /// The environment's own move first.
+    pub(super) moves: Vec<Move>,
+    /// The tree, and where it is told to be: what came from there may say so, and needs it no more.
+    pub(super) told: Option<Move>,
+    /// Gone when the environment is ready.
+    pub(super) scratch: PathBuf,
+}
+
+impl Destination {
+    /// A URL with the paths that will be right.
+    pub(super) fn rewrite(&self, url: &str) -> String {
+        let moves = spellings(self.moves.iter().chain(&self.told)).unwrap_or_default();
+        substitute(url, &moves)
+    }
+
+    /// Refuses what would lead to where it was built.
+    fn check(&self, name: &Path, text: &str) -> Result<()> {
+        let Some(own) = self.moves.first() else { return Ok(()) };
+        let says = |path: &Path| {
+            spellings([&Move { from: path.to_owned(), to: path.to_owned() }])
+                .is_ok_and(|spellings| spellings.iter().any(|(path, _)| find_path(text, path).is_some()))
+        };
+        if let Some(tree) = self.told.as_ref().map(|told| &told.from).filter(|tree| says(tree)) {
+            return Err(Error::environment(format!("{} leads into the tree, and where the app has that is not known", name.display()))
+                .because(format!(
+                    "a project in {} is installed editable, and the environment's final path {} does not tell where its tree is",
+                    tree.display(),
+                    own.to.display()
+                ))
+                .hint("let --venv-final-path end in the path that --venv has in the tree, or install the project itself: without -e"));
+        }
+        match [&own.from, &self.scratch].into_iter().find(|path| says(path)) {
+            Some(path) => Err(Error::environment(format!("{} leads to where it was built", name.display()))
+                .because(format!("{} is no more when the app runs", path.display()))
+                .hint("a package's build wrote that path down: install another version of it, or leave it out")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every spelling of the moves; a path inside another one goes first.
+fn spellings<'a>(moves: impl IntoIterator<Item = &'a Move>) -> Result<Vec<(String, String)>> {
+    let mut all: Vec<(String, String)> = moves.into_iter().flat_map(both_spellings).collect::<Result<_>>()?;
+    all.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
+    all.dedup();
+    Ok(all)
+}
+
 /// Rewrites every mention of the moved paths in the environment at `root`.
-pub(super) fn relocate(root: &Path, files: &Files, site: &Path, moves: &[Move]) -> Result<()> {
-    let mut moves: Vec<(String, String)> = moves.iter().flat_map(both_spellings).collect::<Result<_>>()?;
-    // A path inside another one must go first.
-    moves.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
-    moves.dedup();
+///
+/// # Errors
+/// It would still lead to where it was built.
+pub(super) fn relocate(root: &Path, files: &Files, site: &Path, destination: &Destination) -> Result<()> {
+    let moves = spellings(&destination.moves)?;
+    let told = spellings(&destination.told)?;
+    let mut through_shell = Vec::new();
     let mut changed = BTreeMap::new();
     for (name, size) in files {
         if size.is_none() || !may_say_path(name, site) {
@@ -49,11 +104,28 @@ pub(super) fn relocate(root: &Path, files: &Files, site: &Path, moves: &[Move]) 
         let mut new = if script { rewrite_script(&text, &moves) } else { substitute(&text, &moves) };
         if name.ends_with("direct_url.json") {
             new = without_userinfo(&new).unwrap_or(new);
+            if !origin::direct(&new).is_some_and(|origin| origin.editable) {
+                new = substitute(&new, &told);
+            }
+        }
+        destination.check(name, &new)?;
+        if script && new.starts_with(LONG_HEAD) {
+            through_shell.push(name.display().to_string());
         }
         if new != text {
             replace(&path, new.as_bytes())?;
             changed.insert(name.clone(), (digest(new.as_bytes()), new.len()));
         }
+    }
+    if let Some(first) = through_shell.first() {
+        let more = match through_shell.len() {
+            1 => String::new(),
+            all => format!(" and {} more", all - 1),
+        };
+        tracing::warn!(
+            "{first}{more}: needs a /bin/sh in the app's image, because the path in its first line is too long or has spaces; \
+             a shorter --venv-final-path avoids that"
+        );
     }
     if changed.is_empty() {
         return Ok(());
@@ -78,6 +150,62 @@ pub(super) fn relocate(root: &Path, files: &Files, site: &Path, moves: &[Move]) 
         }
     }
     Ok(())
+}
+
+/// Makes the environment one of the app's interpreter: links, `pyvenv.cfg` and, of another Python, the
+/// directory's name. `site` is where the installer put it. Returns whether anything changed.
+pub(super) fn interpreter(root: &Path, base: &Path, site: &Path, app: &App) -> Result<bool> {
+    if app.interpreter == base && app.site == site {
+        return Ok(false);
+    }
+    let failed = |path: &Path| format!("cannot rewrite {}", path.display());
+    if let (Some(from), Some(to)) = (site.parent(), app.site.parent())
+        && from != to
+    {
+        std::fs::rename(root.join(from), root.join(to)).on_volume(|| failed(&root.join(from)))?;
+    }
+    let bin = root.join("bin");
+    for entry in bin.read_dir().on_volume(|| failed(&bin))?.flatten() {
+        let python = entry.file_name().to_string_lossy().starts_with("python");
+        if python && entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            std::fs::remove_file(entry.path()).on_volume(|| failed(&entry.path()))?;
+        }
+    }
+    let (major, minor) = app.python;
+    let threads = if app.free_threaded { "t" } else { "" };
+    for (name, target) in [
+        ("python".to_owned(), app.interpreter.as_path()),
+        (format!("python{major}"), Path::new("python")),
+        (format!("python{major}.{minor}{threads}"), Path::new("python")),
+    ] {
+        let link = bin.join(name);
+        std::os::unix::fs::symlink(target, &link).on_volume(|| failed(&link))?;
+    }
+    let config = root.join("pyvenv.cfg");
+    let text = std::fs::read_to_string(&config).on_volume(|| format!("cannot read {}", config.display()))?;
+    replace(&config, rewrite_config(&text, app).as_bytes())?;
+    Ok(true)
+}
+
+/// `pyvenv.cfg` (PEP 405, and what `venv` writes besides) for the app's interpreter.
+fn rewrite_config(text: &str, app: &App) -> String {
+    let path = app.interpreter.display();
+    let home = app.interpreter.parent().unwrap_or(Path::new("/")).display();
+    let mut new = String::with_capacity(text.len());
+    for line in text.lines() {
+        let (key, value) = line.split_once(" = ").unwrap_or((line, ""));
+        match key {
+            "home" => new.push_str(&format!("home = {home}\n")),
+            "executable" => new.push_str(&format!("executable = {path}\n")),
+            "version" if app.other_python => new.push_str(&format!("version = {}\n", app.version)),
+            "command" => {
+                let arguments = value.split_once(" -m ").map_or("", |(_, arguments)| arguments);
+                new.push_str(&format!("command = {path} -m {arguments}\n"));
+            }
+            _ => new.push_str(&format!("{line}\n")),
+        }
+    }
+    new
 }
 
 /// Files that installers write paths into.

@@ -80,6 +80,14 @@ const UV_ARGUMENTS: &[(&str, &str, Option<OfSync>, Form)] = &[
     ("PIP_CONFIG_SETTINGS", "--config-setting", Some(("--config-setting", "--config-setting")), Form::Same),
 ];
 
+/// What uv is to do: `pip install`, `sync`, `pip compile`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Install,
+    Sync,
+    Compile,
+}
+
 /// An argument of `uv sync`: for one value, and for all packages.
 type OfSync = (&'static str, &'static str);
 
@@ -443,16 +451,18 @@ impl Settings {
         vars
     }
 
-    /// Arguments for `uv pip install`, or for `uv sync`, that say what pip's variables say.
-    pub(super) fn uv_arguments(&self, sync: bool) -> Vec<String> {
+    /// Arguments for uv that say what pip's variables say.
+    pub(super) fn uv_arguments(&self, of: Of) -> Vec<String> {
+        let sync = of == Of::Sync;
         let mut args = Vec::new();
         if self.only_binary {
             args.push("--no-build".to_owned());
             // uv builds what is editable all the same; of a lock file nothing is.
-            args.extend((!sync).then(|| "--no-editable".to_owned()));
+            args.extend((of == Of::Install).then(|| "--no-editable".to_owned()));
         }
         for (pip, flag, of_sync, form) in UV_ARGUMENTS {
-            let said = self.only_binary && pip.ends_with("_BINARY");
+            // Twice they are refused.
+            let said = self.only_binary && pip.ends_with("_BINARY") || of == Of::Compile && *pip == "PIP_NO_DEPS";
             for value in self.get(pip).filter(|_| !said).map(|value| form.apply(value)).unwrap_or_default() {
                 let (flag, value) = match (sync, of_sync) {
                     (false, _) => (*flag, value),
@@ -634,7 +644,7 @@ mod tests {
             ]
             .map(|(name, value)| (name, value.to_owned()))
         );
-        assert_eq!(vars.uv_arguments(false), ["--no-binary", ":all:", "--no-binary", "numpy"]);
+        assert_eq!(vars.uv_arguments(Of::Install), ["--no-binary", ":all:", "--no-binary", "numpy"]);
     }
 
     #[test]
@@ -708,13 +718,13 @@ mod tests {
         let mut vars = settings(&[("PIP_NO_BINARY", "numpy"), ("PIP_FIND_LINKS", "/one")]).with(&supply, &[]);
         vars.add_links(&["/my wheels, all".to_owned(), "https://me:s3cr3t@host/w".to_owned()]);
         assert_eq!(vars.get("PIP_FIND_LINKS"), Some("/one file:///my%20wheels%2C%20all https://host/w"));
-        assert_eq!(vars.uv_arguments(false), ["--no-build", "--no-editable", "--no-index"]);
-        assert_eq!(vars.uv_arguments(true), ["--no-build", "--no-index"]);
+        assert_eq!(vars.uv_arguments(Of::Install), ["--no-build", "--no-editable", "--no-index"]);
+        assert_eq!(vars.uv_arguments(Of::Sync), ["--no-build", "--no-index"]);
         assert!(vars.uv_variables().contains(&("UV_REQUIRE_HASHES", "1".to_owned())));
         let vars = settings(&[("PIP_NO_BUILD_ISOLATION", "0"), ("PIP_ONLY_BINARY", "a,b"), ("PIP_NO_DEPS", "1")]);
         assert!(vars.uv_variables().contains(&("UV_NO_BUILD_ISOLATION", "1".to_owned())));
-        assert_eq!(vars.uv_arguments(false), ["--only-binary", "a", "--only-binary", "b", "--no-deps"]);
-        assert_eq!(vars.uv_arguments(true), ["--no-build-package", "a", "--no-build-package", "b"]);
+        assert_eq!(vars.uv_arguments(Of::Install), ["--only-binary", "a", "--only-binary", "b", "--no-deps"]);
+        assert_eq!(vars.uv_arguments(Of::Sync), ["--no-build-package", "a", "--no-build-package", "b"]);
     }
 
     #[test]

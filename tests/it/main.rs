@@ -14,6 +14,7 @@ mod crash;
 mod docs;
 mod download;
 mod faults;
+mod fits;
 mod hostile;
 mod inputs;
 mod network;

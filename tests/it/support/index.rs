@@ -10,6 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sha2::{Digest, Sha256};
+
 use super::http::{Request, Response, Server};
 
 const UV: &str = "uv==0.13.9";
@@ -41,7 +43,7 @@ pub(crate) fn uv() -> PathBuf {
 
 /// A directory with wheels of Flask and what it needs, of setuptools, and one source distribution.
 pub(crate) fn wheelhouse() -> PathBuf {
-    let version = capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]));
+    let version = own_python();
     once(&format!("wheelhouse-{version}"), &format!("{WHEELS:?} {SOURCES:?} {COMPILED} {OLDER}"), |dir| {
         let pip = || {
             let mut command = Command::new("python3");
@@ -52,6 +54,35 @@ pub(crate) fn wheelhouse() -> PathBuf {
         run(pip().arg(OLDER));
         // Building metadata of the source would need setuptools, which pip fetches as well.
         run(pip().args(["--no-binary", "docopt"]).args(SOURCES));
+    })
+}
+
+/// The version of another Python than the tests' own.
+pub(crate) fn other_python() -> &'static str {
+    if own_python() == "3.13" { "3.12" } else { "3.13" }
+}
+
+/// `3.11`: the version of the tests' own Python.
+pub(crate) fn own_python() -> String {
+    capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))
+}
+
+/// A directory with wheels of markupsafe for elsewhere: for another Python on both C libraries, for this one
+/// on the other C library, and on another processor.
+pub(crate) fn elsewhere() -> PathBuf {
+    let (own, other) = (own_python(), other_python());
+    let wanted = [
+        (other, "manylinux2014_x86_64"),
+        (other, "musllinux_1_2_aarch64"),
+        (own.as_str(), "musllinux_1_2_x86_64"),
+        (own.as_str(), "manylinux2014_aarch64"),
+    ];
+    once(&format!("elsewhere-{own}"), &format!("{wanted:?} {COMPILED}"), |dir| {
+        for (python, platform) in wanted {
+            let mut pip = Command::new("python3");
+            pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", COMPILED, "--dest"]);
+            run(pip.arg(dir).args(["--python-version", python, "--platform", platform]));
+        }
     })
 }
 
@@ -92,6 +123,8 @@ pub(crate) struct Behaviour {
     pub(crate) always: Option<u16>,
     /// Answers 503 so many times first.
     pub(crate) unavailable: usize,
+    /// Tells the files' hashes, as real ones do.
+    pub(crate) hashes: bool,
 }
 
 /// A package index (PEP 503) over the files of one directory.
@@ -137,7 +170,7 @@ impl IndexServer {
             {
                 return Response::new(401, "").header("WWW-Authenticate", "Basic realm=\"index\"");
             }
-            answer(&wheelhouse, &request)
+            answer(&wheelhouse, &request, behaviour.hashes)
         };
         (handler, requests)
     }
@@ -158,7 +191,7 @@ impl IndexServer {
     }
 }
 
-fn answer(wheelhouse: &Path, request: &Request) -> Response {
+fn answer(wheelhouse: &Path, request: &Request, hashes: bool) -> Response {
     let path = request.path();
     if let Some(name) = path.strip_prefix("/files/") {
         return match std::fs::read(wheelhouse.join(name)) {
@@ -180,7 +213,13 @@ fn answer(wheelhouse: &Path, request: &Request) -> Response {
     let body = match path.strip_prefix("/simple/").map(|rest| rest.trim_end_matches('/')) {
         Some("") => projects.keys().map(|name| link(format!("/simple/{name}/"), name)).collect(),
         Some(name) if projects.contains_key(name) => {
-            projects[name].iter().map(|file| link(format!("/files/{file}"), file)).collect::<String>()
+            let hash = |file: &String| {
+                let bytes = std::fs::read(wheelhouse.join(file)).expect("the wheelhouse is there");
+                let digest = Sha256::digest(bytes);
+                digest.iter().fold("#sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+            };
+            let target = |file| format!("/files/{file}{}", if hashes { hash(file) } else { String::new() });
+            projects[name].iter().map(|file| link(target(file), file)).collect::<String>()
         }
         _ => return Response::new(404, ""),
     };

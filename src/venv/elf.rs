@@ -1,0 +1,136 @@
+//! What a program or a library needs of the machine that loads it: from its headers, not from its
+//! contents.
+
+use std::fs::File;
+use std::path::Path;
+
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use object::{Endianness, ReadCache, ReadRef, elf};
+
+use crate::plan::Libc;
+
+/// As far as it is known; None fits all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Elf {
+    /// `e_machine`.
+    pub(super) machine: Option<u16>,
+    /// 32 or 64.
+    pub(super) bits: Option<u8>,
+    pub(super) libc: Option<Libc>,
+}
+
+impl Elf {
+    /// Whether a program that is `program` can load it.
+    pub(super) fn fits(self, program: Self) -> bool {
+        fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+            one.zip(other).is_none_or(|(one, other)| one == other)
+        }
+        agree(self.machine, program.machine) && agree(self.bits, program.bits) && agree(self.libc, program.libc)
+    }
+}
+
+/// The headers of a file. None: it is no ELF file, or a broken one.
+pub(super) fn read(path: &Path) -> Option<Elf> {
+    parse(&ReadCache::new(File::open(path).ok()?))
+}
+
+fn parse<'data, R: ReadRef<'data>>(data: R) -> Option<Elf> {
+    headers::<elf::FileHeader64<Endianness>, R>(data, 64)
+        .or_else(|| headers::<elf::FileHeader32<Endianness>, R>(data, 32))
+}
+
+fn headers<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R, bits: u8) -> Option<Elf> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, data).ok()?;
+    let loader = segments.iter().find_map(|segment| segment.interpreter(endian, data).ok()?);
+    let libc = loader.and_then(libc_of_loader).or_else(|| needed(segments, endian, data));
+    Some(Elf { machine: Some(header.e_machine(endian).0), bits: Some(bits), libc })
+}
+
+/// The C library that `DT_NEEDED` names.
+fn needed<'data, P: ProgramHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    segments: &'data [P],
+    endian: Endianness,
+    data: R,
+) -> Option<Libc> {
+    let entries = segments.iter().find_map(|segment| segment.dynamic(endian, data).ok()?)?;
+    let value = |entry: &<P::Elf as FileHeader>::Dyn| -> u64 { entry.d_val(endian).into() };
+    let strings = value(entries.iter().find(|entry| entry.d_tag(endian) == elf::DT_STRTAB)?);
+    // The table's address is one in memory.
+    let at = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
+        let (start, size): (u64, u64) = (segment.p_vaddr(endian).into(), segment.p_filesz(endian).into());
+        let inside = strings.checked_sub(start).filter(|inside| *inside < size)?;
+        segment.p_offset(endian).into().checked_add(inside)
+    })?;
+    let end = data.len().ok()?;
+    entries.iter().filter(|entry| entry.d_tag(endian) == elf::DT_NEEDED).find_map(|entry| {
+        let start = at.checked_add(value(entry)).filter(|start| *start < end)?;
+        libc_of_name(data.read_bytes_at_until(start..end, 0).ok()?)
+    })
+}
+
+/// glibc's soname; musl's as Alpine has it, and its own.
+fn libc_of_name(name: &[u8]) -> Option<Libc> {
+    match name {
+        b"libc.so.6" => Some(Libc::Glibc),
+        b"libc.so" => Some(Libc::Musl),
+        name if name.starts_with(b"libc.musl-") => Some(Libc::Musl),
+        _ => None,
+    }
+}
+
+/// `/lib/ld-musl-x86_64.so.1`, `/lib64/ld-linux-x86-64.so.2`, `/lib/ld64.so.1`.
+fn libc_of_loader(path: &[u8]) -> Option<Libc> {
+    let name = path.rsplit(|byte| *byte == b'/').next()?;
+    if name.starts_with(b"ld-musl") {
+        return Some(Libc::Musl);
+    }
+    (name.starts_with(b"ld-linux") || name.starts_with(b"ld64.so") || name.starts_with(b"ld.so")).then_some(Libc::Glibc)
+}
+
+/// Whatever the bytes say, they are read to their end at most.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    if let Some(found) = parse(data) {
+        assert!(found.fits(found) && data.starts_with(b"\x7fELF"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_and_its_library_are_for_the_same_machine() {
+        // The interpreter is dynamic even where this test is not.
+        let python = std::env::var_os("PATH")
+            .and_then(|path| {
+                std::env::split_paths(&path)
+                    .map(|dir| dir.join("env"))
+                    .find_map(|file| read(&file.canonicalize().ok()?))
+            })
+            .unwrap();
+        assert!(python.machine.is_some() && python.libc.is_some(), "{python:?}");
+        assert!(python.fits(python));
+        assert!(!python.fits(Elf { machine: Some(1), ..python }));
+        let other = if python.libc == Some(Libc::Musl) { Libc::Glibc } else { Libc::Musl };
+        assert!(!python.fits(Elf { libc: Some(other), ..python }));
+        assert!(Elf::default().fits(python));
+    }
+
+    #[test]
+    fn a_library_tells_by_what_it_needs() {
+        let library: &[u8] = include_bytes!("../../fuzz/corpus/elf/glibc");
+        assert_eq!(parse(library), Some(Elf { machine: Some(62), bits: Some(64), libc: Some(Libc::Glibc) }));
+        let musl: Vec<u8> = library[..library.len() - 11].iter().copied().chain(*b"\0libc.so\0\0\0").collect();
+        assert_eq!(parse(musl.as_slice()).unwrap().libc, Some(Libc::Musl));
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_none() {
+        for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02\x01\x01"] {
+            assert_eq!(parse(bytes), None);
+        }
+    }
+}

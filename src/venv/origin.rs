@@ -1,0 +1,196 @@
+//! Where each distribution came from, as the engines tell it: pip by `--report`, uv by a lock file
+//! (PEP 751) that it writes out of its cache, both by `direct_url.json` (PEP 610).
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Origin;
+use super::record::Installed;
+
+/// An archive of an index or of a directory with archives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Archive {
+    /// Normalized.
+    name: String,
+    version: String,
+    url: String,
+    hash: Option<String>,
+    /// What was installed is this, or was built from it. None: one of several, which of them its tags tell.
+    certain: bool,
+}
+
+/// A project's name as indexes write it (PEP 503).
+fn normal(name: &str) -> String {
+    name.to_lowercase().split(['-', '_', '.']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// Without what may be a signature or a token.
+fn without_query(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+/// The origin that a `direct_url.json` tells.
+pub(super) fn direct(text: &str) -> Option<Origin> {
+    let json: Value = serde_json::from_str(text).ok()?;
+    let url = without_query(json.get("url")?.as_str()?);
+    let commit = json.pointer("/vcs_info/commit_id").and_then(Value::as_str).map(str::to_owned);
+    let editable = json.pointer("/dir_info/editable").and_then(Value::as_bool).unwrap_or_default();
+    Some(Origin { url, hash: hash(json.get("archive_info")), commit, editable })
+}
+
+/// `archive_info`: `hashes` of many kinds, or only `hash`.
+fn hash(info: Option<&Value>) -> Option<String> {
+    let info = info?;
+    let sha256 = info.pointer("/hashes/sha256").and_then(Value::as_str);
+    let old = || info.get("hash")?.as_str()?.strip_prefix("sha256=");
+    Some(format!("sha256:{}", sha256.or_else(old)?))
+}
+
+/// What pip's installation report says (version 1).
+pub(super) fn pip_report(text: &[u8]) -> Vec<Archive> {
+    let Ok(json) = serde_json::from_slice::<Value>(text) else { return Vec::new() };
+    let items = json.get("install").and_then(Value::as_array).cloned().unwrap_or_default();
+    let archive = |item: &Value| {
+        let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str);
+        Some(Archive {
+            name: normal(text("/metadata/name")?),
+            version: text("/metadata/version")?.to_owned(),
+            url: text("/download_info/url")?.to_owned(),
+            hash: hash(item.pointer("/download_info/archive_info")),
+            certain: true,
+        })
+    };
+    items.iter().filter_map(archive).collect()
+}
+
+/// What a `pylock.toml` names: of each package the source archive and wheels.
+pub(super) fn pylock(text: &str) -> Vec<Archive> {
+    let Ok(lock) = text.parse::<toml::Table>() else { return Vec::new() };
+    let mut archives = Vec::new();
+    for package in lock.get("packages").and_then(toml::Value::as_array).into_iter().flatten() {
+        let said = |name: &str| package.get(name).and_then(toml::Value::as_str);
+        let (Some(name), Some(version)) = (said("name"), said("version")) else { continue };
+        let wheels = package.get("wheels").and_then(toml::Value::as_array).into_iter().flatten();
+        for file in wheels.chain(package.get("sdist")) {
+            let said = |name: &str| file.get(name).and_then(toml::Value::as_str);
+            let Some(url) = said("url").or_else(|| said("path")) else { continue };
+            let sha256 = file.get("hashes").and_then(|hashes| hashes.get("sha256")).and_then(toml::Value::as_str);
+            archives.push(Archive {
+                name: normal(name),
+                version: version.to_owned(),
+                url: url.to_owned(),
+                hash: sha256.map(|digits| format!("sha256:{digits}")),
+                certain: false,
+            });
+        }
+    }
+    archives
+}
+
+/// Whether an archive of this distribution is among them.
+pub(super) fn names(archives: &[Archive], dist: &Installed) -> bool {
+    let name = normal(&dist.name);
+    archives.iter().any(|archive| archive.name == name && archive.version == dist.version)
+}
+
+/// Of the archives the one that a distribution was installed from.
+pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origin> {
+    let name = normal(&dist.name);
+    let of_it: Vec<&Archive> =
+        archives.iter().filter(|archive| archive.name == name && archive.version == dist.version).collect();
+    let own: BTreeSet<&str> = dist.tags.iter().map(String::as_str).collect();
+    let wheel = |archive: &&&Archive| {
+        tags(&without_query(&archive.url))
+            .is_some_and(|tags| tags.iter().map(String::as_str).collect::<BTreeSet<_>>() == own)
+    };
+    let source = |archive: &&&Archive| tags(&without_query(&archive.url)).is_none();
+    let found = of_it
+        .iter()
+        .find(|archive| archive.certain)
+        .or_else(|| of_it.iter().find(wheel))
+        // It has other tags than each wheel: it was built here.
+        .or_else(|| of_it.iter().find(source))?;
+    Some(Origin { url: without_query(&found.url), hash: found.hash.clone(), commit: None, editable: false })
+}
+
+/// The tags in a wheel's name ("Binary distribution format"); None: it is no wheel.
+fn tags(url: &str) -> Option<BTreeSet<String>> {
+    let mut parts = url.rsplit('/').next()?.strip_suffix(".whl")?.rsplit('-');
+    let (platforms, abis, pythons) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut tags = BTreeSet::new();
+    for python in pythons.split('.') {
+        for abi in abis.split('.') {
+            tags.extend(platforms.split('.').map(|platform| format!("{python}-{abi}-{platform}")));
+        }
+    }
+    Some(tags)
+}
+
+/// What is told of an origin has no query, and nothing that is read stops it.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let origins = direct(&text).into_iter();
+    for archive in pylock(&text).into_iter().chain(pip_report(data)) {
+        let _ = tags(&archive.url);
+        assert_eq!(normal(&archive.name), archive.name);
+    }
+    for origin in origins {
+        assert!(!origin.url.contains(['?', '#']));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dist(name: &str, tags: &[&str]) -> Installed {
+        Installed {
+            name: name.into(),
+            version: "1.0".into(),
+            requires: Vec::new(),
+            requires_python: None,
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            files: Vec::new(),
+            direct_url: None,
+        }
+    }
+
+    #[test]
+    fn the_archive_is_the_one_with_the_same_tags() {
+        let lock = r#"
+            [[packages]]
+            name = "my-app"
+            version = "1.0"
+            sdist = { url = "https://h/my_app-1.0.tar.gz", hashes = { sha256 = "00" } }
+            wheels = [
+                { url = "https://h/my_app-1.0-cp313-cp313-manylinux2014_x86_64.manylinux_2_17_x86_64.whl?token=1", hashes = { sha256 = "11" } },
+                { url = "https://h/my_app-1.0-py2.py3-none-any.whl", hashes = { sha256 = "22" } },
+            ]"#;
+        let archives = pylock(lock);
+        let hash = |tags: &[&str]| of_archive(&dist("My_App", tags), &archives).unwrap().hash.unwrap();
+        assert_eq!(hash(&["py3-none-any", "py2-none-any"]), "sha256:22");
+        assert_eq!(hash(&["cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux2014_x86_64"]), "sha256:11");
+        assert_eq!(hash(&["cp313-cp313-linux_x86_64"]), "sha256:00");
+        assert_eq!(of_archive(&dist("other", &[]), &archives), None);
+        let wheel = dist("my.app", &["cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux2014_x86_64"]);
+        assert!(!of_archive(&wheel, &archives).unwrap().url.contains("token"));
+    }
+
+    #[test]
+    fn pip_reports_what_it_installed() {
+        let report = r#"{"version": "1", "install": [{"metadata": {"name": "x", "version": "1.0"}, "download_info":
+            {"url": "file:///w/x-1.0.tar.gz", "archive_info": {"hash": "sha256=ab", "hashes": {"sha256": "ab"}}}}]}"#;
+        let origin = of_archive(&dist("X", &["py3-none-any"]), &pip_report(report.as_bytes())).unwrap();
+        assert_eq!((origin.url.as_str(), origin.hash.as_deref()), ("file:///w/x-1.0.tar.gz", Some("sha256:ab")));
+    }
+
+    #[test]
+    fn a_direct_url_tells_commit_and_kind() {
+        let git = direct(r#"{"url": "https://h/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}"#).unwrap();
+        assert_eq!((git.commit.as_deref(), git.editable), (Some("abc"), false));
+        assert!(direct(r#"{"url": "file:///app/x", "dir_info": {"editable": true}}"#).unwrap().editable);
+        assert_eq!(direct("{}"), None);
+    }
+}
