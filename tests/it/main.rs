@@ -20,6 +20,7 @@ mod private;
 mod processes;
 mod proxy;
 mod publish;
+mod real;
 mod rerun;
 mod restricted;
 mod secrets;
