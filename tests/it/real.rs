@@ -278,16 +278,17 @@ impl Bench {
         if output.status.success() { Ok(text) } else { Err(format!("{}: {text}", command.join(" "))) }
     }
 
-    /// What is installed, by its normal name; what is in the record of the release.
+    /// What is installed by the release's record: name → version and, of what was not built here, contents.
     fn installed(&self) -> BTreeMap<String, String> {
         let text = std::fs::read_to_string(self.root.join(".podstrap/current/release.json")).unwrap();
         let release: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let packages = release["environment"]["packages"].as_array().or(release["packages"].as_array());
-        let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let known = |package: &serde_json::Value| {
-            (word(&package["name"]).to_lowercase().replace(['_', '.'], "-"), word(&package["version"]))
+            let wheel = word(&package["source"]["url"]).ends_with(".whl");
+            let contents = if wheel { word(&package["contents"]) } else { "built".to_owned() };
+            (word(&package["name"]), format!("{} {contents}", word(&package["version"])))
         };
-        packages.unwrap().iter().map(known).collect()
+        release["environment"]["packages"].as_array().unwrap().iter().map(known).collect()
     }
 
     /// Serves what was built; what was asked.
@@ -322,27 +323,41 @@ fn unit_python() -> PathBuf {
     std::env::var_os("PODSTRAP_TEST_UNIT_PYTHON").map_or("/usr/bin/python3".into(), PathBuf::from)
 }
 
+/// One row of the table, for each engine.
+struct Run<'a> {
+    case: &'a Case,
+    /// What builds it, else python3 on PATH, or what Unit's module is for.
+    python: Option<PathBuf>,
+    /// The version and the path of another that serves it.
+    target: Option<(String, PathBuf)>,
+}
+
 /// Builds and serves each with both engines, prints the table, and fails if one does.
-fn run(cases: &[(&Case, Option<PathBuf>)]) {
+fn run(runs: &[Run]) {
     let unit = std::env::var_os("PODSTRAP_TEST_UNITD").is_some();
     if !unit {
         eprintln!("SKIPPED: serving by Unit, as PODSTRAP_TEST_UNITD names none");
     }
     let mut table = "\n| app | Python | engine | distributions | served by |\n|---|---|---|---|---|\n".to_owned();
     let mut failures = String::new();
-    for (case, python) in cases {
+    for Run { case, python, target } in runs {
         let mut sets = Vec::new();
         let name = case.name;
         for (label, engine) in engines() {
             let bench = Bench::new(case);
             let python = python.clone().or(unit.then(unit_python));
-            let ran = bench.sandbox.run(&mut bench.init(case, &engine, python.as_deref()));
-            let unit = unit && python.as_deref() == Some(&*unit_python());
+            let mut init = bench.init(case, &engine, python.as_deref());
+            if let Some((version, path)) = target {
+                init.args(["--target-python", version, "--python-final-path"]).arg(path);
+            }
+            let ran = bench.sandbox.run(&mut init);
+            let unit = unit && target.is_none() && python.as_deref() == Some(&*unit_python());
             let outcome = match ran.code {
                 Some(0) => bench.serve(case, unit).map(|()| bench.installed()),
                 code => Err(format!("init: {code:?}: {}", ran.raw)),
             };
             let shown = python.map_or("python3".to_owned(), |path| path.display().to_string());
+            let shown = target.as_ref().map_or(shown.clone(), |(version, _)| format!("{shown}, for {version}"));
             let served = if unit { "itself, Unit" } else { "itself" };
             let row = match &outcome {
                 Ok(set) => format!("| {name} | {shown} | {label} | {} | {served} |\n", set.len()),
@@ -358,7 +373,8 @@ fn run(cases: &[(&Case, Option<PathBuf>)]) {
         if let [pip, uv] = &*sets
             && pip != uv
         {
-            writeln!(failures, "{name}: pip and uv differ: {pip:?} {uv:?}").unwrap();
+            let differ: Vec<_> = pip.iter().chain(uv).filter(|(name, _)| pip.get(*name) != uv.get(*name)).collect();
+            writeln!(failures, "{name}: pip and uv differ: {differ:?}").unwrap();
         }
     }
     eprintln!("{table}");
@@ -369,19 +385,43 @@ fn run(cases: &[(&Case, Option<PathBuf>)]) {
 #[ignore = "fetches real packages: `just python`"]
 fn apps_run_from_their_final_path() {
     let wanted = std::env::var("PODSTRAP_TEST_APP").unwrap_or_default();
-    let cases: Vec<_> = CASES.iter().filter(|case| case.name.contains(&wanted)).map(|case| (case, None)).collect();
-    assert!(!cases.is_empty(), "no app has {wanted:?} in its name");
-    run(&cases);
+    let wanted: Vec<_> = CASES.iter().filter(|case| case.name.contains(&wanted)).collect();
+    assert!(!wanted.is_empty(), "no app has this in its name");
+    run(&wanted.into_iter().map(|case| Run { case, python: None, target: None }).collect::<Vec<_>>());
+}
+
+fn interpreters() -> Vec<PathBuf> {
+    let list = std::env::var_os("PODSTRAP_TEST_PYTHONS").unwrap_or_default();
+    let list: Vec<_> = std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect();
+    if list.is_empty() {
+        eprintln!("SKIPPED: PODSTRAP_TEST_PYTHONS names no interpreters");
+    }
+    list
 }
 
 /// Flask, of whatever version the interpreter can have.
 #[test]
 #[ignore = "fetches real packages: `just python`"]
 fn flask_runs_with_every_interpreter() {
-    let Some(list) = std::env::var_os("PODSTRAP_TEST_PYTHONS") else {
-        eprintln!("SKIPPED: PODSTRAP_TEST_PYTHONS names no interpreters");
-        return;
-    };
-    let cases: Vec<_> = std::env::split_paths(&list).map(|python| (&FLASK, Some(python))).collect();
-    run(&cases);
+    let runs: Vec<_> =
+        interpreters().into_iter().map(|python| Run { case: &FLASK, python: Some(python), target: None }).collect();
+    run(&runs);
+}
+
+/// Built by the first interpreter, and served by each of the others.
+#[test]
+#[ignore = "fetches real packages: `just python`"]
+fn flask_is_built_for_another_python() {
+    let all = interpreters();
+    let runs: Vec<_> = all
+        .iter()
+        .skip(1)
+        .map(|other| {
+            let question = "import sys; print('%d.%d' % sys.version_info[:2])";
+            let output = Command::new(other).args(["-c", question]).output().unwrap();
+            let version = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+            Run { case: &FLASK, python: Some(all[0].clone()), target: Some((version, other.clone())) }
+        })
+        .collect();
+    run(&runs);
 }
