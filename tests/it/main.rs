@@ -15,6 +15,7 @@ mod docs;
 mod download;
 mod faults;
 mod hostile;
+mod inputs;
 mod network;
 mod private;
 mod processes;
