@@ -35,6 +35,11 @@ concurrent rounds="6":
 network:
     cargo test --locked --test it -- --ignored --nocapture a_network_that_fails_at_random_many_times
 
+# Real apps with packages from the machine's index, by pip and uv, served from their final path, with a table;
+# PODSTRAP_TEST_UNITD=/usr/sbin/unitd serves them by Unit too, PODSTRAP_TEST_PYTHONS=/a/python:/b/python has each tried
+python *args:
+    cargo test --locked --test it real:: -- --ignored --nocapture --test-threads=1 --skip unit:: {{args}}
+
 # What a change must pass before it is committed
 check:
     cargo fmt --all --check

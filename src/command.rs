@@ -57,8 +57,10 @@ const CHANGES_MEANING_PREFIXES: &[&str] = &["PYTHON", "PODSTRAP_"];
 const LINE: u64 = 16 << 10;
 const PRINTED: u64 = 4 << 20;
 
-/// How many of a child's last stderr lines an error can show.
-const TAIL_LINES: usize = 40;
+/// How many of a child's first and last stderr lines are read for what went wrong: a compiler's hundreds are between
+/// uv's own first words, which name the package, and the last.
+const FIRST_LINES: usize = 40;
+const LAST_LINES: usize = 200;
 
 /// Looks at whether a killed child has ended, and the pause between them: it takes a millisecond or
 /// two unless the machine is busy.
@@ -166,7 +168,7 @@ impl Command {
         let stderr = child.process.stderr.take().expect("stderr is piped");
         let stdin = child.process.stdin.take();
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut tail = Tail::default();
+        let mut said = Ends::default();
         let mut printed = Vec::new();
         let finished = async {
             let feed = async {
@@ -178,13 +180,13 @@ impl Command {
             };
             // What it leaves behind holds the pipes open until it is ended too.
             let (status, ..) =
-                tokio::try_join!(child.wait(), keep(stdout, &mut printed), tail.follow(stderr, &name), feed)?;
+                tokio::try_join!(child.wait(), keep(stdout, &mut printed), said.follow(stderr, &name), feed)?;
             Ok(status)
         };
         match tokio::time::timeout_at(deadline.instant(), finished).await {
-            Ok(Ok(status)) => Ok(Output { status, stdout: printed, stderr: tail.text() }),
+            Ok(Ok(status)) => Ok(Output { status, stdout: printed, stderr: said.text() }),
             Ok(Err(source)) => Err(Failure::Read { program, source }),
-            Err(_) => Err(Failure::Deadline { program, deadline, stderr: tail.text() }),
+            Err(_) => Err(Failure::Deadline { program, deadline, stderr: said.text() }),
         }
     }
 
@@ -286,11 +288,14 @@ async fn keep(mut stream: impl tokio::io::AsyncRead + Unpin, kept: &mut Vec<u8>)
     Ok(())
 }
 
-/// The last lines of a stream, and all of them to the log.
+/// The first and the last lines of a stream, and all of them to the log.
 #[derive(Default)]
-struct Tail(VecDeque<String>);
+struct Ends {
+    first: Vec<String>,
+    last: VecDeque<String>,
+}
 
-impl Tail {
+impl Ends {
     async fn follow(&mut self, stream: impl tokio::io::AsyncRead + Unpin, name: &str) -> std::io::Result<()> {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
@@ -300,10 +305,14 @@ impl Tail {
             let text = text.trim_end();
             if !text.is_empty() {
                 tracing::debug!("{name}: {text}");
-                if self.0.len() == TAIL_LINES {
-                    self.0.pop_front();
+                if self.first.len() < FIRST_LINES {
+                    self.first.push(text.to_owned());
+                } else {
+                    if self.last.len() == LAST_LINES {
+                        self.last.pop_front();
+                    }
+                    self.last.push_back(text.to_owned());
                 }
-                self.0.push_back(text.to_owned());
             }
             line.clear();
         }
@@ -311,7 +320,7 @@ impl Tail {
     }
 
     fn text(&self) -> String {
-        self.0.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        self.first.iter().chain(&self.last).map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -329,13 +338,21 @@ mod tests {
     }
 
     #[test]
-    fn output_status_and_tail_come_back() {
+    fn output_status_and_stderr_come_back() {
         let script = "cat; echo 'https://u:pw@h/x' >&2; exit 3";
         let output = run(Command::new("/bin/sh").args(["-c", script]).stdin(*b"in"), Duration::from_secs(10)).unwrap();
         assert_eq!(
             (output.status.code(), output.stdout.as_slice(), output.stderr.as_str()),
             (Some(3), &b"in"[..], "https://***@h/x")
         );
+    }
+
+    #[test]
+    fn of_much_that_a_child_says_both_ends_are_kept() {
+        let script = "i=1; while [ $i -le 1000 ]; do echo $i >&2; i=$((i+1)); done";
+        let output = run(Command::new("/bin/sh").args(["-c", script]), Duration::from_secs(10)).unwrap();
+        let kept: Vec<usize> = output.stderr.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(kept, (1..=FIRST_LINES).chain(1001 - LAST_LINES..=1000).collect::<Vec<_>>());
     }
 
     #[test]

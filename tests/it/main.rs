@@ -22,6 +22,7 @@ mod private;
 mod processes;
 mod proxy;
 mod publish;
+mod real;
 mod rerun;
 mod restricted;
 mod secrets;
