@@ -5,7 +5,8 @@
 #   docker build --target python -t podstrap:python3.13 .  with Python and uv: an init container
 #
 # podman takes the same words. The first two are for Pods whose app's own image runs `podstrap init`
-# (k8s/recommended); their files run in any image of the architecture. The third is for the article's
+# (k8s/recommended); their files run in any image of the architecture. They lie in /bin, so that a volume
+# at /podstrap hides nothing; as an image volume it is `subPath: bin`. The third is for the article's
 # Pod (k8s/article): BASE is its Python image, whose libc and Python version must be those of the
 # image that runs the app. BASE also fetches uv, and so needs pip.
 #
@@ -48,19 +49,19 @@ LABEL org.opencontainers.image.title="podstrap" \
       org.opencontainers.image.description="Boot interpreted apps in Pods" \
       org.opencontainers.image.source="https://github.com/podstrap/podstrap" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-COPY --from=build /podstrap /podstrap
+COPY --from=build /podstrap /bin/podstrap
 USER 65532:65532
-ENTRYPOINT ["/podstrap"]
+ENTRYPOINT ["/bin/podstrap"]
 
 FROM scratch AS uv
 LABEL org.opencontainers.image.title="podstrap" \
       org.opencontainers.image.description="Boot interpreted apps in Pods: with uv" \
       org.opencontainers.image.source="https://github.com/podstrap/podstrap" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-COPY --from=build /podstrap /podstrap
-COPY --from=wheel /uv /uv
+COPY --from=build /podstrap /bin/podstrap
+COPY --from=wheel /uv /bin/uv
 USER 65532:65532
-ENTRYPOINT ["/podstrap"]
+ENTRYPOINT ["/bin/podstrap"]
 
 FROM ${BASE} AS python
 LABEL org.opencontainers.image.title="podstrap" \

@@ -66,8 +66,12 @@ EOF
     tar -xf zlib_*.orig.tar.* -C zlib --strip-components=1
     tar -xf python3.11_*.orig.tar.* -C python --strip-components=1
     (cd zlib && CC=musl-gcc CFLAGS='-O1 -fPIC' ./configure --static --prefix="$musl/installed" && make -j"$(nproc)" install)
-    # The wrapper of gcc gives its C library's name, which CPython wants to agree with its own finding.
-    printf '#!/bin/sh\nif [ "$*" = --print-multiarch ]; then exec echo "$(uname -m)-linux-musl"; fi\nexec musl-gcc "$@"\n' >cc
+    # CPython asks its compiler for the C library's name, and musl-gcc gives that of the gcc below it.
+    cat >cc <<'EOF'
+#!/bin/sh
+case $* in -print-multiarch | --print-multiarch) exec echo "$(uname -m)-linux-musl" ;; esac
+exec musl-gcc "$@"
+EOF
     chmod +x cc
     cd python
     ./configure --build="$(uname -m)-pc-linux-musl" CC="$musl/cc" CFLAGS=-O1 CPPFLAGS="-I$musl/installed/include" LDFLAGS="-L$musl/installed/lib" \
@@ -123,10 +127,8 @@ for target in scratch uv python; do build $target $name/podstrap:$target; done
 
 if [ "${1:-}" = --reproducible ]; then
   build build $name/again --no-cache
-  sums=$(for image in $name/podstrap:scratch $name/again; do
-    sha256sum <"$(podman image mount $image)/podstrap"
-    podman image unmount $image >/dev/null
-  done)
+  sum() { sha256sum <"$(podman image mount "$1")/$2" && podman image unmount "$1" >/dev/null; }
+  sums=$(sum $name/podstrap:scratch bin/podstrap && sum $name/again podstrap)
   echo "$sums"
   [ "$(sort -u <<<"$sums" | wc -l)" = 1 ] || { say "two builds differ" >&2; exit 1; }
   exit
