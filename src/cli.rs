@@ -81,6 +81,8 @@ pub enum Command {
     CopySelf(CopySelfArgs),
     /// Try an app on this machine: init into a scratch directory, then serve it
     Up(UpArgs),
+    /// Print a shell's completion script
+    Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +273,11 @@ pub struct CopySelfArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
 pub struct UpArgs {
     /// Local directory, Git repository or archive [default: a small Flask example]
     #[arg(value_name = "DIR|URL", env = "PODSTRAP_REPO")]
@@ -302,9 +309,12 @@ impl Cli {
         let lists = match &mut cli.command {
             Command::Init(InitArgs { checkout, environment, .. })
             | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),
-            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::Check(_) | Command::CopySelf(_) => {
-                None
-            }
+            Command::Apply(_)
+            | Command::Sidecar(_)
+            | Command::Status(_)
+            | Command::Check(_)
+            | Command::CopySelf(_)
+            | Command::Completions(_) => None,
         };
         if let (Some((_, matches)), Some((checkout, environment))) = (matches.subcommand(), lists) {
             split(matches, "auth", &mut checkout.auth);
@@ -314,6 +324,13 @@ impl Cli {
         }
         Ok(cli)
     }
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "podstrap", &mut script);
+    script
 }
 
 /// What clap makes of variables, but for empty ones, and without their values in `--help`:
