@@ -1,6 +1,6 @@
 # podstrap's images.
 #
-#   docker build --target scratch -t podstrap .            the static binary and nothing else
+#   docker build --target scratch -t podstrap:scratch .            the static binary and nothing else
 #   docker build --target uv -t podstrap:uv .              and a static uv beside it, for `copy-self`
 #   docker build --target python -t podstrap:python3.13 .  with Python and uv: an init container
 #

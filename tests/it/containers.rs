@@ -5,6 +5,7 @@
 //! emptyDir is a directory of the fsGroup, a subPath is resolved as the kubelet does it, when the
 //! container is created, and the hook is an exec. All listen on the machine's loopback.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -319,20 +320,27 @@ fn mode(path: &Path, mode: u32) {
 #[ignore = "tests/containers.sh builds the images"]
 fn the_images_hold_what_they_say() {
     let files = |name: &str| {
-        let mount = ok(podman(["image", "mount", &image(name)]));
-        let root = PathBuf::from(mount.trim());
-        let mut files: Vec<_> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap()).collect();
-        files.sort_by_key(fs::DirEntry::file_name);
-        let sizes = files.iter().map(|file| file.metadata().unwrap().len()).collect::<Vec<_>>();
-        let names = files.iter().map(|file| file.file_name().into_string().unwrap()).collect::<Vec<_>>();
+        let root = PathBuf::from(ok(podman(["image", "mount", &image(name)])).trim());
+        let mut files = BTreeMap::new();
+        let mut dirs = vec![root.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()) {
+                let metadata = entry.metadata().unwrap();
+                if metadata.is_dir() {
+                    dirs.push(entry.path());
+                } else {
+                    let name = entry.path().strip_prefix(&root).unwrap().display().to_string();
+                    files.insert(name, metadata.len());
+                }
+            }
+        }
         ok(podman(["image", "unmount", &image(name)]));
-        (names, sizes)
+        files
     };
-    let (names, sizes) = files("podstrap:scratch");
-    assert_eq!(names, ["podstrap"]);
-    assert!(sizes[0] <= 16_000_000, "{sizes:?}");
-    let (names, _) = files("podstrap:uv");
-    assert_eq!(names, ["podstrap", "uv"]);
+    let scratch = files("podstrap:scratch");
+    assert_eq!(scratch.keys().collect::<Vec<_>>(), ["bin/podstrap"]);
+    assert!(scratch["bin/podstrap"] <= 16_000_000, "{scratch:?}");
+    assert_eq!(files("podstrap:uv").keys().collect::<Vec<_>>(), ["bin/podstrap", "bin/uv"]);
     for target in ["scratch", "uv", "python"] {
         let name = image(&format!("podstrap:{target}"));
         let inspected: Value = serde_json::from_str(&ok(podman(["image", "inspect", &name]))).unwrap();
@@ -341,7 +349,7 @@ fn the_images_hold_what_they_say() {
         let said = ok(Container::new().restricted(ARBITRARY).run(&name, &["--version"]));
         assert_eq!(said.trim(), concat!("podstrap ", env!("CARGO_PKG_VERSION")));
     }
-    let uv = Container::new().restricted(OWN).arg("--entrypoint=/uv");
+    let uv = Container::new().restricted(OWN).arg("--entrypoint=/bin/uv");
     assert!(ok(uv.run(&image("podstrap:uv"), &["--version"])).starts_with("uv "));
 }
 
