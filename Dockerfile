@@ -6,7 +6,7 @@
 #
 # podman takes the same words. The first two are for Pods whose app's own image runs `podstrap init`
 # (k8s/recommended); their files run in any image of the architecture. They lie in /bin, so that a volume
-# at /podstrap hides nothing; as an image volume it is `subPath: bin`. The third is for the article's
+# at /podstrap is not in their way; as an image volume there it is /podstrap/bin/podstrap. The third is for the article's
 # Pod (k8s/article): BASE is its Python image, whose libc and Python version must be those of the
 # image that runs the app. BASE also fetches uv, and so needs pip.
 #
