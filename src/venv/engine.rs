@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::explain::{self, Failed};
+use super::inputs::Form;
 use super::interpreter::executable;
+use super::pyproject::Pyproject;
 use super::settings::Settings;
-use super::{Inputs, Python, Stamp, Toolchain, child_error};
+use super::{Inputs, Python, Stamp, Toolchain, child_error, recipe};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;
@@ -100,6 +102,10 @@ pub(super) async fn start_uv(
 }
 
 impl Engine {
+    pub(super) fn is_uv(&self) -> bool {
+        matches!(self.kind, Kind::Uv(_))
+    }
+
     /// The base interpreter's pip.
     pub(super) fn pip(interpreter: &Path, python: &Python) -> Result<Self> {
         let Some((place, version)) = &python.pip else {
@@ -112,8 +118,7 @@ impl Engine {
         Ok(Self { name: format!("pip {version}"), kind: Kind::Pip { place: place.clone(), version: number } })
     }
 
-    /// Installs everything by one call into an empty environment. `anew`: nothing that was kept is to
-    /// be trusted.
+    /// Installs everything into an empty environment. `anew`: nothing that was kept is to be trusted.
     pub(super) async fn install(
         &self,
         place: &Place<'_>,
@@ -122,28 +127,42 @@ impl Engine {
         anew: bool,
         deadline: Deadline,
     ) -> Result<()> {
-        if inputs.packages.is_empty() && inputs.requirements.is_empty() {
+        if inputs.is_empty() {
             return Ok(());
         }
         let mut settings = place.settings.clone();
-        let packages: Vec<String> = inputs.packages.iter().map(|package| settings.without_password(package)).collect();
+        settings.add_links(&inputs.find_links);
+        settings.log_in()?;
+        let steps = self.steps(place, inputs, &mut settings)?;
         let netrc = settings.netrc(place.scratch)?;
-        let mut args: Vec<OsString> = packages.iter().map(OsString::from).collect();
-        for (flag, files) in [("-r", &inputs.requirements), ("-c", &inputs.constraints)] {
-            for file in files {
-                args.extend([OsString::from(flag), file.clone().into_os_string()]);
+        let git = settings.git_variables(&recipe::git_places(inputs, &settings));
+        for step in steps {
+            let mut command = match &self.kind {
+                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline),
+                Kind::Pip { place: pip, version } => {
+                    pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline)
+                }
+            };
+            command = command.args(&step.args).cwd(cwd.unwrap_or(place.scratch));
+            if let Some(netrc) = &netrc {
+                command = command.env("NETRC", &netrc.path);
             }
-        }
-        let mut command = match &self.kind {
-            Kind::Uv(uv) => uv_install(uv, place, &settings, inputs.refresh, anew, deadline),
-            Kind::Pip { place: pip, version } => {
-                pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline)
+            for (name, value) in &git {
+                command = command.env(name, value);
             }
-        };
-        command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
-        if let Some(netrc) = &netrc {
-            command = command.env("NETRC", &netrc.path);
+            self.run(place, &settings, command, deadline).await?;
         }
+        Ok(())
+    }
+
+    /// One call of the engine, to its good end.
+    async fn run(
+        &self,
+        place: &Place<'_>,
+        settings: &Settings,
+        mut command: Command,
+        deadline: Deadline,
+    ) -> Result<()> {
         if let Some(text) = http::bundle()? {
             let path = place.scratch.join("ca.pem");
             std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
@@ -153,9 +172,6 @@ impl Engine {
                     command = command.env(name, &path);
                 }
             }
-        }
-        for (name, value) in settings.git_variables() {
-            command = command.env(name, value);
         }
         let output = command.run(deadline).await.map_err(|failure| {
             let late = matches!(failure, Failure::Deadline { .. });
@@ -174,11 +190,138 @@ impl Engine {
             stderr: &output.stderr,
             python: &place.python.version,
             platform: &place.python.platform,
-            settings: &settings,
+            settings,
             deadline,
         };
         Err(failed.explain().await)
     }
+
+    /// The calls that install it all: one, but for lock files, which allow nothing beside them.
+    ///
+    /// # Errors
+    /// It is not for this engine.
+    fn steps(&self, place: &Place<'_>, inputs: &Inputs, settings: &mut Settings) -> Result<Vec<Step>> {
+        let names = |flag: &str, names: &[String]| -> Vec<OsString> {
+            names.iter().flat_map(|name| [flag.into(), name.into()]).collect()
+        };
+        let is_uv = self.is_uv();
+        if settings.only_binary()
+            && let Some(file) = recipe::asks_for_builds(inputs, settings)
+        {
+            return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
+                .because("it has no-binary in it, or a requirements file by its URL, which may have")
+                .hint("take that out, or drop --only-binary"));
+        }
+        let mut steps = Vec::new();
+        for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
+            if !is_uv {
+                return Err(self.no_lock(lock));
+            }
+            if settings.only_binary()
+                && let Some(name) = recipe::project_of_lock(lock)
+            {
+                return Err(Error::environment(format!(
+                    "{name} has no wheel: {} takes it from a directory",
+                    lock.display()
+                ))
+                .because("it would have to be built, which --only-binary forbids")
+                .hint("where the app's files need no installation say so (`[tool.uv] package = false`) and lock again, or drop --only-binary"));
+            }
+            if settings.no_index() && names_urls(lock) {
+                return Err(Error::environment(format!(
+                    "{} says where its files are, and uv fetches them from there",
+                    lock.display()
+                ))
+                .because("no index is to be asked (--no-index)")
+                .hint("commit what `uv export -o requirements.txt` writes, and name that: with --find-links it needs no network"));
+            }
+            let names = [names("--extra", &inputs.extras), names("--group", &inputs.groups)].concat();
+            steps.push(match Form::of(lock) {
+                Form::UvLock => {
+                    let project = lock.parent().unwrap_or(Path::new("/")).into();
+                    // Other locks' packages stay.
+                    let args = ["--project".into(), project, "--inexact".into()];
+                    Step { sync: true, alone: true, args: [args.to_vec(), names].concat() }
+                }
+                _ => Step { sync: false, alone: true, args: [vec!["-r".into(), lock.into()], names].concat() },
+            });
+        }
+        let mut args: Vec<OsString> =
+            inputs.packages.iter().map(|package| OsString::from(settings.without_password(package))).collect();
+        let mut projects = Vec::new();
+        for file in &inputs.requirements {
+            match Form::of(file) {
+                Form::Requirements => args.extend(["-r".into(), file.clone().into_os_string()]),
+                Form::Pyproject if is_uv => {
+                    args.extend(["-r".into(), file.clone().into_os_string()]);
+                    projects.push((file, Pyproject::read(file)?));
+                }
+                Form::Pyproject => {
+                    let project = Pyproject::read(file)?;
+                    let lines = project
+                        .requirements(&inputs.extras, &inputs.groups)
+                        .map_err(|problem| Pyproject::error(file, problem))?;
+                    let path = place.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
+                    std::fs::write(&path, lines.join("\n") + "\n")
+                        .on_volume(|| format!("cannot write {}", path.display()))?;
+                    args.extend(["-r".into(), path.into_os_string()]);
+                }
+                Form::UvLock | Form::Pylock => {}
+            }
+        }
+        if is_uv {
+            for extra in inputs.extras.iter().filter(|extra| projects.iter().any(|(_, found)| found.has_extra(extra))) {
+                args.extend(["--extra".into(), extra.into()]);
+            }
+            for (file, found) in &projects {
+                for group in inputs.groups.iter().filter(|group| found.has_group(group)) {
+                    let mut named = file.as_os_str().to_owned();
+                    named.push(format!(":{group}"));
+                    args.extend(["--group".into(), named]);
+                }
+            }
+            // pip's rule: where one has a hash, all must.
+            if recipe::has_hashes(inputs, settings) {
+                args.push("--require-hashes".into());
+            }
+        }
+        if !args.is_empty() {
+            for file in &inputs.constraints {
+                args.extend(["-c".into(), file.clone().into_os_string()]);
+            }
+            steps.push(Step { sync: false, alone: steps.is_empty(), args });
+        }
+        Ok(steps)
+    }
+
+    /// pip reads no lock file: not at all, or as an experiment.
+    fn no_lock(&self, lock: &Path) -> Error {
+        let name = lock.file_name().unwrap_or_default().display();
+        let other = lock.with_file_name("requirements.txt");
+        let error = Error::environment(format!("{name} is for uv, and {} is to install", self.name))
+            .hint("use uv: put its static binary beside podstrap or on PATH, or name it with --engine PATH");
+        if other.is_file() {
+            error.hint("or name another file: -r requirements.txt")
+        } else {
+            error.hint(format!(
+                "or commit what `uv export -o requirements.txt` writes, and name that with -r instead of {name}"
+            ))
+        }
+    }
+}
+
+/// One call of an engine.
+struct Step {
+    /// `uv sync` instead of `pip install`.
+    sync: bool,
+    /// Nothing is installed before it.
+    alone: bool,
+    args: Vec<OsString>,
+}
+
+/// Whether a lock file takes anything from the web.
+fn names_urls(lock: &Path) -> bool {
+    std::fs::read_to_string(lock).is_ok_and(|text| text.contains("http://") || text.contains("https://"))
 }
 
 /// Whole seconds, of which there must be one.
@@ -190,22 +333,31 @@ fn uv_install(
     uv: &Path,
     place: &Place<'_>,
     settings: &Settings,
+    step: &Step,
     refresh: bool,
     anew: bool,
     deadline: Deadline,
 ) -> Command {
-    let mut command = settings
-        .command(uv, place.scratch)
-        .args(["pip", "install", "--no-progress", "--color", "never"])
+    let command = settings.command(uv, place.scratch);
+    let command = if step.sync {
+        // As the lock says, for production: no group that was not named, and nothing editable.
+        command
+            .args(["sync", "--frozen", "--no-default-groups", "--no-editable"])
+            .env("UV_PROJECT_ENVIRONMENT", place.dir)
+    } else {
         // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
         // tree does not, as pip would not read it: looked for from the root on, none is found there.
-        .args(["--project", "/"])
+        command.args(["pip", "install", "--project", "/"])
+    };
+    let mut command = command
+        .args(["--no-progress", "--color", "never"])
         .arg("--python")
         .arg(place.dir.join("bin/python"))
-        .args(settings.uv_arguments())
+        .args(settings.uv_arguments(step.sync))
         // The interpreter is chosen already.
         .env("UV_PYTHON_DOWNLOADS", "never");
-    if refresh {
+    // What a lock file pins stays.
+    if refresh && !step.sync && step.alone {
         command = command.arg("--upgrade");
     }
     if anew {
@@ -250,7 +402,10 @@ fn pip_install(
         .command(&place.dir.join("bin/python"), place.scratch)
         .args(["-I", "-B", "-c", RUN_PIP])
         .arg(pip)
+        .arg(if settings.only_binary() { "only-binary" } else { "build" })
         .args(["install", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-compile"])
+        // What its configuration files say, variables say.
+        .env("PIP_CONFIG_FILE", "/dev/null")
         // Its messages are read.
         .env("PIP_QUIET", "0")
         .env("PIP_NO_COLOR", "1")

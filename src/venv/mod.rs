@@ -7,7 +7,10 @@
 mod compile;
 mod engine;
 mod explain;
+mod inputs;
 mod interpreter;
+mod pipconf;
+mod pyproject;
 mod recipe;
 mod record;
 mod relocate;
@@ -17,6 +20,7 @@ mod settings;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use self::inputs::{Inputs, find};
 pub use self::recipe::{Recipe, unreadable};
 pub use self::reuse::adopt;
 pub use self::settings::Settings;
@@ -73,16 +77,6 @@ pub struct Stamp {
     pub mtime: i128,
 }
 
-/// What to install, all of it resolved: absolute paths of files that exist.
-#[derive(Debug, Clone, Default)]
-pub struct Inputs {
-    pub packages: Vec<String>,
-    pub requirements: Vec<PathBuf>,
-    pub constraints: Vec<PathBuf>,
-    /// Take the newest versions allowed, past every cache.
-    pub refresh: bool,
-}
-
 /// An environment as it was built.
 #[derive(Debug)]
 pub struct Built {
@@ -109,6 +103,7 @@ pub async fn locate(
     engine: &plan::EngineRequest,
     deadline: Deadline,
 ) -> Result<Toolchain> {
+    settings.check()?;
     let python = interpreter::locate(python, settings, deadline).await?;
     let uv = engine::locate_uv(engine, settings)?;
     let uv_asked = matches!(engine, plan::EngineRequest::Uv | plan::EngineRequest::UvAt(_));
@@ -164,6 +159,7 @@ impl Builder {
             Some(uv) => uv,
             None => Engine::pip(&toolchain.python.path, &python)?,
         };
+        settings.warn(engine.is_uv());
         Ok(Self {
             settings,
             toolchain: toolchain.clone(),
@@ -188,9 +184,7 @@ impl Builder {
     /// Installs into it, once. `cwd` is the tree, which relative paths in requirements files refer
     /// to.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
-        if let Some(file) = inputs.requirements.iter().chain(&inputs.constraints).find(|file| !file.is_file()) {
-            return Err(explain::missing_file(file));
-        }
+        inputs.check()?;
         let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
         self.fill(inputs, cwd, false, deadline).await
     }
@@ -357,6 +351,7 @@ fn child_error(what: &str, failure: Failure) -> Error {
 pub fn needs_tree(plan: &plan::Environment) -> bool {
     let unnamed = plan.packages.is_empty() && plan.requirements.is_empty();
     unnamed
+        || plan.supply.links.iter().any(|links| matches!(links, plan::Links::InTree(_)))
         || plan.requirements.iter().chain(&plan.constraints).any(|file| file.is_relative())
         || plan.packages.iter().any(|package| is_local_path(package))
 }
@@ -391,6 +386,8 @@ fn is_local_path(package: &str) -> bool {
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use super::explain::fuzz as explain;
+    pub use super::pipconf::fuzz as pipconf;
+    pub use super::pyproject::fuzz as pyproject;
     pub use super::recipe::fuzz as requirements;
     pub use super::record::fuzz as record;
     pub use super::relocate::fuzz as relocate;

@@ -16,6 +16,7 @@ mod docs;
 mod download;
 mod faults;
 mod hostile;
+mod inputs;
 mod network;
 mod private;
 mod processes;
