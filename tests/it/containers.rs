@@ -49,6 +49,9 @@ fn ok(output: Output) -> String {
     text
 }
 
+/// Names them.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// One container to be.
 struct Container {
     name: String,
@@ -57,7 +60,6 @@ struct Container {
 
 impl Container {
     fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("podstrap-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
         let args = ["--name", &name, "--network=host", "--pull=never"].map(str::to_owned).to_vec();
         Self { name, args }
