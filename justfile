@@ -31,6 +31,10 @@ faults runs="320":
 concurrent rounds="6":
     PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it concurrent:: -- --nocapture
 
+# The Dockerfile's images, built and run with podman, as root: just containers, just containers --reproducible
+containers *args:
+    tests/containers.sh {{args}}
+
 # 100 runs with each engine through a network that fails at random; PODSTRAP_TEST_SEED=N is one of them
 network:
     cargo test --locked --test it -- --ignored --nocapture a_network_that_fails_at_random_many_times

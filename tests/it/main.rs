@@ -10,6 +10,7 @@ mod checkout;
 mod cli;
 mod compare;
 mod concurrent;
+mod containers;
 mod crash;
 mod docs;
 mod download;
