@@ -113,6 +113,14 @@ impl Failed<'_> {
                 None => self.build(),
             });
         }
+        if says(&["Python requirement: `"]) {
+            return Some(
+                Error::environment(format!("what is locked is for another Python than {}", self.python)).hint(
+                    "use an app image with a Python that it is for, or lock it for this one as well: requires-python in \
+                     pyproject.toml, or `uv pip compile --universal --python-version X.Y`",
+                ),
+            );
+        }
         if says(&["requires a different Python", "does not satisfy Python"]) || self.only_for_other_pythons() {
             return Some(
                 Error::environment(format!("a requirement does not support Python {}", self.python))
