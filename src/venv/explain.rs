@@ -113,14 +113,6 @@ impl Failed<'_> {
                 None => self.build(),
             });
         }
-        if says(&["Python requirement: `"]) {
-            return Some(
-                Error::environment(format!("what is locked is for another Python than {}", self.python)).hint(
-                    "use an app image with a Python that it is for, or lock it for this one as well: requires-python in \
-                     pyproject.toml, or `uv pip compile --universal --python-version X.Y`",
-                ),
-            );
-        }
         if says(&["requires a different Python", "does not satisfy Python"]) || self.only_for_other_pythons() {
             return Some(
                 Error::environment(format!("a requirement does not support Python {}", self.python))
@@ -250,6 +242,12 @@ impl Failed<'_> {
                 Error::environment(format!("the project of the lock file does not support Python {}", self.python))
                     .hint("use an app image with another Python, or change requires-python and lock again"),
             );
+        }
+        if says(&["'s Python requirement: `"]) {
+            return Some(Error::environment(format!("the lock file is not for Python {}", self.python)).hint(
+                "use an app image with a Python that it is for, or lock it for this one as well: \
+                     uv pip compile --universal --python-version X.Y",
+            ));
         }
         if says(&["Failed to parse `uv.lock`", "Failed to parse lockfile", "Failed to parse `pylock"])
             || self.stderr.contains("TOML parse error") && self.stderr.contains(".lock")
