@@ -634,6 +634,9 @@ fn a_build_that_lacks_something_names_it() {
     }
 }
 
+/// The tree's files, flags, and whether the environment of the step before is kept.
+type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
+
 #[test]
 fn whatever_is_read_decides_whether_an_environment_is_kept() {
     let place = Place::new();
@@ -651,7 +654,6 @@ fn whatever_is_read_decides_whether_an_environment_is_kept() {
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
         ran.text.contains("as it was") || !ran.text.contains("finish")
     };
-    type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
     let steps: &[Step] = &[
         (&[("pyproject.toml", APP)], &[], false),
         (&[("pyproject.toml", APP), ("new.py", "")], &[], true),
