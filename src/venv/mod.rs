@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 pub use self::inputs::{Inputs, find};
-pub use self::recipe::{Recipe, unreadable};
+pub use self::recipe::{Recipe, no_links, unreadable};
 pub use self::reuse::adopt;
 pub use self::settings::Settings;
 
