@@ -46,6 +46,10 @@ size:
     cargo build --release --locked
     tests/static.sh
 
+# The manifests and the chart, and every command of podstrap in them (needs a built podstrap)
+manifests:
+    tests/manifests.sh
+
 # Against the article's recipe and the best script by hand; writes docs/performance.md
 bench:
     PODSTRAP_BENCH_WRITE=1 cargo bench --locked --bench boot

@@ -81,6 +81,8 @@ pub enum Command {
     CopySelf(CopySelfArgs),
     /// Try an app on this machine: init into a scratch directory, then serve it
     Up(UpArgs),
+    /// Print a shell's completion script
+    Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -173,13 +175,22 @@ pub struct EnvironmentArgs {
     /// Base interpreter: a path, or a version to look for [default: python3 on PATH]
     #[arg(long, value_name = "PATH|X.Y", env = "PODSTRAP_PYTHON")]
     pub python: Option<String>,
-    /// Requirements file in the tree; repeatable [default: requirements.txt, if it is there and no
-    /// package is named]
+    /// What to install, a file in the tree known by its name: requirements, pyproject.toml (its
+    /// dependencies), pylock.toml, uv.lock; repeatable [default: what the tree has, if no package is
+    /// named]
     #[arg(short, long = "requirement", value_name = "FILE", env = "PODSTRAP_REQUIREMENT")]
     pub requirements: Vec<PathBuf>,
     /// Constraints file in the tree; repeatable
     #[arg(short, long = "constraint", value_name = "FILE", env = "PODSTRAP_CONSTRAINT")]
     pub constraints: Vec<PathBuf>,
+    /// Extra of a pyproject.toml or uv.lock to install as well; repeatable
+    #[arg(long = "extra", value_name = "NAME", env = "PODSTRAP_EXTRA")]
+    pub extras: Vec<String>,
+    /// Dependency group of a pyproject.toml or uv.lock to install as well; repeatable
+    #[arg(long = "group", value_name = "NAME", env = "PODSTRAP_GROUP")]
+    pub groups: Vec<String>,
+    #[command(flatten)]
+    pub supply: SupplyArgs,
     /// What installs: uv if there is one, else pip; or the path of a uv binary
     #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
     pub engine: String,
@@ -203,6 +214,24 @@ pub struct EnvironmentArgs {
     /// Packages to install: Flask, gunicorn==23.0.0, …
     #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
     pub packages: Vec<String>,
+}
+
+/// From where packages may come, and which.
+#[derive(Debug, Args)]
+pub struct SupplyArgs {
+    /// Ask no package index: what is installed comes from --find-links and URLs
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_NO_INDEX")]
+    pub no_index: bool,
+    /// Where archives are besides the index: a directory in the tree, an absolute path, or the URL of a
+    /// page with links; repeatable
+    #[arg(short = 'f', long, value_name = "PATH|URL", env = "PODSTRAP_FIND_LINKS")]
+    pub find_links: Vec<String>,
+    /// Build nothing: no code of a package runs during the installation
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ONLY_BINARY")]
+    pub only_binary: bool,
+    /// Take only what the requirements pin by a hash
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REQUIRE_HASHES")]
+    pub require_hashes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +314,11 @@ pub struct CopySelfArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
 pub struct UpArgs {
     /// Local directory, Git repository or archive [default: a small Flask example]
     #[arg(value_name = "DIR|URL", env = "PODSTRAP_REPO")]
@@ -316,18 +350,31 @@ impl Cli {
         let lists = match &mut cli.command {
             Command::Init(InitArgs { checkout, environment, .. })
             | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),
-            Command::Apply(_) | Command::Sidecar(_) | Command::Status(_) | Command::Check(_) | Command::CopySelf(_) => {
-                None
-            }
+            Command::Apply(_)
+            | Command::Sidecar(_)
+            | Command::Status(_)
+            | Command::Check(_)
+            | Command::CopySelf(_)
+            | Command::Completions(_) => None,
         };
         if let (Some((_, matches)), Some((checkout, environment))) = (matches.subcommand(), lists) {
             split(matches, "auth", &mut checkout.auth);
             split(matches, "packages", &mut environment.packages);
             split(matches, "requirements", &mut environment.requirements);
             split(matches, "constraints", &mut environment.constraints);
+            split(matches, "extras", &mut environment.extras);
+            split(matches, "groups", &mut environment.groups);
+            split(matches, "find_links", &mut environment.supply.find_links);
         }
         Ok(cli)
     }
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "podstrap", &mut script);
+    script
 }
 
 /// What clap makes of variables, but for empty ones, and without their values in `--help`:

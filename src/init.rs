@@ -12,7 +12,7 @@ use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::hex;
 use crate::http;
-use crate::plan::{CopySelf, Init, Wanted};
+use crate::plan::{CopySelf, Init, Links, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
 use crate::selfcopy;
 use crate::size::Size;
@@ -21,9 +21,6 @@ use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
 use crate::usage::{Meter, Usage};
 use crate::venv::{self, Builder, Built, Inputs, Recipe, Settings, Toolchain};
-
-/// What is installed when nothing is named.
-const DEFAULT_REQUIREMENTS: &str = "requirements.txt";
 
 /// What a run of `init` left.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
         let path = path.clone();
         blocking(move || selfcopy::copy_to(&path)).await?;
     }
-    let settings = Settings::of_process();
+    let settings = Settings::of_process().with(&plan.environment.supply, &plan.source.auth);
     let toolchain = toolchain(plan, &settings).await?;
     let recipe = Recipe::new(&plan.environment, &settings, toolchain.as_ref(), plan.deadline)?;
     let run = Run { plan, volume: &volume, settings, toolchain, recipe, staging: OnceCell::new() };
@@ -426,9 +423,10 @@ impl Run<'_> {
                     },
                 };
                 if found {
-                    tracing::info!("installing {DEFAULT_REQUIREMENTS}, which is in the tree");
+                    let file = inputs.requirements.first().and_then(|file| file.file_name()).unwrap_or_default();
+                    tracing::info!("installing {}, which is in the tree", file.display());
                 }
-                if !(inputs.packages.is_empty() && inputs.requirements.is_empty()) {
+                if !inputs.is_empty() || !inputs.extras.is_empty() || !inputs.groups.is_empty() {
                     self.install(&builder, &inputs, Some(&tree), phases).await?;
                 }
                 builder
@@ -466,17 +464,27 @@ impl Run<'_> {
                 .collect()
         };
         let mut requirements = resolve("-r", &environment.requirements)?;
-        let default = Path::new(DEFAULT_REQUIREMENTS);
-        if environment.takes_default()
-            && let Some(tree) = tree
-            && fs::symlink_metadata(tree.join(default)).is_ok_and(|meta| !meta.is_dir())
-        {
-            requirements.push(tree::file("-r", tree, default)?);
+        if let Some(tree) = tree.filter(|_| environment.takes_default()) {
+            requirements.extend(venv::find(tree)?);
+        }
+        let mut find_links = Vec::new();
+        for links in &environment.supply.links {
+            find_links.push(match (links, tree) {
+                (Links::Url(url), _) => url.clone(),
+                (Links::At(path), _) => path.display().to_string(),
+                (Links::InTree(path), Some(tree)) => {
+                    tree::file("--find-links", tree, path.as_path())?.display().to_string()
+                }
+                (Links::InTree(path), None) => return Err(Error::internal(format!("--find-links {path} has no tree"))),
+            });
         }
         Ok(Inputs {
             packages: environment.packages.clone(),
             requirements,
             constraints: resolve("-c", &environment.constraints)?,
+            extras: environment.extras.clone(),
+            groups: environment.groups.clone(),
+            find_links,
             refresh: environment.refresh,
         })
     }

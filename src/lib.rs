@@ -24,6 +24,8 @@ pub mod up;
 pub mod usage;
 pub mod venv;
 
+use std::io::{self, Write};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use cli::{Cli, Command};
@@ -113,6 +115,8 @@ async fn command(cli: Cli) -> Result<()> {
             signals.unless_one(blocking(move || check::run(&plan))).await?;
         }
         Command::Up(args) => up::run(plan::Up::new(args)?, signals).await?,
+        // Whoever does not read all of it knows that.
+        Command::Completions(args) => drop(io::stdout().write_all(&cli::completions(args.shell))),
     }
     Ok(())
 }

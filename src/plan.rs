@@ -72,6 +72,10 @@ pub struct Environment {
     /// Relative ones are in the tree.
     pub constraints: Vec<PathBuf>,
     pub packages: Vec<String>,
+    /// Of the pyproject.toml and uv.lock files.
+    pub extras: Vec<String>,
+    pub groups: Vec<String>,
+    pub supply: Supply,
     pub engine: EngineRequest,
     pub refresh: bool,
     /// The interpreter's absolute path in the app's image, if it is said.
@@ -88,6 +92,26 @@ pub struct AppTarget {
     /// 3.13 is (3, 13).
     pub python: Option<(u32, u32)>,
     pub platform: Option<Platform>,
+}
+
+/// From where packages may come, and which.
+#[derive(Debug, Clone, Default)]
+pub struct Supply {
+    pub links: Vec<Links>,
+    pub no_index: bool,
+    /// Nothing is built.
+    pub only_binary: bool,
+    pub require_hashes: bool,
+}
+
+/// A place with archives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Links {
+    InTree(TreePath),
+    /// A directory, an archive or a page on this machine.
+    At(PathBuf),
+    /// A page with links.
+    Url(String),
 }
 
 /// Whether there is to be an environment.
@@ -264,10 +288,11 @@ impl Init {
 impl Environment {
     pub fn new(args: &cli::EnvironmentArgs, target: &Target) -> Result<Self> {
         let asked = args.venv.as_deref().filter(|venv| *venv != "none");
-        let named = !(args.packages.is_empty() && args.requirements.is_empty());
+        let parts = !(args.extras.is_empty() && args.groups.is_empty());
+        let named = !(args.packages.is_empty() && args.requirements.is_empty()) || parts;
         let wanted = match args.venv.as_deref() {
             Some("none") if named => {
-                return Err(Error::usage("--venv none, but packages or requirements files are named")
+                return Err(Error::usage("--venv none, but packages, requirements files, extras or groups are named")
                     .hint("drop one of the two"));
             }
             Some("none") => Wanted::Never,
@@ -307,6 +332,14 @@ impl Environment {
             requirements: args.requirements.clone(),
             constraints: args.constraints.clone(),
             packages: args.packages.clone(),
+            extras: names("--extra", &args.extras)?,
+            groups: names("--group", &args.groups)?,
+            supply: Supply {
+                links: args.supply.find_links.iter().map(|text| Links::new(text)).collect::<Result<_>>()?,
+                no_index: args.supply.no_index,
+                only_binary: args.supply.only_binary,
+                require_hashes: args.supply.require_hashes,
+            },
             engine: EngineRequest::new(&args.engine)?,
             refresh: args.refresh,
             python_final: args.python_final_path.as_deref().map(python_final).transpose()?,
@@ -336,7 +369,7 @@ fn target_python(text: &str) -> Result<(u32, u32)> {
 }
 
 impl Environment {
-    /// Whether the tree's own requirements file is to be installed, if it has one: nothing is named.
+    /// Whether what the tree itself has is to be installed: nothing is named.
     pub fn takes_default(&self) -> bool {
         self.wanted != Wanted::Never && self.packages.is_empty() && self.requirements.is_empty()
     }
@@ -349,6 +382,48 @@ impl Environment {
             tree = tree.parent().filter(|_| tree.file_name() == Some(name))?;
         }
         Some(tree.to_owned())
+    }
+}
+
+impl Links {
+    fn new(text: &str) -> Result<Self> {
+        // Part of a list that pip separates by white space and uv by commas: paths become URLs there.
+        if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+            let plain = !text.contains([' ', '\t', '\n', ',']);
+            return match scheme {
+                "http" | "https" if plain => Ok(Self::Url(text.to_owned())),
+                _ => Err(Error::usage(format!("--find-links {text} is no usable URL"))
+                    .hint("give https:// or http://, with %20 for a space and %2C for a comma, or a path")),
+            };
+        }
+        let path = Path::new(text.strip_prefix("file://").unwrap_or(text));
+        if path.is_absolute() {
+            return Ok(Self::At(normal(path)));
+        }
+        // The tree itself is a place, too.
+        if path.components().all(|part| part == Component::CurDir) && !text.is_empty() {
+            return Ok(Self::InTree(TreePath(PathBuf::from("."))));
+        }
+        TreePath::new(path).map(Self::InTree).ok_or_else(|| {
+            Error::usage(format!("--find-links {text} is not inside the tree"))
+                .hint("give a path relative to the repository's top, without .., or an absolute one")
+        })
+    }
+}
+
+/// Names of extras and groups, as metadata has them.
+/// Source: <https://packaging.python.org/en/latest/specifications/name-normalization/#name-format>
+fn names(flag: &str, names: &[String]) -> Result<Vec<String>> {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let good = |name: &str| {
+        let inner = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        inner && edge(name.chars().next()) && edge(name.chars().next_back())
+    };
+    match names.iter().find(|name| !good(name)) {
+        Some(bad) => {
+            Err(Error::usage(format!("{flag} {bad} is no name")).hint("give one name; for several repeat the flag"))
+        }
+        None => Ok(names.to_vec()),
     }
 }
 
@@ -606,6 +681,17 @@ pub fn fuzz(data: &[u8]) {
     if let Ok(control) = Control::new(text) {
         assert_eq!(Control::new(&control.to_string()).ok().map(|again| again.to_string()), Some(control.to_string()));
     }
+    match Links::new(text) {
+        Ok(Links::InTree(path)) => {
+            assert!(
+                !path.as_path().components().any(|part| matches!(part, Component::ParentDir | Component::RootDir)),
+                "{path}"
+            );
+        }
+        Ok(Links::At(path)) => assert!(path.is_absolute(), "{path:?}"),
+        Ok(Links::Url(url)) => assert!(!url.contains([' ', ',']), "{url}"),
+        Err(_) => {}
+    }
     let _ = (PythonRequest::new(Some(text)), EngineRequest::new(text), probe_url(text));
     source::fuzz(text);
 }
@@ -664,6 +750,20 @@ mod tests {
         }
         assert!(refusal(&["-r", "../r.txt"]).contains("is not inside the tree"));
         assert_eq!(plan(&["-r", "/config/r.txt"]).environment.requirements, [Path::new("/config/r.txt")]);
+    }
+
+    #[test]
+    fn places_with_archives_are_in_the_tree_or_named_outright() {
+        let links = |text: &str| plan(&["--find-links", text]).environment.supply.links[0].clone();
+        assert_eq!(links("./wheels/"), Links::InTree(TreePath("wheels".into())));
+        assert_eq!(links("."), Links::InTree(TreePath(".".into())));
+        assert_eq!(links("/mnt/../w"), Links::At("/w".into()));
+        assert_eq!(links("file:///w"), Links::At("/w".into()));
+        assert_eq!(links("https://host/w"), Links::Url("https://host/w".into()));
+        assert!(refusal(&["-f", "../w"]).contains("is not inside the tree"));
+        assert!(refusal(&["-f", "ftp://host/w"]).contains("no usable URL"));
+        assert!(refusal(&["--extra", "a,b"]).contains("--extra a,b is no name"));
+        assert!(refusal(&["--group", "_x"]).contains("no name"));
     }
 
     #[test]

@@ -118,6 +118,14 @@ impl Auth {
             .or_else(|| named.map(of_url))
     }
 
+    /// The logins that a netrc has for hosts it names; the first for a host counts.
+    pub(super) fn machines(self) -> Vec<(String, Userinfo)> {
+        let named = self.netrc.into_iter().filter_map(|(machine, _)| {
+            Some((machine.name?, Userinfo { username: machine.username, password: machine.password? }))
+        });
+        named.collect()
+    }
+
     fn directory(&mut self, dir: &Path, from: &str) -> Result<bool> {
         let names = ["username", "password", "token"];
         let [username, password, token] = names.map(|name| {

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{Origin, RESERVED, Source, TreePath, Unpack};
+use crate::redact::Userinfo;
 use crate::retry::Deadline;
 use crate::size::Size;
 
@@ -26,6 +27,15 @@ pub use git::Ssh;
 const NAMED: usize = 3;
 /// What a digest begins with as a revision.
 const SHA256: &str = "sha256:";
+
+/// The logins for hosts that `--auth` files have, for whoever else asks these hosts. A login that is for
+/// the repository's own host is not among them: who may see that is decided by its URL.
+///
+/// # Errors
+/// A file that cannot be read, or that holds nothing to log in with.
+pub(crate) fn logins(paths: &[PathBuf]) -> Result<Vec<(String, Userinfo)>> {
+    Ok(auth::Auth::read(paths)?.machines())
+}
 
 /// What the source is right now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::app::App;
 use super::explain::{self, Failed};
+use super::inputs::Form;
 use super::interpreter::executable;
 use super::origin::{self, Archive};
+use super::pyproject::Pyproject;
 use super::record::Installed;
 use super::settings::Settings;
-use super::{Inputs, Python, Stamp, Toolchain, child_error};
+use super::{Inputs, Python, Stamp, Toolchain, child_error, recipe};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;
@@ -108,6 +110,10 @@ pub(super) async fn start_uv(
 }
 
 impl Engine {
+    pub(super) fn is_uv(&self) -> bool {
+        matches!(self.kind, Kind::Uv(_))
+    }
+
     /// The base interpreter's pip.
     pub(super) fn pip(interpreter: &Path, python: &Python) -> Result<Self> {
         let Some((place, version)) = &python.pip else {
@@ -120,8 +126,7 @@ impl Engine {
         Ok(Self { name: format!("pip {version}"), kind: Kind::Pip { place: place.clone(), version: number } })
     }
 
-    /// Installs everything by one call into an empty environment. `anew`: nothing that was kept is to
-    /// be trusted.
+    /// Installs everything into an empty environment. `anew`: nothing that was kept is to be trusted.
     pub(super) async fn install(
         &self,
         place: &Place<'_>,
@@ -130,31 +135,44 @@ impl Engine {
         anew: bool,
         deadline: Deadline,
     ) -> Result<()> {
-        if inputs.packages.is_empty() && inputs.requirements.is_empty() {
+        if inputs.is_empty() {
             return Ok(());
         }
         let mut settings = place.settings.clone();
-        let packages: Vec<String> = inputs.packages.iter().map(|package| settings.without_password(package)).collect();
-        let mut args: Vec<OsString> = packages.iter().map(OsString::from).collect();
-        for (flag, files) in [("-r", &inputs.requirements), ("-c", &inputs.constraints)] {
-            for file in files {
-                args.extend([OsString::from(flag), file.clone().into_os_string()]);
-            }
-        }
-        let mut command = match &self.kind {
-            Kind::Uv(uv) => {
-                uv_install(uv, place, &settings, inputs.refresh, anew, deadline).args(uv_target(place.app)?)
-            }
-            Kind::Pip { place: pip, version } => {
-                let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
-                pip_target(command, place.app)?
-            }
-        };
-        command = command.args(&args).cwd(cwd.unwrap_or(place.scratch));
+        settings.add_links(&inputs.find_links);
+        settings.log_in()?;
+        let steps = self.steps(place, inputs, &mut settings)?;
         let netrc = settings.netrc(place.scratch)?;
-        if let Some(netrc) = &netrc {
-            command = command.env("NETRC", &netrc.path);
+        let git = settings.git_variables(&recipe::git_places(inputs, &settings));
+        for step in steps {
+            let mut command = match &self.kind {
+                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
+                    .args(uv_target(place.app, step.sync)?),
+                Kind::Pip { place: pip, version } => {
+                    let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
+                    pip_target(command, place.app)?
+                }
+            };
+            command = command.args(&step.args).cwd(cwd.unwrap_or(place.scratch));
+            if let Some(netrc) = &netrc {
+                command = command.env("NETRC", &netrc.path);
+            }
+            for (name, value) in &git {
+                command = command.env(name, value);
+            }
+            self.run(place, &settings, command, deadline).await?;
         }
+        Ok(())
+    }
+
+    /// One call of the engine, to its good end.
+    async fn run(
+        &self,
+        place: &Place<'_>,
+        settings: &Settings,
+        mut command: Command,
+        deadline: Deadline,
+    ) -> Result<()> {
         if let Some(text) = http::bundle()? {
             let path = place.scratch.join("ca.pem");
             std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
@@ -164,9 +182,6 @@ impl Engine {
                     command = command.env(name, &path);
                 }
             }
-        }
-        for (name, value) in settings.git_variables() {
-            command = command.env(name, value);
         }
         let output = command.run(deadline).await.map_err(|failure| {
             let late = matches!(failure, Failure::Deadline { .. });
@@ -185,26 +200,154 @@ impl Engine {
             stderr: &output.stderr,
             python: &place.app.version,
             platform: &place.app.to_string(),
-            settings: &settings,
+            settings,
             deadline,
         };
-        if !place.app.is_elsewhere() {
-            return Err(failed.explain().await);
-        }
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| output.stderr.contains(phrase));
-        let hint = format!(
-            "for another Python or platform nothing is built, only wheels are installed: pin versions that have one for \
-             {}, supply it (PIP_FIND_LINKS), or run podstrap in the app's own image",
-            place.app
-        );
-        if says(&["no usable wheels", "no wheels with a matching", "is not a supported wheel"]) {
-            return Err(Error::environment(format!("a requirement has no wheel for {}", place.app))
-                .excerpt(explain::excerpt(&output.stderr))
-                .hint(hint));
-        }
         let error = failed.explain().await;
-        Err(if says(&["No matching distribution"]) { error.hint(hint) } else { error })
+        Err(if place.app.is_elsewhere() && error.summary().contains("--only-binary") {
+            error.hint(
+                "for another Python or platform --only-binary is meant; in the app's own image podstrap can build",
+            )
+        } else {
+            error
+        })
     }
+
+    /// The calls that install it all: one, but for lock files, which allow nothing beside them.
+    ///
+    /// # Errors
+    /// It is not for this engine.
+    fn steps(&self, place: &Place<'_>, inputs: &Inputs, settings: &mut Settings) -> Result<Vec<Step>> {
+        let names = |flag: &str, names: &[String]| -> Vec<OsString> {
+            names.iter().flat_map(|name| [flag.into(), name.into()]).collect()
+        };
+        let is_uv = self.is_uv();
+        if settings.only_binary()
+            && let Some(file) = recipe::asks_for_builds(inputs, settings)
+        {
+            return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
+                .because("it has no-binary in it, or a requirements file by its URL, which may have")
+                .hint("take that out, or drop --only-binary"));
+        }
+        let mut steps = Vec::new();
+        for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
+            if !is_uv {
+                return Err(self.no_lock(lock));
+            }
+            if settings.only_binary()
+                && let Some(name) = recipe::project_of_lock(lock)
+            {
+                return Err(Error::environment(format!(
+                    "{name} has no wheel: {} takes it from a directory",
+                    lock.display()
+                ))
+                .because("it would have to be built, which --only-binary forbids")
+                .hint("where the app's files need no installation say so (`[tool.uv] package = false`) and lock again, or drop --only-binary"));
+            }
+            if settings.no_index() && names_urls(lock) {
+                return Err(Error::environment(format!(
+                    "{} says where its files are, and uv fetches them from there",
+                    lock.display()
+                ))
+                .because("no index is to be asked (--no-index)")
+                .hint("commit what `uv export -o requirements.txt` writes, and name that: with --find-links it needs no network"));
+            }
+            let names = [names("--extra", &inputs.extras), names("--group", &inputs.groups)].concat();
+            steps.push(match Form::of(lock) {
+                Form::UvLock => {
+                    let project = lock.parent().unwrap_or(Path::new("/")).into();
+                    // Other locks' packages stay.
+                    let args = ["--project".into(), project, "--inexact".into()];
+                    Step { sync: true, alone: true, args: [args.to_vec(), names].concat() }
+                }
+                _ => Step { sync: false, alone: true, args: [vec!["-r".into(), lock.into()], names].concat() },
+            });
+        }
+        let mut args: Vec<OsString> =
+            inputs.packages.iter().map(|package| OsString::from(settings.without_password(package))).collect();
+        let mut projects = Vec::new();
+        for file in &inputs.requirements {
+            match Form::of(file) {
+                Form::Requirements => args.extend(["-r".into(), file.clone().into_os_string()]),
+                Form::Pyproject if is_uv => {
+                    args.extend(["-r".into(), file.clone().into_os_string()]);
+                    projects.push((file, Pyproject::read(file)?));
+                }
+                Form::Pyproject => {
+                    let project = Pyproject::read(file)?;
+                    let lines = project
+                        .requirements(&inputs.extras, &inputs.groups)
+                        .map_err(|problem| Pyproject::error(file, problem))?;
+                    let path = place.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
+                    std::fs::write(&path, lines.join("\n") + "\n")
+                        .on_volume(|| format!("cannot write {}", path.display()))?;
+                    args.extend(["-r".into(), path.into_os_string()]);
+                }
+                Form::UvLock | Form::Pylock => {}
+            }
+        }
+        if is_uv {
+            for extra in inputs.extras.iter().filter(|extra| projects.iter().any(|(_, found)| found.has_extra(extra))) {
+                args.extend(["--extra".into(), extra.into()]);
+            }
+            for (file, found) in &projects {
+                for group in inputs.groups.iter().filter(|group| found.has_group(group)) {
+                    let mut named = file.as_os_str().to_owned();
+                    named.push(format!(":{group}"));
+                    args.extend(["--group".into(), named]);
+                }
+            }
+            // pip's rule: where one has a hash, all must.
+            if recipe::has_hashes(inputs, settings) {
+                args.push("--require-hashes".into());
+            }
+        }
+        if !args.is_empty() {
+            for file in &inputs.constraints {
+                args.extend(["-c".into(), file.clone().into_os_string()]);
+            }
+            steps.push(Step { sync: false, alone: steps.is_empty(), args });
+        }
+        Ok(steps)
+    }
+
+    /// pip reads no lock file: not at all, or as an experiment.
+    fn no_lock(&self, lock: &Path) -> Error {
+        let name = lock.file_name().unwrap_or_default().display();
+        let other = lock.with_file_name("requirements.txt");
+        let error = Error::environment(format!("{name} is for uv, and {} is to install", self.name))
+            .hint("use uv: put its static binary beside podstrap or on PATH, or name it with --engine PATH");
+        if other.is_file() {
+            error.hint("or name another file: -r requirements.txt")
+        } else {
+            error.hint(format!(
+                "or commit what `uv export -o requirements.txt` writes, and name that with -r instead of {name}"
+            ))
+        }
+    }
+}
+
+/// What uv is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Sync,
+    Install,
+    /// Write a lock file.
+    Compile,
+}
+
+/// One call of an engine.
+struct Step {
+    /// `uv sync` instead of `pip install`.
+    sync: bool,
+    /// Nothing is installed before it.
+    alone: bool,
+    args: Vec<OsString>,
+}
+
+/// Whether a lock file takes anything from the web.
+fn names_urls(lock: &Path) -> bool {
+    std::fs::read_to_string(lock).is_ok_and(|text| text.contains("http://") || text.contains("https://"))
 }
 
 /// pip's installation report.
@@ -217,6 +360,7 @@ impl Engine {
     pub(super) async fn archives(
         &self,
         place: &Place<'_>,
+        inputs: &Inputs,
         cwd: Option<&Path>,
         dists: &[Installed],
         deadline: Deadline,
@@ -225,13 +369,22 @@ impl Engine {
             let report = std::fs::read(place.scratch.join(REPORT)).unwrap_or_default();
             return origin::pip_report(&report);
         };
+        let read = |lock: &Path| origin::lock(&std::fs::read_to_string(lock).unwrap_or_default());
+        let locks = inputs.of(Form::UvLock).chain(inputs.of(Form::Pylock));
+        let mut archives: Vec<Archive> = locks.flat_map(|lock| read(lock)).collect();
         // It tells where it takes versions from if it is asked for a lock of just these; all that it needs for
         // that is in its cache, so that nobody is asked again.
-        let named = dists.iter().filter(|dist| dist.direct_url.is_none());
+        let mut settings = place.settings.clone();
+        settings.add_links(&inputs.find_links);
+        let named =
+            dists.iter().filter(|dist| dist.direct_url.is_none() && origin::of_archive(dist, &archives).is_none());
         let wanted = named.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
+        if wanted.is_empty() {
+            return archives;
+        }
         let lock = place.scratch.join("pylock.toml");
-        let target = uv_target(place.app).unwrap_or_default();
-        let command = uv_command(uv, "compile", place, place.settings, deadline)
+        let target = uv_target(place.app, false).unwrap_or_default();
+        let command = uv_command(uv, place, &settings, Does::Compile, deadline)
             .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
@@ -245,16 +398,19 @@ impl Engine {
             Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.status),
             Err(failure) => tracing::debug!("uv does not tell where packages came from: {failure}"),
         }
-        origin::pylock(&std::fs::read_to_string(&lock).unwrap_or_default())
+        archives.extend(read(&lock));
+        archives
     }
 }
 
 /// What tells uv whom the wheels are for.
-fn uv_target(app: &App) -> Result<Vec<String>> {
-    if !app.is_elsewhere() {
-        return Ok(Vec::new());
+fn uv_target(app: &App, sync: bool) -> Result<Vec<String>> {
+    let mut args = Vec::new();
+    if app.other_python && sync {
+        return Err(Error::environment(format!("uv cannot install a uv.lock for Python {} from here", app.version))
+            .because("it does that with the Python itself only")
+            .hint("run podstrap in the app's own image, or commit what `uv export -o requirements.txt` writes and name that"));
     }
-    let mut args: Vec<String> = ["--only-binary", ":all:"].map(str::to_owned).into();
     if app.other_python {
         args.extend(["--python-version".into(), app.version.clone()]);
     }
@@ -275,6 +431,7 @@ fn pip_target(command: Command, app: &App) -> Result<Command> {
     let markers = serde_json::to_string(&app.markers)
         .map_err(|error| Error::internal("cannot write down the markers").because(error))?;
     let (major, minor) = app.python;
+    // pip wants to be told what its settings say.
     let mut args: Vec<String> = ["--only-binary=:all:", "--implementation", "cp", "--abi"].map(str::to_owned).into();
     args.extend([app.tag(), "--python-version".into(), format!("{major}.{minor}")]);
     for tag in app.platform.iter().flat_map(crate::plan::Platform::tags) {
@@ -292,13 +449,21 @@ fn uv_install(
     uv: &Path,
     place: &Place<'_>,
     settings: &Settings,
+    step: &Step,
     refresh: bool,
     anew: bool,
     deadline: Deadline,
 ) -> Command {
-    let mut command =
-        uv_command(uv, "install", place, settings, deadline).arg("--python").arg(place.dir.join("bin/python"));
-    if refresh {
+    let does = if step.sync { Does::Sync } else { Does::Install };
+    let mut command = uv_command(uv, place, settings, does, deadline).arg("--python").arg(place.dir.join("bin/python"));
+    command = if step.sync {
+        // As the lock says, for production: no group that was not named, and nothing editable.
+        command.args(["--frozen", "--no-default-groups", "--no-editable"]).env("UV_PROJECT_ENVIRONMENT", place.dir)
+    } else {
+        command
+    };
+    // What a lock file pins stays.
+    if refresh && !step.sync && step.alone {
         command = command.arg("--upgrade");
     }
     if anew {
@@ -311,15 +476,19 @@ fn uv_install(
     command
 }
 
-/// `uv pip DOES`, with the settings that the user gave.
-fn uv_command(uv: &Path, does: &str, place: &Place<'_>, settings: &Settings, deadline: Deadline) -> Command {
-    let mut command = settings
-        .command(uv, place.scratch)
-        .args(["pip", does, "--no-progress", "--color", "never"])
-        // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
-        // tree does not, as pip would not read it: looked for from the root on, none is found there.
-        .args(["--project", "/"])
-        .args(settings.uv_arguments())
+/// `uv pip install`, `uv pip compile` or `uv sync`, with the settings that the user gave.
+fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, does: Does, deadline: Deadline) -> Command {
+    let command = settings.command(uv, place.scratch);
+    // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
+    // tree does not, as pip would not read it: looked for from the root on, none is found there.
+    let command = match does {
+        Does::Sync => command.arg("sync"),
+        Does::Install => command.args(["pip", "install", "--project", "/"]),
+        Does::Compile => command.args(["pip", "compile", "--project", "/"]),
+    };
+    let mut command = command
+        .args(["--no-progress", "--color", "never"])
+        .args(settings.uv_arguments(does == Does::Sync))
         // The interpreter is chosen already.
         .env("UV_PYTHON_DOWNLOADS", "never");
     for (name, value) in settings.uv_variables() {
@@ -357,7 +526,10 @@ fn pip_install(
         .command(&place.dir.join("bin/python"), place.scratch)
         .args(["-I", "-B", "-c", RUN_PIP])
         .arg(pip)
+        .arg(if settings.only_binary() { "only-binary" } else { "build" })
         .args(["install", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-compile"])
+        // What its configuration files say, variables say.
+        .env("PIP_CONFIG_FILE", "/dev/null")
         // Its messages are read.
         .env("PIP_QUIET", "0")
         .env("PIP_NO_COLOR", "1")

@@ -50,21 +50,12 @@ impl Failed<'_> {
     }
 
     async fn trouble(&self) -> Option<Error> {
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| self.stderr.contains(phrase));
+        let says = |phrases: &[&str]| self.says(phrases);
         if let Some(error) = full(&format!("{} could not write all files", self.engine), self.stderr) {
             return Some(error);
         }
-        if says(&[
-            "DO NOT MATCH THE HASHES",
-            "Hash mismatch",
-            "hashes are required",
-            "all requirements must have their versions pinned",
-        ]) {
-            return Some(
-                Error::environment("a download is not what the requirements' hashes allow").hint(
-                    "regenerate the hashes for exactly these versions; if nobody changed them, distrust the index",
-                ),
-            );
+        if let Some(error) = self.of_hashes() {
+            return Some(error);
         }
         if says(&[
             "Could not open requirements file",
@@ -95,6 +86,9 @@ impl Failed<'_> {
                     .hint("each line is a name with an optional version (Flask==3.1.0), a URL or a path"),
             );
         }
+        if let Some(error) = self.of_lock().or_else(|| self.unbuilt()) {
+            return Some(error);
+        }
         // The network comes before builds: a build's own requirements are fetched as well. Where
         // nothing more can be opened or started, it is not to blame.
         let starved = limit(&self.status, self.stderr).is_some();
@@ -107,8 +101,17 @@ impl Failed<'_> {
             "Failed to build",
             "subprocess-exited-with-error",
             "metadata-generation-failed",
+            "The build backend returned an error",
+            "Failed to resolve requirements from",
+            "Failed to install requirements from",
         ]) {
-            return Some(self.hiccup().await.unwrap_or_else(|| self.build()));
+            if let Some(error) = self.hiccup().await {
+                return Some(error);
+            }
+            return Some(match self.build_requirement().await {
+                Some(error) => error,
+                None => self.build(),
+            });
         }
         if says(&["requires a different Python", "does not satisfy Python"]) || self.only_for_other_pythons() {
             return Some(
@@ -130,6 +133,37 @@ impl Failed<'_> {
             Error::environment("the requirements contradict each other")
                 .hint("loosen or drop one of the versions that the lines above name")
         })
+    }
+
+    fn says(&self, phrases: &[&str]) -> bool {
+        phrases.iter().any(|phrase| self.stderr.contains(phrase))
+    }
+
+    fn of_hashes(&self) -> Option<Error> {
+        if self.says(&["DO NOT MATCH THE HASHES", "Hash mismatch"]) {
+            return Some(
+                Error::environment("a download is not what the requirements' hashes allow").hint(
+                    "regenerate the hashes for exactly these versions; if nobody changed them, distrust the index",
+                ),
+            );
+        }
+        if self.says(&[
+            "Hashes are required",
+            "Hash-checking is required",
+            "all requirements must have a hash",
+            "all requirements must have their versions pinned",
+            "these requirements were missing hashes",
+            "Can't verify hashes for these",
+            "Can't verify hashes for requirements",
+        ]) {
+            return Some(
+                Error::environment("a requirement is not pinned by a hash, and all must be").hint(
+                    "pin all of them, also what they depend on: NAME==VERSION --hash=sha256:…, as pip-compile and uv export \
+                     write it; where one line has a hash every line must; a directory or a repository has none",
+                ),
+            );
+        }
+        None
     }
 
     fn network(&self) -> Option<Error> {
@@ -200,14 +234,114 @@ impl Failed<'_> {
                 && !self.stderr.contains("to install build dependencies")
     }
 
-    fn build(&self) -> Error {
-        let name = self
+    /// A lock file that does not fit: uv's own words.
+    fn of_lock(&self) -> Option<Error> {
+        let says = |phrases: &[&str]| self.says(phrases);
+        if says(&["is incompatible with the project's Python requirement", "is incompatible with `requires-python`"]) {
+            return Some(
+                Error::environment(format!("the project of the lock file does not support Python {}", self.python))
+                    .hint("use an app image with another Python, or change requires-python and lock again"),
+            );
+        }
+        if says(&["Failed to parse `uv.lock`", "Failed to parse lockfile", "Failed to parse `pylock"])
+            || self.stderr.contains("TOML parse error") && self.stderr.contains(".lock")
+        {
+            return Some(
+                Error::environment("the lock file cannot be read")
+                    .hint("make it anew (uv lock), by a uv that is no newer than the one here"),
+            );
+        }
+        let what = if self.stderr.contains("optional-dependencies` table") {
+            "extra"
+        } else if says(&["dependency-groups` table", "dependency group '"]) {
+            "dependency group"
+        } else {
+            return None;
+        };
+        Some(
+            Error::environment(format!("a lock file has no such {what}")).hint(format!(
+                "name one of the project's own with --{}",
+                if what == "extra" { "extra" } else { "group" }
+            )),
+        )
+    }
+
+    /// What would have to be built, where nothing may be.
+    fn unbuilt(&self) -> Option<Error> {
+        if !self.settings.only_binary() {
+            return None;
+        }
+        let named = self
+            .between("only-binary: ", " would have to be built")
+            .or_else(|| self.between("but attempted to build `", "`"))
+            .or_else(|| self.between("Building source distributions for `", "`"))
+            .or_else(|| self.between("Wheels are required for `", "`"))
+            .or_else(|| {
+                let at = self.stderr.find("is marked as `--no-build`")?;
+                self.stderr[..at].rsplit_once('`')?.0.rsplit_once('`').map(|(_, name)| name)
+            })
+            .or_else(|| self.between("Because ", " has no usable wheels"))
+            .or_else(|| self.between("No matching distribution found for ", "\n"))
+            .or_else(|| self.stderr.contains("Building source distributions is disabled").then_some("a requirement"))?;
+        let name = name(named);
+        let name = if name.is_empty() || named == "a requirement" { named } else { name };
+        Some(
+            Error::environment(format!(
+                "{name} has no wheel for {} and would have to be built, which --only-binary forbids",
+                self.platform
+            ))
+            .hint(
+                "pin a version with a wheel; or build one where its code may run (pip wheel), and name the directory \
+                 with --find-links",
+            ),
+        )
+        // An index without the name at all says the same.
+        .filter(|_| !self.stderr.contains("was not found in the"))
+    }
+
+    /// What a build itself requires, and cannot have: pip's isolated environment, and uv's.
+    async fn build_requirement(&self) -> Option<Error> {
+        let isolated = [
+            "to install build dependencies",
+            "Failed to resolve requirements from",
+            "Failed to install requirements from",
+        ];
+        if !self.says(&isolated) {
+            return None;
+        }
+        let lacking = self.sought();
+        if lacking == "a requirement" {
+            return None;
+        }
+        for index in self.settings.indexes().into_iter().filter(|_| !self.settings.no_index()) {
+            if let Err(error) = self.ask_index(index, name(lacking)).await {
+                return Some(error);
+            }
+        }
+        let package = self.built().unwrap_or("the package");
+        Some(
+            Error::environment(format!("the build of {package} needs {lacking}, which is not to be had"))
+                .because("a build gets an environment of its own, with what its [build-system] requires")
+                .hint(format!(
+                    "what a build needs comes from the same indexes and --find-links: supply {} there, or a wheel of {package}",
+                    name(lacking)
+                )),
+        )
+    }
+
+    /// The package whose build failed.
+    fn built(&self) -> Option<&str> {
+        let named = self
             .between("Failed building wheel for ", "\n")
             .or_else(|| self.between("Failed to build `", "`"))
             .or_else(|| self.between("Building wheel for ", " "))
-            .and_then(|name| name.split(" @ ").next())
-            .unwrap_or("a requirement")
-            .trim();
+            .or_else(|| self.between("Failed to build '", "'"))?;
+        named.split(" @ ").next().map(str::trim)
+    }
+
+    /// Why a package cannot be built here: its name, what a wheel must be for, and what is missing.
+    fn build(&self) -> Error {
+        let name = self.built().unwrap_or("a requirement");
         let compilers = ["cc", "gcc", "clang", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-gcc"];
         let path = self.settings.path();
         let present = compilers.iter().any(|compiler| path.iter().any(|dir| executable(&dir.join(compiler))));
@@ -221,7 +355,26 @@ impl Failed<'_> {
                 "{name} has no wheel for {} and this image has no C compiler",
                 self.platform
             ))
-            .hint("pin a version with a wheel, use another image, or supply a wheelhouse (PIP_FIND_LINKS)");
+            .hint("pin a version with a wheel, use another image, or supply a wheelhouse (--find-links)");
+        }
+        if let Some((lacking, package)) = lacking(self.stderr) {
+            return Error::environment(format!(
+                "{name} has no wheel for {} and its build finds no {lacking}",
+                self.platform
+            ))
+            .hint(format!(
+                "pin a version with a wheel, use an image with {package}, or supply a wheelhouse (--find-links)"
+            ));
+        }
+        if let Some(module) = self.between("ModuleNotFoundError: No module named '", "'") {
+            return Error::environment(format!(
+                "{name} has no wheel for {} and its build imports {module}, which it does not require",
+                self.platform
+            ))
+            .hint(format!(
+                "a build sees nothing but what its [build-system] requires: name {module} there, pin a version with a \
+                 wheel, or supply a wheelhouse (--find-links)"
+            ));
         }
         Error::environment(format!("{name} has no wheel for {} and could not be built", self.platform)).hint(
             limit(&self.status, self.stderr)
@@ -246,6 +399,11 @@ impl Failed<'_> {
     async fn not_found(&self) -> Error {
         let requirement = self.sought();
         let name = name(requirement);
+        if self.settings.no_index() {
+            return Error::environment(format!("cannot find {requirement} in the places of --find-links"))
+                .because("no index is asked (--no-index)")
+                .hint(format!("put an archive of it there that fits {}, and of all that it requires", self.platform));
+        }
         for index in self.settings.indexes() {
             if let Err(error) = self.ask_index(index, name).await {
                 return error;
@@ -262,7 +420,10 @@ impl Failed<'_> {
     /// The pip that installs what a build needs does not tell of an index page that it could not get.
     /// If it saw no version of what an index has, that was it.
     async fn hiccup(&self) -> Option<Error> {
-        if !self.stderr.contains("to install build dependencies") || !self.stderr.contains("(from versions: none)") {
+        if self.settings.no_index()
+            || !self.stderr.contains("to install build dependencies")
+            || !self.stderr.contains("(from versions: none)")
+        {
             return None;
         }
         let name = name(self.sought());
@@ -319,7 +480,8 @@ impl Failed<'_> {
         let refused = Error::environment(format!("the package index {index} answers {status}"));
         match status.as_u16() {
             401 => Err(refused.hint(
-                "put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)",
+                "mount a netrc file with the login for its host, and name it with --auth, or put user and password into the \
+                 index URL (PIP_INDEX_URL, from a Secret)",
             )),
             403 => Err(refused.hint("these credentials may not read it: check them, and the index's permissions")),
             429 => Err(refused.transient(http::retry_after(&response))),
@@ -365,6 +527,74 @@ impl Failed<'_> {
         let end = |text: &str| text.find([' ', ')', '\n', '`', '\'', '"', ',']).unwrap_or(text.len());
         named.map(|text| text[..end(text)].trim_end_matches(':')).or_else(|| self.settings.indexes().first().copied())
     }
+}
+
+/// The packages of Debian and Alpine that bring what builds ask for, by the beginning of its name.
+/// Sources: packages.debian.org and pkgs.alpinelinux.org, "search the contents of packages".
+const BRINGS: &[(&str, &str)] = &[
+    ("Python.h", "Python's headers (Debian, Alpine: python3-dev; the python images have them)"),
+    ("pyconfig.h", "Python's headers (Debian, Alpine: python3-dev; the python images have them)"),
+    ("ffi.h", "libffi (Debian, Alpine: libffi-dev)"),
+    ("openssl/", "OpenSSL's headers (Debian: libssl-dev, Alpine: openssl-dev)"),
+    ("libpq-fe.h", "libpq (Debian, Alpine: libpq-dev), or take psycopg2-binary or psycopg[binary]"),
+    ("pg_config", "libpq (Debian, Alpine: libpq-dev), or take psycopg2-binary or psycopg[binary]"),
+    ("mysql", "MySQL's client library (Debian: default-libmysqlclient-dev and pkg-config, Alpine: mariadb-dev)"),
+    ("libxml/", "libxml2 (Debian, Alpine: libxml2-dev)"),
+    ("libxslt/", "libxslt (Debian: libxslt1-dev, Alpine: libxslt-dev)"),
+    ("zlib.h", "zlib (Debian: zlib1g-dev, Alpine: zlib-dev)"),
+    ("jpeglib.h", "libjpeg (Debian: libjpeg-dev, Alpine: jpeg-dev)"),
+    ("ldap.h", "OpenLDAP (Debian: libldap2-dev, Alpine: openldap-dev)"),
+    ("lber.h", "OpenLDAP (Debian: libldap2-dev, Alpine: openldap-dev)"),
+    ("sasl/", "SASL (Debian: libsasl2-dev, Alpine: cyrus-sasl-dev)"),
+    ("yaml.h", "libyaml (Debian: libyaml-dev, Alpine: yaml-dev)"),
+    ("Rust", "a Rust compiler (rustc and cargo)"),
+    ("CMake", "CMake (Debian, Alpine: cmake)"),
+];
+
+/// What a build looked for and did not find, and what to have for it.
+fn lacking(stderr: &str) -> Option<(String, String)> {
+    let line = |mark: &str| stderr.lines().find(|line| line.contains(mark));
+    let word = |line: &str, end: &str| {
+        let text = &line[..line.find(end)?];
+        Some(text[text.rfind([' ', '\'', '"', '`'])? + 1..].to_owned()).filter(|word| !word.is_empty())
+    };
+    let what = None
+        // GCC's words, and Clang's.
+        .or_else(|| word(line("fatal error: ").filter(|line| line.contains(": No such file"))?, ": No such file"))
+        .or_else(|| {
+            let rest = line("fatal error: '")?.split_once("fatal error: '")?.1;
+            Some(rest.split('\'').next()?.to_owned()).filter(|name| !name.is_empty())
+        })
+        .or_else(|| line("pg_config executable not found").map(|_| "pg_config".to_owned()))
+        .or_else(|| {
+            let found = line("mysql_config: not found").or_else(|| line("Can not find valid pkg-config name"));
+            found.filter(|_| stderr.contains("mysql")).map(|_| "mysql_config".to_owned())
+        })
+        .or_else(|| {
+            let marks = [
+                "can't find Rust compiler",
+                "Rust compiler not found",
+                "requires Rust",
+                "Cargo, the Rust package manager",
+            ];
+            marks.iter().find_map(|mark| line(mark)).map(|_| "Rust compiler".to_owned())
+        })
+        .or_else(|| {
+            let marks = ["CMake must be installed", "Could not find CMake", "cmake: not found", "'cmake'"];
+            marks.iter().find_map(|mark| line(mark)).map(|_| "CMake".to_owned())
+        })
+        .or_else(|| {
+            let rest = line("was not found in the pkg-config search path")?.split_once("Package ")?.1;
+            Some(rest.split([' ', ',']).next()?.trim_matches('\'').to_owned())
+        })
+        .or_else(|| {
+            let rest = line("cannot find -l")?.split_once("cannot find -l")?.1;
+            Some(format!("lib{}", rest.split([':', ' ']).next()?))
+        })?;
+    let known = BRINGS.iter().find(|(name, _)| what.starts_with(name));
+    let package =
+        known.map_or_else(|| format!("what brings {what} (a -dev package)"), |(_, package)| (*package).to_owned());
+    Some((what, package))
 }
 
 /// The name that begins a requirement.

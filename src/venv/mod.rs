@@ -11,8 +11,11 @@ mod elf;
 mod engine;
 mod explain;
 mod fit;
+mod inputs;
 mod interpreter;
 mod origin;
+mod pipconf;
+mod pyproject;
 mod recipe;
 mod record;
 mod relocate;
@@ -22,6 +25,7 @@ mod settings;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+pub use self::inputs::{Inputs, find};
 pub use self::recipe::{Recipe, unreadable};
 pub use self::reuse::adopt;
 pub use self::settings::Settings;
@@ -78,16 +82,6 @@ pub struct Stamp {
     pub size: u64,
     /// Nanoseconds since the epoch.
     pub mtime: i128,
-}
-
-/// What to install, all of it resolved: absolute paths of files that exist.
-#[derive(Debug, Clone, Default)]
-pub struct Inputs {
-    pub packages: Vec<String>,
-    pub requirements: Vec<PathBuf>,
-    pub constraints: Vec<PathBuf>,
-    /// Take the newest versions allowed, past every cache.
-    pub refresh: bool,
 }
 
 /// An environment as it was built.
@@ -147,6 +141,7 @@ pub async fn locate(
     engine: &plan::EngineRequest,
     deadline: Deadline,
 ) -> Result<Toolchain> {
+    settings.check()?;
     let python = interpreter::locate(python, settings, deadline).await?;
     let uv = engine::locate_uv(engine, settings)?;
     let uv_asked = matches!(engine, plan::EngineRequest::Uv | plan::EngineRequest::UvAt(_));
@@ -217,6 +212,7 @@ impl Builder {
             None => Engine::pip(&toolchain.python.path, &python)?,
         };
         let app = App::new(&plan::AppTarget::default(), &python, &toolchain.python.path, None)?;
+        settings.warn(engine.is_uv());
         Ok(Self {
             settings,
             toolchain: toolchain.clone(),
@@ -241,6 +237,9 @@ impl Builder {
     pub fn target(mut self, target: &plan::AppTarget, interpreter: Option<&Path>, strict: bool) -> Result<Self> {
         self.app = App::new(target, &self.python, &self.toolchain.python.path, interpreter)?;
         self.strict = strict;
+        if self.app.is_elsewhere() {
+            self.settings.build_nothing();
+        }
         if self.app.other_python {
             tracing::info!(
                 "for Python {}, whose interpreter is expected at {}",
@@ -269,9 +268,7 @@ impl Builder {
     /// Installs into it, once. `cwd` is the tree, which relative paths in requirements files refer
     /// to.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
-        if let Some(file) = inputs.requirements.iter().chain(&inputs.constraints).find(|file| !file.is_file()) {
-            return Err(explain::missing_file(file));
-        }
+        inputs.check()?;
         let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
         self.fill(inputs, cwd, false, deadline).await
     }
@@ -406,8 +403,8 @@ impl Builder {
     async fn distributions(&self, dists: &[record::Installed], deadline: Deadline) -> Vec<Distribution> {
         let asked = self.installed.get();
         let archives = match asked {
-            Some((_, cwd)) if !dists.is_empty() => {
-                self.engine.archives(&self.place(), cwd.as_deref(), dists, deadline).await
+            Some((inputs, cwd)) if !dists.is_empty() => {
+                self.engine.archives(&self.place(), inputs, cwd.as_deref(), dists, deadline).await
             }
             _ => Vec::new(),
         };
@@ -519,6 +516,7 @@ fn child_error(what: &str, failure: Failure) -> Error {
 pub fn needs_tree(plan: &plan::Environment) -> bool {
     let unnamed = plan.packages.is_empty() && plan.requirements.is_empty();
     unnamed
+        || plan.supply.links.iter().any(|links| matches!(links, plan::Links::InTree(_)))
         || plan.requirements.iter().chain(&plan.constraints).any(|file| file.is_relative())
         || plan.packages.iter().any(|package| is_local_path(package))
 }
@@ -555,6 +553,8 @@ pub mod fuzzing {
     pub use super::elf::fuzz as elf;
     pub use super::explain::fuzz as explain;
     pub use super::origin::fuzz as origin;
+    pub use super::pipconf::fuzz as pipconf;
+    pub use super::pyproject::fuzz as pyproject;
     pub use super::recipe::fuzz as requirements;
     pub use super::record::fuzz as record;
     pub use super::relocate::fuzz as relocate;

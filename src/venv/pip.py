@@ -1,7 +1,7 @@
 # Runs a pip that is not installed in this environment: only the package `pip` is looked for at the
 # given place (a site-packages directory or a wheel), so that pip sees nothing else of it.
 #
-# usage: pip.py PLACE ARGUMENTS…
+# usage: pip.py PLACE build|only-binary ARGUMENTS…
 import json
 import logging
 import os
@@ -9,7 +9,7 @@ import runpy
 import sys
 from importlib.machinery import PathFinder
 
-place = sys.argv[1]
+place, mode = sys.argv[1:3]
 
 
 class OnlyPip:
@@ -75,6 +75,21 @@ else:
     build_env.call_subprocess = unseen
 
 
+if mode == "only-binary":
+    # pip's own --only-binary is about what an index has; a directory, a repository or the URL of an archive
+    # is built all the same. Here, before anything of it is run, or fetched for that.
+    from pip._internal.distributions.sdist import SourceDistribution
+    from pip._internal.exceptions import InstallationError
+    from pip._internal.req.req_install import InstallRequirement
+
+    def refuse(self, *args, **kwargs):
+        requirement = getattr(self, "req", None) if isinstance(self, SourceDistribution) else self
+        raise InstallationError("only-binary: %s would have to be built" % requirement)
+
+    SourceDistribution.prepare_distribution_metadata = refuse
+    InstallRequirement.prepare_metadata = refuse
+
+
 class Unsaid(logging.Handler):
     """An index page that pip could not get: it keeps that to itself, and then finds no version."""
 
@@ -87,5 +102,5 @@ class Unsaid(logging.Handler):
 pages = logging.getLogger("pip._internal.index.collector")
 pages.setLevel(logging.DEBUG)
 pages.addHandler(Unsaid())
-sys.argv[:2] = ["pip"]
+sys.argv[:3] = ["pip"]
 runpy.run_module("pip", run_name="__main__", alter_sys=True)

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::inputs::Form;
+use super::pyproject;
 use super::settings::Settings;
 use super::{Inputs, Toolchain, is_local_path};
 use crate::error::{Error, Result};
@@ -72,6 +74,17 @@ impl Recipe {
                 contents.requirement(package, None);
             }
         }
+        for (label, names) in [("extra", &environment.extras), ("group", &environment.groups)] {
+            for name in names {
+                contents.add(label, name);
+            }
+        }
+        for links in &environment.supply.links {
+            contents.add("links", redact::clean(&format!("{links:?}")));
+            if let plan::Links::At(place) = links {
+                contents.links(place);
+            }
+        }
         for (label, files) in [("-r", &environment.requirements), ("-c", &environment.constraints)] {
             for file in files {
                 contents.add(label, file.as_os_str().as_encoded_bytes());
@@ -121,6 +134,111 @@ impl Recipe {
     }
 }
 
+/// Each requirements file that is reached, and its text with variables filled in.
+fn texts(inputs: &Inputs, settings: &Settings) -> Vec<(PathBuf, String)> {
+    let named = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
+    let mut left: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().chain(named).collect();
+    let mut seen = HashSet::new();
+    let mut texts = Vec::new();
+    while let Some(file) = left.pop() {
+        if !seen.insert(file.clone()) {
+            continue;
+        }
+        // What is missing, the engine says.
+        let text = settings.expand(&String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()));
+        if Form::of(&file) == Form::Requirements {
+            for line in logical_lines(&text) {
+                for part in options(&line) {
+                    if let Line::Include(path) = Line::of(part) {
+                        left.push(beside(&file, path));
+                    }
+                }
+            }
+        }
+        texts.push((file, text));
+    }
+    texts
+}
+
+/// Whether a requirement has a hash: pip wants all of them to have one then.
+pub(super) fn has_hashes(inputs: &Inputs, settings: &Settings) -> bool {
+    let texts = texts(inputs, settings);
+    texts
+        .iter()
+        .filter(|(file, _)| Form::of(file) == Form::Requirements)
+        .any(|(_, text)| logical_lines(text).iter().any(|line| !line.starts_with('-') && line.contains(" --hash")))
+}
+
+/// A file by which uv would build a package in spite of `--no-build`, or might: what is asked for by name
+/// counts more.
+pub(super) fn asks_for_builds(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
+    let by_url = |part: &str| part.starts_with('-') && part.contains("://") && !part.contains("file://");
+    let in_requirements = texts(inputs, settings).into_iter().find(|(file, text)| {
+        let lines = logical_lines(text);
+        let mut parts = lines.iter().flat_map(|line| options(line));
+        Form::of(file) == Form::Requirements
+            && parts.any(|part| {
+                let includes = ["-r", "-c", "--requirement", "--constraint"].iter().any(|flag| part.starts_with(flag));
+                part.starts_with("--no-binary") || includes && !part.starts_with("--require-hashes") && by_url(part)
+            })
+    });
+    let beside_locks =
+        inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]);
+    in_requirements.map(|(file, _)| file).or_else(|| {
+        let mut configuration = settings.configuration().into_iter().chain(beside_locks);
+        configuration.find(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("no-binary")))
+    })
+}
+
+/// The first package that a lock file takes from a directory. uv builds the projects of a workspace in spite
+/// of `--no-build`. What cannot be read has none: uv says more of it.
+pub(super) fn project_of_lock(lock: &Path) -> Option<String> {
+    let table = fs::read_to_string(lock).ok()?.parse::<toml::Table>().ok()?;
+    let packages = ["package", "packages"].iter().find_map(|name| table.get(*name)?.as_array())?;
+    let found = packages.iter().find(|package| {
+        let source = package.get("source").and_then(toml::Value::as_table);
+        package.get("directory").is_some()
+            || source.is_some_and(|source| source.contains_key("editable") || source.contains_key("directory"))
+    })?;
+    Some(found.get("name").and_then(toml::Value::as_str).unwrap_or("a project").to_owned())
+}
+
+/// The places of Git repositories that the inputs name.
+pub(super) fn git_places(inputs: &Inputs, settings: &Settings) -> Vec<url::Url> {
+    let mut places = Vec::new();
+    let texts = texts(inputs, settings);
+    for text in texts.iter().map(|(_, text)| text).chain(&inputs.packages) {
+        for mark in ["git+http", "git = \"http", "git = 'http"] {
+            for (at, _) in text.match_indices(mark) {
+                let url = &text[at + mark.len() - "http".len()..];
+                let end = url.find(|c: char| c.is_whitespace() || "\"'<>".contains(c)).unwrap_or(url.len());
+                if let Ok(url) = url::Url::parse(&url[..end])
+                    && !places.contains(&url)
+                {
+                    places.push(url);
+                }
+            }
+        }
+    }
+    places
+}
+
+/// Whether nothing that a uv.lock names is in the tree, or anywhere else on this machine.
+fn only_from_elsewhere(lock: &str) -> bool {
+    let Ok(table) = lock.parse::<toml::Table>() else { return false };
+    let packages = table.get("package").and_then(toml::Value::as_array).into_iter().flatten();
+    packages.into_iter().all(|package| {
+        let source = package.get("source").and_then(toml::Value::as_table);
+        source.is_some_and(|source| {
+            source.iter().all(|(kind, place)| match kind.as_str() {
+                "virtual" | "git" | "url" | "subdirectory" => true,
+                "registry" => place.as_str().is_some_and(|place| place.contains("://") && !place.starts_with("file:")),
+                _ => false,
+            })
+        })
+    })
+}
+
 /// Walks what requirements lead to.
 struct Contents<'a> {
     settings: &'a Settings,
@@ -147,6 +265,9 @@ impl<'a> Contents<'a> {
         }
         for package in inputs.packages.iter().filter(|package| is_local_path(package)) {
             self.requirement(package, None);
+        }
+        for place in inputs.find_links.iter().map(Path::new).filter(|place| place.starts_with(tree)) {
+            self.links(place);
         }
     }
 
@@ -180,6 +301,22 @@ impl<'a> Contents<'a> {
         let text = self.settings.expand(&written);
         if !self.elsewhere || text != written || !self.inside(file) {
             self.add("file", redact::clean(&text));
+        }
+        match Form::of(file) {
+            Form::Requirements => {}
+            Form::Pyproject => {
+                // A path in it is one of the tree, or a build decides what is asked for.
+                self.opaque |= ["tool.uv", "file:", "dynamic"].iter().any(|word| text.contains(word));
+                return;
+            }
+            Form::Pylock => {
+                self.opaque |= ["path", "directory"].iter().any(|word| text.contains(word));
+                return;
+            }
+            Form::UvLock => {
+                self.opaque |= !only_from_elsewhere(&text);
+                return self.file(&file.with_file_name(pyproject::NAME));
+            }
         }
         for line in logical_lines(&text) {
             for part in options(&line) {

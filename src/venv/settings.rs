@@ -1,9 +1,10 @@
 //! What the user's environment says about installing, read once.
 //!
-//! Both engines get the same meaning from it. pip reads its `PIP_*` variables itself; for uv, which
-//! ignores them, one table translates. Passwords in index URLs go into a temporary netrc file
-//! first: pip hands its index URLs to child processes as arguments, which everyone on the machine
-//! can read.
+//! Both engines get the same meaning from it. What pip's configuration files and podstrap's own flags
+//! say becomes `PIP_*` variables; pip reads these itself, and for uv, which ignores them, one table
+//! translates. Passwords in index URLs go into a temporary netrc file first, together with the logins of
+//! mounted files: pip hands its index URLs to child processes as arguments, which everyone on the
+//! machine can read.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,9 +18,12 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustix::fs::{Access, MemfdFlags, memfd_create};
 
+use super::pipconf;
 use crate::command::Command;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
+use crate::plan;
 use crate::redact::{self, RemoteUrl, Userinfo};
+use crate::source;
 
 /// Variables that hold URLs, separated by white space (`UV_FIND_LINKS`: by commas).
 const URLS: &[&str] = &[
@@ -37,16 +41,13 @@ const URLS: &[&str] = &[
 const FILES: &[&str] =
     &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"];
 
-/// What pip, uv and Git read in the user's home, and the variable that says where else it is.
-const IN_HOME: &[(&str, &str)] = &[
-    ("XDG_CONFIG_HOME", ".config"),
-    ("PIP_CONFIG_FILE", ".pip/pip.conf"),
-    ("NETRC", ".netrc"),
-    ("GIT_CONFIG_GLOBAL", ".gitconfig"),
-];
+/// What uv and Git read in the user's home, and the variable that says where else it is. pip's files are
+/// read here.
+const IN_HOME: &[(&str, &str)] =
+    &[("XDG_CONFIG_HOME", ".config"), ("NETRC", ".netrc"), ("GIT_CONFIG_GLOBAL", ".gitconfig")];
 
 /// In the name of an engine's variable: its value is a secret, or says nothing of what is installed.
-const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES"];
+const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES", "CONFIG_FILE"];
 
 /// pip's variable (or its alias), uv's, and how the value changes. uv's own wins where it is set.
 /// Sources: pip's "Configuration", uv's "Environment variables".
@@ -62,17 +63,52 @@ const FOR_UV: &[(&str, &str, Form)] = &[
     ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", Form::Same),
     ("PIP_TIMEOUT", "UV_HTTP_TIMEOUT", Form::Same),
     ("PIP_CONSTRAINT", "UV_CONSTRAINT", Form::Same),
+    ("PIP_BUILD_CONSTRAINT", "UV_BUILD_CONSTRAINT", Form::Same),
+    ("PIP_NO_BUILD_ISOLATION", "UV_NO_BUILD_ISOLATION", Form::SwitchOff("1")),
     ("PIP_PRE", "UV_PRERELEASE", Form::Switch("allow")),
     ("PIP_REQUIRE_HASHES", "UV_REQUIRE_HASHES", Form::Switch("1")),
     ("PIP_RETRIES", "UV_HTTP_RETRIES", Form::Same),
 ];
 
-/// The same for what uv takes as an argument only.
-const UV_ARGUMENTS: &[(&str, &str, Form)] = &[
-    ("PIP_NO_BINARY", "--no-binary", Form::Each),
-    ("PIP_ONLY_BINARY", "--only-binary", Form::Each),
-    ("PIP_NO_DEPS", "--no-deps", Form::Switch("")),
-    ("PIP_NO_INDEX", "--no-index", Form::Switch("")),
+/// The same for what uv takes as an argument only: with `uv pip install`, and with `uv sync` for one
+/// package and for all.
+const UV_ARGUMENTS: &[(&str, &str, Option<OfSync>, Form)] = &[
+    ("PIP_NO_BINARY", "--no-binary", Some(("--no-binary-package", "--no-binary")), Form::Each),
+    ("PIP_ONLY_BINARY", "--only-binary", Some(("--no-build-package", "--no-build")), Form::Each),
+    ("PIP_NO_DEPS", "--no-deps", None, Form::Switch("")),
+    ("PIP_NO_INDEX", "--no-index", Some(("--no-index", "--no-index")), Form::Switch("")),
+    ("PIP_CONFIG_SETTINGS", "--config-setting", Some(("--config-setting", "--config-setting")), Form::Same),
+];
+
+/// An argument of `uv sync`: for one value, and for all packages.
+type OfSync = (&'static str, &'static str);
+
+/// Variables that make pip install something else, and that uv has no word for.
+const PIP_ALONE: &[&str] = &[
+    "PIP_ABI",
+    "PIP_BUILD_OPTION",
+    "PIP_GLOBAL_OPTION",
+    "PIP_IGNORE_REQUIRES_PYTHON",
+    "PIP_IMPLEMENTATION",
+    "PIP_INSTALL_OPTION",
+    "PIP_PLATFORM",
+    "PIP_PREFER_BINARY",
+    "PIP_PYTHON_VERSION",
+    "PIP_UPLOADED_PRIOR_TO",
+    "PIP_USE_FEATURE",
+];
+
+/// Variables that would install something else, or elsewhere, than a podstrap's environment: no engine
+/// gets them.
+const UNHEEDED: &[&str] = &[
+    "PIP_DRY_RUN",
+    "PIP_EDITABLE",
+    "PIP_GROUP",
+    "PIP_PREFIX",
+    "PIP_REQUIREMENT",
+    "PIP_ROOT",
+    "PIP_TARGET",
+    "PIP_USER",
 ];
 
 #[derive(Clone, Copy)]
@@ -83,6 +119,9 @@ enum Form {
     Commas,
     /// pip's true becomes this; its false nothing.
     Switch(&'static str),
+    /// The other way round: pip takes the variable of a `--no-` option for the option's opposite.
+    /// <https://github.com/pypa/pip/issues/5735>
+    SwitchOff(&'static str),
     /// One argument for each word.
     Each,
 }
@@ -94,6 +133,14 @@ pub struct Settings {
     logins: Vec<(String, Userinfo)>,
     /// Of Git repositories, by their URLs.
     repositories: Vec<(String, Userinfo)>,
+    /// Files and directories with logins for hosts, read anew for each try.
+    auth: Vec<PathBuf>,
+    /// What they held.
+    mounted: Vec<(String, Userinfo)>,
+    /// No code of a package is to run.
+    only_binary: bool,
+    /// pip's configuration file that cannot be read, and why.
+    faulty: Option<(PathBuf, String)>,
 }
 
 impl fmt::Debug for Settings {
@@ -110,20 +157,134 @@ impl Settings {
     }
 
     pub fn from_env(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let mut settings = Self { vars: vars.into_iter().collect(), logins: Vec::new(), repositories: Vec::new() };
+        let mut settings = Self {
+            vars: vars.into_iter().collect(),
+            logins: Vec::new(),
+            repositories: Vec::new(),
+            auth: Vec::new(),
+            mounted: Vec::new(),
+            only_binary: false,
+            faulty: None,
+        };
+        match pipconf::variables(&pipconf::files(|name| settings.get(name))) {
+            Ok(found) => {
+                for (name, value) in found {
+                    let alias = (name == "PIP_TIMEOUT").then_some("PIP_DEFAULT_TIMEOUT");
+                    if settings.get(&name).is_none() && alias.is_none_or(|alias| settings.get(alias).is_none()) {
+                        settings.vars.insert(name.into(), value.into());
+                    }
+                }
+            }
+            Err(faulty) => settings.faulty = Some(faulty),
+        }
+        settings.hide_passwords();
+        settings
+    }
+
+    /// The same with what the plan says of installing, and where logins for hosts are.
+    #[must_use]
+    pub fn with(mut self, supply: &plan::Supply, auth: &[PathBuf]) -> Self {
+        for (name, value, said) in
+            [("PIP_NO_INDEX", "1", supply.no_index), ("PIP_REQUIRE_HASHES", "1", supply.require_hashes)]
+        {
+            if said {
+                self.vars.insert(name.into(), value.into());
+            }
+        }
+        if supply.only_binary {
+            self.build_nothing();
+        }
+        auth.clone_into(&mut self.auth);
+        self
+    }
+
+    /// Only wheels are installed from here on.
+    pub(super) fn build_nothing(&mut self) {
+        self.vars.insert("PIP_ONLY_BINARY".into(), ":all:".into());
+        for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
+            self.vars.remove(OsStr::new(name));
+        }
+        self.only_binary = true;
+    }
+
+    /// Adds places with archives to those that are named already: absolute paths and URLs.
+    pub(super) fn add_links(&mut self, places: &[String]) {
+        let known = self.get("PIP_FIND_LINKS").map(str::to_owned);
+        let url = |place: &String| {
+            if !Path::new(place).is_absolute() {
+                return place.clone();
+            }
+            // It may have white space or a comma in it, which separate what variables list.
+            url::Url::from_file_path(place).map_or(place.clone(), |url| String::from(url).replace(',', "%2C"))
+        };
+        let all: Vec<String> = known.into_iter().chain(places.iter().map(url)).collect();
+        if !all.is_empty() {
+            self.vars.insert("PIP_FIND_LINKS".into(), all.join(" ").into());
+            self.hide_passwords();
+        }
+    }
+
+    /// # Errors
+    /// A configuration file of pip's cannot be read: it may name a private index.
+    pub(super) fn check(&self) -> Result<()> {
+        let Some((file, why)) = &self.faulty else { return Ok(()) };
+        Err(Error::environment(format!("cannot read pip's configuration {}", file.display()))
+            .because(why.clone())
+            .hint("correct it, or name another with PIP_CONFIG_FILE (/dev/null for none)"))
+    }
+
+    /// Says which variables do not count, or not with this engine.
+    pub(super) fn warn(&self, engine_is_uv: bool) {
+        for name in UNHEEDED.iter().filter(|name| self.get(name).is_some_and(|value| !is_false(value))) {
+            tracing::warn!("{name} does not count: podstrap's own flags say what is installed, and where");
+        }
+        for name in PIP_ALONE.iter().filter(|name| engine_is_uv && self.get(name).is_some_and(|value| !is_false(value)))
+        {
+            tracing::warn!("{name} does not count: uv has nothing like it (--engine pip heeds it)");
+        }
+    }
+
+    /// Whether nothing may be built.
+    pub(super) fn only_binary(&self) -> bool {
+        self.only_binary
+    }
+    /// Whether no index is to be asked.
+    pub(super) fn no_index(&self) -> bool {
+        self.get("PIP_NO_INDEX").is_some_and(is_true)
+    }
+
+    /// Reads the logins of the mounted files, for hosts that have none yet.
+    pub(super) fn log_in(&mut self) -> Result<()> {
+        for (host, login) in source::logins(&self.auth)? {
+            if self.logins.iter().chain(&self.mounted).any(|(known, _)| known.eq_ignore_ascii_case(&host)) {
+                continue;
+            }
+            if plain(&login.username) && plain(login.password.reveal()) {
+                self.mounted.push((host, login));
+            } else {
+                tracing::warn!(
+                    "the login for {host} in --auth is none for package indexes: the name or the password has white \
+                     space, a quotation mark or a backslash in it, or is empty"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the passwords out of the URLs that variables hold.
+    fn hide_passwords(&mut self) {
         for name in URLS {
-            if let Some(value) = settings.get(name) {
+            if let Some(value) = self.get(name) {
                 let separator = if *name == "UV_FIND_LINKS" { ',' } else { ' ' };
                 let value = value.to_owned();
                 let words: Vec<String> = value
                     .split(|c: char| if separator == ',' { c == ',' } else { c.is_whitespace() })
                     .filter(|word| !word.is_empty())
-                    .map(|word| settings.without_password(word))
+                    .map(|word| self.without_password(word))
                     .collect();
-                settings.vars.insert(name.into(), words.join(&separator.to_string()).into());
+                self.vars.insert(name.into(), words.join(&separator.to_string()).into());
             }
         }
-        settings
     }
 
     /// Moves the userinfo of a URL (also behind `name=` or `name @ `) to the netrc. What that file
@@ -149,12 +310,7 @@ impl Settings {
             return text.to_owned();
         }
         let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
-        // netrc knows one login for a host, and its readers disagree about quoting.
-        let plain = |word: &str| {
-            !word.is_empty()
-                && !word.starts_with('#')
-                && word.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"".contains(&b))
-        };
+        // netrc knows one login for a host.
         let other = self.logins.iter().any(|(name, known)| name == host && known != login);
         if other || !plain(&login.username) || !plain(login.password.reveal()) {
             tracing::warn!(
@@ -178,6 +334,7 @@ impl Settings {
             .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_"))
             .filter(|name| !INDECISIVE.iter().any(|word| name.contains(word)))
             .filter_map(|name| Some((name.to_owned(), redact::clean(self.get(name)?))))
+            .chain(self.only_binary.then(|| ("only binary".to_owned(), "strictly".to_owned())))
             .collect()
     }
 
@@ -204,19 +361,14 @@ impl Settings {
         FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).collect()
     }
 
-    /// The configuration files that pip and uv may read. Sources: pip's "Configuration", uv's
-    /// "Configuration files".
+    /// The configuration files that uv may read; pip's are variables by now. Source: uv's "Configuration
+    /// files".
     pub(super) fn configuration(&self) -> Vec<PathBuf> {
         let home = self.get("HOME").map(Path::new);
         let user = self.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
         let system = self.get("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg").split(':').map(PathBuf::from);
-        let mut files: Vec<PathBuf> = system
-            .chain(user)
-            .flat_map(|dir| [dir.join("pip/pip.conf"), dir.join("uv/uv.toml")])
-            .chain(["/etc/pip.conf", "/etc/uv/uv.toml"].map(PathBuf::from))
-            .chain(home.map(|home| home.join(".pip/pip.conf")))
-            .chain(self.get("PIP_CONFIG_FILE").map(PathBuf::from))
-            .collect();
+        let mut files: Vec<PathBuf> =
+            system.chain(user).map(|dir| dir.join("uv/uv.toml")).chain([PathBuf::from("/etc/uv/uv.toml")]).collect();
         files.retain(|file| file.is_file());
         files
     }
@@ -251,7 +403,8 @@ impl Settings {
 
     /// The login that belongs to a URL's host.
     pub(super) fn login(&self, host: &str) -> Option<&Userinfo> {
-        self.logins.iter().find(|(name, _)| name == host).map(|(_, login)| login)
+        let mut all = self.logins.iter().chain(&self.mounted);
+        all.find(|(name, _)| name.eq_ignore_ascii_case(host)).map(|(_, login)| login)
     }
 
     /// A command that inherits these variables and keeps its temporary files in `scratch`.
@@ -294,29 +447,58 @@ impl Settings {
         vars
     }
 
-    /// Arguments for uv that say what pip's variables say.
-    pub(super) fn uv_arguments(&self) -> Vec<String> {
+    /// Arguments for `uv pip install`, or for `uv sync`, that say what pip's variables say.
+    pub(super) fn uv_arguments(&self, sync: bool) -> Vec<String> {
         let mut args = Vec::new();
-        for (pip, flag, form) in UV_ARGUMENTS {
-            for value in self.get(pip).map(|value| form.apply(value)).unwrap_or_default() {
-                args.push((*flag).to_owned());
-                if !value.is_empty() {
-                    args.push(value);
-                }
+        if self.only_binary {
+            args.push("--no-build".to_owned());
+            // uv builds what is editable all the same; of a lock file nothing is.
+            args.extend((!sync).then(|| "--no-editable".to_owned()));
+        }
+        for (pip, flag, of_sync, form) in UV_ARGUMENTS {
+            let said = self.only_binary && pip.ends_with("_BINARY");
+            for value in self.get(pip).filter(|_| !said).map(|value| form.apply(value)).unwrap_or_default() {
+                let (flag, value) = match (sync, of_sync) {
+                    (false, _) => (*flag, value),
+                    (true, None) => continue,
+                    (true, Some((_, all))) if value == ":all:" => (*all, String::new()),
+                    (true, Some(_)) if value == ":none:" => continue,
+                    (true, Some((one, _))) => (*one, value),
+                };
+                args.push(flag.to_owned());
+                args.extend(Some(value).filter(|value| !value.is_empty()));
             }
         }
         args
     }
 
     /// Variables that log Git in, whoever starts it: what they say is configuration (git-config(1),
-    /// `GIT_CONFIG_COUNT`), after the user's own. A login is for its repository alone.
-    pub(super) fn git_variables(&self) -> Vec<(String, String)> {
-        if self.repositories.is_empty() {
+    /// `GIT_CONFIG_COUNT`), after the user's own. A login in a URL is for its repository alone; a mounted
+    /// one for its host by HTTPS, and for the `places` (scheme, host and port) that the user named.
+    pub(super) fn git_variables(&self, places: &[url::Url]) -> Vec<(String, String)> {
+        let host_of = |url: &str| url::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
+        let mounted = self.mounted.iter().filter(|(host, _)| {
+            // Git would send both.
+            !self.repositories.iter().any(|(url, _)| host_of(url).is_some_and(|known| known.eq_ignore_ascii_case(host)))
+        });
+        let mut entries: Vec<(String, &Userinfo)> =
+            self.repositories.iter().map(|(url, login)| (url.clone(), login)).collect();
+        for (host, login) in mounted {
+            let usual = format!("https://{}/", host.to_lowercase());
+            let here = places.iter().filter(|url| url.host_str().is_some_and(|name| name.eq_ignore_ascii_case(host)));
+            let here = here.map(|url| format!("{}/", url.origin().ascii_serialization()));
+            for place in [usual].into_iter().chain(here) {
+                if !entries.iter().any(|(known, _)| *known == place) {
+                    entries.push((place, login));
+                }
+            }
+        }
+        if entries.is_empty() {
             return Vec::new();
         }
         let own: usize = self.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or_default();
-        let mut vars = vec![("GIT_CONFIG_COUNT".to_owned(), (own + self.repositories.len()).to_string())];
-        for (index, (url, login)) in self.repositories.iter().enumerate() {
+        let mut vars = vec![("GIT_CONFIG_COUNT".to_owned(), (own + entries.len()).to_string())];
+        for (index, (url, login)) in entries.iter().enumerate() {
             let number = own + index;
             let login = BASE64_STANDARD.encode(format!("{}:{}", login.username, login.password.reveal()));
             vars.push((format!("GIT_CONFIG_KEY_{number}"), format!("http.{url}.extraHeader")));
@@ -327,7 +509,7 @@ impl Settings {
 
     /// Writes the passwords for the engines to read, after what the user's own netrc says.
     pub(super) fn netrc(&self, scratch: &Path) -> Result<Option<Netrc>> {
-        if self.logins.is_empty() {
+        if self.logins.is_empty() && self.mounted.is_empty() {
             return Ok(None);
         }
         let own = match (self.get("NETRC"), self.get("HOME")) {
@@ -337,7 +519,7 @@ impl Settings {
         let mut text = own.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
         // An empty line ends a macro definition; the last entry for a host counts.
         text.push_str("\n\n");
-        for (host, login) in &self.logins {
+        for (host, login) in self.logins.iter().chain(&self.mounted) {
             text.extend(["machine ", host, " login ", &login.username, " password ", login.password.reveal(), "\n"]);
         }
         if let Some(netrc) = Netrc::in_memory(&text) {
@@ -353,6 +535,19 @@ impl Settings {
             .on_volume(|| format!("cannot write {}", path.display()))?;
         Ok(Some(Netrc { path, memory: None }))
     }
+}
+
+/// Whether a netrc can hold it: its readers disagree about quoting.
+fn plain(word: &str) -> bool {
+    !word.is_empty() && !word.starts_with('#') && word.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"".contains(&b))
+}
+
+/// pip's idea of a truth, and of the opposite (Python's `strtobool`).
+fn is_true(value: &str) -> bool {
+    ["1", "true", "yes", "y", "t", "on"].contains(&value.to_lowercase().as_str())
+}
+fn is_false(value: &str) -> bool {
+    ["0", "false", "no", "n", "f", "off"].contains(&value.to_lowercase().as_str())
 }
 
 /// The URL that Git gets: without `@REVISION` at the path's end, query and fragment.
@@ -375,10 +570,8 @@ impl Form {
                 .filter(|word| !word.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            Self::Switch(on) => {
-                let truth = ["1", "true", "yes", "y", "t", "on"].contains(&value.to_lowercase().as_str());
-                if truth { vec![on.to_owned()] } else { Vec::new() }
-            }
+            Self::Switch(on) => is_true(value).then(|| on.to_owned()).into_iter().collect(),
+            Self::SwitchOff(on) => is_false(value).then(|| on.to_owned()).into_iter().collect(),
         }
     }
 }
@@ -415,7 +608,9 @@ mod tests {
     use super::*;
 
     fn settings(vars: &[(&str, &str)]) -> Settings {
-        Settings::from_env(vars.iter().map(|(name, value)| (name.into(), value.into())))
+        // Not what this machine's pip is told.
+        let vars = [("PIP_CONFIG_FILE", "/dev/null")].iter().chain(vars);
+        Settings::from_env(vars.map(|(name, value)| (name.into(), value.into())))
     }
 
     #[test]
@@ -443,7 +638,7 @@ mod tests {
             ]
             .map(|(name, value)| (name, value.to_owned()))
         );
-        assert_eq!(vars.uv_arguments(), ["--no-binary", ":all:", "--no-binary", "numpy"]);
+        assert_eq!(vars.uv_arguments(false), ["--no-binary", ":all:", "--no-binary", "numpy"]);
     }
 
     #[test]
@@ -485,6 +680,45 @@ mod tests {
         assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
         assert_eq!(vars.files(), ["/a.txt", "/b.txt"]);
+    }
+
+    #[test]
+    fn mounted_logins_are_for_their_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("netrc");
+        let text = "machine index.example login a password s3cr3t machine git.example login b password t0ken \
+                    machine odd.example login c password \"two words\" default login d password e";
+        std::fs::write(&file, text).unwrap();
+        let url = "https://me:own@index.example/simple";
+        let mut vars = settings(&[("PIP_INDEX_URL", url)]).with(&plan::Supply::default(), &[file]);
+        vars.log_in().unwrap();
+        // What stands in a URL comes first; what a netrc cannot hold, and what is for no host, is left out.
+        let netrc = std::fs::read_to_string(&vars.netrc(dir.path()).unwrap().unwrap().path).unwrap();
+        assert_eq!(
+            netrc.trim_start(),
+            "machine index.example login me password own\nmachine git.example login b password t0ken\n"
+        );
+        let places = ["http://git.example:8080/x.git", "http://other.example/x.git", "https://git.example/y.git"]
+            .map(|place| place.parse().unwrap());
+        let git = vars.git_variables(&places);
+        let keys: Vec<_> = git.iter().filter(|(name, _)| name.contains("KEY")).map(|(_, key)| key.as_str()).collect();
+        assert_eq!(keys, ["http.https://git.example/.extraHeader", "http.http://git.example:8080/.extraHeader"]);
+        assert!(!format!("{:?}", vars.decisive()).contains("t0ken"));
+    }
+
+    #[test]
+    fn flags_say_what_variables_say() {
+        let supply = plan::Supply { no_index: true, only_binary: true, require_hashes: true, links: Vec::new() };
+        let mut vars = settings(&[("PIP_NO_BINARY", "numpy"), ("PIP_FIND_LINKS", "/one")]).with(&supply, &[]);
+        vars.add_links(&["/my wheels, all".to_owned(), "https://me:s3cr3t@host/w".to_owned()]);
+        assert_eq!(vars.get("PIP_FIND_LINKS"), Some("/one file:///my%20wheels%2C%20all https://host/w"));
+        assert_eq!(vars.uv_arguments(false), ["--no-build", "--no-editable", "--no-index"]);
+        assert_eq!(vars.uv_arguments(true), ["--no-build", "--no-index"]);
+        assert!(vars.uv_variables().contains(&("UV_REQUIRE_HASHES", "1".to_owned())));
+        let vars = settings(&[("PIP_NO_BUILD_ISOLATION", "0"), ("PIP_ONLY_BINARY", "a,b"), ("PIP_NO_DEPS", "1")]);
+        assert!(vars.uv_variables().contains(&("UV_NO_BUILD_ISOLATION", "1".to_owned())));
+        assert_eq!(vars.uv_arguments(false), ["--only-binary", "a", "--only-binary", "b", "--no-deps"]);
+        assert_eq!(vars.uv_arguments(true), ["--no-build-package", "a", "--no-build-package", "b"]);
     }
 
     #[test]
@@ -535,7 +769,7 @@ mod tests {
             ("GIT_CONFIG_KEY_2", "http.https://host/b.git.extraHeader"),
             ("GIT_CONFIG_VALUE_2", "Authorization: Basic eW91Om90aGVy"),
         ];
-        assert_eq!(vars.git_variables(), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(vars.git_variables(&[]), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -648,3 +648,11 @@ fn the_help_names_variables_and_does_not_show_what_they_hold() {
         assert!(!ran.stdout.contains("s3cr3t"), "{}", ran.stdout);
     }
 }
+
+#[test]
+fn a_shell_completes_flags_by_the_script() {
+    let ask = r#"source <("$0" completions bash); COMP_WORDS=(podstrap init --venv-f); COMP_CWORD=2
+        _podstrap podstrap --venv-f init; echo "${COMPREPLY[@]}""#;
+    let output = Command::new("bash").args(["-c", ask, env!("CARGO_BIN_EXE_podstrap")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--venv-final-path", "{output:?}");
+}

@@ -86,6 +86,61 @@ fn the_map_of_the_code_names_every_module_and_no_other() {
     assert_eq!(rows.collect::<BTreeSet<_>>(), modules);
 }
 
+/// All of the sources, with what a long literal or a format string breaks put together.
+fn messages() -> String {
+    fn walk(dir: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                *text += &std::fs::read_to_string(&path).unwrap();
+            }
+        }
+    }
+    let mut text = String::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    regex::Regex::new(r"\\\n\s*").unwrap().replace_all(&text, "").into_owned()
+}
+
+#[test]
+fn every_message_that_is_explained_exists() {
+    let messages = messages();
+    let guide = read("docs/troubleshooting.md");
+    let rows: Vec<_> = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for row in rows {
+        for part in row.split('…') {
+            assert!(messages.contains(part.trim()), "no message says {part:?} ({row})");
+        }
+    }
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    files.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let link = regex::Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        for target in link.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()) {
+            if target.contains("://") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let place = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(place.exists(), "{} links to {target}", file.display());
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&place).unwrap().to_lowercase();
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| line.trim_start_matches('#').trim().replace(' ', "-"));
+                assert!(anchors.any(|anchor| anchor == heading), "{} links to {target}", file.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn ci_runs_the_readmes_two_commands() {
     let readme = read("README.md");

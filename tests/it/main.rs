@@ -16,6 +16,7 @@ mod download;
 mod faults;
 mod fits;
 mod hostile;
+mod inputs;
 mod network;
 mod private;
 mod processes;

@@ -9,6 +9,7 @@ pub mod http;
 pub mod index;
 pub mod kill;
 pub mod namespaces;
+pub mod packages;
 pub mod proxy;
 pub mod sandbox;
 pub mod sshd;

@@ -160,8 +160,8 @@ fn in_a_container_of_its_own() {
     assert!(started.elapsed() < MS(1000), "{:?}", started.elapsed());
 }
 
-/// As k8s/sidecar has it: the socket takes the group of a directory with the setgid bit, as an emptyDir
-/// with fsGroup has it, and the sidecar is another user of that group.
+/// As k8s/sidecar/pod.yaml says of two users: the socket takes the group of a directory with the setgid
+/// bit, as an emptyDir with fsGroup has it, and the sidecar is another user of that group.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn another_user_of_the_sockets_group_is_enough() {

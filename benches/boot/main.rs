@@ -2,11 +2,13 @@
 //!
 //! In each round every contender runs once, on a fresh directory with empty caches, against a local
 //! Git server and a local package index; ratios are taken within a round, so a machine that slows
-//! down slows all of them. With `PODSTRAP_BENCH_WRITE=1` the tables go to docs/performance.md.
+//! down slows all of them. With `PODSTRAP_BENCH_WRITE=1` the tables go to docs/performance.md and
+//! the picture to docs/timeline.svg.
 
-#[path = "../tests/it/support/mod.rs"]
+#[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
 mod support;
+mod timeline;
 
 use std::fmt::Write as _;
 use std::os::unix::net::UnixListener;
@@ -69,17 +71,19 @@ fn main() {
     }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let mut report = String::new();
-    for (title, files) in [("The article's app: 3 files, Flask", 0), ("The same with 1,200 files more", 1_200)] {
-        init(&mut report, title, files, rounds);
-    }
+    let picture = init(&mut report, "The article's app: 3 files, Flask", 0, rounds);
+    init(&mut report, "The same with 1,200 files more", 1_200, rounds);
     apply(&mut report, rounds);
     println!("{report}");
     if std::env::var_os("PODSTRAP_BENCH_WRITE").is_some() {
         write_docs(&report, rounds);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/timeline.svg");
+        std::fs::write(path, picture).expect("the checkout is writable");
     }
 }
 
-fn init(report: &mut String, title: &str, files: usize, rounds: usize) {
+/// Returns the picture of one run.
+fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String {
     let work = tempfile::tempdir().expect("a directory");
     let repos = work.path().join("repos");
     let repo = Repo::new(&repos.join("app.git"));
@@ -129,6 +133,8 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) {
         sample
     });
     table(report, &format!("## init: {title}"), &contenders, &samples);
+    let env = [("REPO", url), ("INDEX", packages.url()), ("PIP_INDEX_URL", packages.url())];
+    timeline::draw(&contenders[2].argv, &env.into_iter().collect())
 }
 
 /// From the start of Unit, at a moment between two looks of the loop, to the applied configuration.

@@ -1,0 +1,158 @@
+//! The picture in the README: what one init does when, the article's recipe above podstrap's.
+//!
+//! Of a few runs of each the median one is drawn, with the times that it told itself: podstrap in its
+//! JSON log, the recipe by a `date` after each step.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const RUNS: usize = 5;
+
+/// The article's one-liner, telling when each step ended.
+const RECIPE: &str = r#"ended() { echo "$(date +%s.%N) $1" >&2; }
+git clone -q "$REPO" "$DIR/app" && ended "git clone" &&
+python3 -m venv "$DIR/app/python/venv" && ended "python -m venv" && . "$DIR/app/python/venv/bin/activate" &&
+pip install -q --index-url "$INDEX" Flask && ended "pip install""#;
+
+/// A step of a run, in seconds since its start.
+struct Step {
+    name: String,
+    begin: f64,
+    end: f64,
+}
+
+struct Run {
+    title: &'static str,
+    steps: Vec<Step>,
+    seconds: f64,
+}
+
+/// Draws both; `env` is what the contenders of the tables get, but for DIR.
+pub(super) fn draw(podstrap: &[String], env: &BTreeMap<&'static str, String>) -> String {
+    let recipe = median("the article's recipe", RUNS, |dir| {
+        let argv = ["sh", "-c", RECIPE].map(str::to_owned);
+        let (start, end, log) = run(&argv, env, dir);
+        let mut begin = start;
+        let steps = log.lines().filter_map(|line| {
+            let (time, name) = line.split_once(' ')?;
+            let end: f64 = time.parse().ok()?;
+            let step = Step { name: name.to_owned(), begin: begin - start, end: end - start };
+            begin = end;
+            Some(step)
+        });
+        (steps.collect(), end - start)
+    });
+    let podstrap = median("podstrap init", RUNS, |dir| {
+        let json = ["--log-format", "json"].map(str::to_owned);
+        let argv: Vec<_> = podstrap.iter().cloned().chain(json).collect();
+        let (start, end, log) = run(&argv, env, dir);
+        let steps = log.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let time = humantime::parse_rfc3339(event["timestamp"].as_str()?).ok()?;
+            let end = seconds(time) - start;
+            let name = event["phase"].as_str()?.to_owned();
+            Some(Step { name, begin: end - event["seconds"].as_f64()?, end })
+        });
+        (steps.collect(), end - start)
+    });
+    svg(&[recipe, podstrap])
+}
+
+/// The run whose time is the median of all.
+fn median(title: &'static str, runs: usize, mut one: impl FnMut(&Path) -> (Vec<Step>, f64)) -> Run {
+    let mut all: Vec<Run> = (0..=runs)
+        .map(|_| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (steps, seconds) = one(dir.path());
+            Run { title, steps, seconds }
+        })
+        // The first one warms the page cache.
+        .skip(1)
+        .collect();
+    all.sort_by(|one, other| one.seconds.total_cmp(&other.seconds));
+    all.swap_remove(runs / 2)
+}
+
+/// Start and end in seconds since the epoch, and what it wrote to stderr.
+fn run(argv: &[String], env: &BTreeMap<&'static str, String>, dir: &Path) -> (f64, f64, String) {
+    let expanded = argv.iter().map(|arg| match arg.as_str() {
+        "$REPO" => env["REPO"].clone(),
+        "$DIR" => dir.display().to_string(),
+        arg => arg.to_owned(),
+    });
+    let argv: Vec<_> = expanded.collect();
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    for name in ["DIR", "HOME", "TMPDIR"] {
+        command.env(name, dir);
+    }
+    let start = seconds(SystemTime::now());
+    let output = command.envs(env).output().expect("it starts");
+    let end = seconds(SystemTime::now());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{log}");
+    (start, end, log)
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+const WIDTH: f64 = 820.0;
+const LEFT: f64 = 12.0;
+const LANE: f64 = 26.0;
+
+/// Lanes on one scale; steps that overlap get a lane each. Colours fit a light and a dark page.
+fn svg(runs: &[Run]) -> String {
+    let longest = runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
+    let scale = (WIDTH - 2.0 * LEFT) / longest;
+    let (mut body, mut y) = (String::new(), 8.0);
+    for run in runs {
+        y += 18.0;
+        let _ = writeln!(body, r#"<text class="t" x="{LEFT}" y="{y:.0}">{}: {:.2} s</text>"#, run.title, run.seconds);
+        y += 8.0;
+        let mut lanes: Vec<f64> = Vec::new();
+        let mut steps: Vec<&Step> = run.steps.iter().collect();
+        steps.sort_by(|one, other| one.begin.total_cmp(&other.begin));
+        for step in steps {
+            let free = lanes.iter().position(|end| *end <= step.begin + 0.001);
+            let lane = free.unwrap_or_else(|| {
+                lanes.push(0.0);
+                lanes.len() - 1
+            });
+            lanes[lane] = step.end;
+            #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
+            let top = y + LANE * lane as f64;
+            let (x, width) = (LEFT + step.begin * scale, ((step.end - step.begin) * scale).max(1.0));
+            let name = format!("{} {:.2} s", step.name, step.end - step.begin);
+            let _ = writeln!(
+                body,
+                r#"<g><title>{name}</title><rect class="{}" x="{x:.1}" y="{top:.0}" width="{width:.1}" height="{:.0}" rx="3"/>"#,
+                step.name.split(' ').next_back().unwrap_or_default(),
+                LANE - 5.0,
+            );
+            // About as wide as it will be; what does not fit is in the title.
+            #[expect(clippy::cast_precision_loss, reason = "a short text")]
+            if width > 7.0 * name.len() as f64 {
+                let _ = writeln!(body, r#"<text class="s" x="{:.1}" y="{:.0}">{name}</text>"#, x + 6.0, top + 15.0);
+            }
+            body.push_str("</g>\n");
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
+        {
+            y += LANE * lanes.len() as f64 + 6.0;
+        }
+    }
+    let style = "text{font:13px system-ui,sans-serif}.t{fill:#57606a;font-weight:600}.s{fill:#fff}\
+        rect{fill:#6e7781}.clone,.fetch,.resolve{fill:#0969da}.venv{fill:#8250df}.install{fill:#bc4c00}\
+        .finish{fill:#1a7f37}.publish{fill:#bf3989}\
+        @media(prefers-color-scheme:dark){.t{fill:#9da7b1}}";
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {y:.0}\" role=\"img\" \
+         aria-label=\"The phases of one init on a time line, the article's recipe above podstrap's\">\n\
+         <style>{style}</style>\n{body}</svg>\n"
+    )
+}

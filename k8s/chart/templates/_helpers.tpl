@@ -1,0 +1,75 @@
+{{- /* What the schema could only say with a pattern, or with the login in its message. */ -}}
+{{- define "podstrap.check" -}}
+{{- if not .Values.repo -}}
+{{ fail "repo is not set: the Git repository (or the archive, or the file) that the app is in" }}
+{{- else if regexMatch "^https?://[^/]*@" .Values.repo -}}
+{{ fail "repo: the URL has a login in it, which would be in the Deployment for all to read: put it into a Secret (type kubernetes.io/basic-auth) and name that in auth" }}
+{{- else if and .Values.module .Values.config -}}
+{{ fail "module and config are both set: the one is for the configuration that the chart writes, the other for one of your own" }}
+{{- else if not (or .Values.module .Values.config) -}}
+{{ fail "neither module nor config is set: set module for a Python app (its module, as in module: wsgi), or config to Unit's configuration" }}
+{{- end }}
+{{- range list "automountServiceAccountToken" "enableServiceLinks" "securityContext" "terminationGracePeriodSeconds" "topologySpreadConstraints" "initContainers" "containers" "volumes" }}
+{{- if hasKey $.Values.pod . }}{{ fail (printf "pod.%s: the chart sets %s itself" . .) }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "podstrap.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "podstrap.labels" -}}
+{{ include "podstrap.selector" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* Where the tree is, in every container. */ -}}
+{{- define "podstrap.tree" -}}
+{{ .Values.root }}{{ with .Values.link }}/{{ . }}{{ end }}
+{{- end }}
+
+{{- /* The path of a configuration in the tree, if it is one. */ -}}
+{{- define "podstrap.configPath" -}}
+{{- if and (kindIs "string" .Values.config) (not (contains "{" (.Values.config | default "{"))) -}}
+{{ include "podstrap.tree" . }}/{{ .Values.config }}
+{{- end }}
+{{- end }}
+
+{{- /* Unit's configuration, unless it is in the tree. */ -}}
+{{- define "podstrap.config" -}}
+{{- if .Values.config -}}
+{{- if kindIs "string" .Values.config }}{{ .Values.config }}{{ else }}{{ toPrettyJson .Values.config }}{{ end }}
+{{- else -}}
+{{- $tree := include "podstrap.tree" . -}}
+{{- $path := printf "%s/%s" $tree .Values.path | trimSuffix "/" -}}
+{{- $app := dict "type" "python" "home" (printf "%s/venv" $tree) "path" $path "working_directory" $path "module" .Values.module "callable" .Values.callable -}}
+{{- $listeners := dict (printf "*:%v" .Values.port) (dict "pass" "applications/app") -}}
+{{ dict "listeners" $listeners "applications" (dict "app" $app) | toPrettyJson }}
+{{- end }}
+{{- end }}
+
+{{- /* The restricted Pod Security Standard. */ -}}
+{{- define "podstrap.podSecurity" -}}
+runAsNonRoot: true
+{{- with .Values.user }}
+runAsUser: {{ int64 . }}
+runAsGroup: {{ int64 . }}
+fsGroup: {{ int64 . }}
+fsGroupChangePolicy: OnRootMismatch
+{{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "podstrap.security" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* What podstrap's own small containers need. */ -}}
+{{- define "podstrap.small" -}}
+requests: {cpu: 10m, memory: 32Mi}
+limits: {memory: 64Mi}
+{{- end }}

@@ -1,0 +1,227 @@
+//! pip's configuration files, read as pip reads them (Python's `RawConfigParser`), so that what they
+//! say counts for both engines and can be looked at before it is handed on.
+//!
+//! Source: <https://pip.pypa.io/en/stable/topics/configuration/>. The sections `[global]` and
+//! `[install]` count for an installation, the second over the first, whichever files they are in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Sections and their options.
+type Ini = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The sections that count for `pip install`, the later over the earlier.
+const SECTIONS: [&str; 2] = ["global", "install"];
+
+/// Other long names of an option, and the one that its variable has here.
+const ALIASES: &[(&str, &str)] = &[
+    ("default-timeout", "timeout"),
+    ("pypi-url", "index-url"),
+    ("no-dependencies", "no-deps"),
+    ("constraints", "constraint"),
+    ("build-constraints", "build-constraint"),
+];
+
+/// Which files there may be; the later ones count more. `get` gives a variable that is set.
+pub(super) fn files<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+    let home = get("HOME").map(Path::new);
+    let own = get("PIP_CONFIG_FILE");
+    // "Setting this to os.devnull disables the loading of all configuration files."
+    if own == Some("/dev/null") {
+        return Vec::new();
+    }
+    let system = get("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg").split(':').filter(|dir| !dir.is_empty());
+    let mut files: Vec<PathBuf> = system.map(|dir| Path::new(dir).join("pip/pip.conf")).collect();
+    files.push("/etc/pip.conf".into());
+    if !own.is_some_and(|own| Path::new(own).exists()) {
+        files.extend(home.map(|home| home.join(".pip/pip.conf")));
+        let user = get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
+        files.extend(user.map(|dir| dir.join("pip/pip.conf")));
+    }
+    files.extend(own.map(PathBuf::from));
+    files
+}
+
+/// The variables (`PIP_INDEX_URL`) that say what the files say, none of them empty.
+///
+/// # Errors
+/// Why one of them cannot be read: pip would refuse as well, and without them it is not known from
+/// where to install.
+pub(super) fn variables(files: &[PathBuf]) -> Result<BTreeMap<String, String>, (PathBuf, String)> {
+    let mut merged = Ini::new();
+    for file in files {
+        let bytes = match std::fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                continue;
+            }
+            Err(error) => return Err((file.clone(), error.to_string())),
+        };
+        let ini = std::str::from_utf8(&bytes)
+            .map_err(|error| error.to_string())
+            .and_then(parse)
+            .map_err(|why| (file.clone(), why))?;
+        for (section, options) in ini {
+            let options = options.into_iter().filter(|(_, value)| !value.is_empty());
+            merged.entry(section).or_default().extend(options.map(|(name, value)| (variable(&name), value)));
+        }
+    }
+    Ok(SECTIONS.iter().filter_map(|section| merged.remove(*section)).flatten().collect())
+}
+
+fn variable(option: &str) -> String {
+    let name = option.to_lowercase().replace('_', "-");
+    let name = name.strip_prefix("--").unwrap_or(&name);
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+    format!("PIP_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// What Python's `configparser` takes it for; its refusals are refusals. Values keep their lines.
+fn parse(text: &str) -> Result<Ini, String> {
+    let mut ini = Ini::new();
+    let mut seen = BTreeSet::new();
+    let mut section: Option<String> = None;
+    let mut option: Option<String> = None;
+    let mut indent = 0;
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let number = number + 1;
+        let value = line.trim();
+        if value.is_empty() || value.starts_with(['#', ';']) {
+            continue;
+        }
+        let deep = line.len() - line.trim_start().len();
+        if let (Some(section), Some(option)) = (&section, &option)
+            && deep > indent
+        {
+            let entry = ini.entry(section.clone()).or_default().entry(option.clone()).or_default();
+            if !entry.is_empty() {
+                entry.push('\n');
+            }
+            entry.push_str(value);
+            continue;
+        }
+        indent = deep;
+        if let Some((name, _)) = value.strip_prefix('[').and_then(|rest| rest.rsplit_once(']'))
+            && !name.is_empty()
+        {
+            if name != "DEFAULT" && !seen.insert((name.to_owned(), None)) {
+                return Err(format!("line {number}: the section [{name}] is there already"));
+            }
+            ini.entry(name.to_owned()).or_default();
+            (section, option) = (Some(name.to_owned()), None);
+            continue;
+        }
+        let Some(section) = &section else {
+            return Err(format!("line {number} stands before the first section: [global] is missing"));
+        };
+        let Some((name, value)) = value.split_once(['=', ':']) else {
+            return Err(format!("line {number} is no NAME = VALUE"));
+        };
+        let name = name.trim_end().to_lowercase();
+        if !seen.insert((section.clone(), Some(name.clone()))) {
+            return Err(format!("line {number}: {name} is there already"));
+        }
+        ini.entry(section.clone()).or_default().insert(name.clone(), value.trim().to_owned());
+        option = Some(name);
+    }
+    // They are every section's.
+    if let Some(defaults) = ini.remove("DEFAULT") {
+        for options in ini.values_mut() {
+            let own = std::mem::take(options);
+            *options = defaults.clone().into_iter().chain(own).collect();
+        }
+    }
+    Ok(ini)
+}
+
+/// What is read reads the same again when it is written anew; names and values have no loose ends.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(ini) = parse(&String::from_utf8_lossy(data)) else { return };
+    let mut again = String::new();
+    for (section, options) in &ini {
+        again += &format!("[{section}]\n");
+        for (name, value) in options {
+            assert_eq!(name.to_lowercase(), *name);
+            assert!(value.trim() == value, "{value:?}");
+            again += &format!("{name} = {}\n", value.replace('\n', "\n  "));
+            assert!(!variable(name).contains('-'));
+        }
+    }
+    // A name may begin with what opens a section, or be empty: then it is none the second time.
+    let plain = ini
+        .values()
+        .flat_map(BTreeMap::keys)
+        .all(|name| !name.is_empty() && !name.starts_with(['[', '#', ';']) && name.trim() == name);
+    let lines = ini.values().flat_map(BTreeMap::values).all(|value| !value.contains("\n\n") && !value.contains('\r'));
+    let names = ini.keys().all(|name| !name.contains(['\r', ']']));
+    if plain && lines && names {
+        assert_eq!(parse(&again).as_ref(), Ok(&ini), "{again:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_sections_count_as_pip_counts_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = [
+            write(
+                "a",
+                "# ours\n[install]\nPRE = yes\ntimeout: 5\n[global]\nindex_url = https://a/simple # not a comment\n",
+            ),
+            dir.path().join("none"),
+            write(
+                "b",
+                "[global]\n--pre = no\nindex-url=https://b/simple\nextra-index-url =\n    https://c/simple\n\n    ; why\n    https://d/simple\ncert=\n[download]\nno-index = 1\n",
+            ),
+        ];
+        let found = variables(&files).unwrap();
+        let expected = [
+            ("PIP_EXTRA_INDEX_URL", "https://c/simple\nhttps://d/simple"),
+            ("PIP_INDEX_URL", "https://b/simple"),
+            ("PIP_PRE", "yes"),
+            ("PIP_TIMEOUT", "5"),
+        ];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        for (text, why) in [
+            ("index-url = x", "line 1 stands before the first section"),
+            ("[global]\nindex-url", "line 2 is no NAME = VALUE"),
+            ("[global]\na=1\n[global]", "line 3: the section [global] is there already"),
+            ("[global]\na=1\nA=2", "line 3: a is there already"),
+        ] {
+            let error = variables(&[write("c", text)]).unwrap_err();
+            assert!(error.1.contains(why), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_ones_own_takes_the_users_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        let of = |vars: &[(&'static str, &'static str)]| {
+            let vars = vars.to_vec();
+            files(move |name| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+        };
+        assert_eq!(
+            of(&[("HOME", "/h"), ("PIP_CONFIG_FILE", "/gone")]),
+            ["/etc/xdg/pip/pip.conf", "/etc/pip.conf", "/h/.pip/pip.conf", "/h/.config/pip/pip.conf", "/gone"]
+                .map(PathBuf::from)
+        );
+        assert_eq!(of(&[("HOME", "/h"), ("PIP_CONFIG_FILE", "/dev/null")]), [""; 0].map(PathBuf::from));
+        std::fs::write(&own, "").unwrap();
+        let text: &'static str = own.to_str().unwrap().to_owned().leak();
+        let found = of(&[("HOME", "/h"), ("PIP_CONFIG_FILE", text), ("XDG_CONFIG_DIRS", "/a:/b")]);
+        assert_eq!(
+            found,
+            [Path::new("/a/pip/pip.conf"), Path::new("/b/pip/pip.conf"), Path::new("/etc/pip.conf"), &own]
+        );
+    }
+}

@@ -1,0 +1,341 @@
+//! What a `pyproject.toml` says of dependencies, for engines that do not read it themselves, and to tell
+//! a project from a file that only configures tools.
+//!
+//! Sources: <https://packaging.python.org/en/latest/specifications/pyproject-toml/>,
+//! <https://packaging.python.org/en/latest/specifications/dependency-groups/>.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+
+/// The name that is looked for.
+pub(super) const NAME: &str = "pyproject.toml";
+
+/// The part of the file that says what to install.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Pyproject {
+    /// Whether there is a `[project]`.
+    pub(super) is_project: bool,
+    /// Whether Poetry has dependencies there that only Poetry reads.
+    pub(super) is_poetry: bool,
+    name: Option<String>,
+    dependencies: Vec<String>,
+    dynamic: Vec<String>,
+    /// By their normalized names, as are the groups.
+    extras: BTreeMap<String, Vec<String>>,
+    groups: BTreeMap<String, Vec<Entry>>,
+    /// Normalized names of what uv takes from elsewhere.
+    sources: BTreeSet<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Entry {
+    Requirement(String),
+    Include(String),
+}
+
+/// Why a file gives no requirements.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// What is wrong with it.
+    Wrong(String),
+    /// There is no such extra or group: `extra web`, and those that there are.
+    Unknown(String, Vec<String>),
+    /// The project's build decides them.
+    Dynamic(&'static str),
+    /// uv takes this one from elsewhere.
+    Source(String),
+}
+
+impl Pyproject {
+    /// # Errors
+    /// The file cannot be read, or is none of this kind.
+    pub(super) fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Error::environment(format!("cannot read {}", file.display())).because(error))?;
+        Self::parse(&text).map_err(|why| Self::error(file, Problem::Wrong(why)))
+    }
+
+    /// What a problem with this file means for its user.
+    pub(super) fn error(file: &Path, problem: Problem) -> Error {
+        let shown = file.display();
+        match problem {
+            Problem::Wrong(why) => Error::environment(format!("{shown} cannot be used")).because(why).hint(
+                "it must be TOML; dependencies are lists of strings: https://packaging.python.org/specifications/pyproject-toml/",
+            ),
+            Problem::Unknown(what, known) => {
+                let error = Error::environment(format!("{shown} has no {what}"));
+                if known.is_empty() { error } else { error.hint(format!("it has {}", known.join(", "))) }
+            }
+            Problem::Dynamic(what) => Error::environment(format!(
+                "{shown} leaves its {what} to the project's build, which pip does not ask without installing it"
+            ))
+            .hint("install the project itself, by the package `.`, or use uv (--engine uv)"),
+            Problem::Source(name) => Error::environment(format!(
+                "{shown} takes {name} from a place of [tool.uv.sources], which pip does not read"
+            ))
+            .hint("use uv (--engine uv): put its static binary beside podstrap"),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let table: Table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+            let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            format!("{place}{}", error.message())
+        })?;
+        let mut found = Self::default();
+        let tool = |names: &[&str]| {
+            let tool = table.get("tool").and_then(Value::as_table);
+            names.iter().try_fold(tool?, |table, name| table.get(*name)?.as_table())
+        };
+        found.is_poetry = tool(&["poetry", "dependencies"]).is_some();
+        found.sources = tool(&["uv", "sources"]).into_iter().flat_map(Table::keys).map(|name| normal(name)).collect();
+        if let Some(project) = table.get("project") {
+            let project = project.as_table().ok_or("project is no table")?;
+            found.is_project = true;
+            found.name = project.get("name").and_then(Value::as_str).map(normal);
+            found.dependencies = strings("project.dependencies", project.get("dependencies"))?;
+            found.dynamic = strings("project.dynamic", project.get("dynamic"))?;
+            for (name, list) in section("project.optional-dependencies", project.get("optional-dependencies"))? {
+                let list = strings(&format!("project.optional-dependencies.{name}"), Some(list))?;
+                if found.extras.insert(normal(name), list).is_some() {
+                    return Err(format!("the extra {name} is there twice"));
+                }
+            }
+        }
+        for (name, list) in section("dependency-groups", table.get("dependency-groups"))? {
+            let what = format!("dependency-groups.{name}");
+            let list = list.as_array().ok_or_else(|| format!("{what} is no list"))?;
+            let entries = list.iter().map(|entry| match entry {
+                Value::String(text) => Ok(Entry::Requirement(line(&what, text)?)),
+                Value::Table(table) => match (table.get("include-group").and_then(Value::as_str), table.len()) {
+                    (Some(name), 1) => Ok(Entry::Include(normal(name))),
+                    _ => Err(format!("{what}: a table is neither a requirement nor an include-group")),
+                },
+                _ => Err(format!("{what}: an entry is neither a string nor a table")),
+            });
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            if found.groups.insert(normal(name), entries).is_some() {
+                return Err(format!("the group {name} is there twice"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether it has this extra, as far as it says itself.
+    pub(super) fn has_extra(&self, name: &str) -> bool {
+        self.extras.contains_key(&normal(name)) || self.is_dynamic("optional-dependencies")
+    }
+    pub(super) fn has_group(&self, name: &str) -> bool {
+        self.groups.contains_key(&normal(name))
+    }
+    pub(super) fn unknown_extra(&self, name: &str) -> Problem {
+        Problem::Unknown(format!("extra {name}"), self.extras.keys().cloned().collect())
+    }
+    pub(super) fn unknown_group(&self, name: &str) -> Problem {
+        Problem::Unknown(format!("dependency group {name}"), self.groups.keys().cloned().collect())
+    }
+
+    fn is_dynamic(&self, field: &str) -> bool {
+        self.dynamic.iter().any(|dynamic| dynamic == field)
+    }
+
+    /// The lines of a requirements file that says the same: the project's dependencies, and those of
+    /// the extras and groups that it has.
+    pub(super) fn requirements(&self, extras: &[String], groups: &[String]) -> Result<Vec<String>, Problem> {
+        if self.is_dynamic("dependencies") {
+            return Err(Problem::Dynamic("dependencies"));
+        }
+        if !extras.is_empty() && self.is_dynamic("optional-dependencies") {
+            return Err(Problem::Dynamic("extras"));
+        }
+        let mut out = Vec::new();
+        let mut seen = BTreeSet::new();
+        self.expand(&self.dependencies, &mut seen, &mut out)?;
+        for extra in extras.iter().map(|name| normal(name)) {
+            self.extra(&extra, &mut seen, &mut out)?;
+        }
+        for group in groups.iter().map(|name| normal(name)).filter(|name| self.groups.contains_key(name)) {
+            self.group(&group, &mut Vec::new(), &mut seen, &mut out)?;
+        }
+        match out.iter().map(|line| normal(name_of(line))).find(|name| self.sources.contains(name)) {
+            Some(name) => Err(Problem::Source(name)),
+            None => Ok(out),
+        }
+    }
+
+    fn extra(&self, name: &str, seen: &mut BTreeSet<String>, out: &mut Vec<String>) -> Result<(), Problem> {
+        let Some(list) = self.extras.get(name) else { return Ok(()) };
+        if seen.insert(name.to_owned()) { self.expand(list, seen, out) } else { Ok(()) }
+    }
+
+    /// The requirements themselves, and of `this-project[extra]` what the extra asks for: the project is
+    /// in no index.
+    fn expand(&self, list: &[String], seen: &mut BTreeSet<String>, out: &mut Vec<String>) -> Result<(), Problem> {
+        for requirement in list {
+            let name = name_of(requirement);
+            if self.name.as_deref() != Some(&*normal(name)) {
+                out.push(requirement.clone());
+                continue;
+            }
+            let rest = requirement[name.len()..].trim();
+            let extras = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            let Some(extras) = extras else {
+                return Err(Problem::Wrong(format!("{requirement}: of the project itself only extras can be named")));
+            };
+            for extra in extras.split(',').map(|extra| normal(extra.trim())) {
+                if !self.extras.contains_key(&extra) {
+                    return Err(self.unknown_extra(&extra));
+                }
+                self.extra(&extra, seen, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn group(
+        &self,
+        name: &str,
+        path: &mut Vec<String>,
+        seen: &mut BTreeSet<String>,
+        out: &mut Vec<String>,
+    ) -> Result<(), Problem> {
+        let Some(entries) = self.groups.get(name) else { return Err(self.unknown_group(name)) };
+        if path.iter().any(|above| above == name) {
+            return Err(Problem::Wrong(format!("the dependency groups include each other: {}", path.join(" → "))));
+        }
+        path.push(name.to_owned());
+        for entry in entries {
+            match entry {
+                Entry::Requirement(text) => self.expand(std::slice::from_ref(text), seen, out)?,
+                Entry::Include(name) => self.group(name, path, seen, out)?,
+            }
+        }
+        path.pop();
+        Ok(())
+    }
+}
+
+/// A table's entries; none if it is not there.
+fn section<'a>(what: &str, value: Option<&'a Value>) -> Result<Vec<(&'a String, &'a Value)>, String> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::Table(table)) => Ok(table.iter().collect()),
+        Some(_) => Err(format!("{what} is no table")),
+    }
+}
+
+fn strings(what: &str, value: Option<&Value>) -> Result<Vec<String>, String> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let list = value.as_array().ok_or_else(|| format!("{what} is no list"))?;
+    list.iter()
+        .map(|entry| line(what, entry.as_str().ok_or_else(|| format!("{what}: an entry is no string"))?))
+        .collect()
+}
+
+/// A requirement that is one line of a file and no option of it.
+fn line(what: &str, text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.starts_with(['-', '#', '.', '/']) || text.contains(['\n', '\r', '\\']) {
+        return Err(format!("{what}: {text:?} is no requirement"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name that a requirement begins with.
+fn name_of(requirement: &str) -> &str {
+    let end = requirement.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
+    &requirement[..end.unwrap_or(requirement.len())]
+}
+
+/// Names are equal if these are (PEP 503, PEP 685).
+pub(super) fn normal(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '-' | '_' | '.' if out.ends_with('-') => {}
+            '-' | '_' | '.' => out.push('-'),
+            c => out.push(c.to_ascii_lowercase()),
+        }
+    }
+    out
+}
+
+/// Whatever the file is: each requirement is one line that no reader takes for an option, and more is
+/// asked for with an extra than without.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(found) = Pyproject::parse(&String::from_utf8_lossy(data)) else { return };
+    let (extras, groups): (Vec<_>, Vec<_>) =
+        (found.extras.keys().cloned().collect(), found.groups.keys().cloned().collect());
+    let Ok(few) = found.requirements(&[], &[]) else { return };
+    assert!(few.iter().all(|line| !line.starts_with('-') && !line.contains('\n')), "{few:?}");
+    if let Ok(all) = found.requirements(&extras, &groups) {
+        assert!(all.starts_with(&few), "{all:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: &str = r#"
+        [project]
+        name = "My.App"
+        dependencies = ["flask>=3", "x @ https://host/x.whl#sha256=ab ; python_version > '3'"]
+        [project.optional-dependencies]
+        Web_Server = ["gunicorn"]
+        all = ["my-app[web-server]", "redis"]
+        [dependency-groups]
+        test = ["pytest"]
+        dev = [{include-group = "Test"}, "ruff"]
+    "#;
+
+    fn requirements(text: &str, extras: &[&str], groups: &[&str]) -> Result<Vec<String>, Problem> {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Pyproject::parse(text).map_err(Problem::Wrong)?.requirements(&own(extras), &own(groups))
+    }
+
+    #[test]
+    fn dependencies_extras_and_groups_become_lines() {
+        let base = ["flask>=3", "x @ https://host/x.whl#sha256=ab ; python_version > '3'"];
+        let with = |more: &[&str]| Ok(base.iter().chain(more).map(|line| (*line).to_owned()).collect());
+        assert_eq!(requirements(APP, &[], &[]), with(&[]));
+        assert_eq!(requirements(APP, &["web.server"], &[]), with(&["gunicorn"]));
+        assert_eq!(requirements(APP, &["all", "web-server"], &["dev"]), with(&["gunicorn", "redis", "pytest", "ruff"]));
+        assert!(Pyproject::parse(APP).unwrap().has_extra("WEB-server"));
+    }
+
+    #[test]
+    fn what_cannot_be_lines_is_refused() {
+        let refused = |text: &str, group: &str| requirements(text, &["a"], &[group]).unwrap_err();
+        let groups = "[dependency-groups]\na = [{include-group = 'b'}]\nb = [{include-group = 'a'}]";
+        assert_eq!(refused(groups, "a"), Problem::Wrong("the dependency groups include each other: a → b".into()));
+        let unknown = "[dependency-groups]\na = [{include-group = 'z'}]";
+        assert_eq!(refused(unknown, "a"), Problem::Unknown("dependency group z".into(), vec!["a".into()]));
+        assert_eq!(refused("[project]\ndynamic = ['dependencies']", "a"), Problem::Dynamic("dependencies"));
+        let sources = "[project]\ndependencies = ['B_b']\n[tool.uv.sources]\nb-b = {git = 'https://host/b'}";
+        assert_eq!(refused(sources, "a"), Problem::Source("b-b".into()));
+        for (text, why) in [
+            ("[project]\ndependencies = ['a\\n-r b']\nx", "line 3"),
+            ("[project]\ndependencies = [\"a\\n--index-url x\"]", "is no requirement"),
+            ("[project]\ndependencies = ['--index-url x']", "is no requirement"),
+            ("[project]\ndependencies = 'a'", "project.dependencies is no list"),
+            ("[dependency-groups]\na = [{x = 1}]", "neither a requirement nor an include-group"),
+            ("[dependency-groups]\na = []\nA = []", "there twice"),
+        ] {
+            let Problem::Wrong(problem) = refused(text, "a") else { panic!("{text}") };
+            assert!(problem.contains(why), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_only_configures_tools_is_no_project() {
+        let found = Pyproject::parse("[tool.black]\nline-length = 1\n[tool.poetry.dependencies]\nx = '1'").unwrap();
+        assert_eq!((found.is_project, found.is_poetry), (false, true));
+    }
+}

@@ -1,0 +1,658 @@
+//! Inputs × engines: the same set is installed whichever engine does it, file by file, or the one that
+//! cannot read an input names the other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::git::{GitServer, Repo};
+use crate::support::index::{self, Behaviour, IndexServer};
+use crate::support::packages::{project, sdist, sha256, wheel};
+use crate::support::sandbox::{Ran, Sandbox};
+
+/// Packages, an index that has them, Git repositories, and a tree.
+struct Place {
+    sandbox: Sandbox,
+    index: IndexServer,
+    git: GitServer,
+    uv: PathBuf,
+}
+
+/// What an engine left.
+struct Installed {
+    ran: Ran,
+    packages: Vec<String>,
+    /// Files of the environment by their paths, without what says who installed it.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+const ENGINES: [&str; 2] = ["uv", "pip"];
+
+/// Written by whoever installs, about itself.
+const OF_ENGINE: &[&str] = &["INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"];
+
+impl Place {
+    fn new() -> Self {
+        Self::behaving(Behaviour::default())
+    }
+
+    fn behaving(behaviour: Behaviour) -> Self {
+        let sandbox = Sandbox::new();
+        let wheels = sandbox.path("wheels");
+        wheel(&wheels, "alpha", "1.0", &["beta>=1"]);
+        wheel(&wheels, "beta", "1.0", &[]);
+        wheel(&wheels, "beta", "2.0", &[]);
+        wheel(&wheels, "gamma", "1.0", &["delta ; extra == 'x'"]);
+        wheel(&wheels, "delta", "1.0", &[]);
+        sdist(&wheels, "source", &sandbox.path("mark"));
+        for entry in fs::read_dir(index::wheelhouse()).unwrap().flatten() {
+            if ["setuptools-", "wheel-"].iter().any(|name| entry.file_name().to_string_lossy().starts_with(name)) {
+                fs::copy(entry.path(), wheels.join(entry.file_name())).unwrap();
+            }
+        }
+        let repos = sandbox.path("repos");
+        let repo = Repo::new(&repos.join("lib.git"));
+        for (file, text) in project("lib", &sandbox.path("mark"), "") {
+            repo.file(file, text);
+        }
+        repo.commit("first");
+        let (index, git) = (IndexServer::behaving(&wheels, behaviour), GitServer::start(&repos));
+        Self { sandbox, index, git, uv: index::uv() }
+    }
+
+    /// Replaces the tree.
+    fn tree(&self, files: &[(&str, &str)]) -> PathBuf {
+        let tree = self.sandbox.path("tree");
+        let _ = fs::remove_dir_all(&tree);
+        self.sandbox.write("tree/index.py", "");
+        for (name, text) in files {
+            self.sandbox.write(&format!("tree/{name}"), text);
+        }
+        tree
+    }
+    fn add(&self, dir: &str, files: Vec<(String, String)>) {
+        for (name, text) in files {
+            self.sandbox.write(&format!("tree/{dir}/{name}"), text);
+        }
+    }
+    /// Runs uv in the tree, to lock it.
+    fn uv(&self, args: &[&str]) {
+        let output = Command::new(index::uv())
+            .args(args)
+            .current_dir(self.sandbox.path("tree"))
+            .env("UV_CACHE_DIR", self.sandbox.path("uv-cache"))
+            .env("UV_DEFAULT_INDEX", self.index.url())
+            .env("UV_PYTHON_DOWNLOADS", "never")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "uv {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn command(&self, engine: &str, args: &[&str]) -> Command {
+        let root = self.sandbox.path(&format!("volume-{engine}"));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        let engine = if engine == "uv" { self.uv.display().to_string() } else { engine.to_owned() };
+        let mut command = self.sandbox.podstrap();
+        command
+            .args(["init", "--venv-final-path", "/app/venv", "--timeout", "2m", "--engine", &engine, "--repo"])
+            .arg(self.sandbox.path("tree"))
+            .arg("--root")
+            .arg(root)
+            .args(args)
+            .env("PIP_INDEX_URL", self.index.url());
+        command
+    }
+
+    fn installed(&self, engine: &str, args: &[&str]) -> Installed {
+        self.finish(engine, &mut self.command(engine, args))
+    }
+    fn finish(&self, engine: &str, command: &mut Command) -> Installed {
+        let ran = self.sandbox.run(command);
+        assert_eq!(ran.code, Some(0), "{engine}: {command:?}\n{}", ran.raw);
+        let root = self.sandbox.path(&format!("volume-{engine}"));
+        let releases = fs::read_dir(root.join(".podstrap/releases")).unwrap().next().unwrap().unwrap().path();
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&fs::read(releases.join("release.json")).unwrap()).unwrap();
+        let packages = manifest["environment"]["packages"].as_array().unwrap().iter();
+        let packages = packages
+            .map(|package| {
+                format!("{} {}", package["name"].as_str().unwrap().to_lowercase(), package["version"].as_str().unwrap())
+            })
+            .collect();
+        let mut files = BTreeMap::new();
+        collect(&root.join("venv"), Path::new(""), &mut files);
+        Installed { ran, packages, files }
+    }
+
+    fn refused(&self, engine: &str, args: &[&str]) -> String {
+        let ran = self.sandbox.run(&mut self.command(engine, args));
+        assert_eq!(ran.code, Some(4), "{engine} {args:?}: {}", ran.raw);
+        ran.error().to_owned()
+    }
+
+    /// That both engines install the same, and what it is.
+    fn same(&self, args: &[&str]) -> Vec<String> {
+        let [uv, pip] = ENGINES.map(|engine| self.installed(engine, args));
+        assert_eq!(uv.packages, pip.packages, "{args:?}");
+        let differ: Vec<_> = uv
+            .files
+            .keys()
+            .chain(pip.files.keys())
+            .filter(|name| uv.files.get(*name) != pip.files.get(*name))
+            .collect();
+        assert!(differ.is_empty(), "{args:?}: {differ:?}");
+        assert!(uv.files.keys().any(|name| name.ends_with("METADATA")), "{args:?}: there is something to compare");
+        uv.packages
+    }
+
+    /// That no code of a package ran since the last time.
+    fn ran(&self) -> String {
+        let text = fs::read_to_string(self.sandbox.path("mark")).unwrap_or_default();
+        let _ = fs::remove_file(self.sandbox.path("mark"));
+        text
+    }
+}
+
+fn collect(dir: &Path, name: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), name.join(entry.file_name()));
+        if path.is_symlink() {
+            files.insert(name, fs::read_link(path).unwrap().into_os_string().into_encoded_bytes());
+        } else if path.is_dir() {
+            collect(&path, &name, files);
+        } else if !OF_ENGINE.iter().any(|of_engine| path.ends_with(of_engine)) {
+            files.insert(name, fs::read(path).unwrap());
+        }
+    }
+}
+
+const APP: &str = r#"
+[project]
+name = "app"
+version = "1.0"
+requires-python = ">=3.8"
+dependencies = ["alpha"]
+[project.optional-dependencies]
+web = ["gamma[x]"]
+all = ["app[web]"]
+[dependency-groups]
+test = ["delta"]
+dev = [{include-group = "test"}, "beta==1.0"]
+"#;
+
+#[test]
+fn named_packages_and_requirements_files() {
+    let place = Place::new();
+    place.tree(&[
+        ("requirements.txt", "-r base/more.txt\n-c pins.txt\ngamma[x]==1.0 ; python_version > '3'\n"),
+        ("base/more.txt", "alpha  # and what it needs\n"),
+        ("pins.txt", "beta<2\n"),
+        ("uv.toml", "index-url = \"http://127.0.0.1:9/simple\"\n"),
+    ]);
+    assert_eq!(place.same(&["alpha", "gamma[x]"]), ["alpha 1.0", "beta 2.0", "delta 1.0", "gamma 1.0"]);
+    assert_eq!(place.same(&["alpha", "-c", "pins.txt"]), ["alpha 1.0", "beta 1.0"]);
+    let nested = ["alpha 1.0", "beta 1.0", "delta 1.0", "gamma 1.0"];
+    assert_eq!(place.same(&["-r", "requirements.txt"]), nested);
+    let found = place.installed("pip", &[]);
+    assert_eq!(found.packages, nested);
+    assert!(found.ran.text.contains("installing requirements.txt, which is in the tree"), "{}", found.ran.text);
+}
+
+#[test]
+fn hashes_mean_the_same_with_both() {
+    let place = Place::new();
+    let hash = |file: &str| sha256(&place.sandbox.path("wheels").join(file));
+    let alpha = format!("alpha==1.0 --hash={}\n", hash("alpha-1.0-py3-none-any.whl"));
+    let beta = format!("beta==1.0 \\\n    --hash={}\n", hash("beta-1.0-py3-none-any.whl"));
+    let tree = |text: &str| place.tree(&[("requirements.txt", text), ("more.txt", &beta)]);
+    tree(&format!("{alpha}{beta}"));
+    assert_eq!(place.same(&["-r", "requirements.txt", "--require-hashes"]), ["alpha 1.0", "beta 1.0"]);
+    // One without a hash: no engine lets it pass, whether that was asked for or not.
+    for (text, flags) in [
+        (format!("{alpha}beta==1.0\n"), &[][..]),
+        (alpha.clone(), &[]),
+        ("-r more.txt\ndelta==1.0\n".to_owned(), &[]),
+        ("delta==1.0\n".to_owned(), &["--require-hashes"]),
+        ("./lib\n".to_owned(), &["--require-hashes"]),
+    ] {
+        tree(&text);
+        place.add("lib", project("lib", &place.sandbox.path("mark"), ""));
+        for engine in ENGINES {
+            let error = place.refused(engine, &[&["-r", "requirements.txt"], flags].concat());
+            assert!(error.starts_with("a requirement is not pinned by a hash"), "{engine} {text}: {error}");
+        }
+    }
+    tree(&alpha.replace(&hash("alpha-1.0-py3-none-any.whl"), &format!("sha256:{}", "0".repeat(64))));
+    for engine in ENGINES {
+        let error = place.refused(engine, &["-r", "requirements.txt", "--constraint", "more.txt"]);
+        assert!(error.starts_with("a download is not what the requirements' hashes allow"), "{engine}: {error}");
+    }
+}
+
+#[test]
+fn projects_paths_editables_repositories_and_sources() {
+    let place = Place::new();
+    let mark = place.sandbox.path("mark");
+    let more = "dependencies = [\"alpha\"]\n[project.optional-dependencies]\nweb = [\"delta\"]";
+    place.tree(&[
+        ("deploy/paths.txt", "./lib\nbeta==1.0\n"),
+        ("editable.txt", "-e ./lib\n"),
+        ("vcs.txt", &format!("lib @ git+{}@main\n", place.git.url("lib.git"))),
+        ("old/setup.py", "from setuptools import setup\nsetup(name='old', version='1', py_modules=['old'])\n"),
+        ("old/old.py", ""),
+    ]);
+    place.add(".", project("app", &mark, more));
+    place.add("lib", project("lib", &mark, ""));
+    assert_eq!(place.same(&["."]), ["alpha 1.0", "app 1.0", "beta 2.0"]);
+    assert_eq!(place.same(&[".[web]"]), ["alpha 1.0", "app 1.0", "beta 2.0", "delta 1.0"]);
+    // A path is relative to the tree, whichever file names it.
+    assert_eq!(place.same(&["-r", "deploy/paths.txt"]), ["beta 1.0", "lib 1.0"]);
+    assert_eq!(place.same(&["-r", "editable.txt"]), ["lib 1.0"]);
+    assert_eq!(place.same(&["-r", "vcs.txt"]), ["lib 1.0"]);
+    assert_eq!(place.same(&["source"]), ["source 1.0"]);
+    assert_eq!(place.same(&["./old"]), ["old 1"]);
+    assert!(place.ran().contains("source"));
+}
+
+#[test]
+fn a_pyproject_gives_its_dependencies_extras_and_groups() {
+    let place = Place::new();
+    place.tree(&[("pyproject.toml", APP)]);
+    assert_eq!(place.same(&["-r", "pyproject.toml"]), ["alpha 1.0", "beta 2.0"]);
+    assert_eq!(place.same(&[]), ["alpha 1.0", "beta 2.0"]);
+    let all = ["alpha 1.0", "beta 1.0", "delta 1.0", "gamma 1.0"];
+    assert_eq!(place.same(&["-r", "pyproject.toml", "--extra", "all", "--group", "dev"]), all);
+    let from_variables = ENGINES.map(|engine| {
+        let mut command = place.command(engine, &["-r", "pyproject.toml"]);
+        place.finish(engine, command.env("PODSTRAP_EXTRA", "web all").env("PODSTRAP_GROUP", "Dev")).packages
+    });
+    assert!(from_variables.iter().all(|packages| *packages == all), "{from_variables:?}");
+    for engine in ENGINES {
+        let error = place.refused(engine, &["--extra", "nope"]);
+        assert!(error.contains("has no extra nope") && error.ends_with("hint: it has all, web"), "{error}");
+        let error = place.refused(engine, &["-r", "pyproject.toml", "--group", "nope"]);
+        assert!(error.contains("has no dependency group nope"), "{error}");
+        let error = place.refused(engine, &["alpha", "--extra", "web"]);
+        assert!(error.contains("none is named") && error.contains("package[extra]"), "{error}");
+    }
+
+    // What pip cannot do names what can.
+    let dynamic = "[project]\nname = \"app\"\nversion = \"1\"\ndynamic = [\"dependencies\"]\n";
+    place.tree(&[("pyproject.toml", dynamic)]);
+    let error = place.refused("pip", &[]);
+    assert!(error.contains("by the package `.`, or use uv"), "{error}");
+    let sources = format!(
+        "[project]\nname = \"app\"\nversion = \"1\"\ndependencies = [\"lib\"]\n[tool.uv.sources]\nlib = {{ git = \"{}\" }}\n",
+        place.git.url("lib.git")
+    );
+    place.tree(&[("pyproject.toml", &sources)]);
+    let error = place.refused("pip", &[]);
+    assert!(error.contains("takes lib from a place of [tool.uv.sources]") && error.contains("--engine uv"), "{error}");
+    assert_eq!(place.installed("uv", &[]).packages, ["lib 1.0"]);
+    // A file that only configures tools is no input.
+    place.tree(&[("pyproject.toml", "[tool.black]\nline-length = 100\n")]);
+    let ran = place.sandbox.run(&mut place.command("pip", &[]));
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert!(!place.sandbox.path("volume-pip/venv").exists());
+}
+
+#[test]
+fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
+    let place = Place::new();
+    let mark = place.sandbox.path("mark");
+    place.tree(&[("pyproject.toml", APP), ("requirements.txt", "delta\n")]);
+    // What was locked stays, whatever the index has got since.
+    fs::rename(place.sandbox.path("wheels/beta-2.0-py3-none-any.whl"), place.sandbox.path("later")).unwrap();
+    place.uv(&["lock"]);
+    place.uv(&["export", "--frozen", "--quiet", "--no-emit-project", "--no-default-groups", "-o", "pylock.toml"]);
+    fs::rename(place.sandbox.path("later"), place.sandbox.path("wheels/beta-2.0-py3-none-any.whl")).unwrap();
+    let locked = ["alpha 1.0", "beta 1.0"];
+
+    let found = place.installed("uv", &[]);
+    assert_eq!(found.packages, locked);
+    assert!(found.ran.text.contains("installing uv.lock, which is in the tree"), "{}", found.ran.text);
+    assert_eq!(
+        place.installed("uv", &["--extra", "web", "--group", "dev"]).packages,
+        ["alpha 1.0", "beta 1.0", "delta 1.0", "gamma 1.0"]
+    );
+    assert_eq!(place.installed("uv", &["-r", "pylock.toml"]).packages, locked);
+    assert_eq!(
+        place.installed("uv", &["-r", "uv.lock", "-r", "requirements.txt", "gamma"]).packages,
+        ["alpha 1.0", "beta 1.0", "delta 1.0", "gamma 1.0"]
+    );
+    let refreshed = ["-r", "uv.lock", "gamma", "--refresh"];
+    assert_eq!(place.installed("uv", &refreshed).packages, ["alpha 1.0", "beta 1.0", "gamma 1.0"]);
+    // Exactly what pip makes of the same versions.
+    let exported = place.installed("uv", &[]).files;
+    place.tree(&[("requirements.txt", "alpha==1.0\nbeta==1.0\n")]);
+    assert_eq!(exported, place.installed("pip", &[]).files);
+
+    place.tree(&[("pyproject.toml", APP), ("requirements.txt", "delta\n")]);
+    place.uv(&["lock"]);
+    for args in [&[][..], &["-r", "uv.lock"]] {
+        let error = place.refused("pip", args);
+        assert!(error.starts_with("uv.lock is for uv, and pip "), "{error}");
+        assert!(error.contains("hint: use uv: put its static binary beside podstrap"), "{error}");
+        assert!(error.contains("hint: or name another file: -r requirements.txt"), "{error}");
+    }
+    assert_eq!(place.installed("pip", &["-r", "requirements.txt"]).packages, ["delta 1.0"]);
+    let error = place.refused("uv", &["--extra", "nope"]);
+    assert!(error.contains("has no extra nope"), "{error}");
+    let error = place.refused("uv", &["--no-index", "-f", "/nowhere"]);
+    assert!(error.contains("says where its files are") && error.contains("uv export"), "{error}");
+
+    // A project that is a package is installed as one, and not editable.
+    place.tree(&[]);
+    place.add(".", project("app", &mark, "dependencies = [\"alpha\", \"lib\"]\n[tool.uv.sources]\nlib = {workspace = true}\n[tool.uv.workspace]\nmembers = [\"lib\"]"));
+    place.add("lib", project("lib", &mark, ""));
+    place.uv(&["lock"]);
+    let found = place.installed("uv", &[]);
+    assert_eq!(found.packages, ["alpha 1.0", "app 1.0", "beta 2.0", "lib 1.0"]);
+    assert!(!found.files.keys().any(|name| name.extension().is_some_and(|kind| kind == "pth")), "nothing is editable");
+}
+
+#[test]
+fn a_wheelhouse_serves_without_an_index() {
+    let place = Place::new();
+    place.tree(&[("requirements.txt", "alpha\nsource\n")]);
+    let wheels = place.sandbox.path("tree/my wheels, all");
+    fs::create_dir(&wheels).unwrap();
+    for file in ["alpha-1.0-py3-none-any.whl", "beta-1.0-py3-none-any.whl", "source-1.0.tar.gz"] {
+        fs::copy(place.sandbox.path("wheels").join(file), wheels.join(file)).unwrap();
+    }
+    let all = ["alpha 1.0", "beta 1.0", "source 1.0"];
+    let outside = place.sandbox.path("wheels");
+    assert_eq!(place.same(&["-r", "requirements.txt", "--no-index", "-f", "./my wheels, all"]), all);
+    let with = place.same(&["alpha", "--no-index", "--find-links", outside.to_str().unwrap()]);
+    assert_eq!(with, ["alpha 1.0", "beta 2.0"]);
+    fs::write(wheels.join("pip.conf"), format!("[install]\nno-index = yes\nfind-links = {}\n", outside.display()))
+        .unwrap();
+    for engine in ENGINES {
+        let mut command = place.command(engine, &["beta"]);
+        command.env("PIP_CONFIG_FILE", wheels.join("pip.conf"));
+        assert_eq!(place.finish(engine, &mut command).packages, ["beta 2.0"]);
+        let error = place.refused(engine, &["gamma", "--no-index", "-f", "my wheels, all"]);
+        assert!(error.starts_with("cannot find gamma in the places of --find-links\n"), "{error}");
+    }
+    assert_eq!(place.index.requests(), 0, "nobody asked the index");
+    // Without --no-index both count.
+    assert_eq!(place.same(&["alpha", "delta", "-f", "my wheels, all"]), ["alpha 1.0", "beta 2.0", "delta 1.0"]);
+}
+
+#[test]
+fn with_only_binary_no_code_of_a_package_runs() {
+    let place = Place::new();
+    let mark = place.sandbox.path("mark");
+    place.tree(&[
+        ("editable.txt", "-e ./lib\n"),
+        ("vcs.txt", &format!("lib @ git+{}@main\n", place.git.url("lib.git"))),
+        ("url.txt", &format!("source @ {}\n", place.index.url().replace("/simple/", "/files/source-1.0.tar.gz"))),
+        ("insists.txt", "--no-binary source\nsource\n"),
+        (
+            "old/setup.py",
+            &format!("open({mark:?}, 'a').write('old')\nfrom setuptools import setup\nsetup(name='old')\n"),
+        ),
+    ]);
+    place.add("lib", project("lib", &mark, ""));
+    let cases: &[(&[&str], &str)] = &[
+        (&["source"], "source"),
+        (&["./lib"], "lib"),
+        (&["./old"], "old"),
+        (&["-r", "editable.txt"], "lib"),
+        (&["-r", "vcs.txt"], "lib"),
+        (&["-r", "url.txt"], "source"),
+    ];
+    for (args, name) in cases {
+        for engine in ENGINES {
+            // What the user's variables say of it does not count.
+            let mut command = place.command(engine, &[args, &["--only-binary"][..]].concat());
+            let ran = place.sandbox.run(command.env("PIP_NO_BINARY", "source"));
+            assert_eq!(ran.code, Some(4), "{engine} {args:?}: {}", ran.raw);
+            assert!(
+                ran.error().contains("would have to be built, which --only-binary forbids"),
+                "{engine} {args:?}: {}",
+                ran.error()
+            );
+            // uv does not ask a setup.py for its name.
+            let unnamed = engine == "uv" && *name == "old";
+            assert!(unnamed || ran.error().contains(name), "{engine} {args:?}: {}", ran.error());
+            assert_eq!(place.ran(), "", "{engine} {args:?}");
+        }
+    }
+    // uv would build what a file or a setting insists on.
+    place.sandbox.write("home/.config/uv/uv.toml", "no-binary-package = [\"source\"]\n");
+    for engine in ENGINES {
+        let error = place.refused(engine, &["-r", "insists.txt", "--only-binary"]);
+        assert!(
+            error.starts_with("[TMP]/volume-") && error.contains("asks for builds, which --only-binary forbids"),
+            "{error}"
+        );
+        let command = &mut place.command(engine, &["source", "--only-binary"]);
+        let ran = place.sandbox.run(command.env("UV_NO_BINARY_PACKAGE", "source"));
+        assert_eq!((ran.code, &*place.ran()), (Some(4), ""), "{engine}: {}", ran.raw);
+    }
+    fs::remove_file(place.sandbox.path("home/.config/uv/uv.toml")).unwrap();
+    for engine in ENGINES {
+        let command = &mut place.command(engine, &["source", "--only-binary"]);
+        let ran = place.sandbox.run(command.env("UV_NO_BINARY_PACKAGE", "source").env("UV_NO_BINARY", "1"));
+        assert_eq!((ran.code, &*place.ran()), (Some(4), ""), "{engine}: {}", ran.raw);
+    }
+    // The mark is none that nobody makes; and wheels are fine.
+    for engine in ENGINES {
+        place.installed(engine, &["-r", "editable.txt"]);
+        assert!(place.ran().contains("lib"), "{engine}");
+    }
+    assert_eq!(place.same(&["alpha", "--only-binary"]), ["alpha 1.0", "beta 2.0"]);
+
+    place.tree(&[]);
+    place.add(".", project("app", &mark, "dependencies = [\"alpha\"]"));
+    place.uv(&["lock"]);
+    place.ran();
+    let error = place.refused("uv", &["--only-binary"]);
+    assert!(error.starts_with("app has no wheel: [TMP]/volume-uv/") && error.contains("package = false"), "{error}");
+    place.tree(&[("pyproject.toml", &APP.replace("\"alpha\"", "\"source\""))]);
+    place.uv(&["lock"]);
+    place.ran();
+    let error = place.refused("uv", &["--only-binary"]);
+    assert!(error.starts_with("source has no wheel for"), "{error}");
+    place.tree(&[("pyproject.toml", APP)]);
+    place.uv(&["lock"]);
+    assert_eq!(place.installed("uv", &["--only-binary"]).packages, ["alpha 1.0", "beta 1.0"]);
+    let lock =
+        "lock-version = \"1.0\"\ncreated-by = \"x\"\n[[packages]]\nname = \"lib\"\ndirectory = {path = \"lib\"}\n";
+    place.sandbox.write("tree/pylock.toml", lock);
+    place.add("lib", project("lib", &mark, ""));
+    let error = place.refused("uv", &["-r", "pylock.toml", "--only-binary"]);
+    assert!(error.starts_with("lib has no wheel: ") && place.ran().is_empty(), "{error}");
+    place.sandbox.write("tree/uv.toml", "no-binary-package = [\"alpha\"]\n");
+    let error = place.refused("uv", &["--only-binary"]);
+    assert!(error.contains("uv.toml asks for builds"), "{error}");
+    assert_eq!(place.ran(), "");
+}
+
+#[test]
+fn pip_conf_means_the_same_to_both() {
+    let place = Place::new();
+    place.tree(&[("requirements.txt", "alpha\n"), ("pins.txt", "beta<2\n")]);
+    let url = place.index.url();
+    place.sandbox.write(
+        "home/.config/pip/pip.conf",
+        format!(
+            "[global]\nindex-url = http://127.0.0.1:9/simple\n[install]\nindex_url = {url}\nconstraint = pins.txt\n"
+        ),
+    );
+    for engine in ENGINES {
+        let with = |name: &str, value: &str| {
+            let mut command = place.command(engine, &[]);
+            command.env_remove("PIP_INDEX_URL").env(name, value);
+            command
+        };
+        assert_eq!(place.finish(engine, &mut with("X", "")).packages, ["alpha 1.0", "beta 1.0"], "{engine}");
+        // A variable comes before a file.
+        let mut command = with("PIP_CONSTRAINT", place.sandbox.write("none.txt", "").to_str().unwrap());
+        assert_eq!(place.finish(engine, &mut command).packages, ["alpha 1.0", "beta 2.0"], "{engine}");
+        // What no environment of podstrap's could follow is said.
+        let warned = place.finish(engine, with("PIP_TARGET", "/elsewhere").env("PIP_PREFER_BINARY", "1")).ran;
+        assert!(warned.text.contains("PIP_TARGET does not count"), "{}", warned.text);
+        assert_eq!(warned.text.contains("PIP_PREFER_BINARY does not count: uv has"), engine == "uv", "{}", warned.text);
+        place.sandbox.write("broken.conf", "index-url = x\n");
+        let mut command = with("PIP_CONFIG_FILE", place.sandbox.path("broken.conf").to_str().unwrap());
+        let ran = place.sandbox.run(&mut command);
+        assert!(
+            ran.error().starts_with("cannot read pip's configuration [TMP]/broken.conf\n  because: line 1"),
+            "{engine}: {}",
+            ran.error()
+        );
+    }
+}
+
+/// A login for indexes and repositories as Kubernetes mounts it.
+#[test]
+fn mounted_logins_open_indexes_and_repositories() {
+    let mut place = Place::behaving(Behaviour { login: Some(("bob", "p4ss-of-index")), ..Behaviour::default() });
+    place.git.require("Basic Ym9iOnA0c3Mtb2YtaW5kZXg=");
+    place.tree(&[("requirements.txt", &format!("alpha\nlib @ git+{}@main\n", place.git.url("lib.git")))]);
+    let secret = place.sandbox.write("secret/netrc", "machine 127.0.0.1 login bob password p4ss-of-index\n");
+    let auth = secret.parent().unwrap().to_str().unwrap();
+
+    // Writes down what git and uv are called with.
+    let calls = place.sandbox.write("calls", "");
+    let uv = index::uv();
+    for (name, real) in [("git", "PATH=${PATH#*:}; exec git"), ("uv", &format!("exec {}", uv.display()))] {
+        let shim = format!("#!/bin/sh\necho {name} \"$@\" >>{}\n{real} \"$@\"\n", calls.display());
+        let path = place.sandbox.write(&format!("bin/{name}"), shim);
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    place.uv = place.sandbox.path("bin/uv");
+    let path = format!("{}:{}", place.sandbox.path("bin").display(), std::env::var("PATH").unwrap());
+    for engine in ENGINES {
+        for conf in [false, true] {
+            let mut command = place.command(engine, &["--auth", auth, "--log-level", "debug"]);
+            command.env("PATH", &path);
+            if conf {
+                place
+                    .sandbox
+                    .write("home/.config/pip/pip.conf", format!("[global]\nindex-url = {}\n", place.index.url()));
+                command.env_remove("PIP_INDEX_URL");
+            }
+            let found = place.finish(engine, &mut command);
+            assert_eq!(found.packages, ["alpha 1.0", "beta 2.0", "lib 1.0"]);
+            let called = fs::read_to_string(&calls).unwrap();
+            assert!(called.contains("/lib.git") && (engine != "uv" || called.contains("uv pip install")), "{called}");
+            for text in [&called, &found.ran.raw] {
+                assert!(!text.contains("p4ss-of-index") && !text.contains("Ym9iOnA0c3M"), "{engine}: {text}");
+            }
+            let holds = found.files.values().any(|bytes| String::from_utf8_lossy(bytes).contains("p4ss-of-index"));
+            assert!(!holds, "{engine}");
+        }
+        let left: Vec<_> =
+            fs::read_dir(place.sandbox.path("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+
+        // Without it, and with a wrong one, a 401 is one.
+        fs::remove_file(place.sandbox.path("home/.config/pip/pip.conf")).unwrap();
+        let wrong = place.sandbox.write("wrong/netrc", "machine 127.0.0.1 login bob password no\n");
+        for args in [&["alpha"][..], &["alpha", "--auth", wrong.to_str().unwrap()]] {
+            let error = place.refused(engine, args);
+            assert!(error.starts_with("the package index http://[HOST]/simple/ answers 401"), "{engine}: {error}");
+            assert!(error.contains("name it with --auth"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_only_other_tools_read_names_their_export() {
+    let place = Place::new();
+    place.tree(&[("poetry.lock", ""), ("pyproject.toml", "[tool.poetry.dependencies]\nalpha = \"*\"\n")]);
+    for engine in ENGINES {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(place.refused(engine, &[]), @r"
+            the tree says what to install only in poetry.lock, which neither pip nor uv reads
+            hint: commit what `poetry export -f requirements.txt -o requirements.txt` writes (`poetry self add poetry-plugin-export` adds the command)
+            hint: or say that no environment is wanted: --venv none
+            ");
+        }
+    }
+    place.tree(&[("Pipfile.lock", "{}"), ("Pipfile", "")]);
+    let error = place.refused("pip", &["-r", "Pipfile.lock"]);
+    assert!(error.contains("pipenv requirements > requirements.txt"), "{error}");
+    // Where no environment is wanted, none of it matters.
+    let ran = place.sandbox.run(&mut place.command("pip", &["--venv", "none"]));
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+}
+
+#[test]
+fn a_build_that_lacks_something_names_it() {
+    let place = Place::new();
+    for (setup, said) in [
+        (
+            "print('x.c:1:10: fatal error: Python.h: No such file or directory', file=sys.stderr); sys.exit(1)",
+            "finds no Python.h",
+        ),
+        ("print('Error: pg_config executable not found.', file=sys.stderr); sys.exit(1)", "finds no pg_config"),
+        ("print(\"x.c:1:10: fatal error: 'ffi.h' file not found\", file=sys.stderr); sys.exit(1)", "finds no ffi.h"),
+        ("import numpy", "imports numpy, which it does not require"),
+    ] {
+        place.tree(&[("old/setup.py", &format!("import sys\n{setup}\n"))]);
+        for engine in ENGINES {
+            let error = place.refused(engine, &["./old"]);
+            let first = error.lines().next().unwrap();
+            assert!(
+                first.contains("has no wheel for cp3") && first.ends_with(&format!("its build {said}")),
+                "{engine}: {error}"
+            );
+            assert!(error.contains("hint: "), "{error}");
+        }
+    }
+    // What the build itself needs and cannot have.
+    place.tree(&[(
+        "old/pyproject.toml",
+        "[build-system]\nrequires = [\"no-such-backend>=1\"]\nbuild-backend = \"x\"\n",
+    )]);
+    for engine in ENGINES {
+        let error = place.refused(engine, &["./old"]);
+        assert!(error.contains("needs no-such-backend"), "{engine}: {error}");
+    }
+}
+
+#[test]
+fn whatever_is_read_decides_whether_an_environment_is_kept() {
+    let place = Place::new();
+    let kept = |args: &[&str]| {
+        // Over what is there.
+        let root = place.sandbox.path("volume-uv");
+        let saved = place.sandbox.path("saved");
+        let _ = fs::rename(&root, &saved);
+        let mut command = place.command("uv", args);
+        if saved.exists() {
+            fs::remove_dir(&root).unwrap();
+            fs::rename(&saved, &root).unwrap();
+        }
+        let ran = place.sandbox.run(&mut command);
+        assert_eq!(ran.code, Some(0), "{}", ran.raw);
+        ran.text.contains("as it was") || !ran.text.contains("finish")
+    };
+    type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
+    let steps: &[Step] = &[
+        (&[("pyproject.toml", APP)], &[], false),
+        (&[("pyproject.toml", APP), ("new.py", "")], &[], true),
+        (&[("pyproject.toml", APP), ("new.py", "1")], &["--extra", "web"], false),
+        (&[("pyproject.toml", APP), ("new.py", "1")], &["--group", "dev"], false),
+        (&[("pyproject.toml", APP), ("w/x", "")], &["-f", "w"], false),
+        (&[("pyproject.toml", APP), ("w/x", ""), ("y", "")], &["-f", "w"], true),
+        (&[("pyproject.toml", APP), ("w/x", "1"), ("y", "")], &["-f", "w"], false),
+        (&[("pyproject.toml", APP)], &["--only-binary"], false),
+    ];
+    for (files, args, keeps) in steps {
+        place.tree(files);
+        assert_eq!(kept(args), *keeps, "{args:?} with {:?}", files.last());
+    }
+    // A lock without anything of the tree in it goes by its contents.
+    place.uv(&["lock"]);
+    assert!(!kept(&[]));
+    place.sandbox.write("tree/other.py", "");
+    assert!(kept(&[]));
+}
