@@ -192,24 +192,27 @@ impl Settings {
     /// The same with what the plan says of installing, and where logins for hosts are.
     #[must_use]
     pub fn with(mut self, supply: &plan::Supply, auth: &[PathBuf]) -> Self {
-        for (name, value, said) in [
-            ("PIP_NO_INDEX", "1", supply.no_index),
-            ("PIP_REQUIRE_HASHES", "1", supply.require_hashes),
-            ("UV_REQUIRE_HASHES", "1", supply.require_hashes),
-            ("PIP_ONLY_BINARY", ":all:", supply.only_binary),
-        ] {
+        for (name, value, said) in
+            [("PIP_NO_INDEX", "1", supply.no_index), ("PIP_REQUIRE_HASHES", "1", supply.require_hashes)]
+        {
             if said {
                 self.vars.insert(name.into(), value.into());
             }
         }
         if supply.only_binary {
-            for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
-                self.vars.remove(OsStr::new(name));
-            }
-            self.only_binary = true;
+            self.build_nothing();
         }
         auth.clone_into(&mut self.auth);
         self
+    }
+
+    /// Only wheels are installed from here on.
+    pub(super) fn build_nothing(&mut self) {
+        self.vars.insert("PIP_ONLY_BINARY".into(), ":all:".into());
+        for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
+            self.vars.remove(OsStr::new(name));
+        }
+        self.only_binary = true;
     }
 
     /// Adds places with archives to those that are named already: absolute paths and URLs.
