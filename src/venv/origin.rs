@@ -95,17 +95,21 @@ pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origi
     let of_it: Vec<&Archive> =
         archives.iter().filter(|archive| archive.name == name && archive.version == dist.version).collect();
     let own: BTreeSet<&str> = dist.tags.iter().map(String::as_str).collect();
-    let wheel = |archive: &&&Archive| {
-        tags(&without_query(&archive.url))
-            .is_some_and(|tags| tags.iter().map(String::as_str).collect::<BTreeSet<_>>() == own)
+    let common = |archive: &Archive| {
+        let tags = tags(&without_query(&archive.url)).unwrap_or_default();
+        let common = tags.iter().filter(|tag| own.contains(tag.as_str())).count();
+        // Equal ones come first.
+        (common > 0).then_some((tags.len() == common && own.len() == common, common))
     };
     let source = |archive: &&&Archive| tags(&without_query(&archive.url)).is_none();
+    // No index takes a wheel for a plain `linux`: such a one was built here. Some that an index has are named
+    // otherwise than they are tagged, though; which of them it was nobody tells.
+    let built_here = own.iter().any(|tag| tag.contains("-linux_")) || of_it.iter().all(|archive| source(&archive));
     let found = of_it
         .iter()
         .find(|archive| archive.certain)
-        .or_else(|| of_it.iter().find(wheel))
-        // It has other tags than each wheel: it was built here.
-        .or_else(|| of_it.iter().find(source))?;
+        .or_else(|| of_it.iter().filter(|archive| common(archive).is_some()).max_by_key(|archive| common(archive)))
+        .or_else(|| of_it.iter().find(source).filter(|_| built_here))?;
     Some(Origin { url: without_query(&found.url), hash: found.hash.clone(), commit: None, editable: false })
 }
 
@@ -168,6 +172,9 @@ mod tests {
         assert_eq!(hash(&["py3-none-any", "py2-none-any"]), "sha256:22");
         assert_eq!(hash(&["cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux2014_x86_64"]), "sha256:11");
         assert_eq!(hash(&["cp313-cp313-linux_x86_64"]), "sha256:00");
+        // Named for more than it is tagged; and for something else.
+        assert_eq!(hash(&["py3-none-any"]), "sha256:22");
+        assert_eq!(of_archive(&dist("my-app", &["py3-none-manylinux1_x86_64"]), &archives), None);
         assert_eq!(of_archive(&dist("other", &[]), &archives), None);
         let wheel = dist("my.app", &["cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux2014_x86_64"]);
         assert!(!of_archive(&wheel, &archives).unwrap().url.contains("token"));

@@ -88,6 +88,22 @@ if mode == "only-binary":
 
     SourceDistribution.prepare_distribution_metadata = refuse
     InstallRequirement.prepare_metadata = refuse
+else:
+    from pip._internal.distributions.sdist import SourceDistribution
+    from pip._internal.exceptions import InstallationError
+
+    prepare = SourceDistribution.prepare_distribution_metadata
+
+    # Whose build it was that failed: pip says it of the last step only.
+    def named(self, *args, **kwargs):
+        try:
+            return prepare(self, *args, **kwargs)
+        except InstallationError as error:
+            if self.req.name and "Subprocess" in type(error).__name__:
+                print("Failed to build `%s`" % self.req.name, file=sys.stderr)
+            raise
+
+    SourceDistribution.prepare_distribution_metadata = named
 
 
 class Unsaid(logging.Handler):
