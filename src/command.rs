@@ -35,6 +35,7 @@ const CHANGES_MEANING: &[&str] = &[
     "PIP_PYTHON",
     "PIP_REQUIREMENT",
     "PIP_EDITABLE",
+    "PIP_GROUP",
     "PIP_REPORT",
     "PIP_LOG",
     "PIP_NO_COMPILE",
@@ -46,6 +47,19 @@ const CHANGES_MEANING: &[&str] = &[
     "UV_PROJECT_ENVIRONMENT",
     "UV_CONFIG_FILE",
     "UV_COMPILE_BYTECODE",
+    // Other projects, and other parts of them, than podstrap's flags name.
+    "UV_PROJECT",
+    "UV_WORKING_DIR",
+    "UV_WORKING_DIRECTORY",
+    "UV_LOCKED",
+    "UV_DEV",
+    "UV_NO_DEV",
+    "UV_NO_GROUP",
+    "UV_NO_DEFAULT_GROUPS",
+    "UV_NO_EDITABLE",
+    "UV_NO_INSTALL_PROJECT",
+    "UV_NO_INSTALL_WORKSPACE",
+    "UV_NO_INSTALL_LOCAL",
 ];
 
 /// Whole families of such variables: `PYTHONPATH` and its kin, and podstrap's own, which may hold

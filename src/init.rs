@@ -471,7 +471,11 @@ impl Run<'_> {
         for links in &environment.supply.links {
             find_links.push(match (links, tree) {
                 (Links::Url(url), _) => url.clone(),
-                (Links::At(path), _) => path.display().to_string(),
+                (Links::At(path), _) => {
+                    // uv fails, pip goes on without it.
+                    fs::metadata(path).map_err(|error| venv::no_links(path, error))?;
+                    path.display().to_string()
+                }
                 (Links::InTree(path), Some(tree)) => {
                     tree::file("--find-links", tree, path.as_path())?.display().to_string()
                 }

@@ -146,7 +146,8 @@ impl Engine {
         let git = settings.git_variables(&recipe::git_places(inputs, &settings));
         for step in steps {
             let mut command = match &self.kind {
-                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)?,
+                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
+                    .args(uv_target(place.app, step.sync)?),
                 Kind::Pip { place: pip, version } => {
                     let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
                     pip_target(command, place.app)?
@@ -202,22 +203,14 @@ impl Engine {
             settings,
             deadline,
         };
-        if !place.app.is_elsewhere() {
-            return Err(failed.explain().await);
-        }
-        let says = |phrases: &[&str]| phrases.iter().any(|phrase| output.stderr.contains(phrase));
-        let hint = format!(
-            "for another Python or platform nothing is built, only wheels are installed: pin versions that have one for \
-             {}, supply it (PIP_FIND_LINKS), or run podstrap in the app's own image",
-            place.app
-        );
-        if says(&["no usable wheels", "no wheels with a matching", "is not a supported wheel"]) {
-            return Err(Error::environment(format!("a requirement has no wheel for {}", place.app))
-                .excerpt(explain::excerpt(&output.stderr))
-                .hint(hint));
-        }
         let error = failed.explain().await;
-        Err(if says(&["No matching distribution"]) { error.hint(hint) } else { error })
+        Err(if place.app.is_elsewhere() && error.summary().contains("--only-binary") {
+            error.hint(
+                "for another Python or platform --only-binary is meant; in the app's own image podstrap can build",
+            )
+        } else {
+            error
+        })
     }
 
     /// The calls that install it all: one, but for lock files, which allow nothing beside them.
@@ -367,72 +360,49 @@ impl Engine {
             let report = std::fs::read(place.scratch.join(REPORT)).unwrap_or_default();
             return origin::pip_report(&report);
         };
+        let read = |lock: &Path| origin::lock(&std::fs::read_to_string(lock).unwrap_or_default());
+        let locks = inputs.of(Form::UvLock).chain(inputs.of(Form::Pylock));
+        let mut archives: Vec<Archive> = locks.flat_map(|lock| read(lock)).collect();
+        // It tells where it takes versions from if it is asked for a lock of just these; all that it needs for
+        // that is in its cache, so that nobody is asked again.
         let mut settings = place.settings.clone();
         settings.add_links(&inputs.find_links);
-        let mut archives = Vec::new();
-        // A lock file tells it.
-        for file in &inputs.requirements {
-            archives.extend(match Form::of(file) {
-                Form::Pylock => origin::pylock(&std::fs::read_to_string(file).unwrap_or_default()),
-                Form::UvLock => {
-                    let project = file.parent().unwrap_or(Path::new("/"));
-                    let export = settings
-                        .command(uv, place.scratch)
-                        .args(["export", "--frozen", "--all-extras", "--all-groups", "--project"])
-                        .arg(project);
-                    lock_by(uv_command(export, place, &settings, deadline), place, cwd, deadline).await
-                }
-                _ => Vec::new(),
-            });
+        let named =
+            dists.iter().filter(|dist| dist.direct_url.is_none() && origin::of_archive(dist, &archives).is_none());
+        let wanted = named.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
+        if wanted.is_empty() {
+            return archives;
         }
-        // Of the rest it tells where it takes versions from if it is asked for a lock of just these; all that it
-        // needs for that is in its cache, so that nobody is asked again.
-        let unknown = dists.iter().filter(|dist| dist.direct_url.is_none() && !origin::names(&archives, dist));
-        let wanted = unknown.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
-        if !wanted.is_empty() {
-            let compile = pip_of_uv(settings.command(uv, place.scratch), "compile")
-                .args(settings.uv_arguments(Of::Compile))
-                .args(["--no-deps", "-"])
-                .args(uv_target(place.app, Of::Compile).unwrap_or_default())
-                .stdin(wanted);
-            archives.extend(lock_by(uv_command(compile, place, &settings, deadline), place, cwd, deadline).await);
+        let lock = place.scratch.join("pylock.toml");
+        let target = uv_target(place.app, false).unwrap_or_default();
+        let command = uv_command(uv, place, &settings, Of::Compile, deadline)
+            .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
+            .arg(&lock)
+            .args(target)
+            .arg("--python")
+            .arg(place.base)
+            .arg("-")
+            .stdin(wanted)
+            .cwd(cwd.unwrap_or(place.scratch));
+        match command.run(deadline).await {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.status),
+            Err(failure) => tracing::debug!("uv does not tell where packages came from: {failure}"),
         }
+        archives.extend(read(&lock));
         archives
     }
 }
 
-/// What the lock file says that uv is to write, offline.
-async fn lock_by(command: Command, place: &Place<'_>, cwd: Option<&Path>, deadline: Deadline) -> Vec<Archive> {
-    let lock = place.scratch.join("pylock.toml");
-    let _ = std::fs::remove_file(&lock);
-    let command = command
-        .args(["--offline", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
-        .arg(&lock)
-        .arg("--python")
-        .arg(place.base)
-        .cwd(cwd.unwrap_or(place.scratch));
-    match command.run(deadline).await {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.stderr),
-        Err(failure) => tracing::debug!("uv does not tell where packages came from: {failure}"),
-    }
-    origin::pylock(&std::fs::read_to_string(&lock).unwrap_or_default())
-}
-
 /// What tells uv whom the wheels are for.
-fn uv_target(app: &App, of: Of) -> Result<Vec<String>> {
-    if !app.is_elsewhere() {
-        return Ok(Vec::new());
+fn uv_target(app: &App, sync: bool) -> Result<Vec<String>> {
+    let mut args = Vec::new();
+    if app.other_python && sync {
+        return Err(Error::environment(format!("uv cannot install a uv.lock for Python {} from here", app.version))
+            .because("it does that with the Python itself only")
+            .hint("run podstrap in the app's own image, or commit what `uv export -o requirements.txt` writes and name that"));
     }
-    let mut args = match of {
-        Of::Sync => vec!["--no-build".to_owned()],
-        Of::Install | Of::Compile => ["--only-binary", ":all:"].map(str::to_owned).into(),
-    };
     if app.other_python {
-        if of == Of::Sync {
-            return Err(Error::environment(format!("uv installs a uv.lock for its own Python, not for {}", app.version))
-                .hint("commit what `uv export -o requirements.txt` writes, and name that; or run podstrap in the app's own image"));
-        }
         args.extend(["--python-version".into(), app.version.clone()]);
     }
     if let Some(platform) = &app.platform {
@@ -452,6 +422,7 @@ fn pip_target(command: Command, app: &App) -> Result<Command> {
     let markers = serde_json::to_string(&app.markers)
         .map_err(|error| Error::internal("cannot write down the markers").because(error))?;
     let (major, minor) = app.python;
+    // pip wants to be told what its settings say.
     let mut args: Vec<String> = ["--only-binary=:all:", "--implementation", "cp", "--abi"].map(str::to_owned).into();
     args.extend([app.tag(), "--python-version".into(), format!("{major}.{minor}")]);
     for tag in app.platform.iter().flat_map(crate::plan::Platform::tags) {
@@ -473,20 +444,15 @@ fn uv_install(
     refresh: bool,
     anew: bool,
     deadline: Deadline,
-) -> Result<Command> {
-    let command = settings.command(uv, place.scratch);
-    let (of, command) = if step.sync {
+) -> Command {
+    let of = if step.sync { Of::Sync } else { Of::Install };
+    let mut command = uv_command(uv, place, settings, of, deadline).arg("--python").arg(place.dir.join("bin/python"));
+    command = if step.sync {
         // As the lock says, for production: no group that was not named, and nothing editable.
-        let sync = command.args(["sync", "--frozen", "--no-default-groups", "--no-editable"]);
-        (Of::Sync, sync.env("UV_PROJECT_ENVIRONMENT", place.dir))
+        command.args(["--frozen", "--no-default-groups", "--no-editable"]).env("UV_PROJECT_ENVIRONMENT", place.dir)
     } else {
-        (Of::Install, pip_of_uv(command, "install"))
+        command
     };
-    let mut command = uv_command(command, place, settings, deadline)
-        .arg("--python")
-        .arg(place.dir.join("bin/python"))
-        .args(settings.uv_arguments(of))
-        .args(uv_target(place.app, of)?);
     // What a lock file pins stays.
     if refresh && !step.sync && step.alone {
         command = command.arg("--upgrade");
@@ -498,19 +464,22 @@ fn uv_install(
     if refresh || anew {
         command = command.arg("--refresh");
     }
-    Ok(command)
+    command
 }
 
-/// `uv pip DOES`. Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
-/// tree does not, as pip would not read it: looked for from the root on, none is found there.
-fn pip_of_uv(uv: Command, does: &str) -> Command {
-    uv.args(["pip", does, "--project", "/"])
-}
-
-/// With the settings that the user gave.
-fn uv_command(uv: Command, place: &Place<'_>, settings: &Settings, deadline: Deadline) -> Command {
-    let mut command = uv
+/// `uv pip install`, `uv pip compile` or `uv sync`, with the settings that the user gave.
+fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: Of, deadline: Deadline) -> Command {
+    let command = settings.command(uv, place.scratch);
+    // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
+    // tree does not, as pip would not read it: looked for from the root on, none is found there.
+    let command = match of {
+        Of::Sync => command.arg("sync"),
+        Of::Install => command.args(["pip", "install", "--project", "/"]),
+        Of::Compile => command.args(["pip", "compile", "--project", "/"]),
+    };
+    let mut command = command
         .args(["--no-progress", "--color", "never"])
+        .args(settings.uv_arguments(of))
         // The interpreter is chosen already.
         .env("UV_PYTHON_DOWNLOADS", "never");
     for (name, value) in settings.uv_variables() {

@@ -21,6 +21,10 @@ use crate::retry::Deadline;
 const LINES: usize = 12;
 const WIDTH: usize = 220;
 
+const LOGIN: &str = "mount a netrc file with the login for its host, and name it with --auth, or put user and \
+    password into the index URL (PIP_INDEX_URL, from a Secret)";
+const FORBIDDEN: &str = "these credentials may not read it: check them, and the index's permissions";
+
 /// A failed installation.
 #[derive(Debug)]
 pub(super) struct Failed<'a> {
@@ -129,10 +133,24 @@ impl Failed<'_> {
         ]) {
             return Some(self.not_found().await);
         }
-        says(&["ResolutionImpossible", "conflicting dependencies", "are unsatisfiable"]).then(|| {
-            Error::environment("the requirements contradict each other")
-                .hint("loosen or drop one of the versions that the lines above name")
-        })
+        if says(&["ResolutionImpossible", "conflicting dependencies", "are unsatisfiable"]) {
+            return Some(
+                Error::environment("the requirements contradict each other")
+                    .hint("loosen or drop one of the versions that the lines above name"),
+            );
+        }
+        self.refused()
+    }
+
+    /// A file that was not given to whoever asked: a lock file names it, or a requirement.
+    fn refused(&self) -> Option<Error> {
+        let says = |status: &str| {
+            let ways = [format!("({status} "), format!("{status} Client Error"), format!("HTTP error {status} ")];
+            ways.iter().any(|way| self.stderr.contains(way))
+        };
+        let (status, hint) = [("401", LOGIN), ("403", FORBIDDEN)].into_iter().find(|(status, _)| says(status))?;
+        let words = if status == "401" { "401 Unauthorized" } else { "403 Forbidden" };
+        Some(Error::environment(format!("{} answers {words}", self.url()?)).hint(hint))
     }
 
     fn says(&self, phrases: &[&str]) -> bool {
@@ -485,11 +503,8 @@ impl Failed<'_> {
         let status = response.status();
         let refused = Error::environment(format!("the package index {index} answers {status}"));
         match status.as_u16() {
-            401 => Err(refused.hint(
-                "mount a netrc file with the login for its host, and name it with --auth, or put user and password into the \
-                 index URL (PIP_INDEX_URL, from a Secret)",
-            )),
-            403 => Err(refused.hint("these credentials may not read it: check them, and the index's permissions")),
+            401 => Err(refused.hint(LOGIN)),
+            403 => Err(refused.hint(FORBIDDEN)),
             429 => Err(refused.transient(http::retry_after(&response))),
             _ if http::passing(status) => {
                 Err(refused.hint("the index has trouble of its own").transient(http::retry_after(&response)))

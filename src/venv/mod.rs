@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 pub use self::inputs::{Inputs, find};
-pub use self::recipe::{Recipe, unreadable};
+pub use self::recipe::{Recipe, no_links, unreadable};
 pub use self::reuse::adopt;
 pub use self::settings::Settings;
 
@@ -211,8 +211,8 @@ impl Builder {
             Some(uv) => uv,
             None => Engine::pip(&toolchain.python.path, &python)?,
         };
-        settings.warn(engine.is_uv());
         let app = App::new(&plan::AppTarget::default(), &python, &toolchain.python.path, None)?;
+        settings.warn(engine.is_uv());
         Ok(Self {
             settings,
             toolchain: toolchain.clone(),
@@ -237,6 +237,9 @@ impl Builder {
     pub fn target(mut self, target: &plan::AppTarget, interpreter: Option<&Path>, strict: bool) -> Result<Self> {
         self.app = App::new(target, &self.python, &self.toolchain.python.path, interpreter)?;
         self.strict = strict;
+        if self.app.is_elsewhere() {
+            self.settings.build_nothing();
+        }
         if self.app.other_python {
             tracing::info!(
                 "for Python {}, whose interpreter is expected at {}",

@@ -64,11 +64,11 @@ pub(super) fn pip_report(text: &[u8]) -> Vec<Archive> {
     items.iter().filter_map(archive).collect()
 }
 
-/// What a `pylock.toml` names: of each package the source archive and wheels.
-pub(super) fn pylock(text: &str) -> Vec<Archive> {
+/// What a `pylock.toml` or a `uv.lock` names: of each package the source archive and wheels.
+pub(super) fn lock(text: &str) -> Vec<Archive> {
     let Ok(lock) = text.parse::<toml::Table>() else { return Vec::new() };
     let mut archives = Vec::new();
-    for package in lock.get("packages").and_then(toml::Value::as_array).into_iter().flatten() {
+    for package in lock.get("packages").or(lock.get("package")).and_then(toml::Value::as_array).into_iter().flatten() {
         let said = |name: &str| package.get(name).and_then(toml::Value::as_str);
         let (Some(name), Some(version)) = (said("name"), said("version")) else { continue };
         let wheels = package.get("wheels").and_then(toml::Value::as_array).into_iter().flatten();
@@ -76,6 +76,7 @@ pub(super) fn pylock(text: &str) -> Vec<Archive> {
             let said = |name: &str| file.get(name).and_then(toml::Value::as_str);
             let Some(url) = said("url").or_else(|| said("path")) else { continue };
             let sha256 = file.get("hashes").and_then(|hashes| hashes.get("sha256")).and_then(toml::Value::as_str);
+            let sha256 = sha256.or_else(|| said("hash")?.strip_prefix("sha256:"));
             archives.push(Archive {
                 name: normal(name),
                 version: version.to_owned(),
@@ -86,12 +87,6 @@ pub(super) fn pylock(text: &str) -> Vec<Archive> {
         }
     }
     archives
-}
-
-/// Whether an archive of this distribution is among them.
-pub(super) fn names(archives: &[Archive], dist: &Installed) -> bool {
-    let name = normal(&dist.name);
-    archives.iter().any(|archive| archive.name == name && archive.version == dist.version)
 }
 
 /// Of the archives the one that a distribution was installed from.
@@ -136,7 +131,7 @@ fn tags(url: &str) -> Option<BTreeSet<String>> {
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let origins = direct(&text).into_iter();
-    for archive in pylock(&text).into_iter().chain(pip_report(data)) {
+    for archive in lock(&text).into_iter().chain(pip_report(data)) {
         let _ = tags(&archive.url);
         assert_eq!(normal(&archive.name), archive.name);
     }
@@ -172,7 +167,7 @@ mod tests {
                 { url = "https://h/my_app-1.0-cp313-cp313-manylinux2014_x86_64.manylinux_2_17_x86_64.whl?token=1", hashes = { sha256 = "11" } },
                 { url = "https://h/my_app-1.0-py2.py3-none-any.whl", hashes = { sha256 = "22" } },
             ]"#;
-        let archives = pylock(lock);
+        let archives = super::lock(lock);
         let hash = |tags: &[&str]| of_archive(&dist("My_App", tags), &archives).unwrap().hash.unwrap();
         assert_eq!(hash(&["py3-none-any", "py2-none-any"]), "sha256:22");
         assert_eq!(hash(&["cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux2014_x86_64"]), "sha256:11");

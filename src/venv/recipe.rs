@@ -586,6 +586,13 @@ pub fn unreadable(file: &Path, error: std::io::Error) -> Error {
         .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
 }
 
+/// A place with archives outside the tree that is not there.
+pub fn no_links(place: &Path, error: std::io::Error) -> Error {
+    Error::environment(format!("--find-links {}: cannot be read", place.display()))
+        .because(error)
+        .hint("absolute paths are read as they are: is the volume mounted in this container?")
+}
+
 /// Lines are lines, and what a line names is in it.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {

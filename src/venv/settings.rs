@@ -192,23 +192,27 @@ impl Settings {
     /// The same with what the plan says of installing, and where logins for hosts are.
     #[must_use]
     pub fn with(mut self, supply: &plan::Supply, auth: &[PathBuf]) -> Self {
-        for (name, value, said) in [
-            ("PIP_NO_INDEX", "1", supply.no_index),
-            ("PIP_REQUIRE_HASHES", "1", supply.require_hashes),
-            ("PIP_ONLY_BINARY", ":all:", supply.only_binary),
-        ] {
+        for (name, value, said) in
+            [("PIP_NO_INDEX", "1", supply.no_index), ("PIP_REQUIRE_HASHES", "1", supply.require_hashes)]
+        {
             if said {
                 self.vars.insert(name.into(), value.into());
             }
         }
         if supply.only_binary {
-            for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
-                self.vars.remove(OsStr::new(name));
-            }
-            self.only_binary = true;
+            self.build_nothing();
         }
         auth.clone_into(&mut self.auth);
         self
+    }
+
+    /// Only wheels are installed from here on.
+    pub(super) fn build_nothing(&mut self) {
+        self.vars.insert("PIP_ONLY_BINARY".into(), ":all:".into());
+        for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
+            self.vars.remove(OsStr::new(name));
+        }
+        self.only_binary = true;
     }
 
     /// Adds places with archives to those that are named already: absolute paths and URLs.
@@ -224,8 +228,13 @@ impl Settings {
         let all: Vec<String> = known.into_iter().chain(places.iter().map(url)).collect();
         if !all.is_empty() {
             self.vars.insert("PIP_FIND_LINKS".into(), all.join(" ").into());
-            self.hide_passwords();
         }
+        // It would take the other's place.
+        if let Some(own) = self.get("UV_FIND_LINKS") {
+            let all: Vec<String> = [own.to_owned()].into_iter().chain(places.iter().map(url)).collect();
+            self.vars.insert("UV_FIND_LINKS".into(), all.join(",").into());
+        }
+        self.hide_passwords();
     }
 
     /// # Errors
@@ -720,7 +729,7 @@ mod tests {
         assert_eq!(vars.get("PIP_FIND_LINKS"), Some("/one file:///my%20wheels%2C%20all https://host/w"));
         assert_eq!(vars.uv_arguments(Of::Install), ["--no-build", "--no-editable", "--no-index"]);
         assert_eq!(vars.uv_arguments(Of::Sync), ["--no-build", "--no-index"]);
-        assert!(vars.uv_variables().contains(&("UV_REQUIRE_HASHES", "1".to_owned())));
+        assert_eq!((vars.get("PIP_REQUIRE_HASHES"), vars.get("UV_REQUIRE_HASHES")), (Some("1"), Some("1")));
         let vars = settings(&[("PIP_NO_BUILD_ISOLATION", "0"), ("PIP_ONLY_BINARY", "a,b"), ("PIP_NO_DEPS", "1")]);
         assert!(vars.uv_variables().contains(&("UV_NO_BUILD_ISOLATION", "1".to_owned())));
         assert_eq!(vars.uv_arguments(Of::Install), ["--only-binary", "a", "--only-binary", "b", "--no-deps"]);

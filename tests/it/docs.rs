@@ -160,3 +160,12 @@ fn the_image_is_built_without_tests_and_benches() {
         assert!(target.contains("\npath = "), "cargo looks for the file, which .dockerignore keeps out:\n{target}");
     }
 }
+
+#[test]
+fn the_images_are_built_with_the_compiler_of_the_checkout() {
+    let toolchain = read("rust-toolchain.toml");
+    let channel = toolchain.split("channel = \"").nth(1).unwrap().split('"').next().unwrap();
+    for file in ["Dockerfile", ".github/workflows/ci.yml"] {
+        assert!(read(file).contains(&format!("rust:{channel}-")), "{file} names another Rust than {channel}");
+    }
+}

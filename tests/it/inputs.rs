@@ -82,7 +82,7 @@ impl Place {
             .args(args)
             .current_dir(self.sandbox.path("tree"))
             .env("UV_CACHE_DIR", self.sandbox.path("uv-cache"))
-            .env("UV_DEFAULT_INDEX", self.index.url())
+            .env("UV_DEFAULT_INDEX", self.index.url_with("bob", "p4ss-of-index"))
             .env("UV_PYTHON_DOWNLOADS", "never")
             .output()
             .unwrap();
@@ -123,6 +123,12 @@ impl Place {
             .collect();
         let mut files = BTreeMap::new();
         collect(&root.join("venv"), Path::new(""), &mut files);
+        // Nothing says where it was built.
+        for (name, bytes) in &files {
+            let text = String::from_utf8_lossy(bytes);
+            assert!(!text.contains(".podstrap/staging"), "{engine} {command:?}: {}", name.display());
+        }
+        files.retain(|name, _| !OF_ENGINE.iter().any(|of_engine| name.ends_with(of_engine)));
         Installed { ran, packages, files }
     }
 
@@ -163,7 +169,7 @@ fn collect(dir: &Path, name: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
             files.insert(name, fs::read_link(path).unwrap().into_os_string().into_encoded_bytes());
         } else if path.is_dir() {
             collect(&path, &name, files);
-        } else if !OF_ENGINE.iter().any(|of_engine| path.ends_with(of_engine)) {
+        } else {
             files.insert(name, fs::read(path).unwrap());
         }
     }
@@ -341,7 +347,7 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
     assert_eq!(place.installed("pip", &["-r", "requirements.txt"]).packages, ["delta 1.0"]);
     let error = place.refused("uv", &["--extra", "nope"]);
     assert!(error.contains("has no extra nope"), "{error}");
-    let error = place.refused("uv", &["--no-index", "-f", "/nowhere"]);
+    let error = place.refused("uv", &["--no-index", "-f", "."]);
     assert!(error.contains("says where its files are") && error.contains("uv export"), "{error}");
 
     // A project that is a package is installed as one, and not editable.
@@ -376,6 +382,10 @@ fn a_wheelhouse_serves_without_an_index() {
         assert_eq!(place.finish(engine, &mut command).packages, ["beta 2.0"]);
         let error = place.refused(engine, &["gamma", "--no-index", "-f", "my wheels, all"]);
         assert!(error.starts_with("cannot find gamma in the places of --find-links\n"), "{error}");
+    }
+    for engine in ENGINES {
+        let error = place.refused(engine, &["beta", "-f", "/nowhere"]);
+        assert!(error.starts_with("--find-links /nowhere: cannot be read"), "{error}");
     }
     assert_eq!(place.index.requests(), 0, "nobody asked the index");
     // Without --no-index both count.
@@ -561,6 +571,12 @@ fn mounted_logins_open_indexes_and_repositories() {
             assert!(error.contains("name it with --auth"), "{error}");
         }
     }
+
+    place.tree(&[("pyproject.toml", APP)]);
+    place.uv(&["lock"]);
+    assert_eq!(place.installed("uv", &["--auth", auth]).packages, ["alpha 1.0", "beta 1.0"]);
+    let error = place.refused("uv", &["--auth", place.sandbox.path("wrong").to_str().unwrap()]);
+    assert!(error.contains("answers 401 Unauthorized") && error.contains("name it with --auth"), "{error}");
 }
 
 #[test]
@@ -618,6 +634,9 @@ fn a_build_that_lacks_something_names_it() {
     }
 }
 
+/// The tree's files, flags, and whether the environment of the step before is kept.
+type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
+
 #[test]
 fn whatever_is_read_decides_whether_an_environment_is_kept() {
     let place = Place::new();
@@ -635,7 +654,6 @@ fn whatever_is_read_decides_whether_an_environment_is_kept() {
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
         ran.text.contains("as it was") || !ran.text.contains("finish")
     };
-    type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
     let steps: &[Step] = &[
         (&[("pyproject.toml", APP)], &[], false),
         (&[("pyproject.toml", APP), ("new.py", "")], &[], true),

@@ -582,7 +582,7 @@ fn no_wheel_and_no_compiler() {
     assert_eq!(texts[0].replace("uv", "pip"), texts[1]);
     insta::assert_snapshot!(texts[1], @r"
     error: fast has no wheel for [PLATFORM] and this image has no C compiler
-    hint: pin a version with a wheel, use another image, or supply a wheelhouse (PIP_FIND_LINKS)
+    hint: pin a version with a wheel, use another image, or supply a wheelhouse (--find-links)
     ");
 }
 
@@ -670,14 +670,14 @@ fn an_index_that_wants_a_login() {
     error: the package index http://[HOST]/simple/ answers 401 Unauthorized
       | error: No solution found when resolving dependencies
       |   cause: Because flask was not found in the package registry and you require flask, we can conclude that your requirements are unsatisfiable.
-    hint: put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)
+    hint: mount a netrc file with the login for its host, and name it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
     ");
     insta::assert_snapshot!(with_pip, @r"
     error: the package index http://[HOST]/simple/ answers 401 Unauthorized
       | Could not fetch URL http://[HOST]/simple/flask/: 401 Client Error: X for url: http://[HOST]/simple/flask/ - skipping
       | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
       | ERROR: No matching distribution found for flask
-    hint: put user and password into the index URL (PIP_INDEX_URL, from a Secret), or mount a netrc file (NETRC)
+    hint: mount a netrc file with the login for its host, and name it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
     ");
 }
 
