@@ -348,8 +348,10 @@ impl Bench {
         let release: serde_json::Value = serde_json::from_str(&text).unwrap();
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let known = |package: &serde_json::Value| {
-            let wheel = word(&package["source"]["url"]).ends_with(".whl");
-            let contents = if wheel { word(&package["contents"]) } else { "built".to_owned() };
+            let url = word(&package["source"]["url"]);
+            // Of some that an index names otherwise than they are tagged uv's url is not known.
+            let built = !url.is_empty() && Path::new(&url).extension().is_none_or(|kind| kind != "whl");
+            let contents = if built { "built".to_owned() } else { word(&package["contents"]) };
             (word(&package["name"]), format!("{} {contents}", word(&package["version"])))
         };
         release["environment"]["packages"].as_array().unwrap().iter().map(known).collect()
