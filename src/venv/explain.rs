@@ -261,6 +261,12 @@ impl Failed<'_> {
                     .hint("use an app image with another Python, or change requires-python and lock again"),
             );
         }
+        if says(&["'s Python requirement: `"]) {
+            return Some(Error::environment(format!("the lock file is not for Python {}", self.python)).hint(
+                "use an app image with a Python that it is for, or lock it for this one as well: \
+                     uv pip compile --universal --python-version X.Y",
+            ));
+        }
         if says(&["Failed to parse `uv.lock`", "Failed to parse lockfile", "Failed to parse `pylock"])
             || self.stderr.contains("TOML parse error") && self.stderr.contains(".lock")
         {

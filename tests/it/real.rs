@@ -25,6 +25,8 @@ struct Case {
     name: &'static str,
     files: &'static [(&'static str, &'static str)],
     install: &'static [&'static str],
+    /// What uv is told to lock the tree with first. pip reads no lock, and says so.
+    lock: &'static [&'static str],
     answer: &'static str,
     /// A script of the environment, and the beginning of what it prints.
     script: (&'static [&'static str], &'static str),
@@ -41,6 +43,7 @@ const FLASK: Case = Case {
         ),
     ],
     install: &[],
+    lock: &[],
     answer: "Hello from Flask",
     script: (&["gunicorn", "--version"], "gunicorn (version "),
 };
@@ -51,6 +54,7 @@ const CASES: &[Case] = &[
         name: "Django, with psycopg, redis, celery",
         files: &[("requirements.txt", DJANGO), ("wsgi.py", include_str!("../fixtures/real/django_app.py"))],
         install: &[],
+        lock: &[],
         answer: "psycopg binary, redis, celery and 3 models",
         script: (&["celery", "--version"], "5."),
     },
@@ -69,6 +73,7 @@ const CASES: &[Case] = &[
             ),
         ],
         install: &[],
+        lock: &[],
         answer: "slope 3.0",
         script: (&["f2py", "-v"], ""),
     },
@@ -84,6 +89,7 @@ const CASES: &[Case] = &[
             ),
         ],
         install: &[],
+        lock: &[],
         answer: "compiled, process running",
         script: (&["python", "-c", "print(1)"], "1"),
     },
@@ -96,6 +102,7 @@ const CASES: &[Case] = &[
                  return [str(docopt.docopt('usage: x [--fast]', ['--fast'])['--fast']).encode()]\n",
         )],
         install: &["docopt"],
+        lock: &[],
         answer: "True",
         script: (&["python", "-c", "print(1)"], "1"),
     },
@@ -109,6 +116,7 @@ const CASES: &[Case] = &[
             ("wsgi.py", LIBRARY_APP),
         ],
         install: &[],
+        lock: &[],
         answer: "library 42 is below /mnt/app/lib/src",
         script: (&["library"], "the library"),
     },
@@ -121,13 +129,39 @@ const CASES: &[Case] = &[
             ("wsgi.py", LIBRARY_APP),
         ],
         install: &["./lib"],
+        lock: &[],
         answer: "library 42 is below /mnt/app/venv",
         script: (&["library"], "the library"),
+    },
+    Case {
+        name: "pyproject.toml, an extra and a group",
+        files: &[("pyproject.toml", PROJECT), ("wsgi.py", PROJECT_APP)],
+        install: &["--extra", "fast", "--group", "web", "-r", "pyproject.toml"],
+        lock: &[],
+        answer: "Hello {\"fast\":true}",
+        script: (&["gunicorn", "--version"], "gunicorn (version "),
+    },
+    Case {
+        name: "uv.lock, an extra and a group",
+        files: &[("pyproject.toml", PROJECT), ("wsgi.py", PROJECT_APP)],
+        install: &["--extra", "fast", "--group", "web", "-r", "uv.lock"],
+        lock: &["lock"],
+        answer: "Hello {\"fast\":true}",
+        script: (&["gunicorn", "--version"], "gunicorn (version "),
+    },
+    Case {
+        name: "pylock.toml",
+        files: &[("requirements.in", "Flask\norjson\ngunicorn\n"), ("wsgi.py", PROJECT_APP)],
+        install: &[],
+        lock: &["pip", "compile", "--universal", "--python-version", "3.9", "requirements.in", "-o", "pylock.toml"],
+        answer: "Hello {\"fast\":true}",
+        script: (&["gunicorn", "--version"], "gunicorn (version "),
     },
     Case {
         name: "VCS",
         files: &[("wsgi.py", LIBRARY_APP)],
         install: &["library @ git+[GIT]library"],
+        lock: &[],
         answer: "library 42 is below /mnt/app/venv",
         script: (&["library"], "the library"),
     },
@@ -160,6 +194,27 @@ lxml
 openpyxl
 orjson
 structlog
+";
+
+const PROJECT: &str = "\
+[project]
+name = \"site\"
+version = \"1\"
+requires-python = \">=3.8\"
+dependencies = [\"Flask\"]
+[project.optional-dependencies]
+fast = [\"orjson\"]
+[dependency-groups]
+web = [\"gunicorn\"]
+dev = [\"pytest\"]
+";
+
+const PROJECT_APP: &str = "\
+import flask, importlib.util, orjson
+application = flask.Flask(__name__)
+assert importlib.util.find_spec('pytest') is None
+@application.get('/')
+def hello(): return 'Hello ' + orjson.dumps({'fast': True}).decode()
 ";
 
 const LIBRARY: &str = "\
@@ -236,6 +291,15 @@ impl Bench {
         for (name, text) in case.files {
             sandbox.write(&format!("repo/{name}"), text);
         }
+        if !case.lock.is_empty() {
+            let output = Command::new(uv())
+                .args(case.lock)
+                .env("UV_PYTHON_DOWNLOADS", "never")
+                .current_dir(sandbox.path("repo"))
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
         let config = serde_json::json!({
             "listeners": {format!("127.0.0.1:{port}"): {"pass": "applications/app"}},
             "applications": {"app": {
@@ -284,8 +348,10 @@ impl Bench {
         let release: serde_json::Value = serde_json::from_str(&text).unwrap();
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let known = |package: &serde_json::Value| {
-            let wheel = word(&package["source"]["url"]).ends_with(".whl");
-            let contents = if wheel { word(&package["contents"]) } else { "built".to_owned() };
+            let url = word(&package["source"]["url"]);
+            // Of some that an index names otherwise than they are tagged uv's url is not known.
+            let built = !url.is_empty() && Path::new(&url).extension().is_none_or(|kind| kind != "whl");
+            let contents = if built { "built".to_owned() } else { word(&package["contents"]) };
             (word(&package["name"]), format!("{} {contents}", word(&package["version"])))
         };
         release["environment"]["packages"].as_array().unwrap().iter().map(known).collect()
@@ -352,6 +418,15 @@ fn run(runs: &[Run]) {
             }
             let ran = bench.sandbox.run(&mut init);
             let unit = unit && target.is_none() && python.as_deref() == Some(&*unit_python());
+            if !case.lock.is_empty() && label == "pip" {
+                let row = format!("| {name} | | {label} | refused: it names uv | |\n");
+                if ran.error().contains("is for uv, and pip") {
+                    table.push_str(&row);
+                } else {
+                    writeln!(failures, "{name}, {label}: {}", ran.raw).unwrap();
+                }
+                continue;
+            }
             let outcome = match ran.code {
                 Some(0) => bench.serve(case, unit).map(|()| bench.installed()),
                 code => Err(format!("init: {code:?}: {}", ran.raw)),
