@@ -307,6 +307,8 @@ impl Failed<'_> {
             .or_else(|| self.between("Because ", " has no usable wheels"))
             .or_else(|| self.between("No matching distribution found for ", "\n"))
             .or_else(|| self.stderr.contains("Building source distributions is disabled").then_some("a requirement"))?;
+        // A directory instead of a name: its own says most.
+        let named = if named.starts_with("file://") { named.rsplit('/').next().unwrap_or(named) } else { named };
         let name = name(named);
         let name = if name.is_empty() || named == "a requirement" { named } else { name };
         Some(

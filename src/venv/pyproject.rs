@@ -82,8 +82,10 @@ impl Pyproject {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let table: Table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        // Offsets are in what is parsed.
+        let text = text.trim_start_matches('\u{feff}');
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
             let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
             format!("{place}{}", error.message())
         })?;
@@ -331,6 +333,13 @@ mod tests {
             let Problem::Wrong(problem) = refused(text, "a") else { panic!("{text}") };
             assert!(problem.contains(why), "{problem}");
         }
+    }
+
+    /// What fuzzing found.
+    #[test]
+    fn an_error_behind_a_byte_order_mark_has_its_line() {
+        let error = Pyproject::parse("\u{feff}a = \"\u{fffd}\"\nb = [{\"\"x").unwrap_err();
+        assert!(error.starts_with("line 2: "), "{error}");
     }
 
     #[test]

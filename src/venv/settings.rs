@@ -192,9 +192,11 @@ impl Settings {
     /// The same with what the plan says of installing, and where logins for hosts are.
     #[must_use]
     pub fn with(mut self, supply: &plan::Supply, auth: &[PathBuf]) -> Self {
-        for (name, value, said) in
-            [("PIP_NO_INDEX", "1", supply.no_index), ("PIP_REQUIRE_HASHES", "1", supply.require_hashes)]
-        {
+        for (name, value, said) in [
+            ("PIP_NO_INDEX", "1", supply.no_index),
+            ("PIP_REQUIRE_HASHES", "1", supply.require_hashes),
+            ("UV_REQUIRE_HASHES", "1", supply.require_hashes),
+        ] {
             if said {
                 self.vars.insert(name.into(), value.into());
             }
