@@ -3,7 +3,7 @@
 //! In each round every contender runs once, on a fresh directory with empty caches, against a local
 //! Git server and a local package index; ratios are taken within a round, so a machine that slows
 //! down slows all of them. With `PODSTRAP_BENCH_WRITE=1` the tables go to docs/performance.md and
-//! the picture to docs/timeline.svg.
+//! the picture to docs/timeline.svg; `-- timeline` draws that alone.
 
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
@@ -20,6 +20,9 @@ use support::git::{GitServer, Repo};
 use support::index::{self, IndexServer};
 
 const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
+
+/// Set, the documentation gets what was measured.
+const WRITE: &str = "PODSTRAP_BENCH_WRITE";
 
 /// Names a real unitd to measure `apply` with.
 const UNITD: &str = "PODSTRAP_TEST_UNITD";
@@ -69,16 +72,23 @@ fn main() {
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
+    if args.iter().any(|arg| arg == "timeline") {
+        return write(std::env::var_os(WRITE).is_some(), "docs/timeline.svg", &init(&mut String::new(), "", 0, 0));
+    }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let mut report = String::new();
     let picture = init(&mut report, "The article's app: 3 files, Flask", 0, rounds);
     init(&mut report, "The same with 1,200 files more", 1_200, rounds);
     apply(&mut report, rounds);
     println!("{report}");
-    if std::env::var_os("PODSTRAP_BENCH_WRITE").is_some() {
-        write_docs(&report, rounds);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/timeline.svg");
-        std::fs::write(path, picture).expect("the checkout is writable");
+    let wanted = std::env::var_os(WRITE).is_some();
+    write(wanted, "docs/performance.md", &page(&report, rounds));
+    write(wanted, "docs/timeline.svg", &picture);
+}
+
+fn write(wanted: bool, name: &str, text: &str) {
+    if wanted {
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(name), text).expect("the checkout is writable");
     }
 }
 
@@ -132,7 +142,9 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String
         drop(dir);
         sample
     });
-    table(report, &format!("## init: {title}"), &contenders, &samples);
+    if rounds > 0 {
+        table(report, &format!("## init: {title}"), &contenders, &samples);
+    }
     let env = [("REPO", url), ("INDEX", packages.url()), ("PIP_INDEX_URL", packages.url())];
     timeline::draw(&contenders[2].argv, &env.into_iter().collect())
 }
@@ -272,13 +284,14 @@ fn spread(mut values: Vec<f64>) -> [f64; 3] {
     [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
-fn write_docs(report: &str, rounds: usize) {
+/// docs/performance.md.
+fn page(report: &str, rounds: usize) -> String {
     let version = |program: &Path, args: &[&str]| {
         let output = Command::new(program).args(args).output().expect("it ran before");
         String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
     };
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let text = format!(
+    format!(
         "# Performance\n\nWritten by `PODSTRAP_BENCH_WRITE=1 cargo bench --bench boot` (with `PODSTRAP_TEST_UNITD` naming a unitd for the last table): {rounds} rounds after a warm-up, in \
          each of which every\ncontender runs once on a fresh directory with empty caches, against a Git server \
          (`git http-backend`) and a package\nindex on this machine. Ratios are taken within a round; below 1 podstrap is \
@@ -287,7 +300,5 @@ fn write_docs(report: &str, rounds: usize) {
         version(Path::new("python3"), &["--version"]),
         version(&index::uv(), &["--version"]),
         report.trim_end(),
-    );
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
-    std::fs::write(path, text).expect("the checkout is writable");
+    )
 }

@@ -141,6 +141,11 @@ impl Engine {
         let mut settings = place.settings.clone();
         settings.add_links(&inputs.find_links);
         settings.log_in()?;
+        if let Some((file, path)) = cwd.and_then(|tree| recipe::leads_out(inputs, &settings, tree)) {
+            return Err(Error::environment(format!("{} leads out of the tree: {path}", file.display()))
+                .because("what else is mounted is none of the repository's business")
+                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod that does: -c ${PINS}"));
+        }
         let steps = self.steps(place, inputs, &mut settings)?;
         let netrc = settings.netrc(place.scratch)?;
         let git = settings.git_variables(&recipe::git_places(inputs, &settings));
@@ -226,7 +231,7 @@ impl Engine {
             && let Some(file) = recipe::asks_for_builds(inputs, settings)
         {
             return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
-                .because("it has no-binary in it, or a requirements file by its URL, which may have")
+                .because("it has no-binary in it, an editable project (-e), or a requirements file by its URL, which may have")
                 .hint("take that out, or drop --only-binary"));
         }
         let mut steps = Vec::new();
@@ -266,6 +271,9 @@ impl Engine {
         let mut args: Vec<OsString> =
             inputs.packages.iter().map(|package| OsString::from(settings.without_password(package))).collect();
         let mut projects = Vec::new();
+        for file in inputs.of(Form::Pyproject) {
+            Pyproject::read(file)?.is_an_input(file)?;
+        }
         for file in &inputs.requirements {
             match Form::of(file) {
                 Form::Requirements => args.extend(["-r".into(), file.clone().into_os_string()]),

@@ -59,6 +59,22 @@ impl Pyproject {
         Self::parse(&text).map_err(|why| Self::error(file, Problem::Wrong(why)))
     }
 
+    /// # Errors
+    /// It says nothing of what to install, or in Poetry's own words.
+    pub(super) fn is_an_input(&self, file: &Path) -> Result<()> {
+        if self.is_project || !self.groups.is_empty() {
+            return Ok(());
+        }
+        let error = Error::environment(format!("{} has no [project]", file.display()));
+        Err(if self.is_poetry {
+            error
+                .because("its dependencies are in [tool.poetry], which neither pip nor uv reads")
+                .hint("commit what `poetry export -f requirements.txt -o requirements.txt` writes, and name that; or move them to [project]")
+        } else {
+            error.hint("name a file that lists what to install, or the project itself as the package `.`")
+        })
+    }
+
     /// What a problem with this file means for its user.
     pub(super) fn error(file: &Path, problem: Problem) -> Error {
         let shown = file.display();

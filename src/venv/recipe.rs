@@ -169,6 +169,83 @@ pub(super) fn has_hashes(inputs: &Inputs, settings: &Settings) -> bool {
         .any(|(_, text)| logical_lines(text).iter().any(|line| !line.starts_with('-') && line.contains(" --hash")))
 }
 
+/// A requirements file of the tree that leads to another one outside of it, and how it says so. What an engine
+/// does not understand there it prints: a repository must not get at what else is mounted. A variable of the Pod
+/// may name such a file (`-c ${PINS}`), but for those that name secrets or are about the engines.
+pub(super) fn leads_out(inputs: &Inputs, settings: &Settings, tree: &Path) -> Option<(PathBuf, String)> {
+    let real = tree.canonicalize().ok()?;
+    let mut left: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
+    left.retain(|file| file.starts_with(tree));
+    let mut seen = HashSet::new();
+    while let Some(file) = left.pop() {
+        if Form::of(&file) != Form::Requirements || !seen.insert(file.clone()) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
+        for line in logical_lines(&text) {
+            for path in options(&line).into_iter().filter_map(included) {
+                if of_the_pod(&path) {
+                    continue;
+                }
+                let expanded = settings.expand(&path);
+                let target = beside(&file, &expanded);
+                let inside = normal(&target).starts_with(tree)
+                    && target.canonicalize().map_or(!expanded.contains("${"), |target| target.starts_with(&real));
+                if !inside {
+                    return Some((file.strip_prefix(tree).unwrap_or(&file).to_owned(), path));
+                }
+                left.push(target);
+            }
+        }
+    }
+    None
+}
+
+/// The path after `-r` or `-c`, as pip reads it: options may be cut short, and words quoted.
+fn included(part: &str) -> Option<String> {
+    let rest = match part.strip_prefix("--") {
+        Some(long) => {
+            let (name, rest) = long.split_at(long.find([' ', '\t', '=']).unwrap_or(long.len()));
+            (["requirement", "constraint"].iter().any(|flag| flag.starts_with(name))).then_some(rest)?
+        }
+        None => part.strip_prefix("-r").or_else(|| part.strip_prefix("-c"))?,
+    };
+    let path = rest.trim_start_matches([' ', '\t', '=']).replace(['"', '\'', '\\'], "");
+    let scheme = path.split_once(':').map(|(scheme, _)| scheme.to_lowercase());
+    match scheme.as_deref() {
+        Some("http" | "https") => None,
+        // However it goes on, it is absolute.
+        Some("file") => Some(format!("/{path}")),
+        _ => Some(path).filter(|path| !path.is_empty()),
+    }
+}
+
+/// Whether a path is nothing but a variable that only whoever wrote the Pod uses.
+fn of_the_pod(path: &str) -> bool {
+    let name = path.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| {
+        let engines = ["PIP_", "UV_", "GIT_", "PODSTRAP_", "SSL_", "NETRC", "HOME"];
+        name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            && !engines.iter().any(|prefix| name.starts_with(prefix))
+            && !super::settings::is_indecisive(name)
+    })
+}
+
+/// Without `.` and `..`, whatever is there.
+fn normal(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            std::path::Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
 /// A file by which uv would build a package in spite of `--no-build`, or might: what is asked for by name
 /// counts more.
 pub(super) fn asks_for_builds(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
@@ -179,7 +256,11 @@ pub(super) fn asks_for_builds(inputs: &Inputs, settings: &Settings) -> Option<Pa
         Form::of(file) == Form::Requirements
             && parts.any(|part| {
                 let includes = ["-r", "-c", "--requirement", "--constraint"].iter().any(|flag| part.starts_with(flag));
-                part.starts_with("--no-binary") || includes && !part.starts_with("--require-hashes") && by_url(part)
+                // To learn the name of what is editable uv asks its build.
+                let editable = part.starts_with("-e") || part.starts_with("--editable");
+                editable
+                    || part.starts_with("--no-binary")
+                    || includes && !part.starts_with("--require-hashes") && by_url(part)
             })
     });
     let beside_locks =
@@ -710,6 +791,58 @@ mod tests {
         ] {
             let files = with(name, text);
             assert_ne!(key(&files, "one"), key(&files, "two"), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_repository_leads_to_no_file_outside_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("r")).unwrap();
+        fs::write(dir.path().join("secret"), "s3cret").unwrap();
+        fs::write(tree.join("r/more.txt"), "a").unwrap();
+        std::os::unix::fs::symlink("../secret", tree.join("link.txt")).unwrap();
+        let secret = dir.path().join("secret").display().to_string();
+        let vars = [
+            ("PINS", secret.as_str()),
+            ("NETRC", &secret),
+            ("MY_TOKEN", &secret),
+            ("DIR", dir.path().to_str().unwrap()),
+        ];
+        let settings = Settings::from_env(vars.map(|(name, value)| (name.into(), value.into())));
+        let out = |text: &str| {
+            fs::write(tree.join("requirements.txt"), text).unwrap();
+            let inputs = Inputs { requirements: vec![tree.join("requirements.txt")], ..Inputs::default() };
+            leads_out(&inputs, &settings, &tree).is_some()
+        };
+        for text in [
+            "-r r/more.txt",
+            "-c ./r/../r/more.txt",
+            "-r gone.txt",
+            "-c ${PINS}",
+            "-r https://host/x.txt",
+            "a==1",
+            "-e ./r",
+        ] {
+            assert!(!out(text), "{text}");
+        }
+        for text in [
+            format!("-r {secret}"),
+            format!("-c{secret}"),
+            format!("--requi={secret}"),
+            format!("--constraint \"{secret}\""),
+            format!("-r file://{secret}"),
+            format!("-r FILE://localhost{secret}"),
+            format!("a\n--pre -r \\\n{secret}"),
+            "-r ../secret".into(),
+            "-r r/../../secret".into(),
+            "-r link.txt".into(),
+            "-r ${NETRC}".into(),
+            "-r ${MY_TOKEN}".into(),
+            "-r ${DIR}/secret".into(),
+            "-r ../secret-that-is-not-there".into(),
+        ] {
+            assert!(out(&text), "{text}");
         }
     }
 

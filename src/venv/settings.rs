@@ -134,6 +134,11 @@ enum Form {
     Each,
 }
 
+/// Whether a variable's name says that its value is a secret, or decides nothing.
+pub(super) fn is_indecisive(name: &str) -> bool {
+    INDECISIVE.iter().any(|word| name.contains(word))
+}
+
 /// The environment variables that children inherit, URLs without passwords, and the passwords.
 #[derive(Clone)]
 pub struct Settings {
