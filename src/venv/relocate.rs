@@ -285,11 +285,14 @@ fn rewrite_script(text: &str, moves: &[(String, String)]) -> String {
 fn without_userinfo(text: &str) -> Option<String> {
     let mut json: serde_json::Value = serde_json::from_str(text).ok()?;
     let url: crate::redact::RemoteUrl = json.get("url")?.as_str()?.parse().ok()?;
-    let userinfo = url.userinfo()?;
-    if userinfo.password.reveal().is_empty() && userinfo.username == "git" {
+    let login = url.userinfo().is_some_and(|login| !login.password.reveal().is_empty() || login.username != "git");
+    let mut url = url.url().clone();
+    if !login && url.query().is_none() {
         return None;
     }
-    json["url"] = url.url().as_str().into();
+    // It may be a signature or a token.
+    url.set_query(None);
+    json["url"] = url.as_str().into();
     Some(json.to_string())
 }
 
@@ -375,6 +378,10 @@ mod tests {
         let text = r#"{"url": "https://u:p@host/x.git", "vcs_info": {"vcs": "git"}}"#;
         assert_eq!(without_userinfo(text).unwrap(), r#"{"url":"https://host/x.git","vcs_info":{"vcs":"git"}}"#);
         assert_eq!(without_userinfo(r#"{"url": "ssh://git@host/x.git"}"#), None);
+        assert_eq!(
+            without_userinfo(r#"{"url": "https://host/x.whl?token=s3cret"}"#).unwrap(),
+            r#"{"url":"https://host/x.whl"}"#
+        );
     }
 
     #[test]
