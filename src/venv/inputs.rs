@@ -12,7 +12,7 @@ use crate::tree;
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     pub packages: Vec<String>,
-    /// Requirements files, and what else can be named as one: see [`Form`].
+    /// Requirements files, and what else can be named as one: see `Form`.
     pub requirements: Vec<PathBuf>,
     pub constraints: Vec<PathBuf>,
     /// Of the pyproject.toml and uv.lock files among the requirements.
