@@ -232,7 +232,7 @@ impl Engine {
         {
             return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
                 .because("it has no-binary in it, an editable project (-e), or a requirements file by its URL, which may have")
-                .hint("take that out, or drop --only-binary"));
+                .hint("take that out, or drop --only-binary, which --target-python and --target-platform imply"));
         }
         let mut steps = Vec::new();
         for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {

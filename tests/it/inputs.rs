@@ -246,6 +246,7 @@ fn projects_paths_editables_repositories_and_sources() {
     place.tree(&[
         ("deploy/paths.txt", "./lib\nbeta==1.0\n"),
         ("editable.txt", "-e ./lib\n"),
+        ("unnamed.txt", "-e ./old\n"),
         ("vcs.txt", &format!("lib @ git+{}@main\n", place.git.url("lib.git"))),
         ("old/setup.py", "from setuptools import setup\nsetup(name='old', version='1', py_modules=['old'])\n"),
         ("old/old.py", ""),
@@ -398,6 +399,7 @@ fn with_only_binary_no_code_of_a_package_runs() {
     let mark = place.sandbox.path("mark");
     place.tree(&[
         ("editable.txt", "-e ./lib\n"),
+        ("unnamed.txt", "-e ./old\n"),
         ("vcs.txt", &format!("lib @ git+{}@main\n", place.git.url("lib.git"))),
         ("url.txt", &format!("source @ {}\n", place.index.url().replace("/simple/", "/files/source-1.0.tar.gz"))),
         ("insists.txt", "--no-binary source\nsource\n"),
@@ -411,7 +413,6 @@ fn with_only_binary_no_code_of_a_package_runs() {
         (&["source"], "source"),
         (&["./lib"], "lib"),
         (&["./old"], "old"),
-        (&["-r", "editable.txt"], "lib"),
         (&["-r", "vcs.txt"], "lib"),
         (&["-r", "url.txt"], "source"),
     ];
@@ -432,14 +433,20 @@ fn with_only_binary_no_code_of_a_package_runs() {
             assert_eq!(place.ran(), "", "{engine} {args:?}");
         }
     }
-    // uv would build what a file or a setting insists on.
+    // uv would build what a file or a setting insists on, and ask the build of what is editable for its name.
     place.sandbox.write("home/.config/uv/uv.toml", "no-binary-package = [\"source\"]\n");
     for engine in ENGINES {
-        let error = place.refused(engine, &["-r", "insists.txt", "--only-binary"]);
-        assert!(
-            error.starts_with("[TMP]/volume-") && error.contains("asks for builds, which --only-binary forbids"),
-            "{error}"
-        );
+        for file in ["insists.txt", "editable.txt", "unnamed.txt"] {
+            for flags in [&["--only-binary"][..], &["--target-python", "3.9"]] {
+                let error = place.refused(engine, &[&["-r", file], flags].concat());
+                assert!(
+                    error.starts_with("[TMP]/volume-")
+                        && error.contains("asks for builds, which --only-binary forbids"),
+                    "{engine} {file} {flags:?}: {error}"
+                );
+                assert_eq!(place.ran(), "", "{engine} {file} {flags:?}");
+            }
+        }
         let command = &mut place.command(engine, &["source", "--only-binary"]);
         let ran = place.sandbox.run(command.env("UV_NO_BINARY_PACKAGE", "source"));
         assert_eq!((ran.code, &*place.ran()), (Some(4), ""), "{engine}: {}", ran.raw);
