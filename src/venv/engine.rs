@@ -178,14 +178,18 @@ impl Engine {
         mut command: Command,
         deadline: Deadline,
     ) -> Result<()> {
-        if let Some(text) = http::bundle()? {
+        if let Some(mut text) = http::bundle()? {
             let path = place.scratch.join("ca.pem");
+            // What the user says of pip in particular counts as well, and what is said of Git stays.
+            let own = settings.get("PIP_CERT").map(std::fs::read_to_string);
+            text.extend(own.as_ref().and_then(|text| text.as_deref().ok()));
             std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
-            // What the user says of pip or Git in particular stays.
-            for name in ["SSL_CERT_FILE", "PIP_CERT", "GIT_SSL_CAINFO"] {
-                if name == "SSL_CERT_FILE" || settings.get(name).is_none() {
-                    command = command.env(name, &path);
-                }
+            command = command.env("SSL_CERT_FILE", &path);
+            if own.is_none_or(|text| text.is_ok()) {
+                command = command.env("PIP_CERT", &path);
+            }
+            if settings.get("GIT_SSL_CAINFO").is_none() {
+                command = command.env("GIT_SSL_CAINFO", &path);
             }
         }
         let output = command.run(deadline).await.map_err(|failure| {
