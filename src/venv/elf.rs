@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn a_library_tells_by_what_it_needs() {
-        let library: &[u8] = include_bytes!("../../fuzz/corpus/elf/glibc");
-        assert_eq!(parse(library), Some(Elf { machine: Some(62), bits: Some(64), libc: Some(Libc::Glibc) }));
-        let musl: Vec<u8> = library[..library.len() - 11].iter().copied().chain(*b"\0libc.so\0\0\0").collect();
+        let glibc: &[u8] = include_bytes!("../../fuzz/corpus/elf/glibc");
+        assert_eq!(parse(glibc), Some(Elf { machine: Some(62), bits: Some(64), libc: Some(Libc::Glibc) }));
+        let musl: Vec<u8> = glibc[..glibc.len() - 11].iter().copied().chain(*b"\0libc.so\0\0\0").collect();
         assert_eq!(parse(musl.as_slice()).unwrap().libc, Some(Libc::Musl));
     }
 

@@ -189,7 +189,7 @@ pub(super) fn leads_out(inputs: &Inputs, settings: &Settings, tree: &Path) -> Op
                 }
                 let expanded = settings.expand(&path);
                 let target = beside(&file, &expanded);
-                let inside = normal(&target).starts_with(tree)
+                let inside = plan::normal(&target).starts_with(tree)
                     && target.canonicalize().map_or(!expanded.contains("${"), |target| target.starts_with(&real));
                 if !inside {
                     return Some((file.strip_prefix(tree).unwrap_or(&file).to_owned(), path));
@@ -229,21 +229,6 @@ fn of_the_pod(path: &str) -> bool {
             && !engines.iter().any(|prefix| name.starts_with(prefix))
             && !super::settings::is_indecisive(name)
     })
-}
-
-/// Without `.` and `..`, whatever is there.
-fn normal(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => {
-                clean.pop();
-            }
-            std::path::Component::CurDir => {}
-            part => clean.push(part),
-        }
-    }
-    clean
 }
 
 /// A file by which uv would build a package in spite of `--no-build`, or might: what is asked for by name
