@@ -363,4 +363,16 @@ mod tests {
         let found = Pyproject::parse("[tool.black]\nline-length = 1\n[tool.poetry.dependencies]\nx = '1'").unwrap();
         assert_eq!((found.is_project, found.is_poetry), (false, true));
     }
+
+    #[test]
+    fn a_file_without_a_project_is_no_input() {
+        let refusal = |text: &str| {
+            let found = Pyproject::parse(text).unwrap().is_an_input(Path::new("pyproject.toml"));
+            found.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert!(refusal("[tool.poetry.dependencies]\niniconfig = '*'").contains("poetry export"));
+        assert!(refusal("[tool.black]\nline-length = 9").contains("has no [project]"));
+        assert_eq!(refusal("[project]\nname = 'x'\nversion = '1'"), "");
+        assert_eq!(refusal("[dependency-groups]\ndev = ['x']"), "");
+    }
 }
