@@ -144,7 +144,7 @@ impl Engine {
         if let Some((file, path)) = cwd.and_then(|tree| recipe::leads_out(inputs, &settings, tree)) {
             return Err(Error::environment(format!("{} leads out of the tree: {path}", file.display()))
                 .because("what else is mounted is none of the repository's business")
-                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod that does: -c ${PINS}"));
+                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod for it: -c ${PINS}"));
         }
         let steps = self.steps(place, inputs, &mut settings)?;
         let netrc = settings.netrc(place.scratch)?;
@@ -275,9 +275,6 @@ impl Engine {
         let mut args: Vec<OsString> =
             inputs.packages.iter().map(|package| OsString::from(settings.without_password(package))).collect();
         let mut projects = Vec::new();
-        for file in inputs.of(Form::Pyproject) {
-            Pyproject::read(file)?.is_an_input(file)?;
-        }
         for file in &inputs.requirements {
             match Form::of(file) {
                 Form::Requirements => args.extend(["-r".into(), file.clone().into_os_string()]),

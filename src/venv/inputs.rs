@@ -96,6 +96,18 @@ impl Inputs {
             return Err(Error::environment(format!("there is no {} beside {}", pyproject::NAME, lock.display()))
                 .hint("a uv.lock is one half of a project: commit both"));
         }
+        for file in self.of(Form::Pyproject) {
+            let project = Pyproject::read(file)?;
+            if project.is_input() {
+                continue;
+            }
+            let error = Error::environment(format!("{} has no [project]", file.display()));
+            return Err(if project.is_poetry {
+                error.because("its dependencies are in [tool.poetry], which neither pip nor uv reads").hint(POETRY)
+            } else {
+                error.hint("name a file that lists what to install").hint(PROJECT)
+            });
+        }
         if self.extras.is_empty() && self.groups.is_empty() || self.of(Form::Pylock).next().is_some() {
             return Ok(());
         }
@@ -219,5 +231,15 @@ mod tests {
         }
         let named = Inputs { requirements: vec!["/x/poetry.lock".into()], ..Inputs::default() };
         assert!(named.check().unwrap_err().to_string().contains("neither pip nor uv reads /x/poetry.lock"));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pyproject.toml");
+        for (text, hint) in
+            [("[tool.poetry.dependencies]\nx = '1'", "poetry export"), ("[tool.black]", "name its directory")]
+        {
+            std::fs::write(&file, text).unwrap();
+            let named = Inputs { requirements: vec![file.clone()], ..Inputs::default() };
+            let text = named.check().unwrap_err().to_string();
+            assert!(text.contains("has no [project]") && text.contains(hint), "{text}");
+        }
     }
 }

@@ -75,25 +75,16 @@ else:
     build_env.call_subprocess = unseen
 
 
-if mode == "only-binary":
-    # pip's own --only-binary is about what an index has; a directory, a repository or the URL of an archive
-    # is built all the same. Here, before anything of it is run, or fetched for that.
-    from pip._internal.distributions.sdist import SourceDistribution
-    from pip._internal.exceptions import InstallationError
-    from pip._internal.req.req_install import InstallRequirement
-
-    def refuse(self, *args, **kwargs):
-        requirement = getattr(self, "req", None) if isinstance(self, SourceDistribution) else self
-        raise InstallationError("only-binary: %s would have to be built" % requirement)
-
-    SourceDistribution.prepare_distribution_metadata = refuse
-    InstallRequirement.prepare_metadata = refuse
-else:
+try:
     from pip._internal.distributions.sdist import SourceDistribution
     from pip._internal.exceptions import InstallationError
 
     prepare = SourceDistribution.prepare_distribution_metadata
-
+except (ImportError, AttributeError):
+    # Of this pip the promise cannot be kept.
+    if mode == "only-binary":
+        raise
+else:
     # Whose build it was that failed: pip says it of the last step only.
     def named(self, *args, **kwargs):
         try:
@@ -104,6 +95,19 @@ else:
             raise
 
     SourceDistribution.prepare_distribution_metadata = named
+
+
+if mode == "only-binary":
+    # pip's own --only-binary is about what an index has; a directory, a repository or the URL of an archive
+    # is built all the same. Here, before anything of it is run, or fetched for that.
+    from pip._internal.req.req_install import InstallRequirement
+
+    def refuse(self, *args, **kwargs):
+        requirement = getattr(self, "req", None) if isinstance(self, SourceDistribution) else self
+        raise InstallationError("only-binary: %s would have to be built" % requirement)
+
+    SourceDistribution.prepare_distribution_metadata = refuse
+    InstallRequirement.prepare_metadata = refuse
 
 
 class Unsaid(logging.Handler):

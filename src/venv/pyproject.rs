@@ -59,20 +59,9 @@ impl Pyproject {
         Self::parse(&text).map_err(|why| Self::error(file, Problem::Wrong(why)))
     }
 
-    /// # Errors
-    /// It says nothing of what to install, or in Poetry's own words.
-    pub(super) fn is_an_input(&self, file: &Path) -> Result<()> {
-        if self.is_project || !self.groups.is_empty() {
-            return Ok(());
-        }
-        let error = Error::environment(format!("{} has no [project]", file.display()));
-        Err(if self.is_poetry {
-            error
-                .because("its dependencies are in [tool.poetry], which neither pip nor uv reads")
-                .hint("commit what `poetry export -f requirements.txt -o requirements.txt` writes, and name that; or move them to [project]")
-        } else {
-            error.hint("name a file that lists what to install, or the project itself as the package `.`")
-        })
+    /// Whether it says what to install.
+    pub(super) fn is_input(&self) -> bool {
+        self.is_project || !self.groups.is_empty()
     }
 
     /// What a problem with this file means for its user.
@@ -366,13 +355,10 @@ mod tests {
 
     #[test]
     fn a_file_without_a_project_is_no_input() {
-        let refusal = |text: &str| {
-            let found = Pyproject::parse(text).unwrap().is_an_input(Path::new("pyproject.toml"));
-            found.err().map(|error| error.to_string()).unwrap_or_default()
-        };
-        assert!(refusal("[tool.poetry.dependencies]\niniconfig = '*'").contains("poetry export"));
-        assert!(refusal("[tool.black]\nline-length = 9").contains("has no [project]"));
-        assert_eq!(refusal("[project]\nname = 'x'\nversion = '1'"), "");
-        assert_eq!(refusal("[dependency-groups]\ndev = ['x']"), "");
+        let is_input = |text: &str| Pyproject::parse(text).unwrap().is_input();
+        assert!(!is_input("[tool.poetry.dependencies]\niniconfig = '*'"));
+        assert!(!is_input("[tool.black]\nline-length = 9"));
+        assert!(is_input("[project]\nname = 'x'\nversion = '1'"));
+        assert!(is_input("[dependency-groups]\ndev = ['x']"));
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -145,7 +145,8 @@ fn texts(inputs: &Inputs, settings: &Settings) -> Vec<(PathBuf, String)> {
             continue;
         }
         // What is missing, the engine says.
-        let text = settings.expand(&String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()));
+        let bytes = fs::read(&file).unwrap_or_default();
+        let text = settings.expand(&decoded(&bytes).unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()));
         if Form::of(&file) == Form::Requirements {
             for line in logical_lines(&text) {
                 for part in options(&line) {
@@ -170,8 +171,8 @@ pub(super) fn has_hashes(inputs: &Inputs, settings: &Settings) -> bool {
 }
 
 /// A requirements file of the tree that leads to another one outside of it, and how it says so. What an engine
-/// does not understand there it prints: a repository must not get at what else is mounted. A variable of the Pod
-/// may name such a file (`-c ${PINS}`), but for those that name secrets or are about the engines.
+/// does not understand there it prints: a repository must not get at what else is mounted. So what is not plain is
+/// taken for that as well. A variable of the Pod may name such a file: `-c ${PINS}`.
 pub(super) fn leads_out(inputs: &Inputs, settings: &Settings, tree: &Path) -> Option<(PathBuf, String)> {
     let real = tree.canonicalize().ok()?;
     let mut left: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
@@ -181,54 +182,129 @@ pub(super) fn leads_out(inputs: &Inputs, settings: &Settings, tree: &Path) -> Op
         if Form::of(&file) != Form::Requirements || !seen.insert(file.clone()) {
             continue;
         }
-        let text = String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned();
+        let shown = |line: &str| Some((file.strip_prefix(tree).unwrap_or(&file).to_owned(), line.to_owned()));
+        let Some(text) = decoded(&fs::read(&file).unwrap_or_default()) else {
+            return shown("perhaps, by its encoding");
+        };
         for line in logical_lines(&text) {
-            for path in options(&line).into_iter().filter_map(included) {
-                if of_the_pod(&path) {
-                    continue;
+            let Some(paths) = included(&line) else { return shown(&line) };
+            for path in paths.iter().filter(|path| !of_the_pod(path)) {
+                // Not every engine fills in every variable.
+                for path in [path.clone(), settings.expand(path)] {
+                    let target = beside(&file, &path);
+                    let known = target.canonicalize();
+                    if !stays(&target, tree) || known.is_ok_and(|known| !known.starts_with(&real)) {
+                        return shown(&line);
+                    }
+                    left.push(target);
                 }
-                let expanded = settings.expand(&path);
-                let target = beside(&file, &expanded);
-                let inside = plan::normal(&target).starts_with(tree)
-                    && target.canonicalize().map_or(!expanded.contains("${"), |target| target.starts_with(&real));
-                if !inside {
-                    return Some((file.strip_prefix(tree).unwrap_or(&file).to_owned(), path));
+                if settings.expand(path).contains("${") {
+                    return shown(&line);
                 }
-                left.push(target);
             }
         }
     }
     None
 }
 
-/// The path after `-r` or `-c`, as pip reads it: options may be cut short, and words quoted.
-fn included(part: &str) -> Option<String> {
-    let rest = match part.strip_prefix("--") {
-        Some(long) => {
-            let (name, rest) = long.split_at(long.find([' ', '\t', '=']).unwrap_or(long.len()));
-            (["requirement", "constraint"].iter().any(|flag| flag.starts_with(name))).then_some(rest)?
-        }
-        None => part.strip_prefix("-r").or_else(|| part.strip_prefix("-c"))?,
-    };
-    let path = rest.trim_start_matches([' ', '\t', '=']).replace(['"', '\'', '\\'], "");
-    let scheme = path.split_once(':').map(|(scheme, _)| scheme.to_lowercase());
-    match scheme.as_deref() {
-        Some("http" | "https") => None,
-        // However it goes on, it is absolute.
-        Some("file") => Some(format!("/{path}")),
-        _ => Some(path).filter(|path| !path.is_empty()),
-    }
+/// Whether a path is below `tree` by its name, all the way.
+fn stays(path: &Path, tree: &Path) -> bool {
+    let mut depth = 0_usize;
+    path.strip_prefix(tree).is_ok_and(|below| {
+        below.components().all(|part| match part {
+            Component::ParentDir => {
+                let inside = depth > 0;
+                depth = depth.saturating_sub(1);
+                inside
+            }
+            Component::CurDir => true,
+            _ => {
+                depth += 1;
+                true
+            }
+        })
+    })
 }
 
-/// Whether a path is nothing but a variable that only whoever wrote the Pod uses.
+/// What pip or uv may take for the paths after `-r` and `-c` in a line: for pip a path ends at white space, for uv
+/// with the line; pip takes options that are cut short. None: it includes something in a way that is not plain.
+fn included(line: &str) -> Option<Vec<String>> {
+    if !line.starts_with('-') {
+        return Some(Vec::new());
+    }
+    // With quotes anywhere but around a whole path, pip's words are not ours.
+    let bare = line.replace(['"', '\'', '\\'], "");
+    let mut paths = Vec::new();
+    for (at, _) in bare.match_indices('-').filter(|(at, _)| *at == 0 || bare[..*at].ends_with(char::is_whitespace)) {
+        let word = &bare[at..];
+        let rest = match word.strip_prefix("--") {
+            Some(long) => {
+                let (name, rest) = long.split_at(long.find([' ', '\t', '=']).unwrap_or(long.len()));
+                let includes = ["requirement", "constraint"].iter().any(|flag| flag.starts_with(name));
+                Some(rest).filter(|_| includes)
+            }
+            None => word.strip_prefix("-r").or_else(|| word.strip_prefix("-c")),
+        };
+        let Some(rest) = rest.map(|rest| rest.trim_start_matches([' ', '\t', '='])) else { continue };
+        let scheme = rest.split_once(':').map(|(scheme, _)| scheme.to_lowercase());
+        match scheme.as_deref() {
+            Some("http" | "https") => {}
+            // However it goes on, it is absolute.
+            Some("file") => return None,
+            _ => paths.extend([rest.to_owned(), rest.split_whitespace().next().unwrap_or_default().to_owned()]),
+        }
+    }
+    paths.retain(|path| !path.is_empty());
+    let quoted = ['"', '\''].iter().any(|quote| {
+        let parts: Vec<&str> = line.split(*quote).collect();
+        matches!(parts[..], [_, path, ""] if paths.first().is_some_and(|first| first == path))
+    });
+    (paths.is_empty() || bare == line || quoted).then_some(paths)
+}
+
+/// Whether a path is nothing but a variable, which is for versions by its name: others may name secrets.
 fn of_the_pod(path: &str) -> bool {
     let name = path.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     name.is_some_and(|name| {
-        let engines = ["PIP_", "UV_", "GIT_", "PODSTRAP_", "SSL_", "NETRC", "HOME"];
         name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-            && !engines.iter().any(|prefix| name.starts_with(prefix))
-            && !super::settings::is_indecisive(name)
+            && ["PINS", "CONSTRAINT", "REQUIREMENT"].iter().any(|word| name.contains(word))
     })
+}
+
+/// A requirements file's text as pip decodes it (`auto_decode`), every line end of its a plain one. None: in an
+/// encoding in which it may say something else than its ASCII.
+fn decoded(bytes: &[u8]) -> Option<String> {
+    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+        String::from_utf16_lossy(&units)
+    };
+    let narrow = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    };
+    let text = match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return None,
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => narrow(rest),
+        _ => {
+            let mut named = bytes.split(|byte| *byte == b'\n').take(2).filter(|line| line.starts_with(b"#"));
+            let plain = |line: &[u8]| {
+                let line = String::from_utf8_lossy(line).to_lowercase().replace('_', "-");
+                let kinds =
+                    ["utf-8", "utf8", "ascii", "us-ascii", "latin", "iso-8859", "iso8859", "cp125", "windows-125"];
+                let names = line.split("coding").skip(1).filter_map(|rest| rest.strip_prefix([':', '=']));
+                names.map(str::trim_start).all(|name| kinds.iter().any(|kind| name.starts_with(kind)))
+            };
+            if !named.all(plain) {
+                return None;
+            }
+            narrow(bytes)
+        }
+    };
+    // Python's `str.splitlines`, and uv's.
+    let ends = ['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}', '\r'];
+    Some(text.replace("\r\n", "\n").replace(ends, "\n"))
 }
 
 /// A file by which uv would build a package in spite of `--no-build`, or might: what is asked for by name
@@ -363,7 +439,10 @@ impl<'a> Contents<'a> {
             self.opaque = true;
             Vec::new()
         });
-        let written = String::from_utf8_lossy(&bytes);
+        let written = decoded(&bytes).unwrap_or_else(|| {
+            self.opaque = true;
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
         let text = self.settings.expand(&written);
         if !self.elsewhere || text != written || !self.inside(file) {
             self.add("file", redact::clean(&text));
@@ -609,11 +688,13 @@ fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = String::new();
     for line in text.lines() {
-        if let Some(start) = line.strip_suffix('\\') {
-            open.push_str(start);
+        // A comment goes on in no other line, and ends one that does.
+        let comment = line.trim_start().starts_with('#');
+        if line.ends_with('\\') && !comment {
+            open.push_str(line.trim_matches('\\'));
             continue;
         }
-        let line = std::mem::take(&mut open) + line;
+        let line = std::mem::take(&mut open) + if comment { " " } else { "" } + line;
         let comment = line.match_indices('#').find(|(at, _)| *at == 0 || line[..*at].ends_with(char::is_whitespace));
         let line = comment.map_or(line.as_str(), |(at, _)| &line[..at]).trim();
         if !line.is_empty() {
@@ -795,7 +876,7 @@ mod tests {
             ("DIR", dir.path().to_str().unwrap()),
         ];
         let settings = Settings::from_env(vars.map(|(name, value)| (name.into(), value.into())));
-        let out = |text: &str| {
+        let out = |text: &dyn AsRef<[u8]>| {
             fs::write(tree.join("requirements.txt"), text).unwrap();
             let inputs = Inputs { requirements: vec![tree.join("requirements.txt")], ..Inputs::default() };
             leads_out(&inputs, &settings, &tree).is_some()
@@ -809,7 +890,7 @@ mod tests {
             "a==1",
             "-e ./r",
         ] {
-            assert!(!out(text), "{text}");
+            assert!(!out(&text), "{text}");
         }
         for text in [
             format!("-r {secret}"),
@@ -826,9 +907,26 @@ mod tests {
             "-r ${MY_TOKEN}".into(),
             "-r ${DIR}/secret".into(),
             "-r ../secret-that-is-not-there".into(),
+            format!("# why \\\n-r {secret}"),
+            format!("\u{feff}-r {secret}"),
+            format!("a\u{c}-r {secret}"),
+            format!("a\r-r {secret}"),
+            format!("\\-r {secret} \\\n"),
+            format!("-r r/more.txt -c {secret}"),
+            "-r x y/../../secret".into(),
+            "-r \"x -y/../../secret\" --x=/../tree/q".into(),
+            "-r \"link.txt\" --pre".into(),
+            "-r ${GOOGLE_APPLICATION_CREDENTIALS}".into(),
+            "-r odd${NOT_SET}.txt".into(),
+            "# coding: utf-7 or utf-8\n+AC0-r +AC8-secret".into(),
         ] {
             assert!(out(&text), "{text}");
         }
+        let wide: Vec<u8> = format!("\u{feff}-r {secret}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(out(&wide));
+        assert!(!out(&"\"-r\" x"));
+        assert!(!out(&"-r 'r/more.txt'"));
+        assert!(!out(&"# Encoding: latin_1\n# on encoding\na"));
     }
 
     #[test]

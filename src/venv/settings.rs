@@ -135,7 +135,7 @@ enum Form {
 }
 
 /// Whether a variable's name says that its value is a secret, or decides nothing.
-pub(super) fn is_indecisive(name: &str) -> bool {
+fn is_indecisive(name: &str) -> bool {
     INDECISIVE.iter().any(|word| name.contains(word))
 }
 
@@ -352,7 +352,7 @@ impl Settings {
         let names = self.vars.keys().filter_map(|name| name.to_str());
         names
             .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_"))
-            .filter(|name| !INDECISIVE.iter().any(|word| name.contains(word)))
+            .filter(|name| !is_indecisive(name))
             .filter_map(|name| Some((name.to_owned(), redact::clean(self.get(name)?))))
             .chain(self.only_binary.then(|| ("only binary".to_owned(), "strictly".to_owned())))
             .collect()
@@ -361,7 +361,7 @@ impl Settings {
     /// A requirements file's text as both engines read it: `${NAME}` is that variable, if it is set. Not
     /// those that hold secrets.
     pub(super) fn expand(&self, text: &str) -> String {
-        let value = |name: &str| self.get(name).filter(|_| !INDECISIVE.iter().any(|word| name.contains(word)));
+        let value = |name: &str| self.get(name).filter(|_| !is_indecisive(name));
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some((before, tail)) = rest.split_once("${") {
             out.push_str(before);

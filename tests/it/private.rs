@@ -190,11 +190,16 @@ fn a_ca_file_is_for_everything_and_besides_the_usual_ones() {
             let mut command = sandbox.podstrap();
             command.args(["init", "--timeout=30s", "--repo", &server.url("app.git"), "--root"]).arg(sandbox.root());
             command.args(["--engine", &engine, "Flask"]).env("PIP_INDEX_URL", index.url()).env("SSL_CERT_FILE", &usual);
-            sandbox.run(command.args(flags))
+            command.args(flags);
+            command
         };
-        let ran = init(&[]);
+        let ran = sandbox.run(&mut init(&[]));
         assert!(ran.code == Some(3) && ran.raw.contains("--ca-file"), "{}", ran.raw);
-        let ran = init(&[&format!("--ca-file={}", ca.display())]);
+        let ca_file = format!("--ca-file={}", ca.display());
+        let ran = sandbox.run(&mut init(&[&ca_file]));
+        assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
+        // What pip is told in particular takes nothing away.
+        let ran = sandbox.run(init(&[&ca_file, "--refresh"]).env("PIP_CERT", &ca));
         assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
     }
 }
