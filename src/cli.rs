@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::size::Size;
+use crate::telemetry::{LogFormat, LogLevel};
 
 /// Where the kubelet reads a container's last words, unless the Pod says otherwise.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -48,20 +49,6 @@ pub struct Global {
         env = "PODSTRAP_TERMINATION_LOG"
     )]
     pub termination_log: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,14 +8,13 @@ use std::time::SystemTime;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::blocking;
 use crate::error::{Error, IoContext, Result};
-use crate::hex;
 use crate::http;
 use crate::plan::{CopySelf, Init, Links, Wanted};
 use crate::publish::{EnvironmentRecord, MANIFEST_VERSION, Manifest, Release, SourceRecord, Staging, Volume};
+use crate::runtime::{blocking, hex};
 use crate::selfcopy;
-use crate::size::Size;
+use crate::size::{Size, count};
 use crate::source::{self, Checkout, Known, Resolved, Revision, Validator};
 use crate::telemetry::{Phase, PhaseTime};
 use crate::tree;
@@ -575,9 +574,4 @@ fn describe(revision: &Revision) -> String {
 fn short(commit: &str) -> &str {
     let digits = commit.strip_prefix("sha256:").unwrap_or(commit);
     digits.get(..12).unwrap_or(digits)
-}
-
-/// `1 file`, `3 files`
-pub fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -35,10 +35,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{AppTarget, RESERVED, Target};
 use crate::retry::Deadline;
+use crate::runtime::blocking;
 use crate::source::{Revision, Validator};
 use crate::tree;
 use crate::venv::{Distribution, Toolchain};

@@ -6,12 +6,11 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::cli::LogFormat;
 use crate::error::Error;
-use crate::init::{self, How, Outcome};
+use crate::init::{How, Outcome};
 use crate::redact;
-use crate::size::Size;
-use crate::telemetry;
+use crate::size::{Size, count};
+use crate::telemetry::{self, LogFormat};
 
 /// Kubernetes cuts a container's termination message after this many bytes.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -83,7 +82,7 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
     if !phases.is_empty() {
         let _ = write!(text, " ({})", phases.join(", "));
     }
-    let _ = write!(text, "; {} of {}", init::count(manifest.source.files, "file"), Size(manifest.source.bytes));
+    let _ = write!(text, "; {} of {}", count(manifest.source.files, "file"), Size(manifest.source.bytes));
     if let How::Built(usage) = &outcome.how {
         let _ = write!(text, "; {} on the volume, {} at its peak", usage.now, usage.peak);
     }

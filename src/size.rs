@@ -71,6 +71,11 @@ impl fmt::Display for Size {
     }
 }
 
+/// `1 file`, `3 files`
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// What is read is what its digits say, and nothing between zero and the largest overflows.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {

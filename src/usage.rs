@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::blocking;
 use crate::error::{Error, Result};
+use crate::runtime::blocking;
 use crate::size::Size;
 
 /// The pause between two looks, and what share of the time looking may take: one part in so many.

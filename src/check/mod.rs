@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::cli::OutputFormat;
 use crate::error::{Error, Kind, Result};
 use crate::plan;
 use crate::redact;
+use crate::size::count;
 use crate::unit::{self, Config, json};
 
-pub use tree::Tree;
+use crate::plan::Tree;
 
 /// So many of a file's findings are shown; nobody reads more, and each shows its line.
 const SHOWN: usize = 100;
@@ -175,49 +175,43 @@ pub fn run(plan: &plan::Check) -> Result<()> {
             ("script", Some(name)) => !others.contains(&format!("{name}.js")),
             _ => true,
         });
-        let count =
+        let number =
             |severity| checked.findings.iter().filter(|finding| finding.severity == severity).map(|_| 1).sum::<u64>();
-        errors += count(Severity::Error);
-        warnings += count(Severity::Warning);
+        errors += number(Severity::Error);
+        warnings += number(Severity::Warning);
         let shown: Vec<_> =
             checked.findings.iter().take(SHOWN).map(|finding| shown(&config, &checked, finding)).collect();
         let more = checked.findings.len() - shown.len();
-        match plan.format {
-            OutputFormat::Text => {
-                for finding in &shown {
-                    told(&mut text, finding);
-                }
-                if more > 0 {
-                    let _ = writeln!(text, "{}: {more} more are not shown", path.display());
-                }
+        if plan.json {
+            if more > 0 {
+                tracing::warn!("{}: {more} more are not shown", path.display());
             }
-            OutputFormat::Json => {
-                if more > 0 {
-                    tracing::warn!("{}: {more} more are not shown", path.display());
-                }
-                for finding in &shown {
-                    let value = serde_json::to_value(finding);
-                    all.push(value.map_err(|error| Error::internal("cannot write a finding").because(error))?);
-                }
+            for finding in &shown {
+                let value = serde_json::to_value(finding);
+                all.push(value.map_err(|error| Error::internal("cannot write a finding").because(error))?);
+            }
+        } else {
+            for finding in &shown {
+                told(&mut text, finding);
+            }
+            if more > 0 {
+                let _ = writeln!(text, "{}: {more} more are not shown", path.display());
             }
         }
     }
-    let counted = format!("{}, {}", crate::init::count(errors, "error"), crate::init::count(warnings, "warning"));
+    let counted = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
     let looked = if plan.tree.is_some() { "" } else { "; no path was looked up: that needs --tree" };
-    match plan.format {
-        OutputFormat::Text => {
-            let what = if let [path] = &files[..] {
-                path.display().to_string()
-            } else {
-                crate::init::count(files.iter().map(|_| 1).sum(), "file")
-            };
-            let _ = writeln!(text, "{what}: {counted}{looked}");
-        }
-        OutputFormat::Json => {
-            text = serde_json::to_string_pretty(&all)
-                .map_err(|error| Error::internal("cannot write the findings").because(error))?;
-            text.push('\n');
-        }
+    if plan.json {
+        text = serde_json::to_string_pretty(&all)
+            .map_err(|error| Error::internal("cannot write the findings").because(error))?;
+        text.push('\n');
+    } else {
+        let what = if let [path] = &files[..] {
+            path.display().to_string()
+        } else {
+            count(files.iter().map(|_| 1).sum(), "file")
+        };
+        let _ = writeln!(text, "{what}: {counted}{looked}");
     }
     std::io::stdout()
         .write_all(redact::clean(&text).as_bytes())

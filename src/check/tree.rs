@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::plan::Tree;
 use crate::unit::json::{Document, Id, Kind};
 
 use super::python::{Binding, Module};
@@ -14,17 +15,6 @@ use super::{Finding, text};
 
 /// A source file larger than that is not read.
 const SOURCE: u64 = 4 << 20;
-
-/// Where the app's files are on this machine.
-#[derive(Debug, Clone)]
-pub struct Tree {
-    /// Its top.
-    pub dir: PathBuf,
-    /// The environment's directory in it.
-    pub venv: PathBuf,
-    /// Where the app's container has the tree; by default it follows from the first `home`.
-    pub final_path: Option<PathBuf>,
-}
 
 /// Looks at every application and static share.
 pub fn look(document: &Document, tree: &Tree) -> Vec<Finding> {

@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{TreePath, absolute, one_name};
-use crate::cli::{CheckoutArgs, Submodules};
+use super::paths::{TreePath, absolute, one_name};
+use super::ssh::Ssh;
+use crate::cli::{self, CheckoutArgs};
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
-use crate::source::Ssh;
 
 /// What the path of an archive's URL ends with. What the archive is, its first bytes tell.
 const ARCHIVES: &[&str] = &[".tar.gz", ".tgz", ".tar", ".zip"];
@@ -47,6 +47,26 @@ pub struct GitSource {
     pub submodules: Submodules,
     /// Whether the tree gets a `.git`.
     pub keep_git: bool,
+}
+
+/// How deep submodules are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submodules {
+    Off,
+    /// The repository's own.
+    Shallow,
+    /// Theirs as well.
+    Recursive,
+}
+
+impl From<cli::Submodules> for Submodules {
+    fn from(typed: cli::Submodules) -> Self {
+        match typed {
+            cli::Submodules::Off => Self::Off,
+            cli::Submodules::Shallow => Self::Shallow,
+            cli::Submodules::Recursive => Self::Recursive,
+        }
+    }
 }
 
 /// Where a repository is. `Display` shows no secret of it.
@@ -221,7 +241,7 @@ impl Origin {
             url,
             reference: args.reference,
             depth: args.depth,
-            submodules: args.submodules,
+            submodules: args.submodules.into(),
             keep_git: args.keep_git,
         }))
     }

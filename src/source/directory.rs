@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
-use crate::hex;
 use crate::plan::RESERVED;
 use crate::retry::Deadline;
+use crate::runtime::hex;
 use crate::size::Size;
 use crate::source::{Checkout, SHA256, late, reserved, set_mode, too_large};
 

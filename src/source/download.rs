@@ -14,10 +14,10 @@ use reqwest::{Response, StatusCode};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
-use crate::hex;
 use crate::plan;
 use crate::redact::RemoteUrl;
 use crate::retry::{Deadline, retry};
+use crate::runtime::hex;
 use crate::size::Size;
 use crate::source::web::{Access, MAX_REDIRECTS, Pace, Site, is_html, is_ok, shown, text};
 use crate::source::{Known, Revision, SHA256, Validator, too_large};

@@ -14,14 +14,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::blocking;
 use crate::error::{Error, IoContext, Result};
 use crate::plan::{Origin, RESERVED, Source, TreePath, Unpack};
 use crate::redact::Userinfo;
 use crate::retry::Deadline;
+use crate::runtime::blocking;
 use crate::size::Size;
-
-pub use git::Ssh;
 
 /// How many paths a message names.
 const NAMED: usize = 3;

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Signals;
 use crate::command::{Command, Running};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
 use crate::plan::{self, AppTarget, Control, Environment, Init, Origin, Source, Target, Up};
+use crate::runtime::Signals;
 use crate::unit;
 
 pub(crate) use config::split;
@@ -90,7 +90,7 @@ impl App {
             config_is_there(&dir.join(part), &plan.config)?;
         }
         let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
-        let environment = Environment::new(&plan.environment, &target)?;
+        let environment = plan.environment.clone().published_at(&target);
         // It runs here.
         let environment = Environment { python_final: None, target: AppTarget::default(), ..environment };
         let init = Init {
@@ -116,7 +116,7 @@ impl App {
                 .because(error)
                 .hint("comments and one trailing comma are fine, anything else must be JSON")
         })?;
-        let named = plan.environment.venv_final_path.is_some().then_some(environment.final_path.as_path());
+        let named = environment.final_path_named.then_some(environment.final_path.as_path());
         config::localize(&mut value, named, environment.venv.as_path(), &tree);
         if let Some(home) = config::missing_home(&value) {
             return Err(Error::usage(format!("the configuration's \"home\" is not there: {home}")).hint(

@@ -13,11 +13,11 @@ use super::interpreter::BARE;
 use super::record::Installed;
 use super::settings::Settings;
 use super::{child_error, explain};
-use crate::blocking;
 use crate::command::Output;
 use crate::error::{Error, Result};
 use crate::plan::Libc;
 use crate::retry::Deadline;
+use crate::runtime::blocking;
 
 /// Tells from its sources whether a distribution can do without a module.
 const GUARD: &str = include_str!("guard.py");

@@ -33,12 +33,12 @@ pub use self::settings::Settings;
 use self::app::App;
 use self::engine::Engine;
 use self::relocate::Move;
-use crate::blocking;
 use crate::command::Failure;
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::redact;
 use crate::retry::{Deadline, retry};
+use crate::runtime::blocking;
 use crate::tree;
 
 /// What an environment is built with, as far as it is known without starting anything: enough to

@@ -18,10 +18,10 @@ use super::pyproject;
 use super::settings::Settings;
 use super::{Inputs, Toolchain, is_local_path};
 use crate::error::{Error, Result};
-use crate::hex;
 use crate::plan;
 use crate::redact;
 use crate::retry::Deadline;
+use crate::runtime::hex;
 use crate::source;
 
 /// Raised when the same inputs begin to give other environments.

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
-use crate::hex;
+use crate::runtime::hex;
 
 /// The files of an environment by their path in it, with sizes; links have none.
 pub(super) type Files = BTreeMap<PathBuf, Option<u64>>;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{IoContext, Result};
-use crate::hex;
+use crate::runtime::hex;
 
 /// A hash over all names with their kinds, modes, sizes, times of change and link targets: a file that
 /// was written, added or removed changes it. Contents are not read.

@@ -19,9 +19,8 @@ use git2::{AttrCheckFlags, AttrValue, Commit, ErrorCode, ObjectType, Odb, Oid, R
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::cli::Submodules;
 use crate::error::{Error, IoContext, Result, volume_error};
-use crate::plan::{GitSource, GitUrl, RESERVED};
+use crate::plan::{GitSource, GitUrl, RESERVED, Submodules};
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::git::refs::Choice;

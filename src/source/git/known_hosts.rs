@@ -8,8 +8,7 @@ use ring::hmac;
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
 use russh::keys::{Algorithm, PublicKey};
 
-/// Where a host is meant by its name alone.
-pub(super) const USUAL_PORT: u16 = 22;
+use crate::plan::SSH_PORT;
 
 /// What the files say about one host.
 #[derive(Debug, Default)]
@@ -59,10 +58,10 @@ impl Known {
     /// them, the host alone counts, as for ssh.
     pub(super) fn new(files: &[(PathBuf, Vec<u8>)], host: &str, port: u16) -> Self {
         let named = Self::read(files, &format!("[{host}]:{port}"));
-        if port != USUAL_PORT && !named.keys.is_empty() {
+        if port != SSH_PORT && !named.keys.is_empty() {
             return named;
         }
-        let mut known = Self { elsewhere: port != USUAL_PORT, ..Self::read(files, host) };
+        let mut known = Self { elsewhere: port != SSH_PORT, ..Self::read(files, host) };
         known.revoked.extend(named.revoked);
         known.authorities.extend(named.authorities);
         known

@@ -7,7 +7,6 @@
 //! it would allow it: it says no by itself, and then everything is fetched and the commit looked up.
 //! A `file://` repository is read where it is.
 
-mod address;
 mod answer;
 mod checkout;
 mod http;
@@ -25,11 +24,10 @@ use git2::{ErrorCode, Repository, RepositoryInitOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use crate::blocking;
-use crate::cli::Submodules;
 use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
-use crate::plan::{GitSource, GitUrl};
+use crate::plan::{GitSource, GitUrl, Submodules};
 use crate::retry::{Deadline, retry};
+use crate::runtime::blocking;
 use crate::size::Size;
 use crate::source::auth::Auth;
 use crate::source::git::checkout::{Submodule, Written};
@@ -40,8 +38,6 @@ use crate::source::git::ssh::Session;
 use crate::source::git::transport::{MAX_OBJECT, Wire};
 use crate::source::web::Access;
 use crate::source::{Checkout, Revision, late, too_large};
-
-pub use crate::source::git::address::Ssh;
 
 /// The one reference that libgit2 is told about.
 const WANTED: &str = "refs/podstrap/wanted";
@@ -492,7 +488,6 @@ pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    pub use super::address::fuzz as ssh_address;
     pub use super::checkout::fuzz as entry_names;
     pub use super::http::fuzz as redirects;
     pub use super::known_hosts::fuzz as known_hosts;

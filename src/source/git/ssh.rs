@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use super::address::Ssh;
 use crate::error::{Error, Result};
+use crate::plan::Ssh;
 use crate::retry::Deadline;
 use crate::source::SLOW;
 use crate::source::auth::Keys;

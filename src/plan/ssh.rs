@@ -8,20 +8,21 @@ use url::Host;
 
 use crate::error::{Error, Result};
 use crate::redact::{RemoteUrl, percent_decode};
-use crate::source::git::known_hosts::USUAL_PORT;
 
+/// The port of SSH (RFC 4253, 4.1).
+pub const SSH_PORT: u16 = 22;
 /// The user of every Git host.
 const USER: &str = "git";
 
 /// A repository behind SSH. `Display` shows it as it was typed, and never a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ssh {
-    pub(super) user: String,
+    pub(crate) user: String,
     /// Without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// As the server is to take it: `/srv/app.git`, `~user/app.git`, or relative to its user's home.
-    pub(super) path: String,
+    pub(crate) path: String,
     shown: String,
 }
 
@@ -139,15 +140,15 @@ impl Ssh {
             return Err(refused(&shown, "it has characters in it that no address has"));
         }
         let host = host.to_lowercase();
-        Ok(Self { user, host, port: port.unwrap_or(USUAL_PORT), path: path.to_owned(), shown })
+        Ok(Self { user, host, port: port.unwrap_or(SSH_PORT), path: path.to_owned(), shown })
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// Another repository of the same user's on the same host.
-    pub(super) fn at(&self, path: &str) -> Result<Self> {
+    pub(crate) fn at(&self, path: &str) -> Result<Self> {
         let refused = || refused(&self.shown, "it names no other repository");
         if let Ok(url) = self.shown.parse::<RemoteUrl>()
             && self.shown.contains("://")
@@ -164,13 +165,13 @@ impl Ssh {
     }
 
     /// The host as files of known hosts have it: `host`, or `[host]:port` if the port is not the usual one.
-    pub(super) fn known_as(&self) -> String {
-        if self.port == USUAL_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }
+    pub(crate) fn known_as(&self) -> String {
+        if self.port == SSH_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }
     }
 
     /// What prints such lines for this host.
-    pub(super) fn keyscan(&self) -> String {
-        if self.port == USUAL_PORT {
+    pub(crate) fn keyscan(&self) -> String {
+        if self.port == SSH_PORT {
             format!("ssh-keyscan {}", self.host)
         } else {
             format!("ssh-keyscan -p {} {}", self.port, self.host)
@@ -178,7 +179,7 @@ impl Ssh {
     }
 
     /// What the server's shell is to run: the path quoted as git does (`sq_quote_buf` in quote.c).
-    pub(super) fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         let path = self.path.replace('\'', r"'\''").replace('!', r"'\!'");
         format!("git-upload-pack '{path}'")
     }

@@ -1,0 +1,196 @@
+//! `podstrap init`: where the tree is published, and what goes there.
+
+use std::path::{Path, PathBuf};
+
+use super::paths::{RESERVED, TreePath, absolute, one_name};
+use super::{Environment, Source};
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::retry::Deadline;
+use crate::size::Size;
+
+/// Room for a large environment twice over (the old release and the new one), and an end for what
+/// unpacks to more.
+pub const SIZE_LIMIT: Size = Size(32 << 30);
+
+/// `podstrap init`, understood.
+#[derive(Debug)]
+pub struct Init {
+    pub source: Source,
+    pub target: Target,
+    pub environment: Environment,
+    pub copy_self: Option<CopySelf>,
+    pub entrypoint: Option<Entrypoint>,
+    /// What podstrap may occupy on the volume, staging included.
+    pub size_limit: Size,
+    /// What is published is good enough while a remote is out of reach.
+    pub stale_ok: bool,
+    pub deadline: Deadline,
+}
+
+/// Where the tree is published.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The shared volume, absolute.
+    pub root: PathBuf,
+    /// `Some(NAME)`: at `<root>/NAME`; None: its entries in the root itself.
+    pub link: Option<String>,
+}
+
+impl Target {
+    /// The path under which the app finds the tree when it mounts the volume at the same place.
+    pub fn public(&self) -> PathBuf {
+        match &self.link {
+            Some(link) => self.root.join(link),
+            None => self.root.clone(),
+        }
+    }
+}
+
+/// Where `--copy-self` puts the binary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopySelf {
+    /// Below the root: it becomes part of the release.
+    InTree(TreePath),
+    Outside(PathBuf),
+}
+
+/// The configuration that the image's own entrypoint is to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrypoint {
+    /// Absolute: the directory that becomes /docker-entrypoint.d.
+    pub dir: PathBuf,
+    /// Absolute.
+    pub config: PathBuf,
+    /// Where the tree is that it must be in; None for a file that was named by an absolute path.
+    pub below: Option<PathBuf>,
+}
+
+impl Init {
+    pub fn new(args: cli::InitArgs) -> Result<Self> {
+        let target = Target { root: absolute("--root", &args.root)?, link: args.link.map(link_name).transpose()? };
+        let environment = Environment::new(&args.environment, &target)?;
+        let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
+        let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;
+        Ok(Self {
+            source: Source::new(&args.repo, args.checkout)?,
+            target,
+            environment,
+            copy_self,
+            entrypoint,
+            size_limit: args.size_limit,
+            stale_ok: args.stale_ok,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl CopySelf {
+    fn new(path: &Path, target: &Target) -> Result<Self> {
+        let directory = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let mut path = absolute("--copy-self", path)?;
+        if directory {
+            path.push("podstrap");
+        }
+        let Ok(below) = path.strip_prefix(&target.root) else { return Ok(Self::Outside(path)) };
+        let in_tree = match &target.link {
+            Some(link) => below.strip_prefix(link).ok(),
+            None => Some(below),
+        };
+        in_tree.and_then(TreePath::new).filter(|path| path.top() != Path::new(RESERVED)).map(Self::InTree).ok_or_else(
+            || {
+                Error::usage(format!(
+                    "--copy-self {}: below the root it must be a file inside the published tree",
+                    path.display()
+                ))
+                .hint(format!(
+                    "name a file below {}, or mount another volume for the binary",
+                    target.public().display()
+                ))
+            },
+        )
+    }
+}
+
+impl Entrypoint {
+    fn new(dir: Option<&Path>, config: Option<&Path>, target: &Target) -> Result<Option<Self>> {
+        match (dir, config) {
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Error::usage("--entrypoint-dir without --config")
+                .hint("name Unit's configuration: a path in the tree, or an absolute one of a mounted file")),
+            (None, Some(_)) => Err(Error::usage("--config without --entrypoint-dir").hint(
+                "init leaves the configuration to `podstrap apply`, or to the image's entrypoint: name the directory",
+            )),
+            (Some(dir), Some(config)) => {
+                let dir = absolute("--entrypoint-dir", dir)?;
+                if config.is_absolute() {
+                    return Ok(Some(Self { dir, config: config.to_owned(), below: None }));
+                }
+                let path = TreePath::new(config).ok_or_else(|| {
+                    Error::usage(format!("--config {} is not inside the tree", config.display()))
+                        .hint("give a path relative to the repository's top, without .., or an absolute one")
+                })?;
+                let config = target.public().join(path.as_path());
+                Ok(Some(Self { dir, config, below: Some(target.root.clone()) }))
+            }
+        }
+    }
+}
+
+fn link_name(name: String) -> Result<String> {
+    one_name("--link", name, "give one name without a slash, which becomes a link in the root")
+}
+
+/// A link is one name.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    if let Ok(name) = link_name(text.to_owned()) {
+        assert!(!name.contains('/') && name != ".." && name != "." && name != RESERVED && !name.is_empty());
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command, InitArgs};
+
+    fn args(flags: &[&str]) -> InitArgs {
+        let line = ["podstrap", "init", "--repo", "https://host/app.git", "--root", "/vol"];
+        let cli = Cli::try_parse(line.iter().chain(flags).map(Into::into)).unwrap();
+        let Command::Init(args) = cli.command else { panic!("{cli:?}") };
+        args
+    }
+
+    pub fn plan(flags: &[&str]) -> Init {
+        Init::new(args(flags)).unwrap()
+    }
+
+    pub fn refusal(flags: &[&str]) -> String {
+        Init::new(args(flags)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_size_limit_has_one_default() {
+        assert_eq!(plan(&[]).size_limit, SIZE_LIMIT);
+        assert_eq!(plan(&["--size-limit", "500Mi"]).size_limit, Size(500 << 20));
+    }
+
+    #[test]
+    fn a_copy_below_the_root_is_part_of_the_release() {
+        let in_tree = |path: &str| Some(CopySelf::InTree(TreePath::new(Path::new(path)).unwrap()));
+        assert_eq!(plan(&["--copy-self", "/vol/bin/podstrap"]).copy_self, in_tree("bin/podstrap"));
+        assert_eq!(plan(&["--copy-self", "/vol/bin/"]).copy_self, in_tree("bin/podstrap"));
+        assert_eq!(plan(&["--link", "a", "--copy-self", "/vol/a/podstrap"]).copy_self, in_tree("podstrap"));
+        assert_eq!(plan(&["--copy-self", "/x/podstrap"]).copy_self, Some(CopySelf::Outside("/x/podstrap".into())));
+        for flags in [&["--link", "a", "--copy-self", "/vol/podstrap"][..], &["--copy-self", "/vol/.podstrap/x"]] {
+            assert!(refusal(flags).contains("inside the published tree"), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_checked() {
+        for link in ["a/b", "a/", "a/.", "..", ".", "", ".podstrap", "/a"] {
+            assert!(refusal(&["--link", link]).contains("no usable name"), "{link}");
+        }
+    }
+}

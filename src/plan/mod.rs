@@ -1,0 +1,37 @@
+//! What was typed, turned into what is meant: absolute paths, checked names, deadlines.
+//! No I/O: a plan can be made and tested without a disk or a network.
+
+mod check;
+mod environment;
+mod init;
+mod paths;
+pub(crate) mod platform;
+mod source;
+mod ssh;
+mod unit;
+mod up;
+
+pub use check::{Check, Tree};
+pub use environment::{AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted};
+pub use init::{CopySelf, Entrypoint, Init, SIZE_LIMIT, Target};
+pub(crate) use paths::normal;
+pub use paths::{RESERVED, TreePath};
+pub use platform::{Libc, Platform};
+pub use source::{Download, GitSource, GitUrl, Origin, Source, Submodules, Unpack, is_archive};
+pub use ssh::{SSH_PORT, Ssh};
+pub use unit::{Apply, Control, Sidecar, Status};
+pub use up::Up;
+
+/// Each topic's own properties, for any text.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    paths::fuzz(text);
+    init::fuzz(text);
+    environment::fuzz(text);
+    unit::fuzz(text);
+    source::fuzz(text);
+}
+
+#[cfg(fuzzing)]
+pub use ssh::fuzz as ssh_address;

@@ -1,0 +1,91 @@
+//! Paths that users name: in the tree, absolute ones, single names.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Where the release's own files live below the root; no repository may use the name.
+pub const RESERVED: &str = ".podstrap";
+
+/// A relative path that cannot name anything outside the tree: no root, no `..`, not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreePath(PathBuf);
+
+impl TreePath {
+    pub fn new(path: &Path) -> Option<Self> {
+        let mut clean = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => clean.push(name),
+                Component::CurDir => {}
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+            }
+        }
+        (!clean.as_os_str().is_empty()).then_some(Self(clean))
+    }
+    /// The tree itself.
+    pub fn top_itself() -> Self {
+        Self(PathBuf::from("."))
+    }
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+    /// The first component: the entry that appears at the tree's top level.
+    pub fn top(&self) -> &Path {
+        self.0.iter().next().map_or(self.as_path(), Path::new)
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+/// A name that an entry at the top can have.
+pub(super) fn one_name(flag: &str, name: String, hint: &str) -> Result<String> {
+    let good = TreePath::new(Path::new(&name))
+        .is_some_and(|path| path.as_path() == path.top() && path.as_path().as_os_str() == name.as_str());
+    if good && name != RESERVED {
+        return Ok(name);
+    }
+    Err(Error::usage(format!("{flag} {name} is no usable name")).hint(format!("{hint}; {RESERVED} is podstrap's own")))
+}
+
+/// An absolute path without `.` and `..`; relative ones start at the working directory.
+pub(super) fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map(|path| normal(&path))
+        .map_err(|error| Error::usage(format!("{flag} {}: no usable path", path.display())).because(error))
+}
+
+/// Removes `.` and resolves `..` by name.
+pub(crate) fn normal(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// A path in the tree stays there, and an absolute one has no `..`.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    if let Some(path) = TreePath::new(Path::new(text)) {
+        assert!(path.as_path().components().all(|part| matches!(part, Component::Normal(_))), "{path}");
+        assert!(path.as_path().starts_with(path.top()));
+        assert_eq!(TreePath::new(path.as_path()), Some(path));
+    }
+    if text.starts_with('/')
+        && let Ok(path) = absolute("--x", Path::new(text))
+    {
+        assert!(path.is_absolute() && !path.components().any(|part| part == Component::ParentDir), "{path:?}");
+    }
+}

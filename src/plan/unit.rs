@@ -1,0 +1,169 @@
+//! `podstrap apply`, `sidecar` and `status`: what Unit is told, and by which way.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::paths::absolute;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::retry::Deadline;
+
+/// `podstrap apply`, understood.
+#[derive(Debug)]
+pub struct Apply {
+    /// A file, or a directory.
+    pub config: PathBuf,
+    /// `/config` or below: where in Unit's configuration it goes.
+    pub path: String,
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub probe: Option<reqwest::Url>,
+    pub deadline: Deadline,
+}
+
+/// `podstrap sidecar`, understood.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// A file, or a directory.
+    pub config: PathBuf,
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub probe: Option<reqwest::Url>,
+    /// For one apply.
+    pub timeout: Duration,
+}
+
+/// `podstrap status`, understood.
+#[derive(Debug)]
+pub struct Status {
+    /// None: the usual paths are tried in order.
+    pub control: Option<Control>,
+    pub json: bool,
+    pub deadline: Deadline,
+}
+
+/// Unit's control API: a socket's path or a TCP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    Unix(PathBuf),
+    Http(reqwest::Url),
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Http(url) => f.write_str(url.as_str().trim_end_matches('/')),
+        }
+    }
+}
+
+impl Apply {
+    pub fn new(args: cli::ApplyArgs) -> Result<Self> {
+        Ok(Self {
+            config: absolute("--config", &args.config)?,
+            path: config_path(&args.path)?,
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            probe: args.probe.as_deref().map(probe_url).transpose()?,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl Sidecar {
+    pub fn new(args: cli::SidecarArgs) -> Result<Self> {
+        Ok(Self {
+            config: absolute("--config", &args.config)?,
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            probe: args.probe.as_deref().map(probe_url).transpose()?,
+            timeout: args.timeout,
+        })
+    }
+}
+
+impl Status {
+    pub fn new(args: cli::StatusArgs) -> Result<Self> {
+        Ok(Self {
+            control: args.control_socket.as_deref().map(Control::new).transpose()?,
+            json: args.format == cli::OutputFormat::Json,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
+
+impl Control {
+    fn new(text: &str) -> Result<Self> {
+        let unusable = |why: &str| {
+            Error::usage(format!("--control-socket {text}: {why}"))
+                .hint("give a path, unix:PATH as unitd's --control takes it, or http://HOST:PORT")
+        };
+        if text.starts_with("http://") {
+            let url = reqwest::Url::parse(text).map_err(|error| unusable(&error.to_string()))?;
+            return Ok(Self::Http(url));
+        }
+        let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
+        if path.is_empty() || text.starts_with("https://") {
+            return Err(unusable("neither a socket's path nor an http:// address"));
+        }
+        Ok(Self::Unix(absolute("--control-socket", Path::new(path))?))
+    }
+}
+
+/// A place in Unit's configuration, without a slash at its end.
+fn config_path(text: &str) -> Result<String> {
+    let path = text.trim_end_matches('/');
+    let unusable = |why: &str| {
+        Err(Error::usage(format!("--path {text}: {why}"))
+            .hint("give /config, or a part of it: /config/applications/app; a / inside of a name is %2F"))
+    };
+    if path != "/config" && !path.starts_with("/config/") {
+        return unusable("Unit's configuration begins at /config");
+    }
+    // What a request line can hold; Unit takes 1,024 bytes with its headers.
+    if path.len() > 900 || !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
+        return unusable("it cannot stand in a request");
+    }
+    Ok(path.to_owned())
+}
+
+fn probe_url(text: &str) -> Result<reqwest::Url> {
+    let url = reqwest::Url::parse(text).map_err(|error| {
+        Error::usage(format!("--probe {text} is no URL"))
+            .because(error)
+            .hint("give the listener's full address: http://127.0.0.1:8300/")
+    })?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(Error::usage(format!("--probe {text}: {other}:// is not HTTP"))
+            .hint("give the listener's full address: http://127.0.0.1:8300/")),
+    }
+}
+
+/// The address of a control socket reads the same when it is shown.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    if let Ok(control) = Control::new(text) {
+        assert_eq!(Control::new(&control.to_string()).ok().map(|again| again.to_string()), Some(control.to_string()));
+    }
+    let _ = probe_url(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_addresses_take_the_forms_of_unitd() {
+        for text in ["/run/x.sock", "unix:/run/x.sock", "unix:///run/x.sock"] {
+            assert_eq!(Control::new(text).unwrap(), Control::Unix("/run/x.sock".into()), "{text}");
+        }
+        assert_eq!(Control::new("http://127.0.0.1:8080").unwrap().to_string(), "http://127.0.0.1:8080");
+        assert_eq!(config_path("/config/").unwrap(), "/config");
+        assert_eq!(config_path("/config/listeners/*:80").unwrap(), "/config/listeners/*:80");
+        assert!(
+            config_path("/status").is_err() && config_path("/configx").is_err() && config_path("/config/a b").is_err()
+        );
+        assert!(Control::new("unix:").is_err() && Control::new("https://x").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! `podstrap up`: an app to try out on this machine.
+
+use std::path::PathBuf;
+
+use super::{Environment, Source, Target};
+use crate::cli;
+use crate::error::Result;
+use crate::retry::Deadline;
+
+/// `podstrap up`, understood.
+#[derive(Debug)]
+pub struct Up {
+    /// None: the built-in example.
+    pub source: Option<Source>,
+    /// Not at its place yet: see [`Environment::published_at`].
+    pub environment: Environment,
+    pub config: PathBuf,
+    pub once: bool,
+    pub deadline: Deadline,
+}
+
+impl Up {
+    pub fn new(args: cli::UpArgs) -> Result<Self> {
+        let source = args.source.as_deref().map(|text| Source::new(text, args.checkout)).transpose()?;
+        Ok(Self {
+            source,
+            environment: Environment::new(&args.environment, &Target { root: PathBuf::from("/"), link: None })?,
+            config: args.config.unwrap_or_else(|| PathBuf::from("unit.conf.json")),
+            once: args.once,
+            deadline: Deadline::after(args.timeout),
+        })
+    }
+}
