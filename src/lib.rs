@@ -9,7 +9,7 @@ pub mod error;
 pub mod http;
 pub mod init;
 pub mod plan;
-pub mod publish;
+pub mod prepare;
 mod reap;
 pub mod redact;
 pub mod report;
@@ -22,8 +22,8 @@ pub mod telemetry;
 pub mod tree;
 pub mod unit;
 pub mod up;
-pub mod usage;
 pub mod venv;
+pub mod volume;
 
 use std::io::{self, Write};
 
@@ -139,11 +139,11 @@ pub mod fuzzing {
     pub use crate::check::fuzzing::*;
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};
-    pub use crate::publish::fuzz as manifest;
     pub use crate::redact::fuzz as redact;
     pub use crate::size::fuzz as size;
     pub use crate::source::fuzzing::*;
     pub use crate::unit::fuzzing::*;
     pub use crate::up::fuzzing::*;
     pub use crate::venv::fuzzing::*;
+    pub use crate::volume::fuzz as manifest;
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
@@ -82,9 +82,29 @@ pub fn write(text: &str) {
 /// A step of the work that is logged once, when it is done, with its duration.
 /// While any is under way a terminal shows the spinner.
 #[derive(Debug)]
-pub struct Phase {
+pub struct Phase<'a> {
+    /// Where it is kept, if somebody wants to know.
+    phases: Option<&'a Phases>,
     name: &'static str,
     started: Instant,
+}
+
+/// The phases of one run that came to their end.
+#[derive(Debug, Default)]
+pub struct Phases(Mutex<Vec<(Instant, PhaseTime)>>);
+
+impl Phases {
+    /// Starts a phase. `doing` is what a terminal shows meanwhile.
+    pub fn start(&self, name: &'static str, doing: &str) -> Phase<'_> {
+        Phase { phases: Some(self), ..Phase::start(name, doing) }
+    }
+
+    /// All of them, in the order of their starts.
+    pub fn times(&self) -> Vec<PhaseTime> {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        times.sort_by_key(|(started, _)| *started);
+        times.into_iter().map(|(_, time)| time).collect()
+    }
 }
 
 /// How long a phase took.
@@ -94,8 +114,8 @@ pub struct PhaseTime {
     pub took: Duration,
 }
 
-impl Phase {
-    /// `doing` is what a terminal shows meanwhile.
+impl Phase<'_> {
+    /// Starts a phase that is only logged. `doing` is what a terminal shows meanwhile.
     pub fn start(name: &'static str, doing: &str) -> Self {
         if let Some(bar) = SPINNER.get() {
             if UNDER_WAY.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -105,18 +125,21 @@ impl Phase {
             bar.set_message(format!("{name}: {}", redact::clean(doing)));
         }
         tracing::debug!("{name}: {doing}");
-        Self { name, started: Instant::now() }
+        Self { phases: None, name, started: Instant::now() }
     }
 
     /// Logs the phase's line: its name, its duration and `result`.
-    pub fn done(self, result: &str) -> PhaseTime {
+    pub fn done(self, result: &str) {
         let took = self.started.elapsed();
         tracing::info!(phase = self.name, seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0, "{result}");
-        PhaseTime { phase: self.name, took }
+        if let Some(Phases(times)) = self.phases {
+            let time = PhaseTime { phase: self.name, took };
+            times.lock().unwrap_or_else(PoisonError::into_inner).push((self.started, time));
+        }
     }
 }
 
-impl Drop for Phase {
+impl Drop for Phase<'_> {
     fn drop(&mut self) {
         if let Some(bar) = SPINNER.get()
             && UNDER_WAY.fetch_sub(1, Ordering::Relaxed) == 1

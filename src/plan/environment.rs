@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::paths::{TreePath, absolute, normal};
-use super::{Platform, Target};
+use super::platform::Platform;
+use super::target::Target;
 use crate::cli;
 use crate::error::{Error, Result};
 

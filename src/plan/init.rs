@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::environment::Environment;
 use super::paths::{RESERVED, TreePath, absolute, one_name};
-use super::{Environment, Source};
+use super::source::Source;
+use super::target::Target;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
@@ -26,25 +28,6 @@ pub struct Init {
     /// What is published is good enough while a remote is out of reach.
     pub stale_ok: bool,
     pub deadline: Deadline,
-}
-
-/// Where the tree is published.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The shared volume, absolute.
-    pub root: PathBuf,
-    /// `Some(NAME)`: at `<root>/NAME`; None: its entries in the root itself.
-    pub link: Option<String>,
-}
-
-impl Target {
-    /// The path under which the app finds the tree when it mounts the volume at the same place.
-    pub fn public(&self) -> PathBuf {
-        match &self.link {
-            Some(link) => self.root.join(link),
-            None => self.root.clone(),
-        }
-    }
 }
 
 /// Where `--copy-self` puts the binary.

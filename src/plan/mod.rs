@@ -8,17 +8,19 @@ mod paths;
 pub(crate) mod platform;
 mod source;
 mod ssh;
+mod target;
 mod unit;
 mod up;
 
 pub use check::{Check, Tree};
 pub use environment::{AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted};
-pub use init::{CopySelf, Entrypoint, Init, SIZE_LIMIT, Target};
+pub use init::{CopySelf, Entrypoint, Init, SIZE_LIMIT};
 pub(crate) use paths::normal;
 pub use paths::{RESERVED, TreePath};
 pub use platform::{Libc, Platform};
-pub use source::{Download, GitSource, GitUrl, Origin, Source, Submodules, Unpack, is_archive};
+pub use source::{Download, GitSource, GitUrl, Origin, Shape, Source, Submodules, Unpack, is_archive};
 pub use ssh::{SSH_PORT, Ssh};
+pub use target::Target;
 pub use unit::{Apply, Control, Sidecar, Status};
 pub use up::Up;
 

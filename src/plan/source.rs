@@ -50,7 +50,8 @@ pub struct GitSource {
 }
 
 /// How deep submodules are fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Submodules {
     Off,
     /// The repository's own.
@@ -183,23 +184,47 @@ impl Source {
         matches!(&self.origin, Origin::Git(git) if git.keep_git)
     }
 
-    /// How much of it is taken, and how: with the source and its revision, all that decides about the
-    /// tree.
-    pub fn shape(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        all.extend(self.lfs_pointers.then(|| "with pointers".to_owned()));
-        all.extend(self.subdir.as_ref().map(|path| format!("subdir {path}")));
+    /// How much of it is taken, and how: with the source and its revision, all that decides the tree.
+    pub fn shape(&self) -> Shape {
+        let subdir = self.subdir.as_ref().map(|path| path.as_path().to_owned());
+        let shape = Shape { lfs_pointers: self.lfs_pointers, subdir, ..Shape::default() };
         match &self.origin {
             Origin::Git(git) => {
-                all.push(format!("submodules {:?}", git.submodules));
-                if git.keep_git {
-                    all.push(format!("with a .git, depth {}", git.depth));
-                }
+                Shape { submodules: Some(git.submodules), git_depth: git.keep_git.then_some(git.depth), ..shape }
             }
-            Origin::Download(Download { unpack, .. }) | Origin::Local(_, unpack) => all.push(format!("{unpack:?}")),
+            Origin::Download(Download { unpack, .. }) | Origin::Local(_, unpack) => {
+                Shape { strip_components: unpack.strip, file: unpack.file.clone(), ..shape }
+            }
         }
-        all
     }
+}
+
+/// How much of a source is taken, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Shape {
+    /// Git LFS pointers may be in it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lfs_pointers: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subdir: Option<PathBuf>,
+    /// Of a repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submodules: Option<Submodules>,
+    /// Of a tree with a `.git`: how many commits that has, 0 for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_depth: Option<u32>,
+    /// Of an archive.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub strip_components: usize,
+    /// Of a single file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Origin {

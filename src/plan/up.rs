@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Environment, Source, Target};
+use super::environment::Environment;
+use super::source::Source;
+use super::target::Target;
 use crate::cli;
 use crate::error::Result;
 use crate::retry::Deadline;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::elf::{self, Elf};
-use super::{Python, interpreter};
+use super::interpreter;
+use super::python::Python;
 use crate::error::{Error, Result};
 use crate::plan::{AppTarget, Libc, Platform};
 

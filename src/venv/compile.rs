@@ -10,10 +10,11 @@ use std::path::Path;
 
 use tokio::task::JoinSet;
 
+use super::child::child_error;
+use super::explain;
 use super::interpreter::BARE;
 use super::record::Files;
 use super::settings::Settings;
-use super::{child_error, explain};
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
 

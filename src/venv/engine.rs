@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::app::App;
+use super::child::child_error;
 use super::explain::{self, Failed};
 use super::inputs::Form;
+use super::inputs::Inputs;
 use super::interpreter::executable;
 use super::origin::{self, Archive};
 use super::pyproject::Pyproject;
+use super::python::Python;
 use super::record::Installed;
 use super::settings::{Of, Settings};
-use super::{Inputs, Python, Stamp, Toolchain, child_error, recipe};
+use super::{Stamp, Toolchain, recipe};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;

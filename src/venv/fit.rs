@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::app::{App, machine_name};
+use super::child::child_error;
 use super::elf::{self, Elf};
+use super::explain;
 use super::interpreter::BARE;
 use super::record::Installed;
 use super::settings::Settings;
-use super::{child_error, explain};
 use crate::command::Output;
 use crate::error::{Error, Result};
 use crate::plan::Libc;

@@ -8,8 +8,9 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::Stamp;
+use super::child::child_error;
 use super::settings::Settings;
-use super::{Stamp, child_error};
 use crate::error::{Error, Result};
 use crate::plan::PythonRequest;
 use crate::retry::Deadline;

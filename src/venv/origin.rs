@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Origin;
+use super::installed::Origin;
 use super::record::Installed;
 
 /// An archive of an index or of a directory with archives.

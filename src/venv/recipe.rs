@@ -14,9 +14,10 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::inputs::Form;
+use super::inputs::Inputs;
 use super::pyproject;
 use super::settings::Settings;
-use super::{Inputs, Toolchain, is_local_path};
+use super::{Toolchain, is_local_path};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::redact;

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use insta::assert_snapshot;
-use podstrap::check::{Finding, Severity, Tree, check};
+use podstrap::check::{Finding, Severity, check};
+use podstrap::plan::Tree;
 use serde_json::Value;
 
 use crate::support::article::Article;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use podstrap::publish::Volume;
 use podstrap::retry::Deadline;
+use podstrap::volume::Volume;
 
 use crate::support::git::{GitServer, Repo};
 use crate::support::index;

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use podstrap::cli::{LogFormat, LogLevel, Submodules};
 use podstrap::error::{Error, Kind};
-use podstrap::plan::{GitSource, Origin, Source};
+use podstrap::plan::{GitSource, Origin, Source, Submodules};
 use podstrap::retry::Deadline;
 use podstrap::size::Size;
 use podstrap::source::{self, Checkout, Resolved, Revision};
+use podstrap::telemetry::{LogFormat, LogLevel};
 use tempfile::TempDir;
 
 use crate::support::git::{GitServer, Repo, git, listing};

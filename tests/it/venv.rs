@@ -9,13 +9,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use podstrap::cli::{self, Cli};
 use podstrap::error::{Error, Kind};
-use podstrap::plan::{EngineRequest, PythonRequest};
+use podstrap::plan::{EngineRequest, Environment, Init, PythonRequest};
 use podstrap::retry::Deadline;
-use podstrap::venv::{self, Builder, Built, Inputs, Settings};
+use podstrap::venv::{self, BuildDirs, Builder, Built, Inputs, Settings};
 
 use crate::support::index::{Behaviour, IndexServer, uv, wheelhouse};
 use crate::support::sandbox::Sandbox;
+
+/// What the flags mean that put the environment there.
+fn wanted(venv: &str, final_path: &Path) -> Environment {
+    let line = ["podstrap", "init", "--repo", "x", "--root", "/vol", "--venv", venv, "--venv-final-path"];
+    let cli = Cli::try_parse(line.iter().map(OsString::from).chain([final_path.into()])).unwrap();
+    let cli::Command::Init(args) = cli.command else { panic!("{cli:?}") };
+    Init::new(args).unwrap().environment
+}
 
 /// A volume to be: everything that the library is given.
 struct Bench {
@@ -66,6 +75,9 @@ impl Bench {
     fn staging(&self) -> PathBuf {
         self.sandbox.path("staging/venv")
     }
+    fn dirs(&self) -> BuildDirs {
+        BuildDirs { venv: self.staging(), scratch: self.sandbox.path("scratch") }
+    }
     fn final_path(&self) -> PathBuf {
         self.sandbox.path("app/python/venv")
     }
@@ -82,10 +94,8 @@ impl Bench {
             let toolchain = venv::locate(&settings, &self.python, &self.engine, deadline).await?;
             let path = |name| self.sandbox.path(name);
             let started = Instant::now();
-            let builder =
-                Builder::create(settings, &toolchain, &self.staging(), &self.final_path(), &path("scratch"), deadline)
-                    .await?
-                    .tree_final(&path("app"));
+            let wanted = wanted("python/venv", &self.final_path());
+            let builder = Builder::create(settings, &toolchain, &wanted, &path("app"), self.dirs(), deadline).await?;
             let created = started.elapsed();
             builder.install(&self.inputs, Some(&path("tree")), deadline).await?;
             let installed = started.elapsed();
@@ -304,11 +314,10 @@ fn a_long_final_path_gets_scripts_that_still_run() {
         let long = bench.sandbox.path(&format!("{}/venv", "long".repeat(40)));
         runtime.block_on(async {
             let deadline = Deadline::after(bench.limit);
-            let path = |name: &str| bench.sandbox.path(name);
-            let staging = bench.staging();
-            let scratch = path("scratch");
+            let wanted = wanted("venv", &long);
+            let public = long.parent().unwrap();
             let toolchain = venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline).await.unwrap();
-            let builder = Builder::create(bench.settings(), &toolchain, &staging, &long, &scratch, deadline);
+            let builder = Builder::create(bench.settings(), &toolchain, &wanted, public, bench.dirs(), deadline);
             let builder = builder.await.unwrap();
             builder.install(&bench.inputs, None, deadline).await.unwrap();
             builder.finish(deadline).await.unwrap();

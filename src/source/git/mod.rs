@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
-use crate::plan::{GitSource, GitUrl, Submodules};
+use crate::plan::{GitSource, GitUrl, Ssh, Submodules};
 use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
 use crate::size::Size;

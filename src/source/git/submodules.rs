@@ -11,8 +11,8 @@ use git2::{Config, ConfigLevel};
 
 use crate::error::{Error, IoContext, Result};
 use crate::plan::GitUrl;
+use crate::plan::Ssh;
 use crate::redact::RemoteUrl;
-use crate::source::git::Ssh;
 
 /// Where a repository keeps it, at its top.
 pub(super) const FILE: &str = ".gitmodules";

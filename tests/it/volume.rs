@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podstrap::error::Kind;
-use podstrap::plan::Target;
-use podstrap::publish::{MANIFEST_VERSION, Manifest, Release, SourceRecord, Volume};
+use podstrap::plan::{Shape, Target};
 use podstrap::retry::Deadline;
 use podstrap::source::Revision;
+use podstrap::volume::{MANIFEST_VERSION, Manifest, Release, SourceRecord, Volume};
 
 use crate::support::sandbox::Sandbox;
 
@@ -29,7 +29,7 @@ fn manifest(key: &str) -> Manifest {
         source: SourceRecord {
             repo: "https://host/app.git".into(),
             revision: Revision { commit: key.repeat(40), reference: None },
-            shape: Vec::new(),
+            shape: Shape::default(),
             validator: None,
             files: 1,
             bytes: 1,
@@ -49,7 +49,7 @@ fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> podst
     }
     let release = wait(volume.commit(&staging, key, manifest(key)))?;
     volume.switch(&release, target)?;
-    wait(volume.prune());
+    wait(volume.retain(0));
     Ok(release)
 }
 

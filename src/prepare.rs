@@ -1,0 +1,288 @@
+//! source → venv → a complete release on the volume, which nothing shows yet.
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, IoContext, Result};
+use crate::plan::{CopySelf, Init, Shape, Wanted};
+use crate::retry::Deadline;
+use crate::runtime::{blocking, hex};
+use crate::selfcopy;
+use crate::size::{Size, count};
+use crate::source::{self, Checkout, Known, Resolved, Revision};
+use crate::telemetry::Phases;
+use crate::tree;
+use crate::venv::{BuildDirs, EnvironmentRecord, Provided, Provision};
+use crate::volume::{MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, Volume};
+
+/// A complete release, to be shown by [`Volume::switch`].
+#[derive(Debug)]
+pub enum Prepared {
+    /// It was built, and this measured the volume meanwhile.
+    Built(Release, Meter),
+    /// It was there already.
+    Found(Release),
+}
+
+impl Prepared {
+    pub fn release(&self) -> &Release {
+        let (Self::Built(release, _) | Self::Found(release)) = self;
+        release
+    }
+}
+
+/// Finds the release that the plan describes, or builds it. What is published is not touched.
+pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
+    let public = plan.target.public();
+    let provision = Provision::new(&plan.environment, &plan.source.auth, public, phases, deadline).await?;
+    let ready = volume.environments(&plan.target);
+    let preparation = Preparation { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline };
+    if let Some(revision) = source::pinned(&plan.source)
+        && let Some(release) = preparation.find(&revision).await?
+    {
+        return Ok(Prepared::Found(release));
+    }
+    let prepared = preparation.ask_remote().await;
+    // A file came that turned out to be the published one.
+    if preparation.staging.get().is_some() && !matches!(prepared, Ok(Prepared::Built(..))) {
+        volume.clear().await;
+    }
+    prepared
+}
+
+/// What every step needs.
+struct Preparation<'a> {
+    plan: &'a Init,
+    volume: &'a Volume,
+    provision: Provision<'a>,
+    /// The volume's environments, which may be taken over.
+    ready: Vec<(std::path::PathBuf, EnvironmentRecord)>,
+    /// Made when there is something to put there: an unchanged rerun writes nothing.
+    staging: OnceCell<Staging>,
+    phases: &'a Phases,
+    deadline: Deadline,
+}
+
+impl Preparation<'_> {
+    async fn ask_remote(&self) -> Result<Prepared> {
+        // Nothing to reuse on a new volume: the environment need not wait for the reference.
+        let resolved = if self.volume.is_new() { None } else { Some(self.resolve().await?) };
+        if let Some(resolved) = &resolved
+            && let Some(release) = self.find(&resolved.revision).await?
+        {
+            return Ok(Prepared::Found(release));
+        }
+        let meter = Meter::new(self.volume.own().to_owned(), self.plan.size_limit);
+        let release = tokio::select! {
+            release = self.build(resolved, &meter) => release,
+            error = meter.watch() => Err(error),
+        };
+        Ok(Prepared::Built(release?, meter))
+    }
+
+    async fn resolve(&self) -> Result<Resolved> {
+        let shown = self.plan.source.to_string();
+        let phase = self.phases.start("resolve", &shown);
+        let published = self.volume.published(&self.plan.target).map(|release| release.manifest.source);
+        let known = published
+            .filter(|source| source.repo == shown)
+            .and_then(|source| Some(Known { revision: source.revision, validator: source.validator? }));
+        let scratch = || Ok(self.staging()?.scratch());
+        let limit = self.plan.size_limit;
+        let resolved = source::resolve(&self.plan.source, known.as_ref(), &scratch, limit, self.deadline).await?;
+        phase.done(&format!("{shown}: {}", describe(&resolved.revision)));
+        Ok(resolved)
+    }
+
+    /// The release that these inputs gave before.
+    async fn find(&self, revision: &Revision) -> Result<Option<Release>> {
+        if self.plan.environment.refresh {
+            return Ok(None);
+        }
+        let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        let elsewhere = self.provision.elsewhere(self.volume.tree(&release)).await;
+        if elsewhere.ok().as_ref() != Some(&release.manifest.elsewhere) {
+            tracing::info!("what the requirements name outside of the tree has changed");
+            return Ok(None);
+        }
+        // Another name may have led to the same commit.
+        release.manifest.source.revision = revision.clone();
+        Ok(Some(release))
+    }
+
+    /// Source and environment, complete, beside what is published.
+    async fn build(&self, resolved: Option<Resolved>, meter: &Meter) -> Result<Release> {
+        let staging = self.staging()?;
+        let dirs = BuildDirs { venv: staging.venv(), scratch: staging.scratch() };
+        let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
+        let ((resolved, checkout), begun) = tokio::try_join!(
+            self.fetch(resolved, staging, meter),
+            self.provision.begin(&dirs, &self.ready, commit.as_deref())
+        )?;
+        let (tree, commit) = (staging.tree(), &resolved.revision.commit);
+
+        // Before anything of it is installed: it may change meanwhile.
+        let elsewhere = self.provision.elsewhere(tree.clone()).await?;
+        let provided = self.provision.install_all(begun, &dirs, &self.ready, &tree, commit).await?;
+        let environment = match provided {
+            Provided::None => None,
+            Provided::Ready(record) => Some(*record),
+            Provided::Filled(filled) => {
+                // With the engine's cache, it is the most that there will be.
+                meter.look().await?;
+                Some(self.provision.finish(filled).await?)
+            }
+        };
+        if environment.is_some() {
+            let place = tree::place("--venv", &tree, &self.plan.environment.venv)?;
+            fs::rename(staging.venv(), &place)
+                .on_volume(|| format!("cannot move the environment to {}", place.display()))?;
+        }
+        if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
+            let place = tree::place("--copy-self", &tree, path)?;
+            blocking(move || selfcopy::copy_to(&place)).await?;
+        }
+        meter.look().await?;
+        let phase = self.phases.start("release", &tree.display().to_string());
+        let name = short(commit).to_owned();
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            key: self.key(&resolved.revision)?,
+            podstrap: env!("CARGO_PKG_VERSION").to_owned(),
+            built_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            source: SourceRecord {
+                repo: self.plan.source.to_string(),
+                validator: resolved.validator(),
+                revision: resolved.revision,
+                shape: self.plan.source.shape(),
+                files: checkout.files,
+                bytes: checkout.bytes,
+            },
+            environment,
+            elsewhere,
+        };
+        let release = self.volume.commit(staging, &name, manifest).await?;
+        phase.done(&release.id);
+        Ok(release)
+    }
+
+    fn staging(&self) -> Result<&Staging> {
+        if self.staging.get().is_none() {
+            let _ = self.staging.set(self.volume.stage()?);
+        }
+        self.staging.get().ok_or_else(|| Error::internal("there is no staging directory"))
+    }
+
+    async fn fetch(
+        &self,
+        resolved: Option<Resolved>,
+        staging: &Staging,
+        meter: &Meter,
+    ) -> Result<(Resolved, Checkout)> {
+        let mut resolved = match resolved {
+            Some(resolved) => resolved,
+            None => self.resolve().await?,
+        };
+        let scratch = staging.scratch().join("source");
+        fs::create_dir(&scratch).on_volume(|| format!("cannot make the directory {}", scratch.display()))?;
+        let phase = self.phases.start("fetch", &self.plan.source.to_string());
+        let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.deadline).await?;
+        meter.look().await?;
+        // The object database counts for the volume's peak size no longer than it must.
+        let _ = blocking(move || Ok(fs::remove_dir_all(&scratch))).await;
+        self.check_places(&staging.tree())?;
+        phase.done(&format!(
+            "{}: {}, {}",
+            short(&resolved.revision.commit),
+            count(checkout.files, "file"),
+            Size(checkout.bytes)
+        ));
+        Ok((resolved, checkout))
+    }
+
+    /// Refuses a tree that has no place for what is to be put where, before work is spent on that.
+    fn check_places(&self, tree: &Path) -> Result<()> {
+        self.volume.check(&self.plan.target, Some(tree))?;
+        if self.plan.environment.wanted == Wanted::Always {
+            tree::place("--venv", tree, &self.plan.environment.venv)?;
+        }
+        if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
+            tree::place("--copy-self", tree, path)?;
+        }
+        Ok(())
+    }
+
+    /// Hash of all that decides what a release holds. What the tree decides (the contents of the
+    /// requirements files in it) is in the commit; what these lead to, in `Manifest::elsewhere`.
+    fn key(&self, revision: &Revision) -> Result<String> {
+        #[derive(Serialize)]
+        struct Key<'a> {
+            manifest: u32,
+            repo: String,
+            shape: Shape,
+            commit: &'a str,
+            /// Of a tree whose `.git` names it.
+            reference: Option<&'a str>,
+            environment: Option<Environment<'a>>,
+            copy_self: Option<Copied<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Environment<'a> {
+            /// Without anything to install it is the wish that makes an environment.
+            always: bool,
+            venv: &'a Path,
+            digest: String,
+        }
+        #[derive(Serialize)]
+        struct Copied<'a> {
+            path: &'a Path,
+            podstrap: &'static str,
+            /// In bytes.
+            sizes: Vec<u64>,
+        }
+        let environment = &self.plan.environment;
+        let key = Key {
+            manifest: MANIFEST_VERSION,
+            repo: self.plan.source.to_string(),
+            shape: self.plan.source.shape(),
+            commit: &revision.commit,
+            reference: revision.reference.as_deref().filter(|_| self.plan.source.keeps_git()),
+            environment: (environment.wanted != Wanted::Never).then(|| Environment {
+                always: environment.wanted == Wanted::Always,
+                venv: environment.venv.as_path(),
+                digest: self.provision.digest(),
+            }),
+            copy_self: match &self.plan.copy_self {
+                Some(CopySelf::InTree(path)) => {
+                    let podstrap = env!("CARGO_PKG_VERSION");
+                    Some(Copied { path: path.as_path(), podstrap, sizes: selfcopy::sizes() })
+                }
+                _ => None,
+            },
+        };
+        let text = serde_json::to_vec(&key).map_err(|error| Error::internal("cannot make the key").because(error))?;
+        Ok(hex(&Sha256::digest(text)))
+    }
+}
+
+/// `main is 1a2b3c4d5e6f`.
+fn describe(revision: &Revision) -> String {
+    match &revision.reference {
+        Some(reference) => {
+            let name = reference.strip_prefix("refs/heads/").or_else(|| reference.strip_prefix("refs/tags/"));
+            format!("{} is {}", name.unwrap_or(reference), short(&revision.commit))
+        }
+        None => short(&revision.commit).to_owned(),
+    }
+}
+
+/// Twelve digits of a commit or of a directory's hash.
+fn short(commit: &str) -> &str {
+    let digits = commit.strip_prefix("sha256:").unwrap_or(commit);
+    digits.get(..12).unwrap_or(digits)
+}

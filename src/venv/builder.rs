@@ -1,0 +1,293 @@
+//! An environment in the making: created, filled, told its last path, compiled, verified.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::app::App;
+use super::engine::{self, Engine};
+use super::inputs::Inputs;
+use super::installed::{Distribution, Origin};
+use super::python::{self, Python};
+use super::relocate::{self, Move};
+use super::settings::Settings;
+use super::{Toolchain, compile, consistency, fit, origin, record, reuse};
+use crate::error::{Error, IoContext, Result};
+use crate::plan;
+use crate::redact;
+use crate::retry::{Deadline, retry};
+use crate::runtime::blocking;
+use crate::tree;
+
+/// Where an environment is built.
+#[derive(Debug, Clone)]
+pub struct BuildDirs {
+    /// The environment's directory, absolute; it does not exist yet.
+    pub venv: PathBuf,
+    /// An existing directory on the same file system for what is needed meanwhile: TMPDIR, netrc, the
+    /// engine's cache. Its files are linked into the environment and must not outlive its building, or
+    /// what an app does to its own would be in the next one.
+    pub scratch: PathBuf,
+}
+
+/// An environment as it was built.
+#[derive(Debug)]
+pub struct Built {
+    /// `3.13.1`; `3.13` of another Python than the one that built it.
+    pub python_version: String,
+    /// Where the interpreter is that runs it.
+    pub python_path: PathBuf,
+    /// `uv 0.13.9`, `pip 24.2`
+    pub engine: String,
+    pub toolchain: Toolchain,
+    pub distributions: Vec<Distribution>,
+    /// Tells later whether somebody changed its files.
+    pub fingerprint: String,
+}
+
+/// Without these it is none (PEP 405).
+const ESSENTIAL: [&str; 2] = ["pyvenv.cfg", "bin/python"];
+
+/// An environment under construction at a path that is not its last.
+#[derive(Debug)]
+pub struct Builder {
+    settings: Settings,
+    toolchain: Toolchain,
+    dirs: BuildDirs,
+    final_path: PathBuf,
+    /// Where the tree will be, for projects in it that are installed editable.
+    tree_final: Option<PathBuf>,
+    /// Where the tree is published: what is installed from it says that it came from there.
+    tree_public: PathBuf,
+    python: Python,
+    app: App,
+    /// An environment that is not as it should be is an error.
+    strict: bool,
+    engine: Engine,
+    installed: OnceLock<(Inputs, Option<PathBuf>)>,
+}
+
+impl Builder {
+    /// Creates an empty environment at `dirs.venv`, for the Python and the place that `wanted` names.
+    ///
+    /// # Errors
+    /// The interpreter or the engine does not run, or is too old for what is wanted.
+    pub async fn create(
+        mut settings: Settings,
+        toolchain: &Toolchain,
+        wanted: &plan::Environment,
+        tree_public: &Path,
+        dirs: BuildDirs,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let base = &toolchain.python.path;
+        let made = python::create(&settings, base, &dirs.venv, &wanted.final_path, &dirs.scratch, deadline);
+        let (python, uv) = tokio::join!(made, engine::start_uv(toolchain, &settings, &dirs.scratch, deadline));
+        let python = python?;
+        let engine = match uv? {
+            Some(uv) => uv,
+            None => Engine::pip(base, &python)?,
+        };
+        settings.warn(engine.is_uv());
+        let app = App::new(&wanted.target, &python, base, wanted.python_final.as_deref())?;
+        if app.is_elsewhere() {
+            settings.build_nothing();
+        }
+        if app.other_python {
+            tracing::info!(
+                "for Python {}, whose interpreter is expected at {}",
+                app.version,
+                app.interpreter.display()
+            );
+        }
+        Ok(Self {
+            settings,
+            toolchain: toolchain.clone(),
+            dirs,
+            final_path: wanted.final_path.clone(),
+            tree_final: wanted.tree_final(),
+            tree_public: tree_public.to_owned(),
+            python,
+            app,
+            strict: wanted.strict,
+            engine,
+            installed: OnceLock::new(),
+        })
+    }
+
+    /// Installs into it, once. `cwd` is the tree, which relative paths in requirements files refer
+    /// to.
+    pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
+        inputs.check()?;
+        let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
+        self.fill(inputs, cwd, false, deadline).await
+    }
+
+    /// Makes it right for its final path, compiles the bytecode and verifies that every file the
+    /// records name is there.
+    pub async fn finish(self, deadline: Deadline) -> Result<Built> {
+        let site = &self.python.site;
+        let (mut files, mut missing) = self.look().await?;
+        if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
+            tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
+            self.fill(inputs, cwd.as_deref(), true, deadline).await?;
+            (files, missing) = self.look().await?;
+        }
+        if let Some(lost) = ESSENTIAL.iter().find(|name| !files.contains_key(Path::new(name))) {
+            return Err(Error::environment(format!("the installation removed the environment's {lost}"))
+                .hint("a package's build did that: install it as a wheel, or leave it out"));
+        }
+        let mut problems: Vec<String> = missing
+            .into_iter()
+            .map(|problem| format!("{problem}, though its RECORD names it: the package itself is faulty"))
+            .collect();
+        let (dir, place, base) = (self.dirs.venv.clone(), self.destination(), self.toolchain.python.path.clone());
+        let own_site = site.clone();
+        let app = self.app.clone();
+        let files = blocking(move || {
+            relocate::relocate(&dir, &files, &own_site, &place)?;
+            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::walk(&dir) } else { Ok(files) }
+        })
+        .await?;
+        let site = &self.app.site;
+        let (dir, own_site) = (self.dirs.venv.clone(), site.clone());
+        let (files, dists) = blocking(move || {
+            let dists = record::installed(&dir, &files, &own_site)?;
+            Ok((files, Arc::new(dists)))
+        })
+        .await?;
+        let python = &self.toolchain.python.path;
+        let tools = (&self.settings, self.dirs.scratch.as_path());
+        problems.extend(fit::check(&self.dirs.venv, Arc::clone(&dists), &self.app, python, tools, deadline).await?);
+        problems.extend(consistency::check(&dists, &self.app));
+        self.report(problems)?;
+        let job = compile::Job {
+            python: &self.toolchain.python.path,
+            root: &self.dirs.venv,
+            final_path: &self.final_path,
+            scratch: &self.dirs.scratch,
+        };
+        if self.app.other_python {
+            tracing::warn!(
+                "no bytecode: Python {} cannot compile for Python {}, so every start of the app compiles what it imports, \
+                 unless it may write; run podstrap with Python {} to have it compiled",
+                self.python.version,
+                self.app.version,
+                self.app.version
+            );
+        } else {
+            let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
+            tracing::debug!("compiled {compiled} files");
+        }
+        let dir = self.dirs.venv.clone();
+        let fingerprint = blocking(move || reuse::fingerprint(&dir)).await?;
+        let distributions = self.distributions(&dists, deadline).await;
+        Ok(Built {
+            distributions,
+            fingerprint,
+            python_version: self.app.version,
+            python_path: self.app.interpreter,
+            engine: self.engine.name,
+            toolchain: self.toolchain,
+        })
+    }
+
+    /// The files that are there, and what of them is missing.
+    async fn look(&self) -> Result<(record::Files, Vec<String>)> {
+        let (dir, site) = (self.dirs.venv.clone(), self.python.site.clone());
+        blocking(move || {
+            let files = record::walk(&dir)?;
+            let missing = record::missing(&dir, &files, &site);
+            Ok((files, missing))
+        })
+        .await
+    }
+
+    /// Installs, tried again while the trouble may pass. `anew`: over what is there, and with nothing
+    /// from the cache.
+    async fn fill(&self, inputs: &Inputs, cwd: Option<&Path>, anew: bool, deadline: Deadline) -> Result<()> {
+        let mut empty = !anew;
+        retry(deadline, "install", async || {
+            // No engine says what a failed try left, and uv takes it for installed.
+            if !std::mem::take(&mut empty) {
+                // Time ran out because of the tries before.
+                let late = |error: Error| if deadline.passed() { error.unreachable() } else { error };
+                self.empty(deadline).await.map_err(late)?;
+            }
+            self.engine.install(&self.place(), inputs, cwd, anew, deadline).await
+        })
+        .await
+    }
+
+    async fn empty(&self, deadline: Deadline) -> Result<()> {
+        let dir = self.dirs.venv.clone();
+        blocking(move || tree::remove(&dir).on_volume(|| format!("cannot remove {}", dir.display()))).await?;
+        let python = &self.toolchain.python.path;
+        python::create(&self.settings, python, &self.dirs.venv, &self.final_path, &self.dirs.scratch, deadline).await?;
+        Ok(())
+    }
+
+    fn place(&self) -> engine::Place<'_> {
+        let base = &self.toolchain.python.path;
+        engine::Place {
+            settings: &self.settings,
+            dir: &self.dirs.venv,
+            scratch: &self.dirs.scratch,
+            base,
+            app: &self.app,
+        }
+    }
+
+    /// What is not as it should be: warnings, or with `--strict` an error.
+    fn report(&self, problems: Vec<String>) -> Result<()> {
+        if self.strict && !problems.is_empty() {
+            let error = Error::environment("what was installed is not as it should be, and --strict is given")
+                .hint("correct the requirements, or publish it with these warnings: without --strict");
+            return Err(match &problems[..] {
+                [one] => error.because(one.as_str()),
+                _ => error.excerpt(problems.join("\n")),
+            });
+        }
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        Ok(())
+    }
+
+    /// What release.json tells of what is installed. Where it came from is asked of the engine; that it does
+    /// not tell harms nobody.
+    async fn distributions(&self, dists: &[record::Installed], deadline: Deadline) -> Vec<Distribution> {
+        let asked = self.installed.get();
+        let archives = match asked {
+            Some((inputs, cwd)) if !dists.is_empty() => {
+                self.engine.archives(&self.place(), inputs, cwd.as_deref(), dists, deadline).await
+            }
+            _ => Vec::new(),
+        };
+        let destination = self.destination();
+        let describe = |dist: &record::Installed| {
+            let direct = dist.direct_url.as_deref().and_then(origin::direct);
+            let source = direct.or_else(|| origin::of_archive(dist, &archives)).map(|origin| {
+                let url = redact::clean(&destination.rewrite(&origin.url));
+                Origin { url, ..origin }
+            });
+            Distribution {
+                name: dist.name.clone(),
+                version: dist.version.clone(),
+                contents: dist.contents(&self.app.site),
+                source,
+            }
+        };
+        dists.iter().map(describe).collect()
+    }
+
+    fn destination(&self) -> relocate::Destination {
+        let mut moves = vec![Move { from: self.dirs.venv.clone(), to: self.final_path.clone() }];
+        let tree = self.installed.get().and_then(|(_, cwd)| cwd.clone());
+        if let (Some(from), Some(to)) = (tree.clone(), self.tree_final.clone()) {
+            moves.push(Move { from, to });
+        }
+        let told = self.tree_final.as_ref().unwrap_or(&self.tree_public);
+        let told = tree.map(|from| Move { from, to: told.clone() });
+        relocate::Destination { moves, told, scratch: self.dirs.scratch.clone() }
+    }
+}

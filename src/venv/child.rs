@@ -1,0 +1,22 @@
+//! A child that failed, as an error of the environment.
+
+use super::explain;
+use crate::command::Failure;
+use crate::error::Error;
+
+/// A child that gave no output: not started, or ended at the deadline.
+pub(super) fn child_error(what: &str, failure: Failure) -> Error {
+    let excerpt = match &failure {
+        Failure::Deadline { stderr, .. } => explain::excerpt(stderr),
+        _ => String::new(),
+    };
+    let hint = match &failure {
+        Failure::Deadline { .. } => Some("raise --timeout, or find out what is slow with --log-level debug"),
+        Failure::Start { source, .. } | Failure::Read { source, .. } => explain::limit("", &source.to_string()),
+    };
+    let mut error = Error::environment(what).because(failure);
+    if let Some(hint) = hint {
+        error = error.hint(hint);
+    }
+    if excerpt.is_empty() { error } else { error.excerpt(excerpt) }
+}

@@ -1,0 +1,309 @@
+//! The environment of one run, from what is wanted to what is ready: created or adopted, installed,
+//! finished. As much as needs no file of the tree happens beside the checkout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::builder::{BuildDirs, Builder, Built};
+use super::inputs::{self, Inputs};
+use super::installed::EnvironmentRecord;
+use super::recipe::{self, Recipe};
+use super::settings::Settings;
+use super::{Toolchain, is_local_path, locate, reuse};
+use crate::error::{Error, Result};
+use crate::plan::{self, Links, Wanted};
+use crate::retry::Deadline;
+use crate::runtime::blocking;
+use crate::size::count;
+use crate::telemetry::Phases;
+use crate::tree;
+
+/// What one run needs to know to provide an environment.
+#[derive(Debug)]
+pub struct Provision<'a> {
+    wanted: &'a plan::Environment,
+    /// Where the tree is published.
+    tree_public: PathBuf,
+    settings: Settings,
+    /// None: not found, and so far nothing needs it.
+    toolchain: Option<Toolchain>,
+    recipe: Recipe,
+    phases: &'a Phases,
+    deadline: Deadline,
+}
+
+/// How far an environment has come.
+#[derive(Debug)]
+pub enum Begun {
+    /// Nothing is there: it waits for the tree, or none is needed.
+    Nothing,
+    /// It is empty.
+    Created(Box<Builder>),
+    /// All is installed; the key of what it was made of is known once the tree is there.
+    Installed(Box<Builder>),
+    /// A release had it ready.
+    Adopted(Box<EnvironmentRecord>),
+}
+
+/// An environment that is complete but for its last step.
+#[derive(Debug)]
+pub struct Filled {
+    key: String,
+    builder: Box<Builder>,
+}
+
+/// What the tree's arrival made of an environment.
+#[derive(Debug)]
+pub enum Provided {
+    /// There is nothing to install.
+    None,
+    /// It is ready.
+    Ready(Box<EnvironmentRecord>),
+    /// [`Provision::finish`] is left.
+    Filled(Filled),
+}
+
+impl<'a> Provision<'a> {
+    /// Reads everything outside the tree that decides the environment, before anything is installed.
+    ///
+    /// # Errors
+    /// A file that was named cannot be read; no interpreter or engine where one is needed.
+    pub async fn new(
+        wanted: &'a plan::Environment,
+        auth: &[PathBuf],
+        tree_public: PathBuf,
+        phases: &'a Phases,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let settings = Settings::of_process().with(&wanted.supply, auth);
+        let toolchain = toolchain(wanted, &settings, deadline).await?;
+        let recipe = Recipe::new(wanted, &settings, toolchain.as_ref(), deadline)?;
+        Ok(Self { wanted, tree_public, settings, toolchain, recipe, phases, deadline })
+    }
+
+    /// Hash of what is known of the environment without the tree: with the source's revision it decides
+    /// all of a release.
+    pub fn digest(&self) -> String {
+        self.recipe.digest()
+    }
+
+    /// Hash of what the requirements in a tree lead to outside of it.
+    pub async fn elsewhere(&self, tree: PathBuf) -> Result<String> {
+        let tree = self.needs_tree().then_some(tree);
+        let (inputs, recipe, deadline) = (self.inputs(tree.as_deref())?, self.recipe.clone(), self.deadline);
+        blocking(move || Ok(recipe.elsewhere(&inputs, tree.as_deref(), deadline))).await
+    }
+
+    /// Starts the environment, as far as it does not need the tree. `ready` are environments that may be
+    /// taken over, with their directories; `revision` is the source's, if it is known yet.
+    pub async fn begin(
+        &self,
+        dirs: &BuildDirs,
+        ready: &[(PathBuf, EnvironmentRecord)],
+        revision: Option<&str>,
+    ) -> Result<Begun> {
+        if self.wanted.wanted != Wanted::Always {
+            return Ok(Begun::Nothing);
+        }
+        if self.needs_tree() {
+            // It may be one that is here: the tree will tell.
+            if ready.is_empty() || self.wanted.refresh {
+                return Ok(Begun::Created(self.create(dirs).await?));
+            }
+            return Ok(Begun::Nothing);
+        }
+        let inputs = self.inputs(None)?;
+        if let Some(revision) = revision {
+            let key = self.key(&inputs, None, revision).await?;
+            if let Some(record) = self.adopt(&key, ready, dirs).await? {
+                return Ok(Begun::Adopted(Box::new(record)));
+            }
+        }
+        let builder = self.create(dirs).await?;
+        self.install(&builder, &inputs, None).await?;
+        Ok(Begun::Installed(builder))
+    }
+
+    /// Goes on now that the tree is there, up to where everything is installed.
+    pub async fn install_all(
+        &self,
+        begun: Begun,
+        dirs: &BuildDirs,
+        ready: &[(PathBuf, EnvironmentRecord)],
+        tree: &Path,
+        revision: &str,
+    ) -> Result<Provided> {
+        let named = self.needs_tree().then_some(tree);
+        let inputs = self.inputs(named)?;
+        let found = self.wanted.takes_default() && !inputs.requirements.is_empty();
+        let key = self.key(&inputs, named, revision).await?;
+        let builder = match begun {
+            Begun::Adopted(record) => return Ok(Provided::Ready(record)),
+            Begun::Installed(builder) => return Ok(Provided::Filled(Filled { key, builder })),
+            Begun::Nothing if self.wanted.wanted != Wanted::Always && !found => return Ok(Provided::None),
+            Begun::Nothing => match self.adopt(&key, ready, dirs).await? {
+                Some(record) => return Ok(Provided::Ready(Box::new(record))),
+                None => self.create(dirs).await?,
+            },
+            Begun::Created(builder) => builder,
+        };
+        if found {
+            let file = inputs.requirements.first().and_then(|file| file.file_name()).unwrap_or_default();
+            tracing::info!("installing {}, which is in the tree", file.display());
+        }
+        if !inputs.is_empty() || !inputs.extras.is_empty() || !inputs.groups.is_empty() {
+            self.install(&builder, &inputs, Some(tree)).await?;
+        }
+        Ok(Provided::Filled(Filled { key, builder }))
+    }
+
+    /// Makes what is installed ready for its last path. The tree must still be where it was.
+    pub async fn finish(&self, filled: Filled) -> Result<EnvironmentRecord> {
+        let phase = self.phases.start("finish", "relocate, compile, verify");
+        let built = filled.builder.finish(self.deadline).await?;
+        phase.done(&format!(
+            "{} for Python {}",
+            count(built.distributions.len() as u64, "package"),
+            built.python_version
+        ));
+        Ok(self.record(built, filled.key))
+    }
+
+    /// The environment with this key, out of a release that has it.
+    async fn adopt(
+        &self,
+        key: &str,
+        ready: &[(PathBuf, EnvironmentRecord)],
+        dirs: &BuildDirs,
+    ) -> Result<Option<EnvironmentRecord>> {
+        let Some((from, record)) = ready.iter().find(|(_, record)| record.key == key && !self.wanted.refresh) else {
+            return Ok(None);
+        };
+        let shown = from.display().to_string();
+        let phase = self.phases.start("venv", &format!("from {shown}"));
+        let (from, to, fingerprint) = (from.clone(), dirs.venv.clone(), record.fingerprint.clone());
+        if !blocking(move || reuse::adopt(&from, &to, &fingerprint)).await? {
+            tracing::warn!("{shown} was changed after it was built: building it anew");
+            return Ok(None);
+        }
+        phase.done(&format!("{}, as it was", count(record.packages.len() as u64, "package")));
+        Ok(Some(EnvironmentRecord { venv: self.wanted.venv.as_path().to_owned(), ..record.clone() }))
+    }
+
+    /// Local projects and wheelhouses are read for it.
+    async fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str) -> Result<String> {
+        let (recipe, inputs, tree) = (self.recipe.clone(), inputs.clone(), tree.map(Path::to_owned));
+        let (revision, deadline) = (revision.to_owned(), self.deadline);
+        blocking(move || Ok(recipe.key(&inputs, tree.as_deref(), &revision, deadline))).await
+    }
+
+    async fn create(&self, dirs: &BuildDirs) -> Result<Box<Builder>> {
+        let wanted = self.wanted;
+        let found;
+        let toolchain = if let Some(toolchain) = &self.toolchain {
+            toolchain
+        } else {
+            // It was not needed before, and was not found: this time the error counts.
+            found = locate(&self.settings, &wanted.python, &wanted.engine, self.deadline).await?;
+            &found
+        };
+        let phase = self.phases.start("venv", &wanted.venv.to_string());
+        let made =
+            Builder::create(self.settings.clone(), toolchain, wanted, &self.tree_public, dirs.clone(), self.deadline);
+        let builder = Box::new(made.await?);
+        phase.done(&format!("for {}", wanted.final_path.display()));
+        Ok(builder)
+    }
+
+    async fn install(&self, builder: &Builder, inputs: &Inputs, tree: Option<&Path>) -> Result<()> {
+        let names =
+            inputs.requirements.iter().map(|file| format!("-r {}", file.file_name().unwrap_or_default().display()));
+        let doing = inputs.packages.iter().cloned().chain(names).collect::<Vec<_>>().join(" ");
+        let phase = self.phases.start("install", &doing);
+        builder.install(inputs, tree, self.deadline).await?;
+        phase.done(&doing);
+        Ok(())
+    }
+
+    /// What is to be installed; `tree` is needed if something in it is.
+    fn inputs(&self, tree: Option<&Path>) -> Result<Inputs> {
+        let wanted = self.wanted;
+        let resolve = |flag: &str, files: &[PathBuf]| -> Result<Vec<PathBuf>> {
+            files
+                .iter()
+                .map(|file| match tree {
+                    Some(tree) if file.is_relative() => tree::file(flag, tree, file),
+                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| recipe::unreadable(file, error)),
+                })
+                .collect()
+        };
+        let mut requirements = resolve("-r", &wanted.requirements)?;
+        if let Some(tree) = tree.filter(|_| wanted.takes_default()) {
+            requirements.extend(inputs::find(tree)?);
+        }
+        let mut find_links = Vec::new();
+        for links in &wanted.supply.links {
+            find_links.push(match (links, tree) {
+                (Links::Url(url), _) => url.clone(),
+                (Links::At(path), _) => {
+                    // uv fails, pip goes on without it.
+                    fs::metadata(path).map_err(|error| recipe::no_links(path, error))?;
+                    path.display().to_string()
+                }
+                (Links::InTree(path), Some(tree)) => {
+                    tree::file("--find-links", tree, path.as_path())?.display().to_string()
+                }
+                (Links::InTree(path), None) => return Err(Error::internal(format!("--find-links {path} has no tree"))),
+            });
+        }
+        Ok(Inputs {
+            packages: wanted.packages.clone(),
+            requirements,
+            constraints: resolve("-c", &wanted.constraints)?,
+            extras: wanted.extras.clone(),
+            groups: wanted.groups.clone(),
+            find_links,
+            refresh: wanted.refresh,
+        })
+    }
+
+    fn record(&self, built: Built, key: String) -> EnvironmentRecord {
+        EnvironmentRecord {
+            key,
+            fingerprint: built.fingerprint,
+            venv: self.wanted.venv.as_path().to_owned(),
+            final_path: self.wanted.final_path.clone(),
+            python: built.python_version,
+            python_path: built.python_path,
+            engine: built.engine,
+            toolchain: built.toolchain,
+            target: self.wanted.target.clone(),
+            packages: built.distributions,
+        }
+    }
+
+    /// Whether installing must wait for the checkout, because a file or path in the tree is named.
+    fn needs_tree(&self) -> bool {
+        let wanted = self.wanted;
+        let unnamed = wanted.packages.is_empty() && wanted.requirements.is_empty();
+        unnamed
+            || wanted.supply.links.iter().any(|links| matches!(links, Links::InTree(_)))
+            || wanted.requirements.iter().chain(&wanted.constraints).any(|file| file.is_relative())
+            || wanted.packages.iter().any(|package| is_local_path(package))
+    }
+}
+
+/// The interpreter and the engine. Where no environment may be needed, a missing one is no error yet.
+async fn toolchain(wanted: &plan::Environment, settings: &Settings, deadline: Deadline) -> Result<Option<Toolchain>> {
+    if wanted.wanted == Wanted::Never {
+        return Ok(None);
+    }
+    match locate(settings, &wanted.python, &wanted.engine, deadline).await {
+        Ok(toolchain) => Ok(Some(toolchain)),
+        Err(error) if wanted.wanted == Wanted::Always => Err(error),
+        Err(error) => {
+            tracing::debug!("no environment possible: {}", error.summary());
+            Ok(None)
+        }
+    }
+}
