@@ -13,9 +13,10 @@ use super::interpreter::executable;
 use super::origin::{self, Archive};
 use super::pyproject::Pyproject;
 use super::python::Python;
+use super::reach::Reached;
 use super::record::Installed;
 use super::settings::{Of, Settings};
-use super::{Stamp, Toolchain, recipe};
+use super::{Stamp, Toolchain, lock};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;
@@ -144,14 +145,10 @@ impl Engine {
         let mut settings = place.settings.clone();
         settings.add_links(&inputs.find_links);
         settings.log_in()?;
-        if let Some((file, path)) = cwd.and_then(|tree| recipe::leads_out(inputs, &settings, tree)) {
-            return Err(Error::environment(format!("{} leads out of the tree: {path}", file.display()))
-                .because("what else is mounted is none of the repository's business")
-                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod for it: -c ${PINS}"));
-        }
-        let steps = self.steps(place, inputs, &mut settings)?;
+        let reached = Reached::of(inputs, &settings, cwd)?;
+        let steps = self.steps(place, inputs, &reached, &mut settings)?;
         let netrc = settings.netrc(place.scratch)?;
-        let git = settings.git_variables(&recipe::git_places(inputs, &settings));
+        let git = settings.git_variables(&reached.repositories);
         for step in steps {
             let mut command = match &self.kind {
                 Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
@@ -229,50 +226,56 @@ impl Engine {
     ///
     /// # Errors
     /// It is not for this engine.
-    fn steps(&self, place: &Place<'_>, inputs: &Inputs, settings: &mut Settings) -> Result<Vec<Step>> {
+    fn steps(
+        &self,
+        place: &Place<'_>,
+        inputs: &Inputs,
+        reached: &Reached,
+        settings: &mut Settings,
+    ) -> Result<Vec<Step>> {
         let names = |flag: &str, names: &[String]| -> Vec<OsString> {
             names.iter().flat_map(|name| [flag.into(), name.into()]).collect()
         };
         let is_uv = self.is_uv();
         if settings.only_binary()
-            && let Some(file) = recipe::asks_for_builds(inputs, settings)
+            && let Some(file) = &reached.builds
         {
             return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
                 .because("it has no-binary in it, an editable project (-e), or a requirements file by its URL, which may have")
                 .hint("take that out, or drop --only-binary, which --target-python and --target-platform imply"));
         }
         let mut steps = Vec::new();
-        for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
+        for file in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
             if !is_uv {
-                return Err(self.no_lock(lock));
+                return Err(self.no_lock(file));
             }
             if settings.only_binary()
-                && let Some(name) = recipe::project_of_lock(lock)
+                && let Some(name) = lock::project(file)
             {
                 return Err(Error::environment(format!(
                     "{name} has no wheel: {} takes it from a directory",
-                    lock.display()
+                    file.display()
                 ))
                 .because("it would have to be built, which --only-binary forbids")
                 .hint("where the app's files need no installation say so (`[tool.uv] package = false`) and lock again, or drop --only-binary"));
             }
-            if settings.no_index() && names_urls(lock) {
+            if settings.no_index() && lock::names_urls(file) {
                 return Err(Error::environment(format!(
                     "{} says where its files are, and uv fetches them from there",
-                    lock.display()
+                    file.display()
                 ))
                 .because("no index is to be asked (--no-index)")
                 .hint("commit what `uv export -o requirements.txt` writes, and name that: with --find-links it needs no network"));
             }
             let names = [names("--extra", &inputs.extras), names("--group", &inputs.groups)].concat();
-            steps.push(match Form::of(lock) {
+            steps.push(match Form::of(file) {
                 Form::UvLock => {
-                    let project = lock.parent().unwrap_or(Path::new("/")).into();
+                    let project = file.parent().unwrap_or(Path::new("/")).into();
                     // Other locks' packages stay.
                     let args = ["--project".into(), project, "--inexact".into()];
                     Step { sync: true, alone: true, args: [args.to_vec(), names].concat() }
                 }
-                _ => Step { sync: false, alone: true, args: [vec!["-r".into(), lock.into()], names].concat() },
+                _ => Step { sync: false, alone: true, args: [vec!["-r".into(), file.into()], names].concat() },
             });
         }
         let mut args: Vec<OsString> =
@@ -310,7 +313,7 @@ impl Engine {
                 }
             }
             // pip's rule: where one has a hash, all must.
-            if recipe::has_hashes(inputs, settings) {
+            if reached.hashes {
                 args.push("--require-hashes".into());
             }
         }
@@ -346,11 +349,6 @@ struct Step {
     /// Nothing is installed before it.
     alone: bool,
     args: Vec<OsString>,
-}
-
-/// Whether a lock file takes anything from the web.
-fn names_urls(lock: &Path) -> bool {
-    std::fs::read_to_string(lock).is_ok_and(|text| text.contains("http://") || text.contains("https://"))
 }
 
 /// pip's installation report.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::interpreter::executable;
+use super::requirements::name_of;
 use super::settings::Settings;
 use crate::error::{Error, Result, said_of_volume, volume_error};
 use crate::http;
@@ -309,7 +310,7 @@ impl Failed<'_> {
             .or_else(|| self.stderr.contains("Building source distributions is disabled").then_some("a requirement"))?;
         // A directory instead of a name: its own says most.
         let named = if named.starts_with("file://") { named.rsplit('/').next().unwrap_or(named) } else { named };
-        let name = name(named);
+        let name = name_of(named);
         let name = if name.is_empty() || named == "a requirement" { named } else { name };
         Some(
             Error::environment(format!(
@@ -340,7 +341,7 @@ impl Failed<'_> {
             return None;
         }
         for index in self.settings.indexes().into_iter().filter(|_| !self.settings.no_index()) {
-            if let Err(error) = self.ask_index(index, name(lacking)).await {
+            if let Err(error) = self.ask_index(index, name_of(lacking)).await {
                 return Some(error);
             }
         }
@@ -350,7 +351,7 @@ impl Failed<'_> {
                 .because("a build gets an environment of its own, with what its [build-system] requires")
                 .hint(format!(
                     "what a build needs comes from the same indexes and --find-links: supply {} there, or a wheel of {package}",
-                    name(lacking)
+                    name_of(lacking)
                 )),
         )
     }
@@ -424,7 +425,7 @@ impl Failed<'_> {
     /// Asks the indexes about the name: they may have refused, or be down.
     async fn not_found(&self) -> Error {
         let requirement = self.sought();
-        let name = name(requirement);
+        let name = name_of(requirement);
         if self.settings.no_index() {
             return Error::environment(format!("cannot find {requirement} in the places of --find-links"))
                 .because("no index is asked (--no-index)")
@@ -452,7 +453,7 @@ impl Failed<'_> {
         {
             return None;
         }
-        let name = name(self.sought());
+        let name = name_of(self.sought());
         for index in self.settings.indexes() {
             match self.ask_index(index, name).await {
                 Err(error) => return Some(error),
@@ -618,12 +619,6 @@ fn lacking(stderr: &str) -> Option<(String, String)> {
     let package =
         known.map_or_else(|| format!("what brings {what} (a -dev package)"), |(_, package)| (*package).to_owned());
     Some((what, package))
-}
-
-/// The name that begins a requirement.
-fn name(requirement: &str) -> &str {
-    let end = requirement.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
-    &requirement[..end.unwrap_or(requirement.len())]
 }
 
 /// The error of a child that could not write to the volume. What it may not write or read elsewhere

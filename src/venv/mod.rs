@@ -16,14 +16,17 @@ mod fit;
 mod inputs;
 mod installed;
 mod interpreter;
+mod lock;
 mod origin;
 mod pipconf;
 mod provision;
 mod pyproject;
 mod python;
+mod reach;
 mod recipe;
 mod record;
 mod relocate;
+mod requirements;
 mod reuse;
 mod settings;
 
@@ -96,33 +99,6 @@ pub async fn locate(
     Ok(Toolchain { python, uv, uv_required: uv_asked })
 }
 
-/// What pip takes for an archive by its name.
-const ARCHIVES: &[&str] =
-    &[".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"];
-
-/// What follows the `@` of `name[extras] @ target`; a path may have one, too.
-fn target(requirement: &str) -> &str {
-    let name =
-        |text: &str| text.chars().all(|c| c.is_alphanumeric() || " \t-_.,[]".contains(c)) && !text.starts_with('.');
-    match requirement.split_once('@') {
-        Some((before, target)) if name(before) => target.trim(),
-        _ => requirement,
-    }
-}
-
-/// Whether pip would look for it in the working directory.
-fn is_local_path(package: &str) -> bool {
-    let target = target(package);
-    if let Some(path) = target.strip_prefix("file:") {
-        return !path.starts_with('/');
-    }
-    if target.starts_with('/') || target.contains("://") {
-        return false;
-    }
-    let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
-    target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
-}
-
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use super::elf::fuzz as elf;
@@ -130,24 +106,7 @@ pub mod fuzzing {
     pub use super::origin::fuzz as origin;
     pub use super::pipconf::fuzz as pipconf;
     pub use super::pyproject::fuzz as pyproject;
-    pub use super::recipe::fuzz as requirements;
     pub use super::record::fuzz as record;
     pub use super::relocate::fuzz as relocate;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn local_paths_are_told_from_names() {
-        for path in [".", ".[dev]", "./x", "../x", "libs/x", "x-1.0-py3-none-any.whl", "x @ file:./x", "file:x"] {
-            assert!(is_local_path(path), "{path}");
-        }
-        for name in
-            ["Flask", "flask[async]==3.1.*", "x @ https://host/x.whl", "git+https://host/x", "/abs/x", "file:///abs/x"]
-        {
-            assert!(!is_local_path(name), "{name}");
-        }
-    }
+    pub use super::requirements::fuzz as requirements;
 }

@@ -8,8 +8,9 @@ use super::builder::{BuildDirs, Builder, Built};
 use super::inputs::{self, Inputs};
 use super::installed::EnvironmentRecord;
 use super::recipe::{self, Recipe};
+use super::requirements::Requirement;
 use super::settings::Settings;
-use super::{Toolchain, is_local_path, locate, reuse};
+use super::{Toolchain, locate, reuse};
 use crate::error::{Error, Result};
 use crate::plan::{self, Links, Wanted};
 use crate::retry::Deadline;
@@ -289,7 +290,7 @@ impl<'a> Provision<'a> {
         unnamed
             || wanted.supply.links.iter().any(|links| matches!(links, Links::InTree(_)))
             || wanted.requirements.iter().chain(&wanted.constraints).any(|file| file.is_relative())
-            || wanted.packages.iter().any(|package| is_local_path(package))
+            || wanted.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
     }
 }
 
