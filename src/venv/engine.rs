@@ -9,18 +9,16 @@ use super::child::child_error;
 use super::explain::{self, Failed};
 use super::inputs::Form;
 use super::inputs::Inputs;
-use super::interpreter::executable;
 use super::origin::{self, Archive};
 use super::pyproject::Pyproject;
 use super::python::Python;
 use super::reach::Reached;
 use super::record::Installed;
 use super::settings::{Of, Settings};
-use super::{Stamp, Toolchain, lock};
+use super::{Toolchain, lock};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;
-use crate::plan::EngineRequest;
 use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
@@ -60,30 +58,6 @@ pub(super) struct Place<'a> {
     pub(super) base: &'a Path,
     /// For whom it is.
     pub(super) app: &'a App,
-}
-
-/// The uv to use, if uv is to be used.
-pub(super) fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Stamp>> {
-    let required = match request {
-        EngineRequest::Pip => return Ok(None),
-        EngineRequest::UvAt(path) => {
-            if !executable(path) {
-                return Err(Error::environment(format!("--engine {}: no executable file", path.display()))
-                    .hint("name a uv binary, or use --engine auto or pip"));
-            }
-            return Stamp::of(path).map(Some);
-        }
-        EngineRequest::Auto => false,
-        EngineRequest::Uv => true,
-    };
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
-    let found = beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")).find(|file| executable(file));
-    match found {
-        Some(uv) => Stamp::of(&uv).map(Some),
-        None if required => Err(Error::environment("found no uv beside podstrap or on PATH")
-            .hint("put the static uv binary beside podstrap, name it with --engine PATH, or use --engine pip")),
-        None => Ok(None),
-    }
 }
 
 /// Makes sure that the uv which was found runs here. None: pip is to do it.

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::builder::{BuildDirs, Builder, Built};
+use super::identity::{Identified, Identities};
 use super::inputs::{self, Inputs};
 use super::installed::EnvironmentRecord;
-use super::recipe::{self, Recipe};
+use super::key::{self, Recipe};
 use super::requirements::Requirement;
+use super::reuse;
 use super::settings::Settings;
-use super::{Toolchain, locate, reuse};
+use super::toolchain::{Toolchain, locate};
 use crate::error::{Error, Result};
 use crate::plan::{self, Links, Wanted};
 use crate::retry::Deadline;
@@ -29,6 +31,7 @@ pub struct Provision<'a> {
     /// None: not found, and so far nothing needs it.
     toolchain: Option<Toolchain>,
     recipe: Recipe,
+    identities: Identities,
     phases: &'a Phases,
     deadline: Deadline,
 }
@@ -66,6 +69,7 @@ pub enum Provided {
 
 impl<'a> Provision<'a> {
     /// Reads everything outside the tree that decides the environment, before anything is installed.
+    /// `known` are files that an earlier run read.
     ///
     /// # Errors
     /// A file that was named cannot be read; no interpreter or engine where one is needed.
@@ -73,13 +77,26 @@ impl<'a> Provision<'a> {
         wanted: &'a plan::Environment,
         auth: &[PathBuf],
         tree_public: PathBuf,
+        known: Vec<Identified>,
         phases: &'a Phases,
         deadline: Deadline,
     ) -> Result<Self> {
         let settings = Settings::of_process().with(&wanted.supply, auth);
-        let toolchain = toolchain(wanted, &settings, deadline).await?;
-        let recipe = Recipe::new(wanted, &settings, toolchain.as_ref(), deadline)?;
-        Ok(Self { wanted, tree_public, settings, toolchain, recipe, phases, deadline })
+        let identities = Identities::new(known);
+        let toolchain = toolchain(wanted, &settings, &identities, deadline).await?;
+        let recipe = {
+            let (wanted, public, settings) = (wanted.clone(), tree_public.clone(), settings.clone());
+            let (toolchain, identities) = (toolchain.clone(), identities.clone());
+            // It reads places with archives.
+            blocking(move || Recipe::new(&wanted, &public, &settings, toolchain.as_ref(), &identities, deadline))
+                .await?
+        };
+        Ok(Self { wanted, tree_public, settings, toolchain, recipe, identities, phases, deadline })
+    }
+
+    /// The files that were read to know what they are: the next run need not read them again.
+    pub fn identities(&self) -> Vec<Identified> {
+        self.identities.needed()
     }
 
     /// Hash of what is known of the environment without the tree: with the source's revision it decides
@@ -205,7 +222,8 @@ impl<'a> Provision<'a> {
             toolchain
         } else {
             // It was not needed before, and was not found: this time the error counts.
-            found = locate(&self.settings, &wanted.python, &wanted.engine, self.deadline).await?;
+            let (python, engine) = (&wanted.python, &wanted.engine);
+            found = locate(&self.settings, python, engine, &self.identities, self.deadline).await?;
             &found
         };
         let phase = self.phases.start("venv", &wanted.venv.to_string());
@@ -234,7 +252,7 @@ impl<'a> Provision<'a> {
                 .iter()
                 .map(|file| match tree {
                     Some(tree) if file.is_relative() => tree::file(flag, tree, file),
-                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| recipe::unreadable(file, error)),
+                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| key::unreadable(file, error)),
                 })
                 .collect()
         };
@@ -248,7 +266,7 @@ impl<'a> Provision<'a> {
                 (Links::Url(url), _) => url.clone(),
                 (Links::At(path), _) => {
                     // uv fails, pip goes on without it.
-                    fs::metadata(path).map_err(|error| recipe::no_links(path, error))?;
+                    fs::metadata(path).map_err(|error| key::no_links(path, error))?;
                     path.display().to_string()
                 }
                 (Links::InTree(path), Some(tree)) => {
@@ -295,11 +313,16 @@ impl<'a> Provision<'a> {
 }
 
 /// The interpreter and the engine. Where no environment may be needed, a missing one is no error yet.
-async fn toolchain(wanted: &plan::Environment, settings: &Settings, deadline: Deadline) -> Result<Option<Toolchain>> {
+async fn toolchain(
+    wanted: &plan::Environment,
+    settings: &Settings,
+    identities: &Identities,
+    deadline: Deadline,
+) -> Result<Option<Toolchain>> {
     if wanted.wanted == Wanted::Never {
         return Ok(None);
     }
-    match locate(settings, &wanted.python, &wanted.engine, deadline).await {
+    match locate(settings, &wanted.python, &wanted.engine, identities, deadline).await {
         Ok(toolchain) => Ok(Some(toolchain)),
         Err(error) if wanted.wanted == Wanted::Always => Err(error),
         Err(error) => {

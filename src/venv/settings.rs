@@ -41,6 +41,12 @@ const URLS: &[&str] = &[
 const FILES: &[&str] =
     &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"];
 
+/// Variables that name places with archives, separated by white space and by commas.
+const LINKS: [&str; 2] = ["PIP_FIND_LINKS", "UV_FIND_LINKS"];
+
+/// In the name of an engine's variable: it is about how something is fetched.
+const OF_TRANSPORT: &[&str] = &["CERT", "PROXY"];
+
 /// What uv and Git read in the user's home, and the variable that says where else it is. pip's files are
 /// read here.
 const IN_HOME: &[(&str, &str)] =
@@ -347,12 +353,14 @@ impl Settings {
         format!("{before}{}{after}", url.url())
     }
 
-    /// What may decide which files an installation gives, without secrets: a part of a release's key.
+    /// What may decide which files an installation gives, without secrets: a part of an environment's key. What
+    /// variables name is left out, which counts by its contents.
     pub(super) fn decisive(&self) -> Vec<(String, String)> {
         let names = self.vars.keys().filter_map(|name| name.to_str());
         names
             .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_"))
-            .filter(|name| !is_indecisive(name))
+            .filter(|name| !is_indecisive(name) && !OF_TRANSPORT.iter().any(|word| name.contains(word)))
+            .filter(|name| !FILES.contains(name) && !LINKS.contains(name))
             .filter_map(|name| Some((name.to_owned(), redact::clean(self.get(name)?))))
             .chain(self.only_binary.then(|| ("only binary".to_owned(), "strictly".to_owned())))
             .collect()
@@ -378,7 +386,13 @@ impl Settings {
 
     /// The files with versions in them that variables name.
     pub(super) fn files(&self) -> Vec<&str> {
-        FILES.iter().filter_map(|name| self.get(name)).flat_map(str::split_whitespace).collect()
+        self.files_by_name().into_iter().map(|(_, file)| file).collect()
+    }
+
+    /// The same, each with its variable.
+    pub(super) fn files_by_name(&self) -> Vec<(&'static str, &str)> {
+        let words = |name: &'static str| self.get(name).into_iter().flat_map(str::split_whitespace);
+        FILES.iter().flat_map(|name| words(name).map(|word| (*name, word))).collect()
     }
 
     /// The configuration files that uv may read; pip's are variables by now. Source: uv's "Configuration
@@ -393,11 +407,12 @@ impl Settings {
         files
     }
 
-    /// The directories and files of this machine in which variables look for archives.
-    pub(super) fn find_links(&self) -> Vec<&str> {
-        let pip = self.get("PIP_FIND_LINKS").into_iter().flat_map(str::split_whitespace);
-        let uv = self.get("UV_FIND_LINKS").into_iter().flat_map(|value| value.split(','));
-        pip.chain(uv).collect()
+    /// The directories, files and pages in which variables look for archives, each with its variable.
+    pub(super) fn links_by_name(&self) -> Vec<(&'static str, &str)> {
+        let [pip, uv] = LINKS;
+        let of_pip = self.get(pip).into_iter().flat_map(str::split_whitespace);
+        let of_uv = self.get(uv).into_iter().flat_map(|value| value.split(','));
+        of_pip.map(|place| (pip, place)).chain(of_uv.map(|place| (uv, place))).collect()
     }
 
     /// A variable that is set, not empty, and text.
@@ -699,7 +714,7 @@ mod tests {
             ("PATH", "/bin"),
         ]);
         let names: Vec<_> = vars.decisive().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["PIP_CONSTRAINT", "PIP_INDEX_URL", "PIP_PRE"]);
+        assert_eq!(names, ["PIP_INDEX_URL", "PIP_PRE"]);
         assert!(!format!("{:?}", vars.decisive()).contains("two"));
         assert_eq!(vars.files(), ["/a.txt", "/b.txt"]);
     }

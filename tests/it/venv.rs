@@ -91,7 +91,8 @@ impl Bench {
         let built = runtime.block_on(async {
             let deadline = Deadline::after(self.limit);
             let settings = self.settings();
-            let toolchain = venv::locate(&settings, &self.python, &self.engine, deadline).await?;
+            let toolchain =
+                venv::locate(&settings, &self.python, &self.engine, &venv::Identities::default(), deadline).await?;
             let path = |name| self.sandbox.path(name);
             let started = Instant::now();
             let wanted = wanted("python/venv", &self.final_path());
@@ -316,7 +317,10 @@ fn a_long_final_path_gets_scripts_that_still_run() {
             let deadline = Deadline::after(bench.limit);
             let wanted = wanted("venv", &long);
             let public = long.parent().unwrap();
-            let toolchain = venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline).await.unwrap();
+            let toolchain =
+                venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline)
+                    .await
+                    .unwrap();
             let builder = Builder::create(bench.settings(), &toolchain, &wanted, public, bench.dirs(), deadline);
             let builder = builder.await.unwrap();
             builder.install(&bench.inputs, None, deadline).await.unwrap();
@@ -457,7 +461,9 @@ fn another_version() {
     let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let deadline = Deadline::after(bench.limit);
-    let found = runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
+    let found = runtime
+        .block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline))
+        .unwrap();
     std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
     symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
     bench = Bench { python: PythonRequest::Version { major: 3, minor: 99 }, ..bench };
@@ -575,7 +581,7 @@ fn no_wheel_and_no_compiler() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let deadline = Deadline::after(bench.limit);
         let found =
-            runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
+            runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline)).unwrap();
         std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
         symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
         bench.sandbox.write(

@@ -42,7 +42,7 @@ pub(in crate::venv) enum Index {
 pub(in crate::venv) enum Place {
     Url(String),
     Path {
-        /// How it is written: `` (plain), `file:` or `file://`.
+        /// How it is written: with `file:`, with `file://`, or with nothing.
         scheme: &'static str,
         path: String,
     },
@@ -110,14 +110,15 @@ impl Meaning {
         }
         for (flags, constraints) in [(["-r", "--requirement"], false), (["-c", "--constraint"], true)] {
             if let Some(place) = value(text, &flags) {
-                return place.map_or(Self::Unknown, |place| Self::Include { constraints, place: Place::read(place) });
+                let place = plain(place).map(Place::read);
+                return place.map_or(Self::Unknown, |place| Self::Include { constraints, place });
             }
         }
         if let Some(project) = value(text, &["-e", "--editable"]) {
-            return project.and_then(Requirement::editable).map_or(Self::Unknown, Self::Editable);
+            return plain(project).and_then(Requirement::editable).map_or(Self::Unknown, Self::Editable);
         }
         if let Some(place) = value(text, &["-f", "--find-links"]) {
-            return place.map_or(Self::Unknown, |place| Self::FindLinks(Place::read(place)));
+            return plain(place).map_or(Self::Unknown, |place| Self::FindLinks(Place::read(place)));
         }
         let (name, rest) = text.split_at(text.find([' ', '\t', '=']).unwrap_or(text.len()));
         let rest = bare(rest.trim_start_matches([' ', '\t', '=']));
@@ -134,14 +135,19 @@ impl Meaning {
     }
 }
 
-/// The value of an option with one of these names; None inside: it is none that both engines read alike.
-fn value<'a>(text: &'a str, flags: &[&str]) -> Option<Option<&'a str>> {
+/// What follows an option with one of these names, if anything does.
+fn value<'a>(text: &'a str, flags: &[&str]) -> Option<&'a str> {
     flags.iter().filter_map(|flag| text.strip_prefix(flag)).find_map(|rest| {
         // `-rfile` is -r, `--requirement-file` is not --requirement.
         let long = text.starts_with("--") && rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
         let value = rest.trim_start_matches([' ', '\t', '=']);
-        (!long && !value.is_empty()).then(|| bare(value).filter(|value| !value.is_empty() && !value.starts_with('-')))
+        (!long && !value.is_empty()).then_some(value)
     })
+}
+
+/// A value that both engines read alike.
+fn plain(value: &str) -> Option<&str> {
+    bare(value).filter(|value| !value.is_empty() && !value.starts_with('-'))
 }
 
 /// Without the quotes around all of it; None: quoted otherwise.
@@ -161,9 +167,13 @@ pub(super) fn parts(line: &str) -> Vec<&str> {
     if !line.starts_with('-') {
         return vec![line];
     }
-    let editable = value(line, &["-e", "--editable"]).is_some();
+    // Until another option ends it.
+    let mut editable = value(line, &["-e", "--editable"]).and_then(plain).is_some();
     let own = |rest: &str| OWN.iter().any(|flag| is_flag(rest, flag));
-    let starts = line.match_indices(" -").map(|(at, _)| at + 1).filter(|at| !(editable && own(&line[*at..])));
+    let starts = line.match_indices(" -").map(|(at, _)| at + 1).filter(|at| {
+        editable = editable && own(&line[*at..]);
+        !editable
+    });
     let starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
     let ends = starts.iter().skip(1).copied().chain([line.len()]);
     starts.iter().zip(ends).map(|(start, end)| line[*start..end].trim()).collect()
@@ -306,10 +316,10 @@ impl Subject {
             return None;
         }
         let rest = text[name.len()..].trim();
-        let plain = |extra: &&str| !extra.is_empty() && name_of(extra).len() == extra.len();
+        let is_name = |extra: &&str| !extra.is_empty() && name_of(extra).len() == extra.len();
         let inside = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (extras, versions) = match inside {
-            Some((inside, rest)) if inside.split(',').map(str::trim).all(|extra| plain(&extra)) => {
+            Some((inside, rest)) if inside.split(',').map(str::trim).all(|extra| is_name(&extra)) => {
                 (inside.split(',').map(|extra| extra.trim().to_owned()).collect(), rest.trim())
             }
             _ => (Vec::new(), rest),

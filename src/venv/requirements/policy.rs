@@ -7,9 +7,9 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::line::{Meaning, Place};
+use super::file::{Files, Line};
+use super::line::{Meaning, Place, parts};
 use super::text::without_comment;
-use super::{Files, Line};
 
 /// A requirements file of the tree that leads to another one outside of it, and how it says so: what an engine
 /// does not understand there it prints. A variable of the Pod may name such a file: `-c ${PINS}`.
@@ -64,7 +64,7 @@ pub(in crate::venv) fn asks_for_builds(line: &Line) -> bool {
         _ => false,
     };
     let readings = readings(line).into_iter().chain([line.text.clone()]);
-    understood || readings.into_iter().any(|reading| words(&unquoted(&reading)).any(is_for_builds))
+    understood || readings.into_iter().any(|reading| words(&as_words(&reading)).any(is_for_builds))
 }
 
 fn is_for_builds(word: &str) -> bool {
@@ -88,6 +88,7 @@ pub(in crate::venv) fn has_hash(line: &Line) -> bool {
 /// line, and takes a line's end behind a backslash for white space.
 fn readings(line: &Line) -> Vec<String> {
     let mut readings = vec![line.unexpanded.clone()];
+    readings.extend(parts(&line.unexpanded).into_iter().skip_while(|part| *part == line.unexpanded).map(str::to_owned));
     if line.written.len() > 1 {
         let own: Vec<&str> =
             line.written.iter().map(|line| without_comment(line).trim_end_matches('\\').trim()).collect();
@@ -108,9 +109,9 @@ fn readings(line: &Line) -> Vec<String> {
     readings
 }
 
-/// Without what pip's shell words lose.
-fn unquoted(line: &str) -> String {
-    line.replace(['"', '\'', '\\'], "")
+/// Without what pip's shell words lose, in a line of options.
+fn as_words(line: &str) -> String {
+    if line.starts_with('-') { line.replace(['"', '\'', '\\'], "") } else { line.to_owned() }
 }
 
 /// The rest of a line from each `-` on that begins a word.
@@ -121,21 +122,28 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 
 /// What follows `-r` or `-c`, however it is cut short.
 fn inclusion(word: &str) -> Option<&str> {
-    let Some(long) = word.strip_prefix("--") else { return word.strip_prefix("-r").or_else(|| word.strip_prefix("-c")) };
+    let Some(long) = word.strip_prefix("--") else {
+        return word.strip_prefix("-r").or_else(|| word.strip_prefix("-c"));
+    };
     let (name, rest) = long.split_at(long.find([' ', '\t', '=']).unwrap_or(long.len()));
     ["requirement", "constraint"].iter().any(|flag| flag.starts_with(name)).then_some(rest)
 }
 
 fn inclusions(line: &str) -> usize {
-    words(&unquoted(line)).filter_map(inclusion).count()
+    words(&as_words(line)).filter_map(inclusion).count()
 }
 
 /// What pip or uv may take for the paths after `-r` and `-c`, wherever they stand in a line: for pip a path ends at
 /// white space, for uv with the line or at a `#`; pip takes options that are cut short. None: it includes something
 /// in a way that is not plain.
 fn included(line: &str) -> Option<Vec<String>> {
+    if !line.starts_with('-') {
+        // Options behind a requirement.
+        let paths: Option<Vec<_>> = words(line).filter(|word| inclusion(word).is_some()).map(included).collect();
+        return paths.map(|paths| paths.concat());
+    }
     // With quotes anywhere but around a whole path, pip's words are not ours.
-    let bare = unquoted(line);
+    let bare = as_words(line);
     let mut paths = Vec::new();
     for rest in words(&bare).filter_map(inclusion) {
         let rest = rest.trim_start_matches([' ', '\t', '=']);
@@ -204,7 +212,6 @@ pub(super) fn holds(line: &Line) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Files;
     use super::*;
     use crate::venv::settings::Settings;
     use std::fs;
@@ -311,7 +318,7 @@ mod tests {
             ("--no-index", false),
             ("https://h/x-1.0.tar.gz", false),
         ] {
-            assert_eq!(super::super::lines(text, str::to_owned).iter().any(asks_for_builds), asks, "{text}");
+            assert_eq!(super::super::file::lines(text, str::to_owned).iter().any(asks_for_builds), asks, "{text}");
         }
     }
 
@@ -324,7 +331,7 @@ mod tests {
             ("-r x --hash=y", false),
             ("a==1 # --hash=x", false),
         ] {
-            assert_eq!(super::super::lines(text, str::to_owned).iter().any(has_hash), has, "{text}");
+            assert_eq!(super::super::file::lines(text, str::to_owned).iter().any(has_hash), has, "{text}");
         }
     }
 }
