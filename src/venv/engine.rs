@@ -14,7 +14,7 @@ use super::pyproject::Pyproject;
 use super::python::Python;
 use super::reach::Reached;
 use super::record::Installed;
-use super::settings::{Of, Settings};
+use super::settings::{Settings, UvCommand};
 use super::{Toolchain, lock};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
@@ -359,7 +359,7 @@ impl Engine {
         }
         let lock = place.scratch.join("pylock.toml");
         let target = uv_target(place.app, false).unwrap_or_default();
-        let command = uv_command(uv, place, &settings, Of::Compile, deadline)
+        let command = uv_command(uv, place, &settings, UvCommand::Compile, deadline)
             .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
@@ -429,7 +429,7 @@ fn uv_install(
     anew: bool,
     deadline: Deadline,
 ) -> Command {
-    let of = if step.sync { Of::Sync } else { Of::Install };
+    let of = if step.sync { UvCommand::Sync } else { UvCommand::Install };
     let mut command = uv_command(uv, place, settings, of, deadline).arg("--python").arg(place.dir.join("bin/python"));
     command = if step.sync {
         // As the lock says, for production: no group that was not named, and nothing editable.
@@ -452,14 +452,14 @@ fn uv_install(
 }
 
 /// `uv pip install`, `uv pip compile` or `uv sync`, with the settings that the user gave.
-fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: Of, deadline: Deadline) -> Command {
+fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, deadline: Deadline) -> Command {
     let command = settings.command(uv, place.scratch);
     // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
     // tree does not, as pip would not read it: looked for from the root on, none is found there.
     let command = match of {
-        Of::Sync => command.arg("sync"),
-        Of::Install => command.args(["pip", "install", "--project", "/"]),
-        Of::Compile => command.args(["pip", "compile", "--project", "/"]),
+        UvCommand::Sync => command.arg("sync"),
+        UvCommand::Install => command.args(["pip", "install", "--project", "/"]),
+        UvCommand::Compile => command.args(["pip", "compile", "--project", "/"]),
     };
     let mut command = command
         .args(["--no-progress", "--color", "never"])
