@@ -1,17 +1,17 @@
-//! A child that failed, as an error of the environment.
+//! Errors of the environment for failed child processes.
 
 use super::explain;
 use crate::command::Failure;
 use crate::error::Error;
 
-/// A child that gave no output: not started, or ended at the deadline.
+/// The error for a child that gave no output: it did not start, or podstrap killed it at the deadline.
 pub(super) fn child_error(what: &str, failure: Failure) -> Error {
     let excerpt = match &failure {
         Failure::Deadline { stderr, .. } => explain::excerpt(stderr),
         _ => String::new(),
     };
     let hint = match &failure {
-        Failure::Deadline { .. } => Some("raise --timeout, or find out what is slow with --log-level debug"),
+        Failure::Deadline { .. } => Some("raise --timeout, or find the slow step with --log-level debug"),
         Failure::Start { source, .. } | Failure::Read { source, .. } => explain::limit("", &source.to_string()),
     };
     let mut error = Error::environment(what).because(failure);
