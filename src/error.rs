@@ -254,7 +254,7 @@ pub fn volume_error(what: String, error: &std::io::Error) -> Error {
             "set securityContext.fsGroup, or a runAsUser that owns the volume: the container's user cannot write there",
         ),
         _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-            Some("raise the container's limit on open files (ulimit -n)")
+            Some("raise the container's limit of open files (ulimit -n)")
         }
         _ => None,
     };

@@ -47,7 +47,7 @@ impl Platform {
     /// The tag is not one for Linux with a known C library.
     pub fn new(text: &str) -> Result<Self> {
         Self::parse(text).ok_or_else(|| {
-            Error::usage(format!("--target-platform {text} is not a platform tag for Linux")).hint(
+            Error::usage(format!("--target-platform {text} is not a manylinux or musllinux tag")).hint(
                 "give the C library and processor of the app's image: manylinux_2_28_x86_64 or manylinux_2_28_aarch64 \
                  for Debian, Ubuntu and similar, musllinux_1_2_x86_64 or musllinux_1_2_aarch64 for Alpine",
             )

@@ -262,7 +262,7 @@ impl Origin {
             return Err(Error::usage(format!(
                 "--strip-components and --file cannot be used with the Git repository {url}"
             ))
-            .hint("remove them, and use --subdir for a part of a repository"));
+            .hint("use --subdir for a part of a repository; these two flags are for archives and files"));
         }
         Ok(Self::Git(GitSource {
             url,
