@@ -36,8 +36,10 @@ const PATH_MAX: usize = 4096;
 const MAX_TREES: usize = 64 << 20;
 /// Names what a file is recoded to when it is checked out (gitattributes(5)).
 const ENCODING: &str = "working-tree-encoding";
-/// Asks for the object's name in `$Id$`.
-const IDENT: &str = "ident";
+/// Makes Git write the object's name into each `$Id$`, which podstrap does not do (gitattributes(5)).
+const IDENT: &[u8] = b"ident";
+/// Overrides `ident` for every file: libgit2 would expand the first `$Id$` of each.
+const NO_IDENT: &str = "* -ident\n";
 /// Git, and libgit2, read no larger file of attributes (`ATTR_MAX_FILE_SIZE` in attr.h).
 const MAX_ATTRIBUTES: usize = 100 << 20;
 
@@ -97,20 +99,27 @@ pub(super) fn write(
             objects.write(&files, tree, |kind| matches!(kind, FileKind::Link))?;
         }
     } else {
+        leave_ids(repo)?;
+        warn_named(&scan.quoted, "patterns in quotes are not understood, and the files they are for not converted");
         // Attributes above a part are found where they are.
         let beside = subdir.map(|path| (scratch.join("checkout"), path));
         if let Some((beside, path)) = &beside {
             fs::create_dir(beside).on_volume(|| format!("cannot create {}", beside.display()))?;
             write_with_libgit2(repo, &whole, Some(path), beside).map_err(failed)?;
-            objects.finish(&files, &beside.join(path), path, &scan)?;
             fs::rename(beside.join(path), tree)
                 .and_then(|()| fs::remove_dir_all(beside))
                 .on_volume(|| format!("cannot move the checkout to {}", tree.display()))?;
         } else {
             write_with_libgit2(repo, &whole, None, tree).map_err(failed)?;
-            objects.finish(&files, tree, Path::new(""), &scan)?;
         }
+        if scan.recodes {
+            objects.name_recoded(&files, subdir.unwrap_or(Path::new("")))?;
+        }
+        // A `.git` that is kept does not get it.
+        let overriding = overriding(repo);
+        fs::remove_file(&overriding).on_volume(|| format!("cannot remove {}", overriding.display()))?;
     }
+    warn_named(&scan.ident, "podstrap does not support the Git attribute ident and leaves $Id$ unchanged");
     let checkout = objects.settle(tree, &scan, &commit)?;
     lfs::judge(&what, &objects.pointers.borrow(), lfs_pointers)?;
     let submodules = match scan.submodules {
@@ -196,6 +205,20 @@ fn write_with_libgit2(
     repo.checkout_tree(files.as_object(), Some(&mut options))
 }
 
+/// The file of attributes that overrides those of the tree.
+fn overriding(repo: &Repository) -> PathBuf {
+    repo.path().join("info/attributes")
+}
+
+/// Makes libgit2 leave every `$Id$` as it is.
+fn leave_ids(repo: &Repository) -> Result<()> {
+    let path = overriding(repo);
+    let parent = path.parent().unwrap_or(&path);
+    fs::create_dir_all(parent)
+        .and_then(|()| fs::write(&path, NO_IDENT))
+        .on_volume(|| format!("cannot write {}", path.display()))
+}
+
 fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result<Commit<'repo>> {
     let name = choice.reference.clone().unwrap_or_else(|| choice.commit.to_string());
     let object = repo.find_object(choice.want, None).map_err(|error| {
@@ -221,8 +244,10 @@ struct Scan {
     submodules: u64,
     /// Whether a conversion is asked for, or a name needs a second look.
     plain: bool,
-    /// Which of [`IDENT`] and [`ENCODING`] some attribute file has.
-    unlike: HashSet<&'static str>,
+    /// Whether some attribute file has [`ENCODING`].
+    recodes: bool,
+    /// The attribute files that ask for [`IDENT`].
+    ident: Vec<PathBuf>,
     /// The attribute files with patterns in quotes.
     quoted: Vec<PathBuf>,
 }
@@ -425,23 +450,15 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// Does what Git makes of attributes and libgit2 does not, or says so. `tree` has the part of the
-    /// repository at `at`, which is `root`.
-    fn finish(&self, root: &Tree<'a>, tree: &Path, at: &Path, scan: &Scan) -> Result<()> {
-        warn_named(&scan.quoted, "patterns in quotes are not understood, and the files they are for not converted");
-        if scan.unlike.is_empty() {
-            return Ok(());
-        }
+    /// Names the files that Git would recode. `root` is the part of the repository at `at`.
+    fn name_recoded(&self, root: &Tree<'a>, at: &Path) -> Result<()> {
         let (mut walk, mut recoded) = (Walk::new(self, root)?, Vec::new());
         while let Some(step) = walk.next()? {
             match step {
-                Step::Entry { kind: FileKind::Regular { .. }, oid, .. } => {
-                    if scan.unlike.contains(IDENT)
-                        && self.attribute(&at.join(&walk.path), IDENT, |value| value == AttrValue::True)?
-                    {
-                        self.expand_ids(oid, tree, &walk.path)?;
-                    }
-                    if scan.unlike.contains(ENCODING) && self.attribute(&at.join(&walk.path), ENCODING, recodes)? {
+                Step::Entry { kind: FileKind::Regular { .. }, .. } => {
+                    let value =
+                        self.repo.get_attr_bytes(&at.join(&walk.path), ENCODING, AttrCheckFlags::INDEX_ONLY);
+                    if recodes(AttrValue::always_bytes(value.map_err(|error| self.failed(&error))?)) {
                         recoded.push(walk.path.clone());
                     }
                 }
@@ -450,40 +467,6 @@ impl<'a> Objects<'a> {
             }
         }
         warn_named(&recoded, "files with a working-tree-encoding are published in UTF-8, as Git stores them");
-        Ok(())
-    }
-
-    fn attribute(&self, path: &Path, name: &str, wanted: impl Fn(AttrValue<'_>) -> bool) -> Result<bool> {
-        let value = self.repo.get_attr_bytes(path, name, AttrCheckFlags::INDEX_ONLY);
-        Ok(wanted(AttrValue::always_bytes(value.map_err(|error| self.failed(&error))?)))
-    }
-
-    /// libgit2 looks at a file's first `$Id$` only, and takes another system's for one of Git's.
-    fn expand_ids(&self, oid: Oid, tree: &Path, name: &Path) -> Result<()> {
-        let blob = self.read(oid)?;
-        let Some(mut wanted) = expand_ids(blob.data(), oid) else { return Ok(()) };
-        let path = &tree.join(name);
-        let volume = || format!("cannot write {}", path.display());
-        // A link that another entry of the same name has put on the way would lead elsewhere.
-        if path.canonicalize().on_volume(volume)? != tree.canonicalize().on_volume(volume)?.join(name) {
-            return Err(
-                Error::source(self.what).because(format!("two entries are named as a part of {}", name.display()))
-            );
-        }
-        let written = fs::read(path).on_volume(volume)?;
-        let crlf = |text: &[u8]| text.windows(2).filter(|two| two == b"\r\n").count();
-        if crlf(&written) > crlf(blob.data()) {
-            let mut converted = Vec::with_capacity(written.len());
-            for (at, byte) in wanted.iter().enumerate() {
-                let lone = *byte == b'\n' && !wanted[..at].ends_with(b"\r");
-                converted.extend(lone.then_some(b'\r'));
-                converted.push(*byte);
-            }
-            wanted = converted;
-        }
-        if wanted != written {
-            fs::write(path, wanted).on_volume(volume)?;
-        }
         Ok(())
     }
 
@@ -510,15 +493,25 @@ impl<'a> Objects<'a> {
 
 impl Scan {
     /// libgit2 converts line endings (eol, crlf, and text only if eol says so: on Linux its own
-    /// choice is to leave them) and `$Id$` (ident), gitattributes(5).
+    /// choice is to leave them), gitattributes(5).
     fn attributes(&mut self, text: &[u8], path: &Path) {
         let says = |word: &[u8]| text.windows(word.len()).any(|text| text == word);
-        self.unlike.extend([IDENT, ENCODING].iter().filter(|name| says(name.as_bytes())));
-        self.plain &= !says(b"crlf") && self.unlike.is_empty();
-        if text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_start().starts_with(b"\"")) {
+        self.recodes |= says(ENCODING.as_bytes());
+        self.plain &= !says(b"crlf") && !self.recodes;
+        let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        if lines.clone().any(|line| line.starts_with(b"\"")) {
             self.quoted.push(path.to_owned());
         }
+        if lines.any(asks_for_ident) {
+            self.ident.push(path.to_owned());
+        }
     }
+}
+
+/// Whether a line sets [`IDENT`] for a pattern, or in a macro.
+fn asks_for_ident(line: &[u8]) -> bool {
+    let mut words = line.split(u8::is_ascii_whitespace).skip(1);
+    !line.starts_with(b"#") && words.any(|word| word == IDENT)
 }
 
 /// Whether it is an encoding other than UTF-8, which Git knows by two names, in any case (utf8.c,
@@ -526,37 +519,6 @@ impl Scan {
 fn recodes(value: AttrValue<'_>) -> bool {
     let AttrValue::Bytes(name) = value else { return false };
     ![&b"utf-8"[..], b"utf8"].iter().any(|utf8| name.eq_ignore_ascii_case(utf8))
-}
-
-/// The text with `$Id: … $` for every `$Id$`, as Git has it (convert.c, `ident_to_worktree`), or none
-/// where it has no such thing.
-fn expand_ids(text: &[u8], oid: Oid) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let (mut rest, mut any) = (text, false);
-    while let Some(at) = rest.iter().position(|byte| *byte == b'$') {
-        let (before, after) = rest.split_at(at + 1);
-        out.extend_from_slice(before);
-        rest = after;
-        let Some(keyword) = after.strip_prefix(b"Id") else { continue };
-        any = true;
-        if let Some(behind) = keyword.strip_prefix(b"$") {
-            rest = behind;
-        } else if let Some(value) = keyword.strip_prefix(b":") {
-            let Some(end) = value.iter().position(|byte| *byte == b'$') else { break };
-            let value = &value[..end];
-            // Not of one line, or of another system: there is a space before the last byte.
-            let inner = value.get(1..value.len().saturating_sub(1)).unwrap_or_default();
-            if value.contains(&b'\n') || inner.contains(&b' ') {
-                continue;
-            }
-            rest = &keyword[end + 2..];
-        } else {
-            continue;
-        }
-        out.extend_from_slice(format!("Id: {oid} $").as_bytes());
-    }
-    out.extend_from_slice(rest);
-    any.then_some(out)
 }
 
 /// Goes through a commit's entries, a directory before what is in it. Its memory is that of the
@@ -756,6 +718,23 @@ pub fn fuzz(name: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_set_ident_are_told_from_those_that_do_not() {
+        for (line, asks) in [
+            ("*.c ident", true),
+            ("* text=auto\tident eol=lf", true),
+            ("[attr]mine text ident", true),
+            ("*.c -ident", false),
+            ("*.c !ident", false),
+            ("*.c ident=x", false),
+            ("# *.c ident", false),
+            ("ident text", false),
+            ("", false),
+        ] {
+            assert_eq!(asks_for_ident(line.as_bytes()), asks, "{line}");
+        }
+    }
 
     #[test]
     fn names_that_pose_as_gits_directory_are_left_to_libgit2() {
