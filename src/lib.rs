@@ -24,6 +24,7 @@ pub mod unit;
 pub mod up;
 pub mod venv;
 pub mod volume;
+pub mod walk;
 
 use std::io::{self, Write};
 

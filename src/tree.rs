@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::plan::TreePath;
+use crate::walk::walk;
 
 /// The path of something new in the tree. Its parents are created; a symbolic link on the way, or
 /// anything that is there already, is refused.
@@ -102,18 +103,15 @@ fn listing(tree: &Path, wanted: &Path) -> String {
 /// Removes a directory with all that is in it, also where a package has taken its owner's rights.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mut directories = vec![path.to_owned()];
-            while let Some(dir) = directories.pop() {
-                let mode = fs::symlink_metadata(&dir)?.permissions().mode();
-                if mode & 0o700 != 0o700 {
-                    fs::set_permissions(&dir, fs::Permissions::from_mode(mode | 0o700))?;
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !path.is_symlink() => {
+            for entry in walk(path) {
+                let entry = entry?;
+                if !entry.is_dir() {
+                    continue;
                 }
-                for entry in fs::read_dir(&dir)? {
-                    let entry = entry?;
-                    if entry.file_type()?.is_dir() {
-                        directories.push(entry.path());
-                    }
+                let mode = entry.metadata()?.permissions().mode();
+                if mode & 0o700 != 0o700 {
+                    fs::set_permissions(&entry.path, fs::Permissions::from_mode(mode | 0o700))?;
                 }
             }
             fs::remove_dir_all(path)

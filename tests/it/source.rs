@@ -167,18 +167,15 @@ fn a_shallow_clone_is_two_requests_and_one_commit() {
 fn line_endings_are_converted_as_the_attributes_say() {
     let dir = tempfile::tempdir().unwrap();
     let repo = Repo::new(&dir.path().join("app.git"));
-    repo.file(
-        ".gitattributes",
-        "*.bat text eol=crlf\n*.sh text eol=lf\n-first text eol=crlf\n* text=auto\n",
-    )
-    .file("-first", "before .gitattributes\n")
-    .file("sub/.gitattributes", "*.txt text eol=crlf\n")
-    .file("sub/a.txt", "one\ntwo\n")
-    .file("a.txt", "one\ntwo\n")
-    .file("a.bat", "one\r\ntwo\r\n")
-    .file("a.sh", "one\ntwo\n")
-    .executable("run.bat", "one\ntwo\n")
-    .commit("one");
+    repo.file(".gitattributes", "*.bat text eol=crlf\n*.sh text eol=lf\n-first text eol=crlf\n* text=auto\n")
+        .file("-first", "before .gitattributes\n")
+        .file("sub/.gitattributes", "*.txt text eol=crlf\n")
+        .file("sub/a.txt", "one\ntwo\n")
+        .file("a.txt", "one\ntwo\n")
+        .file("a.bat", "one\r\ntwo\r\n")
+        .file("a.sh", "one\ntwo\n")
+        .executable("run.bat", "one\ntwo\n")
+        .commit("one");
     let server = GitServer::start(dir.path());
     let got = clone(&server.url("app.git"), None).unwrap();
     assert_eq!(got.files(), cli(&server.url("app.git"), "main"));

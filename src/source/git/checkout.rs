@@ -456,8 +456,7 @@ impl<'a> Objects<'a> {
         while let Some(step) = walk.next()? {
             match step {
                 Step::Entry { kind: FileKind::Regular { .. }, .. } => {
-                    let value =
-                        self.repo.get_attr_bytes(&at.join(&walk.path), ENCODING, AttrCheckFlags::INDEX_ONLY);
+                    let value = self.repo.get_attr_bytes(&at.join(&walk.path), ENCODING, AttrCheckFlags::INDEX_ONLY);
                     if recodes(AttrValue::always_bytes(value.map_err(|error| self.failed(&error))?)) {
                         recoded.push(walk.path.clone());
                     }
