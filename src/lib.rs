@@ -2,6 +2,7 @@
 //!
 //! The data flows source → venv → publish → unit; `docs/architecture.md` is the map.
 
+mod archive;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -137,6 +138,7 @@ async fn apply(plan: plan::Apply) -> Result<()> {
 /// The parsers, each with what must hold whatever it is given; `fuzz/` calls them.
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use crate::archive::fuzz as archive;
     pub use crate::check::fuzzing::*;
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};

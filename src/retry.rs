@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: u32 = 6;
+/// What to do about a deadline that was too short.
+pub(crate) const SLOW: &str = "raise --timeout, or find out what is slow with --log-level debug";
 /// How long a server may keep silent before it is given up for another try: six times the interval
 /// at which git's server shows that it is still packing (uploadpack.keepAlive, 5 s).
 const SILENCE: Duration = Duration::from_secs(30);
@@ -49,6 +51,11 @@ impl Deadline {
     /// another try.
     pub fn silence(&self) -> Duration {
         SILENCE.min(self.limit / SILENCES)
+    }
+    /// The error of work on files that the deadline ends.
+    pub(crate) fn late(&self, what: &str) -> Error {
+        let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
+        Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
     }
     /// The same moment as tokio's timers know it.
     pub fn instant(&self) -> tokio::time::Instant {

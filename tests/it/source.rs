@@ -13,8 +13,9 @@ use podstrap::error::{Error, Kind};
 use podstrap::plan::{GitSource, Origin, Source, Submodules};
 use podstrap::retry::Deadline;
 use podstrap::size::Size;
-use podstrap::source::{self, Checkout, Resolved, Revision};
+use podstrap::source::{self, Resolved, Revision};
 use podstrap::telemetry::{LogFormat, LogLevel};
+use podstrap::tree::Written;
 use tempfile::TempDir;
 
 use crate::support::git::{GitServer, Repo, git, listing};
@@ -27,7 +28,7 @@ const LIMIT: Size = Size(1 << 30);
 struct Got {
     dir: TempDir,
     revision: Revision,
-    checkout: Checkout,
+    checkout: Written,
 }
 
 impl Got {
