@@ -193,6 +193,10 @@ impl Error {
     pub fn what(&self) -> &str {
         &self.0.what
     }
+    /// The innermost cause, in one line.
+    pub(crate) fn cause(&self) -> Option<String> {
+        self.0.causes.last().map(|cause| redact::clean(cause).replace('\n', " "))
+    }
     /// One line for the log: what failed and the innermost cause.
     pub fn summary(&self) -> String {
         let text = match self.0.causes.last() {

@@ -2,6 +2,7 @@
 //!
 //! The data flows source → venv → volume → unit. See `docs/architecture.md`.
 
+mod archive;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod unit;
 pub mod up;
 pub mod venv;
 pub mod volume;
+pub mod walk;
 
 use std::io::{self, Write};
 
@@ -136,6 +138,7 @@ async fn apply(plan: plan::Apply) -> Result<()> {
 /// The parsers and the properties that must hold for any input. `fuzz/` calls them.
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use crate::archive::fuzz as archive;
     pub use crate::check::fuzzing::*;
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};

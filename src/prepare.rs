@@ -14,9 +14,9 @@ use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
 use crate::selfcopy;
 use crate::size::{Size, count};
-use crate::source::{self, Checkout, Known, Resolved, Revision};
+use crate::source::{self, Known, Resolved, Revision};
 use crate::telemetry::Phases;
-use crate::tree;
+use crate::tree::{self, Written};
 use crate::venv::{BuildDirs, EnvironmentRecord, Provided, Provision};
 use crate::volume::{MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, Volume};
 
@@ -178,12 +178,7 @@ impl Preparation<'_> {
         self.staging.get().ok_or_else(|| Error::internal("no staging directory"))
     }
 
-    async fn fetch(
-        &self,
-        resolved: Option<Resolved>,
-        staging: &Staging,
-        meter: &Meter,
-    ) -> Result<(Resolved, Checkout)> {
+    async fn fetch(&self, resolved: Option<Resolved>, staging: &Staging, meter: &Meter) -> Result<(Resolved, Written)> {
         let mut resolved = match resolved {
             Some(resolved) => resolved,
             None => self.resolve().await?,

@@ -145,7 +145,7 @@ impl Builder {
         let app = self.app.clone();
         let files = blocking(move || {
             relocate::relocate(&dir, &files, &own_site, &place)?;
-            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::walk(&dir) } else { Ok(files) }
+            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::files(&dir) } else { Ok(files) }
         })
         .await?;
         let site = &self.app.site;
@@ -195,7 +195,7 @@ impl Builder {
     async fn look(&self) -> Result<(record::Files, Vec<String>)> {
         let (dir, site) = (self.dirs.venv.clone(), self.python.site.clone());
         blocking(move || {
-            let files = record::walk(&dir)?;
+            let files = record::files(&dir)?;
             let missing = record::missing(&dir, &files, &site);
             Ok((files, missing))
         })
