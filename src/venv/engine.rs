@@ -183,17 +183,11 @@ impl Engine {
             stderr: &output.stderr,
             python: &place.app.version,
             platform: &place.app.to_string(),
+            elsewhere: place.app.is_elsewhere(),
             settings,
             deadline,
         };
-        let error = failed.explain().await;
-        Err(if place.app.is_elsewhere() && error.summary().contains("--only-binary") {
-            error.hint(
-                "for another Python or platform --only-binary is meant; in the app's own image podstrap can build",
-            )
-        } else {
-            error
-        })
+        Err(failed.explain().await)
     }
 
     /// The calls that install it all: one, but for lock files, which allow nothing beside them.
