@@ -5,6 +5,7 @@
 pub mod check;
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod error;
 pub mod http;
 pub mod init;
@@ -137,6 +138,7 @@ async fn apply(plan: plan::Apply) -> Result<()> {
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use crate::check::fuzzing::*;
+    pub use crate::config::fuzzing::*;
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};
     pub use crate::redact::fuzz as redact;

@@ -1,7 +1,7 @@
 //! `podstrap check`: a Unit configuration read without a Unit.
 //!
 //! ```text
-//! bytes ──▶ unit::json ──▶ validate ──▶ tree ──▶ findings, each with its line
+//! bytes ──▶ config::json ──▶ validate ──▶ tree ──▶ findings, each with its line
 //!           Unit's JSON    what Unit     what the tree
 //!                          refuses       does not have
 //! ```
@@ -22,11 +22,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::config::json::{self, Fault, Flaw};
+use crate::config::position::{caret, line_and_column, without_bom};
+use crate::config::{Config, read_config};
 use crate::error::{Error, Kind, Result};
 use crate::plan;
 use crate::redact;
 use crate::size::count;
-use crate::unit::{self, Config, json};
 
 use crate::plan::Tree;
 
@@ -102,36 +104,35 @@ pub fn check(bytes: &[u8], tree: Option<&Tree>) -> Checked {
     Checked { findings, hidden: document.hidden }
 }
 
-fn flawed(bytes: &[u8], flaw: &json::Flaw) -> Finding {
-    use json::What;
-    let text = unit::dialect::without_bom(bytes);
+fn flawed(bytes: &[u8], flaw: &Flaw) -> Finding {
+    let text = without_bom(bytes);
     let rest = &text[flaw.offset.min(text.len())..];
-    let hint = match flaw.what {
-        What::Duplicate(first) => {
-            let (line, column) = json::place(text, first);
+    let hint = match flaw.fault {
+        Fault::Duplicate(first) => {
+            let (line, column) = line_and_column(text, first);
             Some(format!("the first one is at {line}:{column}"))
         }
-        What::TooDeep => Some("Unit itself has no bound, and crashes on a deep text".to_owned()),
-        What::AfterEnd | What::Name | What::Value | What::CommaOrBrace | What::CommaOrBracket
+        Fault::TooDeep => Some("Unit itself has no bound, and crashes on a deep text".to_owned()),
+        Fault::AfterEnd | Fault::Name | Fault::Value | Fault::CommaOrBrace | Fault::CommaOrBracket
             if rest.starts_with(b"//") || rest.starts_with(b"/*") =>
         {
             Some("the comment does not end: // ends with a line feed, /* with */".to_owned())
         }
-        What::Value | What::Name if rest.starts_with(b"#") => Some("comments begin with // or /*".to_owned()),
-        What::Value | What::Name if rest.starts_with(b"'") => Some("strings stand in double quotes".to_owned()),
+        Fault::Value | Fault::Name if rest.starts_with(b"#") => Some("comments begin with // or /*".to_owned()),
+        Fault::Value | Fault::Name if rest.starts_with(b"'") => Some("strings stand in double quotes".to_owned()),
         // The first brace is an object's.
-        What::Name if rest.starts_with(b"{") || rest.starts_with(b"%") => {
+        Fault::Name if rest.starts_with(b"{") || rest.starts_with(b"%") => {
             Some("the template was not rendered: the file still has its placeholders".to_owned())
         }
-        What::Control if rest.starts_with(b"\n") || rest.starts_with(b"\r") => {
+        Fault::Control if rest.starts_with(b"\n") || rest.starts_with(b"\r") => {
             Some("the string does not end on its line: is its closing quote missing?".to_owned())
         }
-        What::Value | What::Name if rest.starts_with(b",") => {
+        Fault::Value | Fault::Name if rest.starts_with(b",") => {
             Some("one trailing comma is fine, and no more".to_owned())
         }
         _ => None,
     };
-    let finding = Finding::error("json", flaw.offset, format!("invalid JSON: {}", flaw.what));
+    let finding = Finding::error("json", flaw.offset, format!("invalid JSON: {}", flaw.fault));
     Finding { refused: true, hint, ..finding }
 }
 
@@ -167,7 +168,7 @@ pub fn run(plan: &plan::Check) -> Result<()> {
     let mut text = String::new();
     let (mut errors, mut warnings) = (0, 0);
     for path in &files {
-        let config = unit::read_config(path)?;
+        let config = read_config(path)?;
         let mut checked = check(&config.bytes, plan.tree.as_ref());
         // The image's entrypoint uploads what lies beside before the configuration.
         checked.findings.retain(|finding| match (finding.rule, &finding.names) {
@@ -243,8 +244,8 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
 }
 
 fn shown<'a>(config: &Config, checked: &Checked, finding: &'a Finding) -> Shown<'a> {
-    let text = unit::dialect::without_bom(&config.bytes);
-    let (line, column) = json::place(text, finding.offset);
+    let text = without_bom(&config.bytes);
+    let (line, column) = line_and_column(text, finding.offset);
     Shown {
         file: config.path.display().to_string(),
         line,
@@ -286,7 +287,7 @@ fn excerpt(text: &[u8], hidden: &[Range<usize>], offset: usize) -> String {
             at += length;
         }
     }
-    unit::caret(line.as_bytes(), 1, column)
+    caret(line.as_bytes(), 1, column)
 }
 
 fn told(out: &mut String, finding: &Shown) {
@@ -319,14 +320,14 @@ pub mod fuzzing {
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let tree = Tree { dir: "/nonexistent".into(), venv: "venv".into(), final_path: None };
-    let text = unit::dialect::without_bom(data);
+    let text = without_bom(data);
     let config = Config { path: "c.json".into(), bytes: data.to_vec() };
     for tree in [None, Some(&tree)] {
         let checked = check(data, tree);
         let json = checked.findings.iter().any(|finding| finding.rule == "json");
         assert_eq!(json, json::parse(data).is_err());
         if std::str::from_utf8(text).is_ok() {
-            assert_eq!(json, unit::dialect::to_value(data).is_err());
+            assert_eq!(json, crate::config::dialect::to_value(data).is_err());
         }
         let mut out = String::new();
         for finding in checked.findings.iter().take(SHOWN) {
@@ -336,7 +337,7 @@ pub fn fuzz(data: &[u8]) {
             assert!(shown.line >= 1 && shown.column >= 1);
             told(&mut out, &shown);
             // The pointer leads to a value, in spite of all escapes.
-            if !json && let Ok(value) = unit::dialect::to_value(data) {
+            if !json && let Ok(value) = crate::config::dialect::to_value(data) {
                 assert!(value.pointer(&finding.pointer).is_some(), "{finding:?}");
             }
         }

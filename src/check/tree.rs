@@ -6,19 +6,22 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::plan::Tree;
-use crate::unit::json::{Document, Id, Kind};
+use crate::config::applications::{applications_in, targets_in};
+use crate::config::json::{Document, Id, Node};
+use crate::config::language::{language, version_matches};
+use crate::config::localize::{Mapping, ends_alike};
+use crate::plan::{Tree, normal};
 
+use super::Finding;
 use super::python::{Binding, Module};
 use super::validate::meant;
-use super::{Finding, text};
 
 /// A source file larger than that is not read.
 const SOURCE: u64 = 4 << 20;
 
 /// Looks at every application and static share.
 pub fn look(document: &Document, tree: &Tree) -> Vec<Finding> {
-    let mut look = Look { document, tree, places: None, pointer: String::new(), user: None, findings: Vec::new() };
+    let mut look = Look { document, tree, mapping: None, pointer: String::new(), user: None, findings: Vec::new() };
     look.find_place();
     for (name, app) in look.applications() {
         look.pointer = super::pointer(["applications", &name]);
@@ -45,8 +48,8 @@ enum There {
 struct Look<'a> {
     document: &'a Document<'a>,
     tree: &'a Tree,
-    /// A directory in the container, and the same one here.
-    places: Option<(PathBuf, PathBuf)>,
+    /// Where the container has the tree.
+    mapping: Option<Mapping>,
     /// Of the application that is looked at.
     pointer: String,
     /// As whom it runs, if that is said.
@@ -63,9 +66,8 @@ struct Named {
 
 impl Look<'_> {
     fn applications(&self) -> Vec<(String, Id)> {
-        let apps = self.document.get(self.document.root(), "applications");
-        let members = apps.map(|id| self.document.members(id)).unwrap_or_default();
-        members.iter().map(|found| (String::from_utf8_lossy(&found.name).into_owned(), found.value)).collect()
+        let apps = applications_in(self.document).iter();
+        apps.map(|found| (String::from_utf8_lossy(&found.name).into_owned(), found.value)).collect()
     }
 
     fn named(&self, id: Id, name: &str) -> Option<Named> {
@@ -89,7 +91,7 @@ impl Look<'_> {
     /// Where the tree is in the container.
     fn find_place(&mut self) {
         if let Some(there) = &self.tree.final_path {
-            self.places = Some((there.clone(), self.tree.dir.clone()));
+            self.mapping = Some(Mapping::new(there.clone(), self.tree.dir.clone()));
             return;
         }
         let Some(home) = self.applications().into_iter().find_map(|(name, app)| {
@@ -106,25 +108,19 @@ impl Look<'_> {
                 Some("say where the app's container has it: --tree-final-path".to_owned());
             return;
         };
-        let (there, here) = crate::up::split(Path::new(&home.text), &self.tree.venv);
-        if here == self.tree.venv {
+        if !ends_alike(Path::new(&home.text), &self.tree.venv) {
             let message =
                 format!("\"home\" does not end as --venv {} does: no path is looked up", self.tree.venv.display());
             self.warn("tree-place", &home, message).hint =
                 Some("name the environment's directory in the tree, or say where the container has the tree: --tree-final-path".to_owned());
             return;
         }
-        // A joined empty path would get a slash at its end.
-        let here = if here.as_os_str().is_empty() { self.tree.dir.clone() } else { self.tree.dir.join(here) };
-        self.places = Some((there, here));
+        self.mapping = Some(Mapping::by_environment(Path::new(&home.text), &self.tree.venv, &self.tree.dir));
     }
 
     /// A path of the container on this machine; none for what is not in the tree.
     fn here(&self, path: &str) -> Option<PathBuf> {
-        let (there, here) = self.places.as_ref()?;
-        let path = plain(Path::new(path));
-        let rest = path.strip_prefix(there).ok()?;
-        Some(if rest.as_os_str().is_empty() { here.clone() } else { here.join(rest) })
+        self.mapping.as_ref()?.here(&normal(Path::new(path)))
     }
 
     /// A path as the application sees it from its working directory.
@@ -192,7 +188,7 @@ impl Look<'_> {
         if let Some(directory) = &directory {
             self.expect("working-directory", directory, &directory.text, There::Directory, true);
         }
-        match text::language(&kind.text).0 {
+        match language(&kind.text).0 {
             "python" => self.python(app, &kind, directory.as_ref()),
             "php" => self.php(app),
             "external" | "go" => self.external(app, directory.as_ref()),
@@ -237,9 +233,9 @@ impl Look<'_> {
 
     /// The application, or each of its targets.
     fn each_entry(&mut self, app: Id, mut each: impl FnMut(&mut Self, Id)) {
-        let Some(targets) = self.document.get(app, "targets") else { return each(self, app) };
+        let Some(targets) = targets_in(self.document, app) else { return each(self, app) };
         let outer = self.pointer.clone();
-        for target in self.document.members(targets) {
+        for target in targets {
             self.pointer = outer.clone() + &super::pointer(["targets", &*String::from_utf8_lossy(&target.name)]);
             each(self, target.value);
         }
@@ -271,7 +267,7 @@ impl Look<'_> {
 
     fn paths(&self, app: Id) -> Vec<Named> {
         let Some(id) = self.document.get(app, "path") else { return Vec::new() };
-        let Kind::Array(values) = self.document.kind(id) else { return self.named(app, "path").into_iter().collect() };
+        let Node::Array(values) = self.document.node(id) else { return self.named(app, "path").into_iter().collect() };
         let each = values.iter().enumerate().filter_map(|(index, value)| {
             let pointer = format!("{}/path/{index}", self.pointer);
             Some(Named { text: self.document.string(*value)?, at: self.document.span(*value).start, pointer })
@@ -363,8 +359,8 @@ impl Look<'_> {
     /// Whether a Unit that takes `type` can use the environment. Its own Python is not known here:
     /// it must have the environment's X.Y, and may have another patch.
     fn type_and_version(&mut self, kind: &Named, version: &str, minor: &str) {
-        let wanted = text::language(&kind.text).1;
-        if text::version_matches(version, wanted) {
+        let wanted = language(&kind.text).1;
+        if version_matches(version, wanted) {
             return;
         }
         if minor_of(wanted) == minor {
@@ -406,7 +402,7 @@ impl Look<'_> {
         let name = given.as_ref().map_or("application", |given| given.text.as_str());
         let place = given.as_ref().unwrap_or(&module);
         let factory =
-            self.document.get(entry, "factory").is_some_and(|id| matches!(self.document.kind(id), Kind::Boolean(true)));
+            self.document.get(entry, "factory").is_some_and(|id| matches!(self.document.node(id), Node::Boolean(true)));
         match parsed.get(name) {
             None => {
                 if let Some(why) = parsed.unclear {
@@ -464,15 +460,15 @@ impl Look<'_> {
     fn shares(&mut self, routes: Id) {
         let mut left = vec![(routes, "/routes".to_owned())];
         while let Some((id, pointer)) = left.pop() {
-            match self.document.kind(id) {
-                Kind::Array(values) => {
+            match self.document.node(id) {
+                Node::Array(values) => {
                     left.extend(values.iter().enumerate().map(|(i, id)| (*id, format!("{pointer}/{i}"))));
                 }
-                Kind::Object(members) => left.extend(members.iter().map(|found| {
+                Node::Object(members) => left.extend(members.iter().map(|found| {
                     let name = String::from_utf8_lossy(&found.name);
                     (found.value, format!("{pointer}{}", super::pointer([&*name])))
                 })),
-                Kind::String(_) => self.share(id, pointer),
+                Node::String(_) => self.share(id, pointer),
                 _ => {}
             }
         }
@@ -573,11 +569,6 @@ fn at(path: &Path) -> There {
             if path.ancestors().any(leads_out) { There::Unknown } else { There::Nothing }
         }
     }
-}
-
-/// Without `.`, `..` and doubled slashes.
-fn plain(path: &Path) -> PathBuf {
-    crate::plan::normal(path)
 }
 
 fn is_a(name: &str, extension: &str) -> bool {

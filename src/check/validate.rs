@@ -3,11 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::unit::json::{Document, Id, Kind, Member as Found};
+use crate::config::address::{Address, address_pattern};
+use crate::config::applications::{applications_in, destinations, leads_somewhere, listeners_in};
+use crate::config::json::{Document, Field, Id, Node};
+use crate::config::language::language;
+use crate::config::segments;
 
 use super::Finding;
 use super::schema::{self, INTEGER, Member, NAMES, OBJECT, Rule, STRING, Table, Types};
-use super::text::{self, Address, Variable};
+use super::text::{self, Variable};
 
 /// The languages and the tables of their applications; `nxt_app_parse_type` (`nxt_application.c`).
 const LANGUAGES: [(&str, &Table); 9] = [
@@ -95,19 +99,19 @@ impl<'a> Walk<'a> {
         self.document.bytes(id).unwrap_or_default()
     }
 
-    fn below(&mut self, member: &Found, look: impl FnOnce(&mut Self, Id)) {
+    fn below(&mut self, member: &Field, look: impl FnOnce(&mut Self, Id)) {
         self.path.push(Step { name: lossy(&member.name), at: member.at });
         look(self, member.value);
         self.path.pop();
     }
-    fn each_member(&mut self, id: Id, mut look: impl FnMut(&mut Self, &'a Found)) {
+    fn each_member(&mut self, id: Id, mut look: impl FnMut(&mut Self, &'a Field)) {
         for member in self.document.members(id) {
             self.below(member, |walk, _| look(walk, member));
         }
     }
     /// Each element, or the value itself if it is no array.
     fn each(&mut self, id: Id, mut look: impl FnMut(&mut Self, Id)) {
-        let Kind::Array(values) = self.document.kind(id) else { return look(self, id) };
+        let Node::Array(values) = self.document.node(id) else { return look(self, id) };
         for (index, value) in values.iter().enumerate() {
             self.path.push(Step { name: index.to_string(), at: self.start(*value) });
             look(self, *value);
@@ -124,15 +128,15 @@ impl<'a> Walk<'a> {
 
     /// Whether a value has one of the types.
     fn is(&mut self, what: &str, id: Id, types: Types) -> bool {
-        let kind = self.document.kind(id);
+        let kind = self.document.node(id);
         let found = match kind {
-            Kind::Null => 0,
-            Kind::Boolean(_) => 1,
-            Kind::Number(value) if value.fract() == 0.0 => 2,
-            Kind::Number(_) => 3,
-            Kind::String(_) => 4,
-            Kind::Array(_) => 5,
-            Kind::Object(_) => 6,
+            Node::Null => 0,
+            Node::Boolean(_) => 1,
+            Node::Number(value) if value.fract() == 0.0 => 2,
+            Node::Number(_) => 3,
+            Node::String(_) => 4,
+            Node::Array(_) => 5,
+            Node::Object(_) => 6,
         };
         if types & (1 << found) != 0 {
             return true;
@@ -147,7 +151,7 @@ impl<'a> Walk<'a> {
             word || (types & INTEGER != 0 && text.parse::<f64>().is_ok())
         });
         let hint = match kind {
-            Kind::Null => Some("null is a value for Unit: take the member out".to_owned()),
+            Node::Null => Some("null is a value for Unit: take the member out".to_owned()),
             _ => quoted.map(|text| format!("write {text} without the quotes")),
         };
         let message = format!("{what} must be {}, but is {}", wanted.join(" or "), NAMES[found]);
@@ -172,7 +176,7 @@ impl<'a> Walk<'a> {
         self.document.members(id).iter().any(|found| meant(&lossy(&found.name), [name]).is_some())
     }
 
-    fn unknown(&mut self, id: Id, found: &Found, table: &'static Table) {
+    fn unknown(&mut self, id: Id, found: &Field, table: &'static Table) {
         let name = lossy(&found.name);
         let free: Vec<_> = table.all().map(|m| m.name).filter(|name| self.document.get(id, name).is_none()).collect();
         let homes = || schema::TABLES.iter().map(|(_, table)| *table).filter(|other| other.title != table.title);
@@ -225,8 +229,8 @@ impl<'a> Walk<'a> {
                 }
             }),
             Rule::Listeners => self.each_member(id, Self::listener),
-            Rule::Routes => match self.document.kind(id) {
-                Kind::Array(_) => self.each(id, Self::route),
+            Rule::Routes => match self.document.node(id) {
+                Node::Array(_) => self.each(id, Self::route),
                 _ => self.each_member(id, |walk, found| {
                     if walk.is(&walk.subject(), found.value, schema::ARRAY) {
                         walk.each(found.value, Self::route);
@@ -267,8 +271,8 @@ impl<'a> Walk<'a> {
                     Some(_) => {}
                 }
             }
-            Rule::LogFormat => match self.document.kind(id) {
-                Kind::String(_) => self.variables(id),
+            Rule::LogFormat => match self.document.node(id) {
+                Node::String(_) => self.variables(id),
                 _ => self.each_member(id, |walk, found| {
                     if found.name.is_empty() {
                         walk.refuse("value", found.at, "a field's name must not be empty");
@@ -279,8 +283,8 @@ impl<'a> Walk<'a> {
                 }),
             },
             Rule::MimeTypes => self.mime_types(id),
-            Rule::Compressors => match self.document.kind(id) {
-                Kind::Array(_) => self.each(id, |walk, value| {
+            Rule::Compressors => match self.document.node(id) {
+                Node::Array(_) => self.each(id, |walk, value| {
                     if walk.is("a compressor", value, OBJECT) {
                         walk.object(value, &schema::COMPRESSOR);
                     }
@@ -305,7 +309,7 @@ impl<'a> Walk<'a> {
             },
             Rule::Pass => self.pass(id),
             Rule::Application => {
-                if self.application_named(self.bytes(id)).is_none() {
+                if !applications_in(self.document).iter().any(|app| app.name == self.bytes(id)) {
                     let name = lossy(self.bytes(id));
                     let hint = self.targets_hint(&format!("applications/{name}"));
                     self.refuse("pass", start, format!("there is no application \"{name}\"")).hint = Some(hint);
@@ -319,7 +323,7 @@ impl<'a> Walk<'a> {
                 self.object(id, &schema::FORWARDED);
             }
             Rule::Certificate => {
-                if matches!(self.document.kind(id), Kind::Array(values) if values.is_empty()) {
+                if matches!(self.document.node(id), Node::Array(values) if values.is_empty()) {
                     self.refuse("value", start, "the array must name a certificate");
                 }
                 self.each_string(id, |walk, id| {
@@ -334,7 +338,7 @@ impl<'a> Walk<'a> {
                 walk.is(&walk.subject(), found.value, STRING);
             }),
             Rule::Tickets => {
-                if matches!(self.document.kind(id), Kind::Boolean(_)) {
+                if matches!(self.document.node(id), Node::Boolean(_)) {
                     return;
                 }
                 self.each_string(id, |walk, id| {
@@ -346,7 +350,7 @@ impl<'a> Walk<'a> {
             Rule::Patterns => self.each_string(id, Self::pattern),
             Rule::EncodedPatterns => self.each_string(id, Self::encoded_pattern),
             Rule::EncodedSets => self.pattern_sets(id, |walk, found| {
-                if text::decode_uri(&found.name).is_none() {
+                if segments::decode_uri(&found.name).is_none() {
                     walk.refuse("value", found.at, "the name has a % that does not begin an escape");
                 }
                 walk.each_string(found.value, Self::encoded_pattern);
@@ -354,7 +358,7 @@ impl<'a> Walk<'a> {
             Rule::PatternSets => {
                 self.pattern_sets(id, |walk, found| walk.each_string(found.value, Self::pattern));
             }
-            Rule::Addresses => self.each_string(id, |walk, id| match text::address_pattern(walk.bytes(id)) {
+            Rule::Addresses => self.each_string(id, |walk, id| match address_pattern(walk.bytes(id)) {
                 Ok(true) => {}
                 Ok(false) => {
                     let message = "Unit takes this, but there is no address before /";
@@ -375,7 +379,7 @@ impl<'a> Walk<'a> {
             }
             Rule::Action => self.later.push((id, self.path.clone())),
             Rule::Share => {
-                if matches!(self.document.kind(id), Kind::Array(values) if values.is_empty()) {
+                if matches!(self.document.node(id), Node::Array(values) if values.is_empty()) {
                     self.refuse("value", start, "the array must name a path");
                 }
                 self.each_string(id, Self::variables);
@@ -476,7 +480,7 @@ impl<'a> Walk<'a> {
     }
 
     fn number(&self, id: Id) -> f64 {
-        if let Kind::Number(value) = self.document.kind(id) { *value } else { 0.0 }
+        if let Node::Number(value) = self.document.node(id) { *value } else { 0.0 }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "bounds are exact in a float, or beyond what Unit reads")]
@@ -489,7 +493,7 @@ impl<'a> Walk<'a> {
         self.refuse("range", self.start(id), format!("{} must be {bounds}", self.subject()));
     }
 
-    fn listener(&mut self, found: &Found) {
+    fn listener(&mut self, found: &Field) {
         self.address("listener", found.at, &found.name);
         if !self.is(&self.subject(), found.value, OBJECT) {
             return;
@@ -503,26 +507,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn address(&mut self, what: &str, at: usize, address: &[u8]) {
-        if text::address(address).is_some() {
+    fn address(&mut self, what: &str, at: usize, text: &[u8]) {
+        if Address::read(text).is_some() {
             return;
         }
-        let hint = match lossy(address) {
+        let hint = match lossy(text) {
             text if unrendered(&text, true) => {
                 "the template was not rendered: the file still has its placeholders".to_owned()
             }
             _ => "give *:PORT, IP:PORT, [IPv6]:PORT or unix:PATH; host names are not accepted".to_owned(),
         };
-        let message = format!("\"{}\" is no address for a {what}", lossy(address));
+        let message = format!("\"{}\" is no address for a {what}", lossy(text));
         self.refuse("address", at, message).hint = Some(hint);
     }
 
     /// Two listeners on one port, which Unit cannot open.
     fn listeners_clash(&mut self) {
-        let Some(listeners) = self.document.get(self.document.root(), "listeners") else { return };
-        let addresses: Vec<_> = (self.document.members(listeners).iter())
-            .filter_map(|found| Some((found, text::address(&found.name)?)))
-            .collect();
+        let addresses: Vec<_> =
+            listeners_in(self.document).iter().filter_map(|found| Some((found, Address::read(&found.name)?))).collect();
         for (index, (found, address)) in addresses.iter().enumerate() {
             let Some((other, _)) = addresses[..index].iter().find(|(_, other)| clash(address, other)) else { continue };
             let message = format!("\"{}\" and \"{}\" clash", lossy(&found.name), lossy(&other.name));
@@ -577,7 +579,7 @@ impl<'a> Walk<'a> {
             return;
         }
         let said = self.document.string(kind).unwrap_or_default();
-        let (language, version) = text::language(&said);
+        let (language, version) = language(&said);
         self.path.push(Step { name: "type".into(), at: self.start(kind) });
         let known = LANGUAGES.iter().find(|(name, _)| *name == language);
         // A module's version begins with a digit; external applications have none.
@@ -611,38 +613,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn application_named(&self, name: &[u8]) -> Option<Id> {
-        let apps = self.document.get(self.document.root(), "applications")?;
-        self.document.members(apps).iter().find(|found| found.name == name).map(|found| found.value)
-    }
-
     fn pass(&mut self, id: Id) {
         let pass = self.bytes(id);
         let shown = lossy(pass);
-        let Some(segments) = text::segments(pass) else {
+        let Some(names) = segments::of_pass(pass) else {
             let message = format!("\"{shown}\" is no place to pass to");
             self.refuse("pass", self.start(id), message).hint = Some(self.targets_hint(&shown));
             return;
         };
-        let named = |part: &str, name: &[u8]| {
-            let names = self.document.get(self.document.root(), part)?;
-            self.document.members(names).iter().find(|found| found.name == name).map(|found| found.value)
-        };
-        let parts: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
-        let found = match parts[..] {
-            [b"applications", app] => named("applications", app).is_some(),
-            [b"applications", app, target] => named("applications", app)
-                .and_then(|app| self.document.get(app, "targets"))
-                .is_some_and(|targets| self.document.members(targets).iter().any(|found| found.name == target)),
-            [b"upstreams", name] => named("upstreams", name).is_some(),
-            [b"routes"] => {
-                let routes = self.document.get(self.document.root(), "routes");
-                routes.is_some_and(|id| matches!(self.document.kind(id), Kind::Array(_)))
-            }
-            [b"routes", name] => named("routes", name).is_some(),
-            _ => false,
-        };
-        if !found {
+        if !leads_somewhere(self.document, &names) {
             let message = format!("\"{shown}\" does not exist in this configuration");
             self.refuse("pass", self.start(id), message).hint = Some(self.targets_hint(&shown));
         }
@@ -653,22 +632,7 @@ impl<'a> Walk<'a> {
         if unrendered(pass, true) {
             return "the template was not rendered: the file still has its placeholders".to_owned();
         }
-        let mut all = Vec::new();
-        for part in ["applications", "upstreams", "routes"] {
-            let Some(id) = self.document.get(self.document.root(), part) else { continue };
-            if matches!(self.document.kind(id), Kind::Array(_)) && part == "routes" {
-                all.push(part.to_owned());
-            }
-            for found in self.document.members(id) {
-                let name = lossy(&found.name).replace('%', "%25").replace('/', "%2F");
-                match self.document.get(found.value, "targets").filter(|_| part == "applications") {
-                    Some(targets) => all.extend(
-                        self.document.members(targets).iter().map(|t| format!("{part}/{name}/{}", lossy(&t.name))),
-                    ),
-                    None => all.push(format!("{part}/{name}")),
-                }
-            }
-        }
+        let all = destinations(self.document);
         match meant(pass, all.iter().map(String::as_str)) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
             None if all.is_empty() => "this configuration has no application, upstream or route to pass to".to_owned(),
@@ -716,13 +680,13 @@ impl<'a> Walk<'a> {
 
     fn encoded_pattern(&mut self, id: Id) {
         self.pattern(id);
-        if text::decode_uri(self.bytes(id)).is_none() {
+        if segments::decode_uri(self.bytes(id)).is_none() {
             self.refuse("pattern", self.start(id), "it has a % that does not begin an escape").hint =
                 Some("a % itself is %25".to_owned());
         }
     }
 
-    fn pattern_sets(&mut self, id: Id, mut look: impl FnMut(&mut Self, &Found)) {
+    fn pattern_sets(&mut self, id: Id, mut look: impl FnMut(&mut Self, &Field)) {
         self.each(id, |walk, value| {
             if walk.is("each of them", value, OBJECT) {
                 walk.each_member(value, |walk, found| {
@@ -757,12 +721,12 @@ impl<'a> Walk<'a> {
     }
 
     fn processes(&mut self, id: Id) {
-        if matches!(self.document.kind(id), Kind::Number(_)) {
+        if matches!(self.document.node(id), Node::Number(_)) {
             return self.within(id, 1, i32::MAX.into());
         }
         self.object(id, &schema::PROCESSES);
-        let value = |name: &str, default: f64| match self.document.get(id, name).map(|id| self.document.kind(id)) {
-            Some(Kind::Number(value)) => value.trunc(),
+        let value = |name: &str, default: f64| match self.document.get(id, name).map(|id| self.document.node(id)) {
+            Some(Node::Number(value)) => value.trunc(),
             _ => default,
         };
         let (spare, max) = (value("spare", 0.0), value("max", 1.0));
@@ -772,7 +736,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn variable(&mut self, found: &Found) {
+    fn variable(&mut self, found: &Field) {
         if found.name.is_empty() {
             self.refuse("value", found.at, "a variable's name must not be empty");
         }
@@ -780,7 +744,7 @@ impl<'a> Walk<'a> {
             self.refuse("value", found.at, "a variable's name must not have = or a null character in it");
         }
         if !self.is(&self.subject(), found.value, STRING) {
-            if matches!(self.document.kind(found.value), Kind::Number(_) | Kind::Boolean(_)) {
+            if matches!(self.document.node(found.value), Node::Number(_) | Node::Boolean(_)) {
                 let last = self.findings.last_mut();
                 last.expect("there is one for the type").hint = Some("write it in double quotes".to_owned());
             }
@@ -798,10 +762,10 @@ impl<'a> Walk<'a> {
                     text.contains("${").then(|| "Unit has variables in requests only, not here".to_owned());
             }
         };
-        match self.document.kind(id) {
-            Kind::String(text) => found(self, self.start(id), text, variables),
-            Kind::Array(_) => self.each(id, |walk, value| walk.templates(value, variables, complained)),
-            Kind::Object(_) => self.each_member(id, |walk, member| {
+        match self.document.node(id) {
+            Node::String(text) => found(self, self.start(id), text, variables),
+            Node::Array(_) => self.each(id, |walk, value| walk.templates(value, variables, complained)),
+            Node::Object(_) => self.each_member(id, |walk, member| {
                 found(walk, member.at, &member.name, false);
                 // ${uri} is Unit's own there.
                 let own = ["pass", "share", "chroot", "rewrite", "location", "response_headers", "format", "if"];

@@ -16,12 +16,9 @@
 mod chain;
 mod channel;
 mod diagnose;
-pub mod dialect;
 mod entrypoint;
-pub mod json;
 mod listener;
 mod log;
-mod places;
 mod probe;
 mod prove;
 mod reply;
@@ -39,6 +36,7 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::config::{Config, dialect};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
 use crate::retry::Deadline;
@@ -50,7 +48,6 @@ use wait::Found;
 
 pub use entrypoint::place;
 pub use probe::{first_answer, probe};
-pub(crate) use reply::caret;
 pub use setup::{Part, Setup};
 pub use sidecar::Sidecar;
 pub use status::{Status, status};
@@ -85,15 +82,6 @@ const WATCH: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_millis(250);
 /// A PUT whose connection is cut this often has crashed Unit rather than met its restart.
 const CUTS: u32 = 4;
-
-/// A configuration and the name that messages give it.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The file it came from, for `file:line:column`.
-    pub path: PathBuf,
-    /// Sent verbatim.
-    pub bytes: Vec<u8>,
-}
 
 /// What was proven.
 #[derive(Debug)]
@@ -334,7 +322,7 @@ async fn put(
             if let (true, Ok(wanted)) = (untold, dialect::to_value(&config.bytes)) {
                 let value = |bytes| dialect::to_value(bytes).unwrap_or_default();
                 let scene = diagnose::Scene::new(proc, found.peer, value(&status.body), value(&found.config));
-                about.finding = scene.explain(at, &wanted, deadline).await;
+                about.finding = diagnose::explain(&scene, at, &wanted, deadline).await;
             }
         }
     }
@@ -417,35 +405,8 @@ pub fn container_log() -> Option<std::fs::File> {
     listener::output(Path::new("/proc"))
 }
 
-/// Reads the configuration file; a missing, empty or unreadable one is a usage error.
-pub fn read_config(path: &Path) -> Result<Config> {
-    use std::io::ErrorKind as K;
-    let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| {
-        let made = Error::usage(format!("cannot read the configuration {shown}"));
-        match error.kind() {
-            K::NotFound => made.because(error).hint("is the ConfigMap or volume mounted there, in this container?"),
-            K::IsADirectory => made.because("it is a directory").hint(format!(
-                "name the file in it: {}; a missing subPath also becomes a directory",
-                path.join("unit.json").display()
-            )),
-            K::PermissionDenied => made.because(error).hint(format!(
-                "podstrap runs as uid {}: give the file to it, or widen the volume's defaultMode",
-                rustix::process::geteuid().as_raw()
-            )),
-            _ => made.because(error),
-        }
-    })?;
-    if dialect::without_bom(&bytes).trim_ascii().is_empty() {
-        return Err(Error::usage(format!("the configuration {shown} is empty"))
-            .hint("the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?"));
-    }
-    Ok(Config { path: path.to_owned(), bytes })
-}
-
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use super::chain::fuzz as chain;
-    pub use super::dialect::fuzz as dialect;
     pub use super::reply::fuzz as replies;
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, read_config};
+use crate::config::{Config, read_config};
 use crate::error::{Error, Result};
 
 /// The link that the kubelet flips (`pkg/volume/util/atomic_writer.go` of Kubernetes).

@@ -27,7 +27,9 @@ use tokio::time::timeout_at;
 use super::channel::{self, Reply};
 use super::setup::{Part, Setup};
 use super::wait::Found;
-use super::{chain, dialect, gave_up};
+use super::{chain, gave_up};
+use crate::config::applications::listeners_mut;
+use crate::config::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
 
@@ -216,9 +218,8 @@ impl Store<'_> {
 
 /// Puts one certificate's name in another's place, in every listener; says whether one had it.
 fn renamed(config: &mut Value, from: &str, to: &str) -> bool {
-    let Some(listeners) = config.get_mut("listeners").and_then(Value::as_object_mut) else { return false };
     let mut any = false;
-    for listener in listeners.values_mut() {
+    for (_, listener) in listeners_mut(config) {
         // One name, or several for SNI.
         let names = match listener.pointer_mut("/tls/certificate") {
             Some(Value::Array(names)) => &mut names[..],

@@ -5,7 +5,8 @@
 //! WSGI server. The configuration names the paths of the app's container; here they are mapped to
 //! the scratch tree, and nothing else of it is changed but `user` and `group`.
 
-mod config;
+mod listener;
+mod wsgi;
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -16,13 +17,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::command::{Command, Running};
+use crate::config::applications::applications;
+use crate::config::localize::localize;
+use crate::config::{Config, dialect, read_config};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
 use crate::plan::{self, AppTarget, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::runtime::Signals;
 use crate::unit;
-
-pub(crate) use config::split;
 
 /// The example that is served when no source is named: `examples/flask` of this repository.
 const EXAMPLE: &[(&str, &str)] = &[
@@ -59,7 +61,7 @@ pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
 struct App {
     plan: Up,
     outcome: Outcome,
-    config: unit::Config,
+    config: Config,
     /// The same, read.
     value: Value,
     url: reqwest::Url,
@@ -108,17 +110,17 @@ impl App {
         let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;
 
         config_is_there(&tree, &plan.config)?;
-        let mut config = unit::read_config(&tree.join(&plan.config))?;
+        let mut config = read_config(&tree.join(&plan.config))?;
         // Messages name the file that the user knows, not its copy.
         config.path.clone_from(&plan.config);
-        let mut value = unit::dialect::to_value(&config.bytes).map_err(|error| {
+        let mut value = dialect::to_value(&config.bytes).map_err(|error| {
             Error::usage(format!("{} cannot be read as Unit's JSON", plan.config.display()))
                 .because(error)
                 .hint("comments and one trailing comma are fine, anything else must be JSON")
         })?;
         let named = environment.final_path_named.then_some(environment.final_path.as_path());
-        config::localize(&mut value, named, environment.venv.as_path(), &tree);
-        if let Some(home) = config::missing_home(&value) {
+        localize(&mut value, named, environment.venv.as_path(), &tree);
+        if let Some(home) = missing_home(&value) {
             return Err(Error::usage(format!("the configuration's \"home\" is not there: {home}")).hint(
                 "Unit could not start the application: name packages or a requirements file so that an environment is \
                  built, say where with --venv, or take \"home\" out",
@@ -126,7 +128,7 @@ impl App {
         }
         config.bytes = serde_json::to_vec_pretty(&value)
             .map_err(|error| Error::internal("cannot write the configuration").because(error))?;
-        let url = config::listener(&value).and_then(config::url_of).ok_or_else(|| {
+        let url = listener::listener(&value).and_then(|(address, _)| listener::url_of(address)).ok_or_else(|| {
             Error::usage(format!("{} has no TCP listener to ask", plan.config.display()))
                 .hint("`up` needs one such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")
         })?;
@@ -175,7 +177,7 @@ impl App {
             "there is no unitd on PATH: serving with Python's own WSGI server instead, which is not Unit \
              (no processes, limits, routes or static files)"
         );
-        let application = config::wsgi(&self.value)?;
+        let application = wsgi::wsgi(&self.value)?;
         let python = match &self.outcome.release.manifest.environment {
             Some(record) => {
                 application.warn_of_version(&record.python);
@@ -188,7 +190,7 @@ impl App {
         };
         let wanted = scratch.dir.join("wsgi.json");
         let host = self.url.host_str().unwrap_or("127.0.0.1");
-        let any = config::listener(&self.value).is_some_and(|listener| listener.starts_with('*'));
+        let any = listener::listener(&self.value).is_some_and(|(address, _)| address.starts_with('*'));
         let text = json!({
             "host": if any { "0.0.0.0" } else { host },
             "port": self.url.port_or_known_default(),
@@ -219,6 +221,11 @@ fn config_is_there(tree: &Path, config: &Path) -> Result<()> {
         "`up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config, \
          by its path in the app's tree or an absolute one",
     ))
+}
+
+/// The first `home` that does not exist.
+fn missing_home(config: &Value) -> Option<&str> {
+    applications(config).filter_map(|(_, app)| app.get("home")?.as_str()).find(|home| !Path::new(home).is_dir())
 }
 
 fn port_is_free(url: &reqwest::Url) -> Result<()> {
@@ -312,5 +319,13 @@ impl Drop for Scratch {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    pub use super::config::fuzz as local_config;
+    use serde_json::Value;
+
+    /// A configuration is made local, and read for the server in Unit's place.
+    pub fn local_config(data: &[u8]) {
+        let Ok(mut config) = serde_json::from_slice::<Value>(data) else { return };
+        crate::config::localize::fuzz(&mut config);
+        let _ = super::missing_home(&config);
+        super::wsgi::fuzz(&config);
+    }
 }
