@@ -7,9 +7,11 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::time::{sleep, timeout_at};
 
+use super::channel;
 use super::log::Log;
+use super::setup::Setup;
 use super::wait::Found;
-use super::{Setup, Wanted, channel};
+use super::wanted::Wanted;
 use crate::config::applications::applications_at;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
@@ -27,7 +29,7 @@ pub(super) async fn applications(
     log: &Log,
     deadline: Deadline,
 ) -> Result<()> {
-    let applications = wanted.0.as_ref().map(|config| applications_at(&setup.at, config)).unwrap_or_default();
+    let applications = wanted.value().map(|config| applications_at(&setup.at, config)).unwrap_or_default();
     let wanted: Vec<_> = applications.iter().filter(|(_, app)| is_kept_running(app)).map(|(name, _)| name).collect();
     if wanted.is_empty() {
         return Ok(());

@@ -13,9 +13,13 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
-use super::store::{self, Trouble};
+use super::client::Client;
+use super::probe::probe;
+use super::setup::{self, Setup};
+use super::store;
+use super::trouble::Trouble;
 use super::wait::{self, Found};
-use super::{Client, Setup, Wanted, probe, setup};
+use super::wanted::Wanted;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
 use crate::retry::Deadline;
@@ -176,7 +180,7 @@ impl Sidecar {
         let wanted = Wanted::new(setup);
         let took = self.good.as_ref().is_some_and(|good| good.same(setup));
         // What podstrap cannot read is not sent again and again to a Unit that took it.
-        let unread = wanted.0.is_none() && took && !anew;
+        let unread = wanted.value().is_none() && took && !anew;
         if setup.config.is_none() || unread || wanted.is_surely(&found.config) {
             match store::has(found, setup, deadline).await {
                 Ok(true) => {
@@ -215,14 +219,6 @@ impl Sidecar {
             tracing::warn!("{text}");
             self.said = Some(what.to_owned());
         }
-    }
-}
-
-impl Setup {
-    /// Whether the same would be sent.
-    fn same(&self, other: &Self) -> bool {
-        let bytes = |setup: &Self| setup.config.as_ref().map(|config| config.bytes.clone());
-        self.certificates == other.certificates && self.modules == other.modules && bytes(self) == bytes(other)
     }
 }
 

@@ -7,7 +7,9 @@ use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
-use super::{Client, channel, gave_up, prove, wait};
+use super::client::Client;
+use super::deadline::gave_up;
+use super::{channel, prove, wait};
 use crate::config::applications::{applications, listeners};
 use crate::config::dialect;
 use crate::error::{Error, Kind, Result};

@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel::{self, Failure, Peer, Reply};
-use super::gave_up;
+use super::deadline::gave_up;
 use super::listener::{Listener, judge};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;

@@ -2,10 +2,10 @@
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::unit) struct Finding {
-    pub(in crate::unit) why: String,
-    pub(in crate::unit) excerpt: Option<String>,
-    pub(in crate::unit) hint: String,
+pub struct Finding {
+    pub why: String,
+    pub excerpt: Option<String>,
+    pub hint: String,
 }
 
 impl Finding {

@@ -8,7 +8,7 @@ use crate::unit::channel::Peer;
 
 /// The Unit that failed, and where to look.
 #[derive(Debug)]
-pub(in crate::unit) struct Scene {
+pub struct Scene {
     pub(super) proc: PathBuf,
     /// The directory of `passwd` and `group`.
     pub(super) etc: PathBuf,
@@ -24,7 +24,7 @@ pub(in crate::unit) struct Scene {
 }
 
 impl Scene {
-    pub(in crate::unit) fn new(proc: &Path, peer: Option<Peer>, status: Value, before: Value) -> Self {
+    pub fn new(proc: &Path, peer: Option<Peer>, status: Value, before: Value) -> Self {
         // A pid is told within one PID namespace only: another container's is 0, and its network is
         // the Pod's.
         let pid = peer.and_then(|peer| peer.pid).filter(|pid| *pid > 0);
