@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::client::Client;
+use super::expected::Expected;
 use super::log::Log;
 use super::setup::Setup;
 use super::trouble::Trouble;
-use super::wait::{Found, wait};
-use super::wanted::Wanted;
+use super::wait::{Answering, wait};
 use super::{prove, put, readback, store};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
@@ -69,7 +69,8 @@ impl Client {
     /// See [`apply`].
     pub async fn apply(&self, control: Option<&Control>, setup: &Setup, deadline: Deadline) -> Result<Applied> {
         let controls = self.controls(control);
-        let mut tries = Tries { client: self, setup, wanted: Wanted::new(setup), deadline, sent: Vec::new(), cuts: 0 };
+        let mut attempts =
+            Attempts { client: self, setup, wanted: Expected::new(setup), deadline, sent: Vec::new(), cuts: 0 };
         let mut setback = None;
         loop {
             let waiting = Phase::start("wait", "for Unit's control API");
@@ -78,13 +79,13 @@ impl Client {
 
             let log = Log::of(&self.proc, found.peer);
             let applying = Phase::start("apply", &setup.shown());
-            match tries.one(&found, &log).await {
+            match attempts.one(&found, &log).await {
                 Ok(()) => {
-                    applying.done(&tries.result());
-                    return Ok(Applied { control: found.control, server: found.server, sent: tries.sent, log });
+                    applying.done(&attempts.result());
+                    return Ok(Applied { control: found.control, server: found.server, sent: attempts.sent, log });
                 }
                 Err(why) => {
-                    let why = tries.may_go_on(why, &found)?;
+                    let why = attempts.may_go_on(why, &found)?;
                     tracing::warn!("{why}; applying it again");
                     sleep(AGAIN.min(deadline.remaining())).await;
                     setback = Some(why);
@@ -95,10 +96,10 @@ impl Client {
 }
 
 /// One apply, with all its tries.
-struct Tries<'a> {
+struct Attempts<'a> {
     client: &'a Client,
     setup: &'a Setup,
-    wanted: Wanted,
+    wanted: Expected,
     deadline: Deadline,
     /// What was sent, over all tries.
     sent: Vec<String>,
@@ -125,8 +126,8 @@ impl From<Error> for Setback {
     }
 }
 
-impl Tries<'_> {
-    async fn one(&mut self, found: &Found, log: &Log) -> Result<(), Setback> {
+impl Attempts<'_> {
+    async fn one(&mut self, found: &Answering, log: &Log) -> Result<(), Setback> {
         let (at, deadline) = (&self.setup.at, self.deadline);
         self.sent.extend(store::sync(found, self.setup, deadline).await?);
         // A PUT that was cut may have been applied all the same; what cannot be compared is sent again.
@@ -142,7 +143,7 @@ impl Tries<'_> {
     }
 
     /// What went wrong, if another try may help.
-    fn may_go_on(&mut self, setback: Setback, found: &Found) -> Result<String> {
+    fn may_go_on(&mut self, setback: Setback, found: &Answering) -> Result<String> {
         match setback {
             Setback::Trouble(Trouble::Failed(error)) => Err(error),
             Setback::Trouble(Trouble::Cut(how)) => {
@@ -176,14 +177,14 @@ fn after(error: Error, setback: Option<String>) -> Error {
     }
 }
 
-fn crashes(found: &Found, setup: &Setup, how: &str) -> Error {
+fn crashes(found: &Answering, setup: &Setup, how: &str) -> Error {
     let what = format!("Unit at {} cut the connection {CUTS} times while applying", found.control);
     Error::new(Kind::UnitRefused, format!("{what} {}", setup.shown()))
         .because(how)
         .hint("look for \"exited on signal\" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled")
 }
 
-fn lost(found: &Found, setup: &Setup, why: &str) -> Error {
+fn lost(found: &Answering, setup: &Setup, why: &str) -> Error {
     let what = format!("{} does not stay in Unit at {}", setup.shown(), found.control);
     Error::new(Kind::UnitRefused, what)
         .because(why)

@@ -10,7 +10,7 @@
 //! | `store`, `chain` | certificates and modules, before the configuration that names them |
 //! | `put`, `reply` | the configuration is sent; a refusal is put in words |
 //! | `diagnose/` | a 500 without a reason: a file for each suspect |
-//! | `readback`, `wanted` | Unit shows the configuration, and goes on showing it |
+//! | `readback`, `expected` | Unit shows the configuration, and goes on showing it |
 //! | `prove`, `probe` | every application runs; a listener answers |
 //! | `sidecar`, `status`, `entrypoint` | `podstrap sidecar`, `status`, `init --entrypoint-config` |
 //! | `log`, `container_log` | Unit's log since a moment; the log that a hook writes to |
@@ -25,6 +25,7 @@ mod container_log;
 mod deadline;
 mod diagnose;
 mod entrypoint;
+mod expected;
 mod listener;
 mod log;
 mod probe;
@@ -40,7 +41,6 @@ mod status;
 mod store;
 mod trouble;
 mod wait;
-mod wanted;
 
 pub use apply::{Applied, apply};
 pub use client::Client;

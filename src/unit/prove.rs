@@ -8,10 +8,10 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout_at};
 
 use super::channel;
+use super::expected::Expected;
 use super::log::Log;
 use super::setup::Setup;
-use super::wait::Found;
-use super::wanted::Wanted;
+use super::wait::Answering;
 use crate::config::applications::applications_at;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
@@ -23,9 +23,9 @@ const LOOKS: u32 = 5;
 
 /// Wants a process of every application of the setup that is to have one without being asked.
 pub(super) async fn applications(
-    found: &Found,
+    found: &Answering,
     setup: &Setup,
-    wanted: &Wanted,
+    wanted: &Expected,
     log: &Log,
     deadline: Deadline,
 ) -> Result<()> {

@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 use super::deadline::gave_up;
 use super::log::Log;
 use super::trouble::Trouble;
-use super::wait::Found;
+use super::wait::Answering;
 use super::{channel, diagnose, reply};
 use crate::config::{Config, dialect};
 use crate::error::{Error, Kind};
@@ -17,7 +17,7 @@ use crate::retry::Deadline;
 
 /// PUTs the configuration at a place, as the bytes that it is.
 pub(super) async fn put(
-    found: &Found,
+    found: &Answering,
     config: &Config,
     at: &str,
     log: &Log,
@@ -38,7 +38,7 @@ pub(super) async fn put(
 
 /// Asks Unit, its log and this machine why.
 async fn refused(
-    found: &Found,
+    found: &Answering,
     config: &Config,
     at: &str,
     reply: &channel::Reply,
@@ -55,14 +55,14 @@ async fn refused(
             if let (true, Ok(wanted)) = (untold, dialect::to_value(&config.bytes)) {
                 let value = |bytes| dialect::to_value(bytes).unwrap_or_default();
                 let scene = diagnose::Scene::new(proc, found.peer, value(&status.body), value(&found.config));
-                about.finding = diagnose::explain(&scene, at, &wanted, deadline).await;
+                about.explanation = diagnose::explain(&scene, at, &wanted, deadline).await;
             }
         }
     }
     reply::refused(config, &found.control.to_string(), reply, &about)
 }
 
-fn no_answer(found: &Found, config: &Config, deadline: Deadline) -> Error {
+fn no_answer(found: &Answering, config: &Config, deadline: Deadline) -> Error {
     let what = format!("Unit at {} has not finished applying {}", found.control, config.path.display());
     Error::new(Kind::UnitUnreachable, what)
         .because(gave_up(1, deadline))

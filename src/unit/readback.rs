@@ -7,10 +7,10 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel;
+use super::expected::Expected;
 use super::listener::Listener;
 use super::trouble::Trouble;
-use super::wait::Found;
-use super::wanted::Wanted;
+use super::wait::Answering;
 use crate::plan::Control;
 use crate::retry::Deadline;
 
@@ -27,7 +27,12 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 const WATCH: Duration = Duration::from_millis(50);
 
 /// Whether Unit has the configuration already, beyond doubt.
-pub(super) async fn is_there(found: &Found, at: &str, wanted: &Wanted, deadline: Deadline) -> Result<bool, Trouble> {
+pub(super) async fn is_there(
+    found: &Answering,
+    at: &str,
+    wanted: &Expected,
+    deadline: Deadline,
+) -> Result<bool, Trouble> {
     if at == "/config" {
         return Ok(wanted.is_surely(&found.config));
     }
@@ -41,9 +46,9 @@ pub(super) async fn is_there(found: &Found, at: &str, wanted: &Wanted, deadline:
 /// Reads the configuration back, and watches for `settle` if the listener may not stay. An error says
 /// what is there instead.
 pub(super) async fn stays(
-    found: &Found,
+    found: &Answering,
     at: &str,
-    wanted: &Wanted,
+    wanted: &Expected,
     settle: Duration,
     deadline: Deadline,
 ) -> Result<(), String> {
@@ -63,7 +68,7 @@ pub(super) async fn stays(
 }
 
 /// Whether the same process still listens and shows our configuration.
-async fn is_shown(found: &Found, at: &str, wanted: &Wanted) -> Result<(), String> {
+async fn is_shown(found: &Answering, at: &str, wanted: &Expected) -> Result<(), String> {
     let reply = match channel::send(&found.control, Method::GET, at, Bytes::new()).await {
         Ok(reply) => reply,
         Err(failure) => return Err(format!("Unit went away after it took it: {failure}")),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::channel::Reply;
-use super::diagnose::Finding;
+use super::diagnose::Explanation;
 use crate::config::applications::destinations;
 use crate::config::position::{caret, line_and_column, without_bom};
 use crate::config::{Config, json, places};
@@ -48,7 +48,7 @@ pub(super) struct About {
     pub(super) log: String,
     pub(super) lines: Option<String>,
     /// What was found out where Unit gives no reason.
-    pub(super) finding: Option<Finding>,
+    pub(super) explanation: Option<Explanation>,
 }
 
 /// Whether the modules that Unit has would help to explain the reply.
@@ -152,7 +152,7 @@ fn invalid(complaint: &Complaint) -> String {
 }
 
 fn failed_to_apply(error: Error, about: &About) -> Error {
-    if let Some(Finding { why, excerpt, hint }) = &about.finding {
+    if let Some(Explanation { why, excerpt, hint }) = &about.explanation {
         let error = error.because(why.clone());
         let error = match excerpt.as_ref().or(about.lines.as_ref()) {
             Some(text) => error.excerpt(text),

@@ -29,7 +29,7 @@ use super::channel::{self, Reply};
 use super::deadline::gave_up;
 use super::setup::{Part, Setup};
 use super::trouble::Trouble;
-use super::wait::Found;
+use super::wait::Answering;
 use crate::config::applications::listeners_mut;
 use crate::config::dialect;
 use crate::error::{Error, Kind, Result};
@@ -39,7 +39,7 @@ use crate::retry::Deadline;
 const DETOUR: &str = ".podstrap";
 
 /// Uploads what Unit lacks of the setup, and says what that was.
-pub(super) async fn sync(found: &Found, setup: &Setup, deadline: Deadline) -> Result<Vec<String>, Trouble> {
+pub(super) async fn sync(found: &Answering, setup: &Setup, deadline: Deadline) -> Result<Vec<String>, Trouble> {
     let store = Store { found, deadline };
     let mut sent = Vec::new();
     if !setup.certificates.is_empty() {
@@ -62,7 +62,7 @@ pub(super) async fn sync(found: &Found, setup: &Setup, deadline: Deadline) -> Re
 }
 
 /// Whether Unit shows every certificate and module of the setup.
-pub(super) async fn has(found: &Found, setup: &Setup, deadline: Deadline) -> Result<bool, Trouble> {
+pub(super) async fn has(found: &Answering, setup: &Setup, deadline: Deadline) -> Result<bool, Trouble> {
     let store = Store { found, deadline };
     if !setup.certificates.is_empty() {
         let shown = store.get(Shelf::Certificates.path()).await?.unwrap_or_default();
@@ -107,7 +107,7 @@ impl Shelf {
 }
 
 struct Store<'a> {
-    found: &'a Found,
+    found: &'a Answering,
     deadline: Deadline,
 }
 
@@ -252,7 +252,7 @@ fn complaint(what: String, reply: &Reply) -> Error {
     }
 }
 
-fn without_njs(found: &Found, part: &Part) -> Error {
+fn without_njs(found: &Answering, part: &Part) -> Error {
     let what = format!("{} at {} takes no JavaScript modules", found.server, found.control);
     Error::new(Kind::UnitRefused, what)
         .because("it was built without njs")

@@ -1,7 +1,7 @@
 //! An application: its language decides its table.
 
 use super::placeholders::unrendered;
-use super::walk::{Step, Walk};
+use super::walk::{PathStep, Validator};
 use crate::check::schema::{self, STRING, Table};
 use crate::check::spelling::meant;
 use crate::config::json::{Field, Id, Node};
@@ -20,7 +20,7 @@ const LANGUAGES: [(&str, &Table); 9] = [
     ("wasm-wasi-component", &schema::WASM_WC),
 ];
 
-impl Walk<'_> {
+impl Validator<'_> {
     pub fn application(&mut self, id: Id) {
         let Some(kind) = self.document.get(id, "type") else {
             self.refuse("missing-member", self.here(), "an application must have \"type\"").hint =
@@ -32,7 +32,7 @@ impl Walk<'_> {
         }
         let said = self.document.string(kind).unwrap_or_default();
         let (language, version) = language(&said);
-        self.path.push(Step { name: "type".into(), at: self.start(kind) });
+        self.path.push(PathStep { name: "type".into(), at: self.start(kind) });
         let known = LANGUAGES.iter().find(|(name, _)| *name == language);
         // A module's version begins with a digit; external applications have none.
         let unversioned = matches!(language, "external" | "go");

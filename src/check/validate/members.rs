@@ -2,7 +2,7 @@
 //! One rule is one arm of `rule`.
 
 use super::text;
-use super::walk::{Walk, lossy};
+use super::walk::{Validator, lossy};
 use crate::check::finding::{Finding, Upload};
 use crate::check::schema::{self, Member, OBJECT, Rule, STRING, Table};
 use crate::check::spelling::meant;
@@ -19,7 +19,7 @@ const LEAST_STACK: f64 = 16384.0;
 /// A path below `/sys/fs/cgroup`, within `NXT_MAX_PATH_LEN`.
 const CGROUP_PATH: usize = 4096 - 22 - 1;
 
-impl Walk<'_> {
+impl Validator<'_> {
     pub fn object(&mut self, id: Id, table: &'static Table) {
         for member in table.all().filter(|member| member.required) {
             if self.document.get(id, member.name).is_none() && !self.misspelt(id, member.name) {

@@ -12,11 +12,11 @@ mod walk;
 use super::finding::Finding;
 use super::schema::{self, OBJECT};
 use crate::config::json::Document;
-use walk::Walk;
+use walk::Validator;
 
 /// Looks at a whole configuration.
 pub fn validate(document: &Document) -> Vec<Finding> {
-    let mut walk = Walk { document, path: Vec::new(), later: Vec::new(), findings: Vec::new() };
+    let mut walk = Validator { document, path: Vec::new(), later: Vec::new(), findings: Vec::new() };
     let root = document.root();
     if walk.is("the configuration", root, OBJECT) {
         walk.object(root, &schema::ROOT);

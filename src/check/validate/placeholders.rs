@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::walk::{Walk, lossy};
+use super::walk::{Validator, lossy};
 use crate::check::finding::Finding;
 use crate::config::json::{Id, Node};
 
-impl Walk<'_> {
+impl Validator<'_> {
     /// Warns of each where nothing else complains.
     pub fn templates(&mut self, id: Id, variables: bool, complained: &HashSet<usize>) {
         let found = |walk: &mut Self, at: usize, text: &[u8], variables: bool| {

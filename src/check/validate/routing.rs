@@ -1,7 +1,7 @@
 //! Where requests come in and go: listeners, routes, and the destinations of a `pass`.
 
 use super::placeholders::unrendered;
-use super::walk::{Step, Walk, lossy};
+use super::walk::{PathStep, Validator, lossy};
 use crate::check::finding::Finding;
 use crate::check::schema::{self, OBJECT, Table};
 use crate::check::spelling::meant;
@@ -10,7 +10,7 @@ use crate::config::applications::{destinations, leads_somewhere, listeners_in};
 use crate::config::json::{Field, Id};
 use crate::config::segments;
 
-impl Walk<'_> {
+impl Validator<'_> {
     pub fn listener(&mut self, found: &Field) {
         self.address("listener", found.at, &found.name);
         if !self.is(&self.subject(), found.value, OBJECT) {
@@ -32,7 +32,8 @@ impl Walk<'_> {
         for (index, (found, address)) in addresses.iter().enumerate() {
             let Some((other, _)) = addresses[..index].iter().find(|(_, other)| clash(address, other)) else { continue };
             let message = format!("\"{}\" and \"{}\" clash", lossy(&found.name), lossy(&other.name));
-            self.path.extend(["listeners".into(), lossy(&found.name)].map(|name: String| Step { name, at: found.at }));
+            self.path
+                .extend(["listeners".into(), lossy(&found.name)].map(|name: String| PathStep { name, at: found.at }));
             self.add(Finding::error("listener-clash", found.at, message)).hint =
                 Some("a port can be listened on once: * is every IPv4 address".to_owned());
             self.path.clear();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::placeholders::unrendered;
 use super::text::{self, Variable};
-use super::walk::{Walk, lossy};
+use super::walk::{Validator, lossy};
 use crate::check::finding::Finding;
 use crate::check::schema::{self, OBJECT, STRING};
 use crate::check::spelling::meant;
@@ -12,7 +12,7 @@ use crate::config::address::Address;
 use crate::config::json::{Field, Id};
 use crate::config::segments;
 
-impl Walk<'_> {
+impl Validator<'_> {
     pub fn address(&mut self, what: &str, at: usize, text: &[u8]) {
         if Address::read(text).is_some() {
             return;

@@ -6,17 +6,17 @@ use crate::config::json::{Document, Field, Id, Node};
 
 /// A step on the way from the root: a member's name, or an index.
 #[derive(Clone)]
-pub struct Step {
+pub struct PathStep {
     pub name: String,
     /// Where the member begins.
     pub at: usize,
 }
 
-pub struct Walk<'a> {
+pub struct Validator<'a> {
     pub document: &'a Document<'a>,
-    pub path: Vec<Step>,
+    pub path: Vec<PathStep>,
     /// Actions that are still to be looked at: they stand in each other, as deep as one likes.
-    pub later: Vec<(Id, Vec<Step>)>,
+    pub later: Vec<(Id, Vec<PathStep>)>,
     pub findings: Vec<Finding>,
 }
 
@@ -24,7 +24,7 @@ pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Validator<'a> {
     /// What Unit refuses with 400.
     pub fn refuse(&mut self, rule: &'static str, at: usize, message: impl Into<String>) -> &mut Finding {
         let finding = Finding::error(rule, at, message);
@@ -52,7 +52,7 @@ impl<'a> Walk<'a> {
     }
 
     pub fn below(&mut self, member: &Field, look: impl FnOnce(&mut Self, Id)) {
-        self.path.push(Step { name: lossy(&member.name), at: member.at });
+        self.path.push(PathStep { name: lossy(&member.name), at: member.at });
         look(self, member.value);
         self.path.pop();
     }
@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
     pub fn each(&mut self, id: Id, mut look: impl FnMut(&mut Self, Id)) {
         let Node::Array(values) = self.document.node(id) else { return look(self, id) };
         for (index, value) in values.iter().enumerate() {
-            self.path.push(Step { name: index.to_string(), at: self.start(*value) });
+            self.path.push(PathStep { name: index.to_string(), at: self.start(*value) });
             look(self, *value);
             self.path.pop();
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use super::application::App;
+use super::application::NewApp;
 use super::scene::Scene;
 
 /// Which of the two files.
@@ -42,7 +42,7 @@ impl Accounts {
 /// The user and group that Unit runs an application as: its own unless it is root, else the one that
 /// is named, the one of unitd's `--user`, or the one it is built with: `unit` in the images, else
 /// `nobody`.
-pub(super) fn runs_as(scene: &Scene, app: &App) -> Option<(u32, u32)> {
+pub(super) fn runs_as(scene: &Scene, app: &NewApp) -> Option<(u32, u32)> {
     let uid = scene.uid()?;
     let text = Accounts::Users.read(scene).unwrap_or_default();
     let users: HashMap<_, _> = text.lines().filter_map(user).collect();
@@ -89,7 +89,7 @@ mod tests {
             (12345, json!({}), Some((12345, 12345))),
         ] {
             let scene = Scene { peer: Some(Peer { pid: Some(1), uid: unit }), ..scene(dir.path()) };
-            assert_eq!(runs_as(&scene, &App { name: "a".into(), members: &members }), runs, "{unit} {members}");
+            assert_eq!(runs_as(&scene, &NewApp { name: "a".into(), members: &members }), runs, "{unit} {members}");
         }
     }
 }

@@ -9,12 +9,12 @@ use crate::config::language::{language, version_matches};
 
 /// An application of the configuration.
 #[derive(Debug)]
-pub(super) struct App<'v> {
+pub(super) struct NewApp<'v> {
     pub(super) name: String,
     pub(super) members: &'v Value,
 }
 
-impl<'v> App<'v> {
+impl<'v> NewApp<'v> {
     pub(super) fn text(&self, member: &str) -> Option<&'v str> {
         self.members.get(member)?.as_str()
     }
@@ -62,7 +62,7 @@ mod tests {
             ("php", None),
         ] {
             let members = json!({ "type": kind });
-            let app = App { name: "a".into(), members: &members };
+            let app = NewApp { name: "a".into(), members: &members };
             assert_eq!(app.python(&scene).as_deref(), python, "{kind}");
         }
     }

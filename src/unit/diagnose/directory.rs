@@ -1,7 +1,7 @@
 //! Suspect: a directory that an application names does not exist.
 
-use super::application::App;
-use super::finding::Finding;
+use super::application::NewApp;
+use super::explanation::Explanation;
 use super::scene::Scene;
 
 /// For every path that is missing in Unit's container.
@@ -9,10 +9,10 @@ pub(super) const GONE: &str =
     "is the volume mounted in this container, at this path? Paths are those of Unit's container";
 
 /// The working directory.
-pub(super) fn missing(_: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let dir = app.path("working_directory").filter(|dir| !dir.is_dir())?;
     let why = format!("application {:?}: its \"working_directory\" {} is no directory", app.name, dir.display());
-    Some(Finding::new(why, GONE))
+    Some(Explanation::new(why, GONE))
 }
 
 #[cfg(test)]

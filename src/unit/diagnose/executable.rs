@@ -3,17 +3,17 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::application::App;
+use super::application::NewApp;
 use super::directory::GONE;
-use super::finding::Finding;
+use super::explanation::Explanation;
 use super::scene::Scene;
 
-pub(super) fn missing(_: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let file = app.text("executable")?;
     let path = app.path("working_directory").unwrap_or(Path::new("/")).join(file);
     let runs = path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     let why = || format!("application {:?}: its \"executable\" {} is no executable file", app.name, path.display());
-    (!runs).then(|| Finding::new(why(), GONE))
+    (!runs).then(|| Explanation::new(why(), GONE))
 }
 
 #[cfg(test)]

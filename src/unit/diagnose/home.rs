@@ -3,27 +3,27 @@
 use std::fs;
 use std::path::Path;
 
-use super::application::App;
+use super::application::NewApp;
 use super::directory::GONE;
-use super::finding::Finding;
+use super::explanation::Explanation;
 use super::scene::Scene;
 
-pub(super) fn unusable(scene: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let version = app.python(scene)?;
     let home = app.path("home")?;
     let why = |what: &str| format!("application {:?}: its \"home\" {} {what}", app.name, home.display());
     if !home.is_dir() {
-        return Some(Finding::new(why("is no directory"), GONE));
+        return Some(Explanation::new(why("is no directory"), GONE));
     }
     if !home.join("lib").join(format!("python{version}")).is_dir() {
-        return Some(Finding::new(
+        return Some(Explanation::new(
             why(&format!("has no lib/python{version}, which this Unit needs: {}", made_by(home))),
             "build the environment with the Python of Unit's image: `podstrap init --python`, in an init image with \
              that version",
         ));
     }
     (!home.join("pyvenv.cfg").exists()).then(|| {
-        Finding::new(
+        Explanation::new(
             why("has no pyvenv.cfg, so it is no virtual environment"),
             "name the directory that `podstrap init --venv-final-path` built",
         )

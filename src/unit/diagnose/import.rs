@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::accounts::runs_as;
-use super::application::App;
-use super::finding::Finding;
+use super::application::NewApp;
+use super::explanation::Explanation;
 use super::scene::{Scene, ours};
 use crate::command::{Command, Failure};
 use crate::config::applications::entries;
@@ -46,7 +46,7 @@ impl Cause {
     }
 
     /// What to change.
-    fn hint(self, app: &App) -> &'static str {
+    fn hint(self, app: &NewApp) -> &'static str {
         match (self, app.members.get("path"), app.members.get("home")) {
             (Self::NoModule, None, _) => "\"path\" is missing: it is where the application's own modules are",
             (Self::NoModule, _, None) => {
@@ -65,7 +65,7 @@ impl Cause {
 }
 
 /// Loads a Python application as Unit would.
-pub(super) async fn fails(scene: &Scene, app: &App<'_>, deadline: Deadline) -> Option<Finding> {
+pub(super) async fn fails(scene: &Scene, app: &NewApp<'_>, deadline: Deadline) -> Option<Explanation> {
     let version = app.python(scene)?;
     let name = &app.name;
     let home = app.path("home");
@@ -92,7 +92,7 @@ pub(super) async fn fails(scene: &Scene, app: &App<'_>, deadline: Deadline) -> O
             let lines: Vec<_> = output.stderr.lines().collect();
             let last = (*lines.last()?).to_owned();
             let traceback = (lines.len() > 1).then(|| lines[lines.len().saturating_sub(TRACEBACK_LINES)..].join("\n"));
-            Some(Finding {
+            Some(Explanation {
                 why: format!("application {name:?} cannot be loaded: {last}"),
                 hint: Cause::of(output.status.code()).hint(app).to_owned(),
                 excerpt: traceback,
@@ -117,7 +117,7 @@ fn interpreter(version: &str) -> Option<PathBuf> {
 }
 
 /// What `import.py` is to do.
-fn job(app: &App, site: Option<PathBuf>) -> Value {
+fn job(app: &NewApp, site: Option<PathBuf>) -> Value {
     let path = match app.members.get("path") {
         Some(Value::Array(all)) => all.clone(),
         Some(one) => vec![one.clone()],
@@ -171,7 +171,7 @@ mod tests {
             fs::write(dir.path().join("app/wsgi.py"), source).unwrap();
             let mut all = json!({"home": home, "path": dir.path().join("app"), "module": "wsgi"});
             all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            let app = App { name: "a".into(), members: &members(all) };
+            let app = NewApp { name: "a".into(), members: &members(all) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let found = runtime.block_on(fails(&scene, &app, Deadline::after(Duration::from_secs(9))));
             // Where Python ends a line is its version's matter: it may underline.

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::application::App;
-use super::finding::Finding;
+use super::application::NewApp;
+use super::explanation::Explanation;
 use super::scene::Scene;
 
-pub(super) fn missing(scene: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let (language, module) = app.language_module(scene)?;
     let lib = Path::new(module.get("lib")?.as_str()?);
     (scene.files && !lib.exists()).then(|| {
-        Finding::new(
+        Explanation::new(
             format!(
                 "application {:?}: Unit's module for {language} is gone: {} does not exist",
                 app.name,

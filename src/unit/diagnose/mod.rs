@@ -1,7 +1,7 @@
 //! Why Unit "Failed to apply new configuration": it never says, but most of it can be found out.
 //!
-//! Each suspect has a file, and is asked in the order of the tables below; the first finding is
-//! reported. To add a suspect, write a function `fn(&Scene, &App) -> Option<Finding>` in a file of its
+//! Each suspect has a file, and is asked in the order of the tables below; the first explanation is
+//! reported. To add a suspect, write a function `fn(&Scene, &NewApp) -> Option<Explanation>` in a file of its
 //! own, and put it into the table that fits.
 //!
 //! Ports can be tried from anywhere in the Pod. The rest needs Unit's files, so it is left out when
@@ -11,7 +11,7 @@ mod accounts;
 mod application;
 mod directory;
 mod executable;
-mod finding;
+mod explanation;
 mod home;
 mod import;
 mod language_module;
@@ -26,13 +26,13 @@ use serde_json::Value;
 
 use crate::config::applications::applications_at;
 use crate::retry::Deadline;
-use application::App;
+use application::NewApp;
 
-pub(super) use finding::Finding;
+pub(super) use explanation::Explanation;
 pub(super) use scene::Scene;
 
 /// Looks at one application.
-type Suspect = fn(&Scene, &App) -> Option<Finding>;
+type Suspect = fn(&Scene, &NewApp) -> Option<Explanation>;
 
 /// Asked also when Unit's files cannot be seen.
 const WITHOUT_FILES: [Suspect; 3] = [user::cannot_switch, user::missing, language_module::missing];
@@ -41,7 +41,7 @@ const WITHOUT_FILES: [Suspect; 3] = [user::cannot_switch, user::missing, languag
 const WITH_FILES: [Suspect; 4] = [directory::missing, executable::missing, root::missing, home::unusable];
 
 /// Looks for what keeps a configuration, or the part of it at a place, from being applied.
-pub(super) async fn explain(scene: &Scene, at: &str, wanted: &Value, deadline: Deadline) -> Option<Finding> {
+pub(super) async fn explain(scene: &Scene, at: &str, wanted: &Value, deadline: Deadline) -> Option<Explanation> {
     if let Some(finding) = port::taken(scene, at, wanted) {
         return Some(finding);
     }
@@ -67,10 +67,10 @@ pub(super) async fn explain(scene: &Scene, at: &str, wanted: &Value, deadline: D
 }
 
 /// The applications that Unit does not have: what it has is running.
-fn new_applications<'v>(scene: &Scene, at: &str, wanted: &'v Value) -> Vec<App<'v>> {
+fn new_applications<'v>(scene: &Scene, at: &str, wanted: &'v Value) -> Vec<NewApp<'v>> {
     let before = applications_at("/config", &scene.before);
     let wanted = applications_at(at, wanted).into_iter();
-    wanted.filter(|app| !before.contains(app)).map(|(name, members)| App { name, members }).collect()
+    wanted.filter(|app| !before.contains(app)).map(|(name, members)| NewApp { name, members }).collect()
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
     use std::time::Duration;
 
-    fn found(scene: &Scene, at: &str, wanted: &Value) -> Option<Finding> {
+    fn found(scene: &Scene, at: &str, wanted: &Value) -> Option<Explanation> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(explain(scene, at, wanted, Deadline::after(Duration::from_secs(9))))
     }

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::finding::Finding;
+use super::explanation::Explanation;
 use super::scene::{Scene, ours};
 use crate::config::address::Address;
 use crate::config::applications::{listeners, listeners_at};
 
-pub(super) fn taken(scene: &Scene, at: &str, wanted: &Value) -> Option<Finding> {
+pub(super) fn taken(scene: &Scene, at: &str, wanted: &Value) -> Option<Explanation> {
     if !scene.network {
         return None;
     }
@@ -22,7 +22,7 @@ pub(super) fn taken(scene: &Scene, at: &str, wanted: &Value) -> Option<Finding> 
 }
 
 /// Listens on an address for a moment.
-fn try_it(scene: &Scene, name: &str) -> Option<Finding> {
+fn try_it(scene: &Scene, name: &str) -> Option<Explanation> {
     let address = Address::read(name.as_bytes())?.socket()?;
     let error = TcpListener::bind(address).err()?;
     let (what, hint) = match error.kind() {
@@ -43,7 +43,7 @@ fn try_it(scene: &Scene, name: &str) -> Option<Finding> {
         ),
         _ => return None,
     };
-    Some(Finding::new(format!("the listener {name:?} cannot be had: {what}"), hint))
+    Some(Explanation::new(format!("the listener {name:?} cannot be had: {what}"), hint))
 }
 
 /// Who listens on a port, if that can be seen: `pid 7 (nginx)`. /proc/net/tcp names the socket by its

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use super::application::App;
+use super::application::NewApp;
 use super::directory::GONE;
-use super::finding::Finding;
+use super::explanation::Explanation;
 use super::scene::Scene;
 use crate::config::applications::entries;
 
-pub(super) fn missing(_: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let entries = entries(app.members);
     let mut roots = entries.iter().filter_map(|entry| entry.get("root")?.as_str());
     let root = roots.find(|root| !Path::new(root).is_dir())?;
-    Some(Finding::new(format!("application {:?}: its \"root\" {root} is no directory", app.name), GONE))
+    Some(Explanation::new(format!("application {:?}: its \"root\" {root} is no directory", app.name), GONE))
 }
 
 #[cfg(test)]

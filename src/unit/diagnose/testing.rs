@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::application::App;
-use super::finding::Finding;
+use super::application::NewApp;
+use super::explanation::Explanation;
 use super::scene::{Scene, ours};
 use crate::unit::channel::Peer;
 
@@ -47,11 +47,16 @@ pub(super) fn app(more: Value) -> Value {
 }
 
 /// What one suspect says of such an application.
-pub(super) fn ask(suspect: fn(&Scene, &App) -> Option<Finding>, scene: &Scene, dir: &Path, more: Value) -> String {
-    shown(suspect(scene, &App { name: "a".into(), members: &members(more) }), dir)
+pub(super) fn ask(
+    suspect: fn(&Scene, &NewApp) -> Option<Explanation>,
+    scene: &Scene,
+    dir: &Path,
+    more: Value,
+) -> String {
+    shown(suspect(scene, &NewApp { name: "a".into(), members: &members(more) }), dir)
 }
 
-pub(super) fn shown(found: Option<Finding>, dir: &Path) -> String {
+pub(super) fn shown(found: Option<Explanation>, dir: &Path) -> String {
     let Some(found) = found else { return "nothing".into() };
     let text = format!("{}\n{}\nhint: {}", found.why, found.excerpt.unwrap_or_default(), found.hint);
     text.replace(&*dir.to_string_lossy(), "[TMP]")

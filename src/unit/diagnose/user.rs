@@ -1,29 +1,29 @@
 //! Suspect: the application's `user` or `group`.
 
 use super::accounts::Accounts;
-use super::application::App;
-use super::finding::Finding;
+use super::application::NewApp;
+use super::explanation::Explanation;
 use super::scene::Scene;
 
 /// Unit is not root, and may not switch.
-pub(super) fn cannot_switch(scene: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn cannot_switch(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     app.text("user").or(app.text("group"))?;
     let uid = scene.uid().filter(|uid| *uid != 0)?;
-    Some(Finding::new(
+    Some(Explanation::new(
         format!("application {:?} names a user or group, but Unit runs as uid {uid} and cannot switch", app.name),
         format!("take \"user\" and \"group\" out of it: it then runs as uid {uid}; or run Unit as root"),
     ))
 }
 
 /// It does not exist in Unit's container.
-pub(super) fn missing(scene: &Scene, app: &App) -> Option<Finding> {
+pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     if !scene.files {
         return None;
     }
     [Accounts::Users, Accounts::Groups].into_iter().find_map(|accounts| {
         let (member, file) = (accounts.member(), accounts.file());
         let name = app.text(member).filter(|name| accounts.lacks(scene, name))?;
-        Some(Finding::new(
+        Some(Explanation::new(
             format!("application {:?}: there is no {member} {name:?} in this container's /etc/{file}", app.name),
             format!("name one that the image has, or leave \"{member}\" out"),
         ))

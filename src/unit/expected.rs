@@ -6,9 +6,9 @@ use super::setup::Setup;
 use crate::config::dialect;
 
 /// The configuration as it will be recognised.
-pub(super) struct Wanted(Option<Value>);
+pub(super) struct Expected(Option<Value>);
 
-impl Wanted {
+impl Expected {
     pub(super) fn new(setup: &Setup) -> Self {
         let Some(config) = &setup.config else { return Self(None) };
         let value = dialect::to_value(&config.bytes);
