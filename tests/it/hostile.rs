@@ -419,13 +419,13 @@ fn links_are_published_and_nothing_is_written_or_read_through_them() {
     tried += 1;
 
     // A link, and below its name a file, in both orders, by both writers.
-    for attributes in [&b""[..], b"* ident"] {
+    for attributes in [&b""[..], b"* -crlf"] {
         for link_first in [true, false] {
             let trial = Trial::new();
             let victim = trial.sandbox.path("victim");
             let url = trial.repository(|odb| {
                 let link = ("120000", &b"a"[..], blob(odb, victim.as_os_str().as_bytes()));
-                let below = tree(odb, &[("100644", b"file", blob(odb, b"$Id$ $Id$"))]);
+                let below = tree(odb, &[("100644", b"file", blob(odb, b"text"))]);
                 let below = ("40000", &b"a"[..], below);
                 let (one, two) = if link_first { (link, below) } else { (below, link) };
                 tree(odb, &[("100644", b".gitattributes", blob(odb, attributes)), one, two])
@@ -460,12 +460,12 @@ fn nothing_that_a_repository_configures_is_fetched_or_run() {
             tried += 2;
         }
     }
-    // Both writers: `ident` calls for libgit2's.
+    // Both writers: `crlf` calls for libgit2's.
     for attributes in [
         "* filter=evil\n",
-        "* filter=evil ident\n",
+        "* filter=evil -crlf\n",
         "* filter=lfs diff=evil merge=evil\n",
-        "[attr]evil ident\n* evil text eol=lf\n",
+        "[attr]evil -crlf\n* evil text eol=lf\n",
     ] {
         let trial = Trial::new();
         let repo = trial.repository(|odb| {
@@ -532,7 +532,7 @@ fn bombs_are_known_by_their_headers() {
     }
 
     // One blob, a thousand times, and by libgit2's writer.
-    for attributes in [&b""[..], b"* ident"] {
+    for attributes in [&b""[..], b"* -crlf"] {
         let trial = Trial::new();
         let url = trial.repository(|odb| {
             let big = blob(odb, &vec![0; 1 << 20]);
@@ -919,11 +919,11 @@ fn a_pattern_of_attributes_cannot_hold_up_a_clone() {
     let trial = Trial::new();
     // A pattern that takes a matcher without memory exponential time, for libgit2's writer.
     let url = trial.repository(|odb| {
-        let pattern = format!("{}b ident\n", "*a".repeat(60));
+        let pattern = format!("{}b -crlf\n", "*a".repeat(60));
         let name = vec![b'a'; 200];
         tree(
             odb,
-            &[("100644", b".gitattributes", blob(odb, pattern.as_bytes())), ("100644", &name, blob(odb, b"$Id$"))],
+            &[("100644", b".gitattributes", blob(odb, pattern.as_bytes())), ("100644", &name, blob(odb, b"text"))],
         )
     });
     let ran = trial.init(&url, &["--ref", "evil", "--timeout", "10s"]);
