@@ -13,4 +13,5 @@ pub mod packages;
 pub mod proxy;
 pub mod sandbox;
 pub mod sshd;
+pub mod unit;
 pub mod volume;

@@ -11,11 +11,11 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use super::real::{HELLO, Place, put};
-use super::{AMPLE, failed, run, said};
 use crate::support::fake_unit::{Asked, Came, Case, ask};
 use crate::support::sandbox::Sandbox;
 
 /// A self-signed certificate that is valid from a year on, with its key.
+use crate::support::unit::{AMPLE, failed, run, said};
 pub(super) fn bundle(since: i32) -> String {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.not_before = rcgen::date_time_ymd(since, 2, 3);

@@ -277,7 +277,7 @@ fn child(program: &str, args: &[&str], url: &str) -> Command {
     command
         .args(args)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "source::in_a_child", "--ignored", "--nocapture"])
+        .args(["--exact", "source::clone::in_a_child", "--ignored", "--nocapture"])
         .env("TEST_URL", url);
     command
 }

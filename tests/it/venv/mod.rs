@@ -1,0 +1,6 @@
+//! The environment: what is installed, by which engine, for which Python.
+
+mod build;
+mod fits;
+mod inputs;
+mod real;
