@@ -1,27 +1,30 @@
 # podstrap's images.
 #
-#   docker build --target scratch -t podstrap:scratch .            the static binary and nothing else
-#   docker build --target uv -t podstrap:uv .              and a static uv beside it, for `copy-self`
-#   docker build --target python -t podstrap:python3.13 .  with Python and uv: an init container
+#   docker build --target scratch -t podstrap:scratch .    the static binary alone
+#   docker build --target uv -t podstrap:uv .              the binary and a static uv, for `copy-self`
+#   docker build --target python -t podstrap:python3.13 .  both, with Python: for an init container
 #
-# podman takes the same words. The first two are for Pods whose app's own image runs `podstrap init`
-# (k8s/recommended); their files run in any image of the architecture. They lie in /bin, so that a volume
-# at /podstrap is not in their way; as an image volume there it is /podstrap/bin/podstrap. The third is for the article's
-# Pod (k8s/article): BASE is its Python image, whose libc and Python version must be those of the
-# image that runs the app. BASE also fetches uv, and so needs pip.
+# podman takes the same arguments.
 #
-# No image has files with CA roots: the binary and uv have Mozilla's built in, and SSL_CERT_FILE or
-# SSL_CERT_DIR name others.
+# scratch, uv: for Pods whose app image runs `podstrap init` (k8s/recommended). The files run in any image of
+# the architecture. They are in /bin, so a volume at /podstrap does not hide them. As an image volume at
+# /podstrap, the path is /podstrap/bin/podstrap.
 #
-# The same sources with the same RUST give the same binary, byte for byte: one compiler, Cargo.lock, and
-# the same paths. `tests/containers.sh --reproducible` builds it twice and compares.
+# python: for Pods with an init image (k8s/article). BASE is its Python image. Its C library and Python version
+# must match the app's image. BASE also downloads uv, so it needs pip.
+#
+# The images have no files with root certificates: podstrap and uv contain Mozilla's. SSL_CERT_FILE or
+# SSL_CERT_DIR select others.
+#
+# The same sources and the same RUST give the same binary, byte for byte: one compiler, Cargo.lock, and the
+# same paths. `tests/containers.sh --reproducible` builds it twice and compares.
 ARG RUST=rust:1.95.0-slim-bookworm
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${RUST} AS build
 WORKDIR /src
-# The dependencies are built apart: they change less often than the sources. rust-toolchain.toml stays
-# outside, or rustup would fetch the lints' tools as well: RUST names the same version.
+# Build the dependencies first: they change less often than the sources. Leave out rust-toolchain.toml, because
+# rustup would also download the lint tools for it. RUST has the same version.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
@@ -33,7 +36,7 @@ RUN touch src/main.rs src/lib.rs \
  && cargo build --release --locked \
  && cp target/*-linux-*/release/podstrap /podstrap
 
-# The musllinux wheels' uv is static: it runs in any image, and `copy-self` takes it there.
+# The uv of the musllinux wheels is static, so it runs in any image, and `copy-self` copies it there.
 FROM ${BASE} AS wheel
 ARG UV=0.13.9
 ARG UV_X86_64=2c45530751517d6c3bbc69a19473f6effe47cce047bede01ffd8af7ea7b36b25

@@ -5,7 +5,7 @@ _default:
 
 # The example, end to end, on this machine
 demo:
-    cargo run --release --locked -- up --once
+    cargo run --locked -- up --once
 
 # All tests that need no Unit
 test:

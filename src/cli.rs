@@ -1,4 +1,4 @@
-//! What can be typed: every flag and its PODSTRAP_* variable. What it means is `plan`'s matter.
+//! Every flag and its `PODSTRAP_*` variable, as typed. `plan` decides what they mean.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use crate::size::Size;
 use crate::telemetry::{LogFormat, LogLevel};
 
-/// Where the kubelet reads a container's last words, unless the Pod says otherwise.
+/// The default `terminationMessagePath` of a container.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Boot interpreted apps in Pods: clone, venv, pip install, publish; then configure NGINX Unit or
 /// FreeUnit.
 #[derive(Debug, Parser)]
 #[command(name = "podstrap", version, max_term_width = 100)]
-#[command(after_help = "Every flag can be given as PODSTRAP_<FLAG>: PODSTRAP_REPO, PODSTRAP_VENV_FINAL_PATH, \
-    … Lists are separated by white space.\nExit codes: 0 done, 2 usage, 3 source, 4 environment, 5 volume, \
+#[command(after_help = "Every flag has a variable PODSTRAP_<FLAG>: PODSTRAP_REPO, PODSTRAP_VENV_FINAL_PATH, … \
+    Separate list items by white space.\nExit codes: 0 done, 2 usage, 3 source, 4 environment, 5 volume, \
     6 Unit unreachable, 7 Unit refused, 8 probe failed, 130/143 interrupted, 1 anything else.")]
 pub struct Cli {
     #[command(subcommand)]
@@ -28,18 +28,18 @@ pub struct Cli {
     pub global: Global,
 }
 
-/// Their heading in every `--help`.
+/// The heading of global flags in `--help`.
 const EVERYWHERE: &str = "Everywhere";
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// How stderr is written
+    /// Format of stderr
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "text", env = "PODSTRAP_LOG_FORMAT")]
     pub log_format: LogFormat,
-    /// How much is written; debug shows what children print
+    /// Least severe level to log; debug adds the output of Git, pip and uv
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value = "info", env = "PODSTRAP_LOG_LEVEL")]
     pub log_level: LogLevel,
-    /// Where the last words go for `kubectl describe`; used if it exists
+    /// Termination message file, written on exit if it exists; `kubectl describe` shows it
     #[arg(
         long,
         global = true,
@@ -55,54 +55,53 @@ pub struct Global {
 pub enum Command {
     /// Clone, create the virtual environment, install, and publish into the shared volume
     Init(InitArgs),
-    /// Wait for Unit's control socket, PUT the configuration, and prove it
+    /// Wait for Unit's control socket, PUT the configuration, and verify it
     Apply(ApplyArgs),
-    /// Keep the configuration in Unit for the life of the Pod: after its restarts, when it drifts, when
-    /// the file changes
+    /// Keep Unit configured while the Pod runs: reapply after restarts, drift and file changes
     Sidecar(SidecarArgs),
-    /// Show Unit's listeners and applications; fails if an application has no process
+    /// Show Unit's listeners and applications; fail if an application has no process
     Status(StatusArgs),
-    /// Check a Unit configuration, and what it names in the tree, without a Unit
+    /// Check a Unit configuration, and the files it names, without running Unit
     Check(CheckArgs),
-    /// Copy this binary (and a static uv beside it) to where another container can run it
+    /// Copy this binary, and a static uv next to it, for another container to run
     CopySelf(CopySelfArgs),
-    /// Try an app on this machine: init into a scratch directory, then serve it
+    /// Try an app on this machine: init into a temporary directory, then serve it
     Up(UpArgs),
-    /// Print a shell's completion script
+    /// Print a shell completion script
     Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Git repository, archive, file or directory
+    /// Git repository, archive, file or directory to publish
     #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
     pub repo: String,
     #[command(flatten)]
     pub checkout: CheckoutArgs,
-    /// The shared volume
+    /// Directory where the shared volume is mounted
     #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
     pub root: PathBuf,
-    /// Publish the tree at NAME in the root instead of in the root itself
+    /// Publish the tree at <root>/NAME instead of in the root itself
     #[arg(long, value_name = "NAME", env = "PODSTRAP_LINK")]
     pub link: Option<String>,
     #[command(flatten)]
     pub environment: EnvironmentArgs,
-    /// Also copy this binary (and a static uv beside it) to PATH
+    /// Also copy this binary, and a static uv next to it, to PATH
     #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
     pub copy_self: Option<PathBuf>,
-    /// Also put the configuration into DIR, for an image whose entrypoint applies /docker-entrypoint.d
+    /// Also write --config to DIR, which the image's entrypoint applies as /docker-entrypoint.d
     #[arg(long, value_name = "DIR", env = "PODSTRAP_ENTRYPOINT_DIR")]
     pub entrypoint_dir: Option<PathBuf>,
-    /// The configuration for --entrypoint-dir: a path in the tree or an absolute one
+    /// Unit configuration for --entrypoint-dir: a path in the tree or an absolute path
     #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Keep what is published, with a warning, if the repository or the package index cannot be reached
+    /// Keep the published release, with a warning, if the repository or the package index is unreachable
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
     pub stale_ok: bool,
-    /// What may be on the volume at any time, as an emptyDir's sizeLimit: 500Mi, 2Gi
+    /// Most that podstrap may store on the volume at any time, as an emptyDir's sizeLimit: 500Mi, 2Gi
     #[arg(long, value_name = "SIZE", default_value = "32Gi", env = "PODSTRAP_SIZE_LIMIT")]
     pub size_limit: Size,
-    /// Time for everything, retries included
+    /// Time limit for the whole run, retries included
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
 }
@@ -112,37 +111,37 @@ pub struct CheckoutArgs {
     /// Branch, tag, full commit SHA or refs/… name [default: the repository's HEAD]
     #[arg(long = "ref", value_name = "REF", env = "PODSTRAP_REF")]
     pub reference: Option<String>,
-    /// Commits of history to fetch; 0 for all
+    /// Number of commits to fetch; 0 for the whole history
     #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
     pub depth: u32,
-    /// Fetch no submodules, those of the repository itself, or theirs as well
+    /// Fetch no submodules, only direct ones, or nested ones too
     #[arg(long, value_enum, default_value = "recursive", env = "PODSTRAP_SUBMODULES")]
     pub submodules: Submodules,
-    /// Publish only this directory of the source: it becomes the tree
+    /// Publish only this directory of the source
     #[arg(long, value_name = "PATH", env = "PODSTRAP_SUBDIR")]
     pub subdir: Option<PathBuf>,
-    /// Leave a usable .git in the tree
+    /// Keep a usable .git in the tree
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_KEEP_GIT")]
     pub keep_git: bool,
-    /// Publish Git LFS pointers as they are, with a warning, instead of failing
+    /// Publish Git LFS pointer files, with a warning, instead of failing
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ALLOW_LFS_POINTERS")]
     pub allow_lfs_pointers: bool,
-    /// Drop the first N components of an archive's paths
+    /// Strip N leading components from the paths in an archive
     #[arg(long, value_name = "N", default_value_t = 0, env = "PODSTRAP_STRIP_COMPONENTS")]
     pub strip_components: usize,
-    /// The URL is a single file: publish it as NAME
+    /// Treat the URL as a single file and publish it as NAME
     #[arg(long, value_name = "NAME", env = "PODSTRAP_FILE")]
     pub file: Option<String>,
-    /// Credentials: a mounted Secret's directory (kubernetes.io/basic-auth, kubernetes.io/ssh-auth), or
-    /// a file (token, netrc, private key, `known_hosts`); repeatable
+    /// Credentials: the directory of a mounted Secret (kubernetes.io/basic-auth, kubernetes.io/ssh-auth),
+    /// or a file (token, netrc, private key, `known_hosts`); repeatable
     #[arg(long, value_name = "PATH", env = "PODSTRAP_AUTH")]
     pub auth: Vec<PathBuf>,
-    /// CA certificates (PEM) to trust besides the usual ones
+    /// Extra CA certificates to trust, in PEM
     #[arg(long, value_name = "FILE", env = "PODSTRAP_CA_FILE")]
     pub ca_file: Option<PathBuf>,
 }
 
-/// git-sync's words.
+/// The values of git-sync's `--submodules`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Submodules {
     Off,
@@ -152,50 +151,49 @@ pub enum Submodules {
 
 #[derive(Debug, Args)]
 pub struct EnvironmentArgs {
-    /// The virtual environment's directory in the tree, or `none` [default: venv, if there is
+    /// Directory of the virtual environment in the tree, or `none` [default: venv, if there is
     /// anything to install]
     #[arg(long, value_name = "PATH", env = "PODSTRAP_VENV")]
     pub venv: Option<String>,
-    /// Where the app's container sees the environment [default: where it is published]
+    /// Path of the environment in the app's container [default: where it is published]
     #[arg(long, value_name = "PATH", env = "PODSTRAP_VENV_FINAL_PATH")]
     pub venv_final_path: Option<PathBuf>,
-    /// Base interpreter: a path, or a version to look for [default: python3 on PATH]
+    /// Base interpreter: a path, or a version to find on PATH [default: python3 on PATH]
     #[arg(long, value_name = "PATH|X.Y", env = "PODSTRAP_PYTHON")]
     pub python: Option<String>,
-    /// What to install, a file in the tree known by its name: requirements, pyproject.toml (its
-    /// dependencies), pylock.toml, uv.lock; repeatable [default: what the tree has, if no package is
-    /// named]
+    /// Install from this file: requirements, pyproject.toml (its dependencies), pylock.toml or uv.lock;
+    /// repeatable [default: the first of them in the tree, if no package is named]
     #[arg(short, long = "requirement", value_name = "FILE", env = "PODSTRAP_REQUIREMENT")]
     pub requirements: Vec<PathBuf>,
-    /// Constraints file in the tree; repeatable
+    /// Constraints file; repeatable
     #[arg(short, long = "constraint", value_name = "FILE", env = "PODSTRAP_CONSTRAINT")]
     pub constraints: Vec<PathBuf>,
-    /// Extra of a pyproject.toml or uv.lock to install as well; repeatable
+    /// Also install this extra of the pyproject.toml or uv.lock; repeatable
     #[arg(long = "extra", value_name = "NAME", env = "PODSTRAP_EXTRA")]
     pub extras: Vec<String>,
-    /// Dependency group of a pyproject.toml or uv.lock to install as well; repeatable
+    /// Also install this dependency group of the pyproject.toml or uv.lock; repeatable
     #[arg(long = "group", value_name = "NAME", env = "PODSTRAP_GROUP")]
     pub groups: Vec<String>,
     #[command(flatten)]
     pub supply: SupplyArgs,
-    /// What installs: uv if there is one, else pip; or the path of a uv binary
+    /// Installer: auto uses uv if podstrap finds one, else pip; a PATH names a uv binary
     #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
     pub engine: String,
-    /// Build a new environment even if nothing changed, with the newest versions allowed
+    /// Build a new environment with the newest allowed versions, even if nothing changed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
     pub refresh: bool,
-    /// The interpreter's path in the app's image [default: the base interpreter's, or with another
+    /// Path of the interpreter in the app's image [default: the base interpreter's, or with another
     /// --target-python /usr/local/bin/pythonX.Y]
     #[arg(long, value_name = "PATH", env = "PODSTRAP_PYTHON_FINAL_PATH")]
     pub python_final_path: Option<PathBuf>,
-    /// Install wheels for the app image's Python, where that is another than this one
+    /// Python version of the app's image, if it differs: install wheels for it
     #[arg(long, value_name = "X.Y", env = "PODSTRAP_TARGET_PYTHON")]
     pub target_python: Option<String>,
-    /// Install wheels for the app image's C library and processor: `manylinux_2_28_x86_64`,
+    /// C library and processor of the app's image, if they differ: `manylinux_2_28_x86_64`,
     /// `musllinux_1_2_aarch64`
     #[arg(long, value_name = "TAG", env = "PODSTRAP_TARGET_PLATFORM")]
     pub target_platform: Option<String>,
-    /// Fail where a warning says that an installed package is not what it should be
+    /// Fail instead of warning when an installed package is incomplete or does not fit
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STRICT")]
     pub strict: bool,
     /// Packages to install: Flask, gunicorn==23.0.0, …
@@ -203,56 +201,56 @@ pub struct EnvironmentArgs {
     pub packages: Vec<String>,
 }
 
-/// From where packages may come, and which.
+/// Where packages may come from, and which ones.
 #[derive(Debug, Args)]
 pub struct SupplyArgs {
-    /// Ask no package index: what is installed comes from --find-links and URLs
+    /// Ignore the package index; install only from --find-links and URLs
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_NO_INDEX")]
     pub no_index: bool,
-    /// Where archives are besides the index: a directory in the tree, an absolute path, or the URL of a
-    /// page with links; repeatable
+    /// Extra place to find packages: a directory in the tree, an absolute path, or the URL of a page with
+    /// links; repeatable
     #[arg(short = 'f', long, value_name = "PATH|URL", env = "PODSTRAP_FIND_LINKS")]
     pub find_links: Vec<String>,
-    /// Build nothing: no code of a package runs during the installation
+    /// Install only wheels: never run package code during installation
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ONLY_BINARY")]
     pub only_binary: bool,
-    /// Take only what the requirements pin by a hash
+    /// Require a hash for every requirement
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REQUIRE_HASHES")]
     pub require_hashes: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The configuration, sent as it is: Unit's comments and trailing commas are fine; or a directory
-    /// as the image's entrypoint takes it: *.pem, *.js, *.json
+    /// Unit configuration, sent unchanged (comments and trailing commas are allowed); or a directory
+    /// like /docker-entrypoint.d: *.pem, *.js, *.json
     #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
     pub config: PathBuf,
-    /// The part of Unit's configuration that the file is
+    /// Part of Unit's configuration that the file replaces
     #[arg(long, value_name = "PATH", default_value = "/config", env = "PODSTRAP_PATH")]
     pub path: String,
     /// Unit's control socket [default: the first usual path that answers]
     #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
     pub control_socket: Option<String>,
-    /// Time to wait for the socket and for the applications to start
+    /// Time limit for the socket to answer and the applications to start
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
-    /// Afterwards GET this from the listener; any answer below 500 passes
+    /// Then GET this URL from the listener; any status below 500 passes
     #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
     pub probe: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct SidecarArgs {
-    /// The configuration, or a directory as the image's entrypoint takes it: *.pem, *.js, *.json
+    /// Unit configuration, or a directory like /docker-entrypoint.d: *.pem, *.js, *.json
     #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
     pub config: PathBuf,
     /// Unit's control socket [default: the first usual path that answers]
     #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
     pub control_socket: Option<String>,
-    /// Time for one apply, until the applications have started; Unit itself is waited for without end
+    /// Time limit for one apply; the sidecar waits for Unit itself without a limit
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
-    /// After each apply GET this from the listener, and warn unless it answers below 500
+    /// After each apply, GET this URL from the listener and warn on status 500 or above
     #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
     pub probe: Option<String>,
 }
@@ -262,28 +260,28 @@ pub struct StatusArgs {
     /// Unit's control socket [default: the first usual path that answers]
     #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
     pub control_socket: Option<String>,
-    /// How it is shown, on stdout
+    /// Format of stdout
     #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
     pub format: OutputFormat,
-    /// Time to wait for the answer: below the second that Kubernetes gives a probe
+    /// Time limit for the answer; the default fits the 1 s that Kubernetes gives a probe
     #[arg(long, value_name = "DURATION", default_value = "900ms", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
 }
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration, or a directory with *.json as the image's entrypoint takes it
+    /// Unit configuration, or a directory like /docker-entrypoint.d with *.json
     #[arg(value_name = "CONFIG", env = "PODSTRAP_CONFIG")]
     pub config: PathBuf,
-    /// Also look for what it names in DIR: the tree as it is published, or a checkout
+    /// Also check the files it names in DIR: a published tree or a checkout
     #[arg(long, value_name = "DIR", env = "PODSTRAP_TREE")]
     pub tree: Option<PathBuf>,
-    /// The virtual environment's directory in the tree
+    /// Directory of the virtual environment in the tree
     #[arg(long, value_name = "PATH", default_value = "venv", env = "PODSTRAP_VENV")]
     pub venv: PathBuf,
-    /// Where the app's container sees the tree [default: follows from the first "home" and --venv]
+    /// Path of the tree in the app's container [default: derived from the first "home" and --venv]
     #[arg(long, value_name = "PATH", env = "PODSTRAP_TREE_FINAL_PATH")]
     pub tree_final_path: Option<PathBuf>,
-    /// How stdout is written
+    /// Format of stdout
     #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
     pub format: OutputFormat,
 }
@@ -296,7 +294,7 @@ pub enum OutputFormat {
 
 #[derive(Debug, Args)]
 pub struct CopySelfArgs {
-    /// A file's path, or a directory's
+    /// Path of a file or a directory
     pub path: PathBuf,
 }
 
@@ -314,23 +312,23 @@ pub struct UpArgs {
     pub checkout: CheckoutArgs,
     #[command(flatten)]
     pub environment: EnvironmentArgs,
-    /// Unit's configuration, in the tree or an absolute path [default: unit.conf.json]
+    /// Unit configuration: a path in the tree or an absolute path [default: unit.conf.json]
     #[arg(long, value_name = "FILE", env = "PODSTRAP_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Ask the app once, print its answer and exit
+    /// Send one request, print the response and exit
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ONCE")]
     pub once: bool,
-    /// Time until the app answers
+    /// Time limit until the app answers
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
 }
 
 impl Cli {
-    /// Parses a command line; lists that came from a variable are split at white space, and an empty
-    /// variable, as templates leave them, is none.
+    /// Parses a command line. Splits lists from variables at white space and ignores empty variables,
+    /// which templates often leave behind.
     ///
     /// # Errors
-    /// clap's: unknown flags, missing values, and `--help` and `--version` as well.
+    /// clap's own: unknown flags, missing values, and also `--help` and `--version`.
     pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = with_variables(Self::command()).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
@@ -357,15 +355,14 @@ impl Cli {
     }
 }
 
-/// The completion script of a shell.
+/// The completion script for a shell.
 pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "podstrap", &mut script);
     script
 }
 
-/// What clap makes of variables, but for empty ones, and without their values in `--help`:
-/// `PODSTRAP_REPO` may hold a token.
+/// Ignores empty variables and hides values in `--help`: `PODSTRAP_REPO` may hold a token.
 fn with_variables(command: clap::Command) -> clap::Command {
     let changed = command.mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
@@ -383,7 +380,7 @@ fn split<T: AsRef<std::ffi::OsStr> + for<'a> From<&'a str>>(matches: &ArgMatches
     *values = joined.iter().flat_map(|value| value.split_whitespace()).map(T::from).collect();
 }
 
-/// The variables that podstrap reads, for the warning about others of its prefix.
+/// Every variable that podstrap reads.
 pub fn variables() -> Vec<String> {
     let command = Cli::command();
     let mut names: Vec<String> = command
@@ -397,15 +394,15 @@ pub fn variables() -> Vec<String> {
     names
 }
 
-/// A variable of our prefix that we do not know, with the known one it resembles.
+/// An unknown `PODSTRAP_*` variable, and the known one closest to it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Misspelt {
     pub name: String,
     pub meant: Option<String>,
 }
 
-/// Finds variables that look like ours and are not. Those that Kubernetes injects for a Service
-/// called `podstrap` or `podstrap-…` are left alone.
+/// Finds unknown `PODSTRAP_*` variables. Skips those that Kubernetes injects for a Service named
+/// `podstrap` or `podstrap-…`.
 pub fn misspelt(names: impl IntoIterator<Item = String>) -> Vec<Misspelt> {
     let known = variables();
     names

@@ -1,9 +1,9 @@
-//! `cargo bench --bench boot`: whole processes, from start to exit, against what people run today.
+//! `cargo bench --bench boot`: compares podstrap with shell scripts, from process start to exit.
 //!
 //! In each round every contender runs once, on a fresh directory with empty caches, against a local
-//! Git server and a local package index; ratios are taken within a round, so a machine that slows
-//! down slows all of them. With `PODSTRAP_BENCH_WRITE=1` the tables go to docs/performance.md and
-//! the picture to docs/timeline.svg; `-- timeline` draws that alone.
+//! Git server and a local package index. Ratios compare runs of the same round, so a machine that
+//! slows down affects all contenders. `PODSTRAP_BENCH_WRITE=1` writes the tables to
+//! docs/performance.md and the picture to docs/timeline.svg; `-- timeline` only draws the picture.
 
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
@@ -21,30 +21,30 @@ use support::index::{self, IndexServer};
 
 const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
 
-/// Set, the documentation gets what was measured.
+/// If set, the benchmark writes its results to the documentation.
 const WRITE: &str = "PODSTRAP_BENCH_WRITE";
 
-/// Names a real unitd to measure `apply` with.
+/// Path of a real unitd for the `apply` benchmark.
 const UNITD: &str = "PODSTRAP_TEST_UNITD";
 
-/// Runs argv and prints seconds, the largest process' peak in KiB, the exit code, and when it ended.
+/// Runs argv and prints its seconds, the peak of its largest process in KiB, its exit code and its end time.
 const MEASURE: &str = "import resource, subprocess, sys, time
 start = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 seconds, ended = time.perf_counter() - start, time.time()
 print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code, ended)";
 
-/// The article's one-liner; `&&` so that a failure is seen.
+/// The usual one-liner, with `&&` so that a failure is visible.
 const RECIPE: &str = r#"git clone -q "$REPO" "$DIR/app" &&
 python3 -m venv "$DIR/app/python/venv" && . "$DIR/app/python/venv/bin/activate" &&
 pip install -q --index-url "$INDEX" Flask"#;
 
-/// The best that we can do by hand: shallow, two things at once, uv, compiled.
+/// The fastest script that we know: shallow clone, two steps at once, uv, bytecode.
 const BY_HAND: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
 "$UV" venv -q "$DIR/venv" && wait $clone &&
 "$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" Flask"#;
 
-/// The article's hook.
+/// The usual hook.
 const LOOP: &str = r#"while [ ! -e "$SOCKET" ]; do sleep 1; done &&
 curl -s -X PUT --data-binary @"$CONFIG" --unix-socket "$SOCKET" http://localhost/config"#;
 
@@ -68,7 +68,7 @@ fn main() {
     {
         return serve(control);
     }
-    // `cargo test --benches` only wants to know that it builds and starts.
+    // `cargo test --benches` only checks that it builds and starts.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
@@ -77,8 +77,8 @@ fn main() {
     }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let mut report = String::new();
-    let picture = init(&mut report, "The article's app: 3 files, Flask", 0, rounds);
-    init(&mut report, "The same with 1,200 files more", 1_200, rounds);
+    let picture = init(&mut report, "a small app (3 files, Flask)", 0, rounds);
+    init(&mut report, "the same app with 1,200 more files", 1_200, rounds);
     apply(&mut report, rounds);
     println!("{report}");
     let wanted = std::env::var_os(WRITE).is_some();
@@ -110,8 +110,8 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String
     };
     let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let contenders = [
-        Contender { name: "the article's recipe", argv: shell(RECIPE) },
-        Contender { name: "the best script by hand", argv: shell(BY_HAND) },
+        Contender { name: "shell recipe", argv: shell(RECIPE) },
+        Contender { name: "best shell script", argv: shell(BY_HAND) },
         Contender {
             name: "podstrap init, uv",
             argv: [vec![PODSTRAP.to_owned()], podstrap(uv.display().to_string())].concat(),
@@ -149,10 +149,10 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String
     timeline::draw(&contenders[2].argv, &env.into_iter().collect())
 }
 
-/// From the start of Unit, at a moment between two looks of the loop, to the applied configuration.
+/// From the start of Unit, at a time between two checks of the loop, to the applied configuration.
 fn apply(report: &mut String, rounds: usize) {
     let contenders = [
-        Contender { name: "the article's loop", argv: vec!["sh".into(), "-c".into(), LOOP.into()] },
+        Contender { name: "shell loop", argv: vec!["sh".into(), "-c".into(), LOOP.into()] },
         Contender { name: "podstrap apply", argv: vec![PODSTRAP.into(), "apply".into()] },
     ];
     let mut round = 0;
@@ -160,7 +160,7 @@ fn apply(report: &mut String, rounds: usize) {
         let dir = tempfile::tempdir().expect("a directory");
         let (socket, config) = (dir.path().join("control.unit.sock"), dir.path().join("unit.conf.json"));
         std::fs::write(&config, r#"{"listeners": {}, "applications": {}}"#).expect("writable");
-        // Spread evenly over the loop's second.
+        // Spread evenly over the one second of the loop.
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
         round += 1;
@@ -177,7 +177,7 @@ fn apply(report: &mut String, rounds: usize) {
             ],
         );
         sample.seconds = sample.ended - start;
-        // Gently: its processes would outlive a killed one.
+        // SIGTERM, because Unit's processes would outlive a SIGKILL.
         Command::new("kill").arg(unit.id().to_string()).status().expect("kill is installed");
         unit.wait().expect("a child of ours");
         sample
@@ -186,7 +186,7 @@ fn apply(report: &mut String, rounds: usize) {
     table(report, &format!("## apply: from the start of {unit} to the configuration applied"), &contenders, &samples);
 }
 
-/// Unit on this socket, after a while: the real one if there is one, else this program as `serve`.
+/// Starts Unit on this socket after a delay: the real one if configured, otherwise this program as `serve`.
 fn start_unit(dir: &Path, socket: &Path, late: Duration) -> std::process::Child {
     let control = format!("unix:{}", socket.display());
     let (program, args) = match std::env::var_os(UNITD) {
@@ -208,7 +208,7 @@ fn start_unit(dir: &Path, socket: &Path, late: Duration) -> std::process::Child 
         .expect("a shell")
 }
 
-/// As much of Unit as both contenders ask for: an empty configuration, and every PUT succeeds.
+/// A minimal Unit for both contenders: its configuration is empty, and every PUT succeeds.
 fn serve(control: &str) {
     use std::io::{Read, Write};
     let listener = UnixListener::bind(control.trim_start_matches("unix:")).expect("a free path");
@@ -229,7 +229,7 @@ fn serve(control: &str) {
 }
 
 fn rounds_of(contenders: &[Contender], rounds: usize, mut run: impl FnMut(&Contender) -> Sample) -> Vec<Vec<Sample>> {
-    // The first round warms the page cache and is not counted.
+    // The first round warms the page cache and does not count.
     (0..=rounds).map(|_| contenders.iter().map(&mut run).collect()).skip(1).collect()
 }
 
@@ -292,10 +292,16 @@ fn page(report: &str, rounds: usize) -> String {
     };
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     format!(
-        "# Performance\n\nWritten by `PODSTRAP_BENCH_WRITE=1 cargo bench --bench boot` (with `PODSTRAP_TEST_UNITD` naming a unitd for the last table): {rounds} rounds after a warm-up, in \
-         each of which every\ncontender runs once on a fresh directory with empty caches, against a Git server \
-         (`git http-backend`) and a package\nindex on this machine. Ratios are taken within a round; below 1 podstrap is \
-         faster. Absolute times are those of one\nmachine with {cores} cores; {}, {}, {}.\n\n{}\n",
+        "# Performance\n\n    PODSTRAP_BENCH_WRITE=1 PODSTRAP_TEST_UNITD=/usr/sbin/unitd cargo bench --bench boot\n\n\
+         This command writes this page. Without `PODSTRAP_TEST_UNITD`, the last table uses a stand-in for Unit.\n\n\
+         | contender | commands |\n|---|---|\n\
+         | shell recipe | `git clone`, `python3 -m venv` and `pip install`, one after the other |\n\
+         | best shell script | a shallow clone and `uv venv` at the same time, then `uv pip install --compile-bytecode` |\n\
+         | shell loop | `while [ ! -e SOCKET ]; do sleep 1; done`, then `curl -X PUT` |\n\n\
+         Each table has {rounds} rounds after a warm-up. In each round, every contender runs once on a fresh directory \
+         with\nempty caches. A Git server (`git http-backend`) and a package index run on the same machine. Ratios compare \
+         runs of the\nsame round; below 1, podstrap is faster. Absolute times are from one machine with {cores} cores,\n{}, \
+         {}, {}.\n\n{}\n",
         version(Path::new("git"), &["--version"]),
         version(Path::new("python3"), &["--version"]),
         version(&index::uv(), &["--version"]),

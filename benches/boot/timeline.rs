@@ -1,7 +1,7 @@
-//! The picture in the README: what one init does when, the article's recipe above podstrap's.
+//! Draws the picture in the README: the phases of one init, the shell recipe above podstrap.
 //!
-//! Of a few runs of each the median one is drawn, with the times that it told itself: podstrap in its
-//! JSON log, the recipe by a `date` after each step.
+//! It draws the median of a few runs. The times come from podstrap's JSON log, and from a `date` after
+//! each step of the recipe.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const RUNS: usize = 5;
 
-/// The article's one-liner, telling when each step ended.
+/// The usual one-liner, with a time stamp after each step.
 const RECIPE: &str = r#"ended() { echo "$(date +%s.%N) $1" >&2; }
 git clone -q "$REPO" "$DIR/app" && ended "git clone" &&
 python3 -m venv "$DIR/app/python/venv" && ended "python -m venv" && . "$DIR/app/python/venv/bin/activate" &&
@@ -30,9 +30,9 @@ struct Run {
     seconds: f64,
 }
 
-/// Draws both; `env` is what the contenders of the tables get, but for DIR.
+/// Draws both runs; `env` is the environment of the contenders in the tables, without DIR.
 pub(super) fn draw(podstrap: &[String], env: &BTreeMap<&'static str, String>) -> String {
-    let recipe = median("the article's recipe", RUNS, |dir| {
+    let recipe = median("shell recipe", RUNS, |dir| {
         let argv = ["sh", "-c", RECIPE].map(str::to_owned);
         let (start, end, log) = run(&argv, env, dir);
         let mut begin = start;
@@ -61,7 +61,7 @@ pub(super) fn draw(podstrap: &[String], env: &BTreeMap<&'static str, String>) ->
     svg(&[recipe, podstrap])
 }
 
-/// The run whose time is the median of all.
+/// Returns the run with the median time.
 fn median(title: &'static str, runs: usize, mut one: impl FnMut(&Path) -> (Vec<Step>, f64)) -> Run {
     let mut all: Vec<Run> = (0..=runs)
         .map(|_| {
@@ -76,7 +76,7 @@ fn median(title: &'static str, runs: usize, mut one: impl FnMut(&Path) -> (Vec<S
     all.swap_remove(runs / 2)
 }
 
-/// Start and end in seconds since the epoch, and what it wrote to stderr.
+/// Returns start and end in seconds since the epoch, and stderr.
 fn run(argv: &[String], env: &BTreeMap<&'static str, String>, dir: &Path) -> (f64, f64, String) {
     let expanded = argv.iter().map(|arg| match arg.as_str() {
         "$REPO" => env["REPO"].clone(),
@@ -134,7 +134,7 @@ fn svg(runs: &[Run]) -> String {
                 step.name.split(' ').next_back().unwrap_or_default(),
                 LANE - 5.0,
             );
-            // About as wide as it will be; what does not fit is in the title.
+            // 7 is the approximate width of a letter; a label that does not fit is only in the title.
             #[expect(clippy::cast_precision_loss, reason = "a short text")]
             if width > 7.0 * name.len() as f64 {
                 let _ = writeln!(body, r#"<text class="s" x="{:.1}" y="{:.0}">{name}</text>"#, x + 6.0, top + 15.0);
@@ -152,7 +152,7 @@ fn svg(runs: &[Run]) -> String {
         @media(prefers-color-scheme:dark){.t{fill:#9da7b1}}";
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {y:.0}\" role=\"img\" \
-         aria-label=\"The phases of one init on a time line, the article's recipe above podstrap's\">\n\
+         aria-label=\"The phases of one init on a time line, the shell recipe above podstrap\">\n\
          <style>{style}</style>\n{body}</svg>\n"
     )
 }

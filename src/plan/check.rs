@@ -1,4 +1,4 @@
-//! `podstrap check`: which configuration, held against which tree.
+//! `podstrap check`.
 
 use std::path::PathBuf;
 
@@ -6,23 +6,23 @@ use super::paths::{TreePath, absolute, normal};
 use crate::cli;
 use crate::error::{Error, Result};
 
-/// `podstrap check`, understood.
+/// The plan of `podstrap check`.
 #[derive(Debug)]
 pub struct Check {
-    /// As it was typed: findings begin with it.
+    /// As typed, since every finding starts with it.
     pub config: PathBuf,
     pub tree: Option<Tree>,
     pub json: bool,
 }
 
-/// Where the app's files are on this machine.
+/// The app's files on this machine.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    /// Its top.
+    /// Top of the tree.
     pub dir: PathBuf,
-    /// The environment's directory in it.
+    /// Directory of the environment in the tree.
     pub venv: PathBuf,
-    /// Where the app's container has the tree; by default it follows from the first `home`.
+    /// Path of the tree in the app's container; `None` derives it from the first `home`.
     pub final_path: Option<PathBuf>,
 }
 
@@ -31,12 +31,12 @@ impl Check {
         let tree = args.tree.map(|dir| {
             let venv = TreePath::new(&args.venv).ok_or_else(|| {
                 Error::usage(format!("--venv {} is not inside the tree", args.venv.display())).hint(
-                    "give a path relative to --tree, without ..; where the app sees the tree is --tree-final-path",
+                    "give a path relative to --tree, without ..; --tree-final-path is the tree's path in the app's container",
                 )
             })?;
             if let Some(path) = args.tree_final_path.as_ref().filter(|path| !path.is_absolute()) {
                 return Err(Error::usage(format!("--tree-final-path {} is not absolute", path.display()))
-                    .hint("give the path that the app's container will see, e.g. /app"));
+                    .hint("give the path in the app's container, such as /app"));
             }
             Ok(Tree {
                 dir: absolute("--tree", &dir)?,

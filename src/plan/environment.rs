@@ -1,4 +1,4 @@
-//! The virtual environment that is wanted: what goes into it, from where, for whom.
+//! The virtual environment: its packages, their origin, and the Python that runs it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,55 +8,55 @@ use super::target::Target;
 use crate::cli;
 use crate::error::{Error, Result};
 
-/// The virtual environment that is wanted.
+/// The requested virtual environment.
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub wanted: Wanted,
-    /// Its directory in the tree.
+    /// Directory in the tree.
     pub venv: TreePath,
-    /// Its absolute path in the app's container: what shebangs and metadata will say.
+    /// Absolute path in the app's container, as shebangs and metadata will name it.
     pub final_path: PathBuf,
-    /// Whether it was typed, or follows from where the tree is published.
+    /// Whether the user gave `final_path`; else it follows from the target.
     pub final_path_named: bool,
     pub python: PythonRequest,
-    /// Relative ones are in the tree.
+    /// Relative paths are in the tree.
     pub requirements: Vec<PathBuf>,
-    /// Relative ones are in the tree.
+    /// Relative paths are in the tree.
     pub constraints: Vec<PathBuf>,
     pub packages: Vec<String>,
-    /// Of the pyproject.toml and uv.lock files.
+    /// Extras of the pyproject.toml and uv.lock files.
     pub extras: Vec<String>,
     pub groups: Vec<String>,
     pub supply: Supply,
     pub engine: EngineRequest,
     pub refresh: bool,
-    /// The interpreter's absolute path in the app's image, if it is said.
+    /// Absolute path of the interpreter in the app's image, if given.
     pub python_final: Option<PathBuf>,
-    /// Whom it is for, where that is said.
+    /// The Python and platform of the app's image, if given.
     pub target: AppTarget,
-    /// An environment that is not as it should be is an error.
+    /// Fail instead of warning about incomplete or incompatible packages.
     pub strict: bool,
 }
 
-/// The Python of the app's image, as far as it is another than the one that builds.
+/// The Python of the app's image, where it differs from the one that builds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AppTarget {
-    /// 3.13 is (3, 13).
+    /// `(3, 13)` for 3.13.
     pub python: Option<(u32, u32)>,
     pub platform: Option<Platform>,
 }
 
-/// From where packages may come, and which.
+/// Where packages may come from, and which ones.
 #[derive(Debug, Clone, Default)]
 pub struct Supply {
     pub links: Vec<Links>,
     pub no_index: bool,
-    /// Nothing is built.
+    /// Install only wheels.
     pub only_binary: bool,
     pub require_hashes: bool,
 }
 
-/// A place with archives.
+/// A place to find packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Links {
     InTree(TreePath),
@@ -66,20 +66,20 @@ pub enum Links {
     Url(String),
 }
 
-/// Whether there is to be an environment.
+/// Whether to create an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// `--venv none`.
     Never,
-    /// If there is something to install.
+    /// Only if there is something to install.
     IfNeeded,
-    /// `--venv PATH`, or packages or files were named.
+    /// `--venv PATH`, or the user named packages or files.
     Always,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PythonRequest {
-    /// python3 on PATH.
+    /// `python3` on PATH.
     Default,
     Path(PathBuf),
     Version {
@@ -90,9 +90,9 @@ pub enum PythonRequest {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineRequest {
-    /// uv if there is one, else pip.
+    /// uv if podstrap finds one, else pip.
     Auto,
-    /// The uv beside podstrap, or on PATH.
+    /// The uv next to podstrap's binary, or on PATH.
     Uv,
     UvAt(PathBuf),
     Pip,
@@ -105,8 +105,8 @@ impl Environment {
         let named = !(args.packages.is_empty() && args.requirements.is_empty()) || parts;
         let wanted = match args.venv.as_deref() {
             Some("none") if named => {
-                return Err(Error::usage("--venv none, but packages, requirements files, extras or groups are named")
-                    .hint("drop one of the two"));
+                return Err(Error::usage("--venv none conflicts with packages, requirements files, extras or groups")
+                    .hint("remove --venv none, or remove what needs an environment"));
             }
             Some("none") => Wanted::Never,
             Some(_) => Wanted::Always,
@@ -115,26 +115,24 @@ impl Environment {
         };
         let venv = TreePath::new(Path::new(asked.unwrap_or("venv"))).ok_or_else(|| {
             Error::usage(format!("--venv {} is not inside the tree", asked.unwrap_or_default())).hint(
-                "give a path relative to the repository's top, without ..; where the app sees it is --venv-final-path",
+                "give a path relative to the top of the repository, without ..; --venv-final-path is its path in the app's container",
             )
         })?;
         let final_path = match &args.venv_final_path {
             Some(path) if !path.is_absolute() => {
                 return Err(Error::usage(format!("--venv-final-path {} is not absolute", path.display()))
-                    .hint("give the path that the app's container will see, e.g. /app/python/venv"));
+                    .hint("give the path in the app's container, such as /app/python/venv"));
             }
             Some(path) => normal(path),
             None => target.public().join(venv.as_path()),
         };
         if let Some(bad) = args.packages.iter().find(|package| package.starts_with('-')) {
-            return Err(
-                Error::usage(format!("{bad} is no package")).hint("put podstrap's own flags before the packages")
-            );
+            return Err(Error::usage(format!("{bad} is not a package")).hint("put flags before the packages"));
         }
         for file in args.requirements.iter().chain(&args.constraints) {
             if file.is_relative() && TreePath::new(file).is_none() {
                 return Err(Error::usage(format!("{} is not inside the tree", file.display()))
-                    .hint("give a path relative to the repository's top, without .., or an absolute one"));
+                    .hint("give a path relative to the top of the repository, without .., or an absolute path"));
             }
         }
         Ok(Self {
@@ -171,19 +169,19 @@ fn python_final(path: &Path) -> Result<PathBuf> {
         return Ok(normal(path));
     }
     Err(Error::usage(format!("--python-final-path {} is not absolute", path.display()))
-        .hint("give the interpreter's path in the app's image, e.g. /usr/local/bin/python3.13"))
+        .hint("give the path of the interpreter in the app's image, such as /usr/local/bin/python3.13"))
 }
 
 fn target_python(text: &str) -> Result<(u32, u32)> {
     match PythonRequest::new(Some(text)) {
         Ok(PythonRequest::Version { major, minor }) => Ok((major, minor)),
-        _ => Err(Error::usage(format!("--target-python {text} is no version"))
-            .hint("give major.minor of the app image's Python: 3.13")),
+        _ => Err(Error::usage(format!("--target-python {text} is not a version"))
+            .hint("give major.minor of the Python in the app's image, such as 3.13")),
     }
 }
 
 impl Environment {
-    /// The same environment in a tree that is published somewhere else.
+    /// The same environment for a tree that is published at another target.
     #[must_use]
     pub fn published_at(self, target: &Target) -> Self {
         let final_path =
@@ -191,13 +189,13 @@ impl Environment {
         Self { final_path, ..self }
     }
 
-    /// Whether what the tree itself has is to be installed: nothing is named.
+    /// Whether to install the requirements that the tree itself contains, because the user named none.
     pub fn takes_default(&self) -> bool {
         self.wanted != Wanted::Never && self.packages.is_empty() && self.requirements.is_empty()
     }
 
-    /// Where the app's container has the tree itself, if the final path tells: `/app` for an
-    /// environment at `python/venv` that is to be at `/app/python/venv`.
+    /// Path of the tree in the app's container, if the final path reveals it: `/app` for an environment
+    /// at `python/venv` whose final path is `/app/python/venv`.
     pub fn tree_final(&self) -> Option<PathBuf> {
         let mut tree = self.final_path.as_path();
         for name in self.venv.as_path().iter().rev() {
@@ -209,12 +207,12 @@ impl Environment {
 
 impl Links {
     fn new(text: &str) -> Result<Self> {
-        // Part of a list that pip separates by white space and uv by commas: paths become URLs there.
+        // pip separates such lists by white space and uv by commas, so a URL must contain neither.
         if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
             let plain = !text.contains([' ', '\t', '\n', ',']);
             return match scheme {
                 "http" | "https" if plain => Ok(Self::Url(text.to_owned())),
-                _ => Err(Error::usage(format!("--find-links {text} is no usable URL"))
+                _ => Err(Error::usage(format!("--find-links {text} is not a valid URL"))
                     .hint("give https:// or http://, with %20 for a space and %2C for a comma, or a path")),
             };
         }
@@ -222,18 +220,18 @@ impl Links {
         if path.is_absolute() {
             return Ok(Self::At(normal(path)));
         }
-        // The tree itself is a place, too.
+        // `.` is the tree itself.
         if path.components().all(|part| part == Component::CurDir) && !text.is_empty() {
             return Ok(Self::InTree(TreePath::top_itself()));
         }
         TreePath::new(path).map(Self::InTree).ok_or_else(|| {
             Error::usage(format!("--find-links {text} is not inside the tree"))
-                .hint("give a path relative to the repository's top, without .., or an absolute one")
+                .hint("give a path relative to the top of the repository, without .., or an absolute path")
         })
     }
 }
 
-/// Names of extras and groups, as metadata has them.
+/// Validates names of extras and groups.
 /// Source: <https://packaging.python.org/en/latest/specifications/name-normalization/#name-format>
 fn names(flag: &str, names: &[String]) -> Result<Vec<String>> {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -243,7 +241,8 @@ fn names(flag: &str, names: &[String]) -> Result<Vec<String>> {
     };
     match names.iter().find(|name| !good(name)) {
         Some(bad) => {
-            Err(Error::usage(format!("{flag} {bad} is no name")).hint("give one name; for several repeat the flag"))
+            Err(Error::usage(format!("{flag} {bad} is not a valid name"))
+                .hint("give one name; repeat the flag for more"))
         }
         None => Ok(names.to_vec()),
     }
@@ -260,7 +259,7 @@ impl PythonRequest {
         match parts[..] {
             [Some(major), Some(minor)] => Ok(Self::Version { major, minor }),
             _ => Err(Error::usage(format!("--python {text} is neither a path nor a version"))
-                .hint("give a path with a slash, or major.minor: 3.13")),
+                .hint("give a path with a slash, or major.minor such as 3.13")),
         }
     }
 }
@@ -272,13 +271,13 @@ impl EngineRequest {
             "uv" => Ok(Self::Uv),
             "pip" => Ok(Self::Pip),
             path if path.contains('/') => Ok(Self::UvAt(absolute("--engine", Path::new(path))?)),
-            other => Err(Error::usage(format!("--engine {other} is unknown"))
+            other => Err(Error::usage(format!("unknown --engine {other}"))
                 .hint("give auto, uv, pip, or the path of a uv binary with a slash in it")),
         }
     }
 }
 
-/// Archives are in the tree, at an absolute path, or behind a URL that fits into a list.
+/// Links stay in the tree, are absolute, or are URLs that fit into a list.
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     match Links::new(text) {

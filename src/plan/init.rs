@@ -1,4 +1,4 @@
-//! `podstrap init`: where the tree is published, and what goes there.
+//! `podstrap init`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::retry::Deadline;
 use crate::size::Size;
 
-/// Room for a large environment twice over (the old release and the new one), and an end for what
-/// unpacks to more.
+/// Default of `--size-limit`: enough for two large environments, the old and the new one, and a bound
+/// for archives that unpack to more.
 pub const SIZE_LIMIT: Size = Size(32 << 30);
 
-/// `podstrap init`, understood.
+/// The plan of `podstrap init`.
 #[derive(Debug)]
 pub struct Init {
     pub source: Source,
@@ -23,29 +23,29 @@ pub struct Init {
     pub environment: Environment,
     pub copy_self: Option<CopySelf>,
     pub entrypoint: Option<Entrypoint>,
-    /// What podstrap may occupy on the volume, staging included.
+    /// Most that podstrap may use on the volume, including staging.
     pub size_limit: Size,
-    /// What is published is good enough while a remote is out of reach.
+    /// Keep the published release while a remote is unreachable.
     pub stale_ok: bool,
     pub deadline: Deadline,
 }
 
-/// Where `--copy-self` puts the binary.
+/// Destination of `--copy-self`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopySelf {
-    /// Below the root: it becomes part of the release.
+    /// Below the root: the copy becomes part of the release.
     InTree(TreePath),
     Outside(PathBuf),
 }
 
-/// The configuration that the image's own entrypoint is to find.
+/// The configuration for the image's own entrypoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entrypoint {
-    /// Absolute: the directory that becomes /docker-entrypoint.d.
+    /// The directory that becomes /docker-entrypoint.d, absolute.
     pub dir: PathBuf,
-    /// Absolute.
+    /// The configuration file, absolute.
     pub config: PathBuf,
-    /// Where the tree is that it must be in; None for a file that was named by an absolute path.
+    /// The directory that the file must stay in; `None` if the user gave an absolute path.
     pub below: Option<PathBuf>,
 }
 
@@ -83,11 +83,11 @@ impl CopySelf {
         in_tree.and_then(TreePath::new).filter(|path| path.top() != Path::new(RESERVED)).map(Self::InTree).ok_or_else(
             || {
                 Error::usage(format!(
-                    "--copy-self {}: below the root it must be a file inside the published tree",
+                    "--copy-self {} is below the root but not inside the published tree",
                     path.display()
                 ))
                 .hint(format!(
-                    "name a file below {}, or mount another volume for the binary",
+                    "give a file below {}, or mount another volume for the binary",
                     target.public().display()
                 ))
             },
@@ -99,11 +99,10 @@ impl Entrypoint {
     fn new(dir: Option<&Path>, config: Option<&Path>, target: &Target) -> Result<Option<Self>> {
         match (dir, config) {
             (None, None) => Ok(None),
-            (Some(_), None) => Err(Error::usage("--entrypoint-dir without --config")
-                .hint("name Unit's configuration: a path in the tree, or an absolute one of a mounted file")),
-            (None, Some(_)) => Err(Error::usage("--config without --entrypoint-dir").hint(
-                "init leaves the configuration to `podstrap apply`, or to the image's entrypoint: name the directory",
-            )),
+            (Some(_), None) => Err(Error::usage("--entrypoint-dir needs --config")
+                .hint("give Unit's configuration: a path in the tree, or the absolute path of a mounted file")),
+            (None, Some(_)) => Err(Error::usage("--config needs --entrypoint-dir")
+                .hint("add --entrypoint-dir for the image's entrypoint, or run `podstrap apply --config` instead")),
             (Some(dir), Some(config)) => {
                 let dir = absolute("--entrypoint-dir", dir)?;
                 if config.is_absolute() {
@@ -121,10 +120,10 @@ impl Entrypoint {
 }
 
 fn link_name(name: String) -> Result<String> {
-    one_name("--link", name, "give one name without a slash, which becomes a link in the root")
+    one_name("--link", name, "give one name without a slash; it becomes a link in the root")
 }
 
-/// A link is one name.
+/// A link is a single name.
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     if let Ok(name) = link_name(text.to_owned()) {

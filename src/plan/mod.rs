@@ -1,5 +1,4 @@
-//! What was typed, turned into what is meant: absolute paths, checked names, deadlines.
-//! No I/O: a plan can be made and tested without a disk or a network.
+//! Turns what was typed into plans: absolute paths, validated names, deadlines. Does no I/O.
 
 mod check;
 mod environment;
@@ -24,7 +23,7 @@ pub use target::Target;
 pub use unit::{Apply, Control, Sidecar, Status};
 pub use up::Up;
 
-/// Each topic's own properties, for any text.
+/// Checks the properties of every topic for one text.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

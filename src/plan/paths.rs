@@ -1,14 +1,14 @@
-//! Paths that users name: in the tree, absolute ones, single names.
+//! Paths that users give: paths in the tree, absolute paths, single names.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Where the release's own files live below the root; no repository may use the name.
+/// podstrap's directory below the root. No repository may contain an entry of this name.
 pub const RESERVED: &str = ".podstrap";
 
-/// A relative path that cannot name anything outside the tree: no root, no `..`, not empty.
+/// A relative path that stays in the tree: not empty, no root, no `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreePath(PathBuf);
 
@@ -31,7 +31,7 @@ impl TreePath {
     pub fn as_path(&self) -> &Path {
         &self.0
     }
-    /// The first component: the entry that appears at the tree's top level.
+    /// The first component, an entry at the top of the tree.
     pub fn top(&self) -> &Path {
         self.0.iter().next().map_or(self.as_path(), Path::new)
     }
@@ -43,24 +43,24 @@ impl fmt::Display for TreePath {
     }
 }
 
-/// A name that an entry at the top can have.
+/// Accepts one name for an entry at the top of the tree.
 pub(super) fn one_name(flag: &str, name: String, hint: &str) -> Result<String> {
     let good = TreePath::new(Path::new(&name))
         .is_some_and(|path| path.as_path() == path.top() && path.as_path().as_os_str() == name.as_str());
     if good && name != RESERVED {
         return Ok(name);
     }
-    Err(Error::usage(format!("{flag} {name} is no usable name")).hint(format!("{hint}; {RESERVED} is podstrap's own")))
+    Err(Error::usage(format!("{flag} {name} is not a valid name")).hint(format!("{hint}; {RESERVED} is reserved")))
 }
 
-/// An absolute path without `.` and `..`; relative ones start at the working directory.
+/// Makes a path absolute, starting at the working directory, and removes `.` and `..`.
 pub(super) fn absolute(flag: &str, path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map(|path| normal(&path))
-        .map_err(|error| Error::usage(format!("{flag} {}: no usable path", path.display())).because(error))
+        .map_err(|error| Error::usage(format!("invalid path {flag} {}", path.display())).because(error))
 }
 
-/// Removes `.` and resolves `..` by name.
+/// Removes `.` and `..` from a path without looking at the disk.
 pub(crate) fn normal(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -75,7 +75,7 @@ pub(crate) fn normal(path: &Path) -> PathBuf {
     clean
 }
 
-/// A path in the tree stays there, and an absolute one has no `..`.
+/// Paths in the tree stay there, and absolute paths have no `..`.
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     if let Some(path) = TreePath::new(Path::new(text)) {

@@ -1,18 +1,18 @@
-//! Where a tree is published.
+//! Where podstrap publishes a tree.
 
 use std::path::PathBuf;
 
-/// Where the tree is published.
+/// Where podstrap publishes the tree.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The shared volume, absolute.
     pub root: PathBuf,
-    /// `Some(NAME)`: at `<root>/NAME`; None: its entries in the root itself.
+    /// `Some(NAME)` publishes at `<root>/NAME`, `None` puts the entries into the root itself.
     pub link: Option<String>,
 }
 
 impl Target {
-    /// The path under which the app finds the tree when it mounts the volume at the same place.
+    /// The path of the tree in any container that mounts the volume at the same path.
     pub fn public(&self) -> PathBuf {
         match &self.link {
             Some(link) => self.root.join(link),

@@ -1,4 +1,4 @@
-//! `podstrap apply`, `sidecar` and `status`: what Unit is told, and by which way.
+//! `podstrap apply`, `sidecar` and `status`: the control socket and the configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,41 +9,41 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
 
-/// `podstrap apply`, understood.
+/// The plan of `podstrap apply`.
 #[derive(Debug)]
 pub struct Apply {
-    /// A file, or a directory.
+    /// A file or a directory.
     pub config: PathBuf,
-    /// `/config` or below: where in Unit's configuration it goes.
+    /// The part of Unit's configuration to replace: `/config` or a path below it.
     pub path: String,
-    /// None: the usual paths are tried in order.
+    /// `None` tries the usual paths in order.
     pub control: Option<Control>,
     pub probe: Option<reqwest::Url>,
     pub deadline: Deadline,
 }
 
-/// `podstrap sidecar`, understood.
+/// The plan of `podstrap sidecar`.
 #[derive(Debug)]
 pub struct Sidecar {
-    /// A file, or a directory.
+    /// A file or a directory.
     pub config: PathBuf,
-    /// None: the usual paths are tried in order.
+    /// `None` tries the usual paths in order.
     pub control: Option<Control>,
     pub probe: Option<reqwest::Url>,
-    /// For one apply.
+    /// Time limit for one apply.
     pub timeout: Duration,
 }
 
-/// `podstrap status`, understood.
+/// The plan of `podstrap status`.
 #[derive(Debug)]
 pub struct Status {
-    /// None: the usual paths are tried in order.
+    /// `None` tries the usual paths in order.
     pub control: Option<Control>,
     pub json: bool,
     pub deadline: Deadline,
 }
 
-/// Unit's control API: a socket's path or a TCP address.
+/// Address of Unit's control API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
     Unix(PathBuf),
@@ -96,7 +96,7 @@ impl Control {
     fn new(text: &str) -> Result<Self> {
         let unusable = |why: &str| {
             Error::usage(format!("--control-socket {text}: {why}"))
-                .hint("give a path, unix:PATH as unitd's --control takes it, or http://HOST:PORT")
+                .hint("give PATH, unix:PATH as for unitd's --control, or http://HOST:PORT")
         };
         if text.starts_with("http://") {
             let url = reqwest::Url::parse(text).map_err(|error| unusable(&error.to_string()))?;
@@ -104,43 +104,43 @@ impl Control {
         }
         let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")).unwrap_or(text);
         if path.is_empty() || text.starts_with("https://") {
-            return Err(unusable("neither a socket's path nor an http:// address"));
+            return Err(unusable("neither the path of a socket nor an http:// address"));
         }
         Ok(Self::Unix(absolute("--control-socket", Path::new(path))?))
     }
 }
 
-/// A place in Unit's configuration, without a slash at its end.
+/// A path in Unit's configuration, without a trailing slash.
 fn config_path(text: &str) -> Result<String> {
     let path = text.trim_end_matches('/');
     let unusable = |why: &str| {
         Err(Error::usage(format!("--path {text}: {why}"))
-            .hint("give /config, or a part of it: /config/applications/app; a / inside of a name is %2F"))
+            .hint("give /config or a part of it, such as /config/applications/app; write %2F for a / in a name"))
     };
     if path != "/config" && !path.starts_with("/config/") {
-        return unusable("Unit's configuration begins at /config");
+        return unusable("Unit's configuration starts at /config");
     }
-    // What a request line can hold; Unit takes 1,024 bytes with its headers.
+    // Unit accepts 1,024 bytes for the request line and the headers together.
     if path.len() > 900 || !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
-        return unusable("it cannot stand in a request");
+        return unusable("it contains characters that a request line cannot carry, or is too long");
     }
     Ok(path.to_owned())
 }
 
 fn probe_url(text: &str) -> Result<reqwest::Url> {
     let url = reqwest::Url::parse(text).map_err(|error| {
-        Error::usage(format!("--probe {text} is no URL"))
+        Error::usage(format!("--probe {text} is not a URL"))
             .because(error)
-            .hint("give the listener's full address: http://127.0.0.1:8300/")
+            .hint("give the full URL of the listener, such as http://127.0.0.1:8300/")
     })?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         other => Err(Error::usage(format!("--probe {text}: {other}:// is not HTTP"))
-            .hint("give the listener's full address: http://127.0.0.1:8300/")),
+            .hint("give the full URL of the listener, such as http://127.0.0.1:8300/")),
     }
 }
 
-/// The address of a control socket reads the same when it is shown.
+/// The address of a control socket survives a round trip.
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     if let Ok(control) = Control::new(text) {

@@ -1,4 +1,4 @@
-//! `podstrap up`: an app to try out on this machine.
+//! `podstrap up`.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use crate::cli;
 use crate::error::Result;
 use crate::retry::Deadline;
 
-/// `podstrap up`, understood.
+/// The plan of `podstrap up`.
 #[derive(Debug)]
 pub struct Up {
-    /// None: the built-in example.
+    /// `None` runs the built-in example.
     pub source: Option<Source>,
-    /// Not at its place yet: see [`Environment::published_at`].
+    /// Without its final place: see [`Environment::published_at`].
     pub environment: Environment,
     pub config: PathBuf,
     pub once: bool,

@@ -1,4 +1,4 @@
-//! release.json: what is in a release.
+//! release.json: the record of a release.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,32 +6,33 @@ use crate::plan::Shape;
 use crate::source::{Revision, Validator};
 use crate::venv::EnvironmentRecord;
 
-/// release.json: what is in the release, for the app, for people and for the next run.
+/// release.json, for the app, for people and for the next run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The format of this file.
+    /// Format version of this file.
     pub version: u32,
-    /// Hash of everything that decided the release's contents; equal keys need no new build.
+    /// Hash of every input of the release; equal keys mean equal contents.
     pub key: String,
-    /// The podstrap that built it.
+    /// Version of the podstrap that built it.
     pub podstrap: String,
-    /// RFC 3339, UTC.
+    /// Build time in RFC 3339, UTC.
     pub built_at: String,
     pub source: SourceRecord,
     pub environment: Option<EnvironmentRecord>,
-    /// Hash of what the tree's requirements lead to outside of it; another one, and the key is not enough.
+    /// Hash of the files outside the tree that its requirements name. If it differs, an equal key does
+    /// not mean equal contents.
     pub elsewhere: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SourceRecord {
-    /// Without credentials.
+    /// URL or path, without credentials.
     pub repo: String,
     #[serde(flatten)]
     pub revision: Revision,
-    /// How much of it was taken, and how.
+    /// Options that decide the tree.
     pub shape: Shape,
-    /// Of a file that is not pinned: what to ask with whether it is still the same.
+    /// For a download without a pin: the validator of the next conditional request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<Validator>,
     pub files: u64,
@@ -47,7 +48,7 @@ pub struct Release {
     pub manifest: Manifest,
 }
 
-/// A manifest that can be read is written as it was.
+/// A manifest survives a round trip.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(data) else { return };

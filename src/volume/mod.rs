@@ -1,28 +1,29 @@
-//! Build beside, then switch: the shared volume shows the old complete state or the new one.
+//! The shared volume: podstrap builds a release next to the published one, then switches to it.
 //!
 //! ```text
-//! <root>/.podstrap/lock                      held while anything below is changed; never deleted
-//! <root>/.podstrap/staging/<random>/         garbage to whoever holds the lock
-//! <root>/.podstrap/releases/<id>/            tree/, release.json and files, a list; appears whole, by one rename
+//! <root>/.podstrap/lock                      held during every change below; never deleted
+//! <root>/.podstrap/staging/<random>/         whoever holds the lock may delete it
+//! <root>/.podstrap/releases/<id>/            tree/, release.json and a list of files; one rename creates it
 //! <root>/.podstrap/current -> releases/<id>  the switch, without --link
 //! <root>/<entry> -> .podstrap/current/tree/<entry>
 //! <root>/NAME -> .podstrap/releases/<id>/tree  the switch, with --link NAME
 //! ```
 //!
-//! That a release directory exists *is* its completeness marker. Links are relative, so the volume
-//! may be mounted anywhere, also by a subPath that goes through one of them. Several inits may
-//! share a root under different links; a release stays as long as any link names it.
+//! A release directory is complete if it exists. Links are relative, so the volume can be mounted
+//! anywhere, even by a subPath that goes through one of them. Several inits may share a root under
+//! different links. A release stays while a link names it.
 //!
-//! Who may write to the root may use what is in `.podstrap` as well (the group of an fsGroup, say):
-//! podstrap's own directories and the lock have the root's write bits, its setgid and sticky bit.
+//! Whoever may write to the root (the group of an fsGroup, for example) may also write to `.podstrap`:
+//! podstrap's directories and the lock get the root's write bits, setgid bit and sticky bit.
 //!
-//! | Killed while | the next run finds |
+//! | step | if killed during it, the next run finds |
 //! |---|---|
-//! | building in staging | the old state; staging is cleared |
-//! | renaming the release into place | no release, or a whole one that is reused |
-//! | adding top-level links | links that dangle until the switch |
-//! | switching | old or new |
-//! | dropping old links and releases | the rest is tidied |
+//! | prepare: build in staging | the old release; it empties staging |
+//! | prepare: rename the release into place | no release, or a complete one, which it reuses |
+//! | switch: add top-level links | dangling links until the switch |
+//! | switch: rename the link | the old or the new release |
+//! | switch: remove links of deleted entries | leftover links, which it removes |
+//! | retain: move old releases to staging, delete them | old releases, which it removes |
 
 mod layout;
 mod manifest;

@@ -1,4 +1,4 @@
-//! A release in the making, and the rename that makes it one.
+//! Staging a release, and the rename that completes it.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -12,7 +12,7 @@ use super::root::{LIST, Volume};
 use crate::error::{Error, IoContext, Result};
 use crate::runtime::blocking;
 
-/// A directory for one build; [`Volume::clear`] removes it, if need be in the next run.
+/// A directory for one build. [`Volume::clear`] removes it, in the next run if this one was killed.
 #[derive(Debug)]
 pub struct Staging {
     dir: PathBuf,
@@ -23,11 +23,11 @@ impl Staging {
     pub fn tree(&self) -> PathBuf {
         self.release().join("tree")
     }
-    /// Does not exist yet; for an environment that moves into the tree when it is ready.
+    /// Does not exist yet. The environment is built here and moves into the tree when it is complete.
     pub fn venv(&self) -> PathBuf {
         self.dir.join("venv")
     }
-    /// An empty directory for anything temporary.
+    /// An empty directory for temporary files.
     pub fn scratch(&self) -> PathBuf {
         self.dir.join("scratch")
     }
@@ -37,7 +37,7 @@ impl Staging {
 }
 
 impl Volume {
-    /// A place to build in.
+    /// Creates a directory to build in.
     pub fn stage(&self) -> Result<Staging> {
         let dir = self.own.join("staging").join(random());
         let staging = Staging { dir };
@@ -47,9 +47,9 @@ impl Volume {
         Ok(staging)
     }
 
-    /// Makes what was built a release: written out to the disk, then there by one rename.
+    /// Writes a staged release to disk, then completes it by one rename.
     ///
-    /// `name` begins its id, for people who list the directory.
+    /// Its ID starts with `name`, which helps people who list the directory.
     pub async fn commit(&self, staging: &Staging, name: &str, manifest: Manifest) -> Result<Release> {
         let path = staging.release().join("release.json");
         let text = serde_json::to_vec_pretty(&manifest)
@@ -69,25 +69,25 @@ impl Volume {
         .await?;
         let releases = self.own.join("releases");
         let opened = File::open(&releases).on_volume(|| format!("cannot open {}", releases.display()))?;
-        let what = format!("cannot write {} out to its disk", self.root.display());
-        // The marker must not reach the disk before what it vouches for.
+        let what = format!("cannot sync {} to disk", self.root.display());
+        // The files must reach the disk before the rename that marks them complete.
         blocking(move || rustix::fs::syncfs(&opened).map_err(io::Error::from).on_volume(|| what)).await?;
         let base = format!("{name}-{}", &manifest.key[..12]);
         let mut id = base.clone();
-        // The same inputs built anew, beside what they gave before.
+        // A rebuild of the same inputs stands next to the earlier release.
         let mut next = 2;
         while releases.join(&id).exists() {
             id = format!("{base}-{next}");
             next += 1;
         }
         let to = releases.join(&id);
-        fs::rename(staging.release(), &to).on_volume(|| format!("cannot make the release {}", to.display()))?;
+        fs::rename(staging.release(), &to).on_volume(|| format!("cannot create the release {}", to.display()))?;
         sync_dir(&releases)?;
         Ok(Release { id, manifest })
     }
 }
 
-/// The paths of everything below a directory, in an order that is always the same.
+/// The paths of everything below a directory, sorted.
 fn list(dir: &Path) -> io::Result<Vec<u8>> {
     let mut names = Vec::new();
     let mut open = vec![dir.to_owned()];

@@ -1,4 +1,4 @@
-//! Which releases stay, and the removal of everything else that podstrap made.
+//! Deleting old releases.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,25 +9,24 @@ use super::layout::{random, release_of_current, release_of_link};
 use super::root::Volume;
 
 impl Volume {
-    /// Deletes all releases but those that a link shows, and the `previous` newest of the others.
+    /// Deletes old releases. Keeps those that a link shows, and the `previous` newest of the rest.
     pub async fn retain(&self, previous: usize) {
         if let Err(error) = self.retire(previous) {
-            tracing::warn!("old releases stay in {}: {error}", self.own.display());
+            tracing::warn!("cannot delete old releases in {}: {error}", self.own.display());
         }
         for (path, error) in self.clear().await {
-            // Anything else passes: a writer that outlived its run is still at it.
+            // Other errors pass: a process that outlived its run may still be writing.
             if error.kind() == io::ErrorKind::PermissionDenied {
                 tracing::warn!(
-                    "{} takes up room and cannot be deleted: {error}; run podstrap as the user who made it, or delete \
-                     it by hand",
+                    "cannot delete {}, which uses space on the volume: {error}; run podstrap as the user who created \
+                     it, or delete it by hand",
                     path.display()
                 );
             }
         }
     }
 
-    /// Moves them out of the way by one rename each: a half-deleted release is never found among the
-    /// whole.
+    /// Moves each old release to staging by one rename, so that no half-deleted release remains.
     fn retire(&self, previous: usize) -> io::Result<()> {
         let mut live = self.live()?;
         if previous > 0 {
@@ -41,13 +40,13 @@ impl Volume {
                 continue;
             }
             if let Err(error) = fs::rename(entry.path(), self.own.join("staging").join(random())) {
-                tracing::warn!("cannot put the old release {} aside: {error}", entry.path().display());
+                tracing::warn!("cannot move the old release {} to staging: {error}", entry.path().display());
             }
         }
         Ok(())
     }
 
-    /// The releases that links show. What cannot be looked at might be one.
+    /// The releases that links show. Fails if a link cannot be read, since it might show one.
     fn live(&self) -> io::Result<HashSet<String>> {
         let read = |link: &Path| match fs::read_link(link) {
             Ok(to) => Ok(Some(to)),

@@ -1,4 +1,4 @@
-//! The shared volume: its lock, and the releases that are on it.
+//! The shared volume: its lock and its releases.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
@@ -17,47 +17,46 @@ use crate::runtime::blocking;
 use crate::tree;
 use crate::venv::EnvironmentRecord;
 
-/// Beside a release's tree: the paths of all that was published in it, with a NUL between them.
+/// The file next to a release's tree that lists every published path, separated by NUL.
 pub(super) const LIST: &str = "files";
 
-/// How often a held lock is tried again.
+/// Pause between two tries to take the lock.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// The shared volume, locked by us for as long as this lives.
+/// The shared volume. Holds its lock until it is dropped.
 #[derive(Debug)]
 pub struct Volume {
     pub(super) root: PathBuf,
     /// `<root>/.podstrap`
     pub(super) own: PathBuf,
-    /// What the root's mode adds to those of our directories and of the lock.
+    /// Mode bits that podstrap's directories and the lock copy from the root.
     pub(super) shared: u32,
     _lock: File,
 }
 
 impl Volume {
-    /// Checks the root and takes its lock, waiting for another podstrap if there is one.
+    /// Checks the root, takes its lock and empties staging. Waits for another podstrap to finish.
     ///
     /// # Errors
-    /// The root is missing, no directory or not writable; or the lock stayed taken until the
-    /// deadline.
+    /// The root is missing, not a directory or not writable, or the lock is still held at the deadline.
     pub async fn lock(root: &Path, deadline: Deadline) -> Result<Self> {
         let shown = root.display();
         let shared = match fs::metadata(root) {
             Ok(meta) if meta.is_dir() => meta.permissions().mode() & SHARED,
             Ok(_) => {
                 return Err(Error::volume(format!("--root {shown} is not a directory"))
-                    .hint("name the directory where the shared volume is mounted"));
+                    .hint("give the directory where the shared volume is mounted"));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::volume(format!("--root {shown} does not exist"))
-                    .hint("mount the shared volume there (volumeMounts), or name the path where it is mounted"));
+                    .hint("mount the shared volume there (volumeMounts), or give the path where it is mounted"));
             }
-            Err(error) => return Err(error).on_volume(|| format!("cannot look at --root {shown}")),
+            Err(error) => return Err(error).on_volume(|| format!("cannot read --root {shown}")),
         };
         if root.canonicalize().is_ok_and(|real| real.iter().any(|part| part == RESERVED)) {
-            return Err(Error::volume(format!("--root {shown} is in what podstrap has published elsewhere"))
-                .because("the next update there would delete it")
-                .hint("name the root of the volume, or a directory of your own on it"));
+            return Err(Error::volume(format!("--root {shown} is inside a tree that podstrap published"))
+                .because("the next update of that tree would delete it")
+                .hint("give the root of the volume, or a separate directory on it"));
         }
         let own = root.join(RESERVED);
         for dir in [&own, &own.join("staging"), &own.join("releases")] {
@@ -71,7 +70,7 @@ impl Volume {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if !deadline.passed() => {
                     if !told {
-                        tracing::info!("waiting for another podstrap that is working on {shown}");
+                        tracing::info!("waiting for another podstrap to finish with {shown}");
                         told = true;
                     }
                     tokio::time::sleep(LOCK_POLL).await;
@@ -97,30 +96,29 @@ impl Volume {
         Ok(volume)
     }
 
-    /// Empties staging: of builds that failed or were killed, and of old releases. What could not be
-    /// deleted comes back; the next run tries again.
+    /// Deletes failed builds and old releases from staging. Returns what it could not delete; the next
+    /// run tries again.
     pub async fn clear(&self) -> Vec<(PathBuf, io::Error)> {
         let staging = self.own.join("staging");
         let cleared = blocking(move || {
             let entries = fs::read_dir(staging).into_iter().flatten().flatten().map(|entry| entry.path());
             Ok(entries.filter_map(|path| tree::remove(&path).err().map(|error| (path, error))).collect())
         });
-        // It has no error of its own.
+        // The work itself never fails.
         cleared.await.unwrap_or_default()
     }
 
-    /// Whether nothing was ever published here.
+    /// Whether the volume has no release.
     pub fn is_new(&self) -> bool {
         fs::read_dir(self.own.join("releases")).is_ok_and(|mut entries| entries.next().is_none())
     }
 
-    /// A complete release with this key; the published one is preferred.
+    /// A complete release with this key. Prefers the published one.
     pub fn find(&self, key: &str, target: &Target) -> Option<Release> {
         self.releases(target).find(|release| release.manifest.key == key && self.is_whole(release))
     }
 
-    /// The environments of all complete releases, the published one's first: where they are, and what is
-    /// known of them.
+    /// Directory and record of every release's environment. The published release comes first.
     pub fn environments(&self, target: &Target) -> Vec<(PathBuf, EnvironmentRecord)> {
         let of = |release: Release| {
             let record = release.manifest.environment.clone()?;
@@ -129,8 +127,7 @@ impl Volume {
         self.releases(target).filter_map(of).collect()
     }
 
-    /// Whether everything that was published with it is still there. What else came to be there, and
-    /// what an app made of its own files, is the app's affair.
+    /// Whether every published path still exists. Ignores files that an app added or changed.
     pub fn is_whole(&self, release: &Release) -> bool {
         let tree = self.tree(release);
         let list = fs::read(tree.with_file_name(LIST)).unwrap_or_default();
@@ -139,22 +136,22 @@ impl Volume {
             .map(|name| tree.join(OsStr::from_bytes(name)))
             .find(|path| fs::symlink_metadata(path).is_err());
         if let Some(path) = &lost {
-            tracing::warn!("{} is gone: building it anew", path.display());
+            tracing::warn!("{} is missing from the release: rebuilding", path.display());
         }
         lost.is_none() && !list.is_empty()
     }
 
-    /// The release that the target shows.
+    /// The release that the target's links show.
     pub fn published(&self, target: &Target) -> Option<Release> {
         self.release(&self.published_id(target)?)
     }
 
-    /// podstrap's own directory on the volume.
+    /// `<root>/.podstrap`.
     pub fn own(&self) -> &Path {
         &self.own
     }
 
-    /// All complete releases, the one that the target shows first.
+    /// All complete releases, the published one first.
     fn releases(&self, target: &Target) -> impl Iterator<Item = Release> {
         self.published(target).into_iter().chain(self.complete())
     }
@@ -174,7 +171,7 @@ impl Volume {
         let manifest: Manifest = serde_json::from_slice(&text).ok()?;
         let release = Release { id: id.to_owned(), manifest };
         let Manifest { version, environment, .. } = &release.manifest;
-        // Somebody may have cleaned up: what has no tree, or not its environment, is built anew.
+        // Somebody may have deleted the tree or the environment by hand: then rebuild.
         let tree = self.tree(&release);
         let there = tree.is_dir() && environment.as_ref().is_none_or(|record| tree.join(&record.venv).is_dir());
         (*version == MANIFEST_VERSION && there).then_some(release)
@@ -188,7 +185,7 @@ impl Volume {
     }
 }
 
-/// Opens the lock, for writing if that is allowed: flock on NFS wants it, elsewhere reading will do.
+/// Opens the lock for writing if possible, as flock on NFS requires, else for reading.
 fn open_lock(path: &Path, shared: u32) -> io::Result<File> {
     let mode = 0o644 | shared & 0o022;
     let mut options = OpenOptions::new();

@@ -1,4 +1,4 @@
-//! What the public names show: found free, then switched by one rename.
+//! The public names: checked for conflicts, then switched by one rename.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use crate::error::{IoContext, Result};
 use crate::plan::{RESERVED, Target};
 
 impl Volume {
-    /// Makes the target show the release. True if it did not already.
+    /// Makes the target's links show the release. Returns false if they already did.
     ///
     /// # Errors
-    /// Something that podstrap did not make is in the way; then nothing is changed.
+    /// A path that podstrap did not create is in the way. Nothing has changed then.
     pub fn switch(&self, release: &Release, target: &Target) -> Result<bool> {
         self.check(target, Some(&self.tree(release)))?;
         match &target.link {
@@ -26,11 +26,11 @@ impl Volume {
         }
     }
 
-    /// Finds what stands where the target's links must go, before any work is spent on it. `tree` is
-    /// what will be published, if it is there yet.
+    /// Checks that the target's links have room, before any expensive work. `tree` is the tree to
+    /// publish, once it exists.
     ///
     /// # Errors
-    /// The first path in the way that podstrap did not make.
+    /// Names the first path in the way that podstrap did not create.
     pub fn check(&self, target: &Target, tree: Option<&Path>) -> Result<()> {
         let entries = match (&target.link, tree) {
             (Some(name), _) => vec![OsString::from(name)],
@@ -40,12 +40,12 @@ impl Volume {
         for name in entries {
             let path = self.root.join(&name);
             match fs::read_link(&path) {
-                // Each of the two kinds stays out of the other's names.
+                // With and without --link, a run must not take the other's names.
                 Ok(to) if target.link.is_some() && to == entry_target(&name) && path.exists() => {
-                    return Err(taken(&path, "an entry of the tree that is published without --link"));
+                    return Err(taken(&path, "the tree that is published without --link"));
                 }
                 Ok(to) if target.link.is_none() && release_of_link(&to).is_some() && path.exists() => {
-                    return Err(taken(&path, "what is published with --link"));
+                    return Err(taken(&path, "a tree that is published with --link"));
                 }
                 Ok(to) if to.starts_with(RESERVED) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -91,18 +91,18 @@ impl Volume {
                 tidied = true;
             }
         }
-        // Nothing is written where nothing changed.
+        // An unchanged run writes nothing.
         if tidied {
             sync_dir(&self.root)?;
         }
         Ok(changed)
     }
 
-    /// Puts a link in place by one rename, whether or not one is there.
+    /// Creates or replaces a link by one rename.
     fn link(&self, to: &Path, at: &Path) -> Result<()> {
         let temporary = self.own.join("staging").join(random());
         symlink(to, &temporary)
             .and_then(|()| fs::rename(&temporary, at))
-            .on_volume(|| format!("cannot make the link {}", at.display()))
+            .on_volume(|| format!("cannot create the link {}", at.display()))
     }
 }

@@ -1,8 +1,8 @@
-//! How much podstrap has on the volume, while something is built there.
+//! Disk usage during a build.
 //!
-//! An emptyDir that outgrows its sizeLimit gets its Pod evicted, and the limit counts everything:
-//! the old release, the new one, the engine's cache. So the peak is reported, and a limit of our own
-//! ends the run with a sentence instead. Both go by disk blocks, as the kubelet and `du` count them.
+//! The kubelet evicts a Pod whose emptyDir exceeds its sizeLimit, which includes the old release, the
+//! new one and the engine's cache. podstrap reports the peak, and fails with an explanation when it
+//! exceeds `--size-limit`. Both count disk blocks, as the kubelet and `du` do.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,22 +15,22 @@ use crate::error::{Error, Result};
 use crate::runtime::blocking;
 use crate::size::Size;
 
-/// The pause between two looks, and what share of the time looking may take: one part in so many.
+/// Pause between two measurements, and the most time they may take: one part in `SHARE`.
 const PAUSE: Duration = Duration::from_millis(100);
 const SHARE: u32 = 20;
-/// The unit of `st_blocks`, whatever the file system's own is (stat(2)).
+/// Unit of `st_blocks` in bytes (stat(2)).
 const BLOCK: u64 = 512;
 
-/// What was found on the volume.
+/// Disk usage of podstrap's files on the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// The most that was there at any look.
+    /// The largest measurement.
     pub peak: Size,
-    /// What is there now.
+    /// The last measurement.
     pub now: Size,
 }
 
-/// Watches a directory of podstrap's own.
+/// Measures the disk usage of a directory.
 #[derive(Debug)]
 pub struct Meter {
     dir: PathBuf,
@@ -43,21 +43,24 @@ impl Meter {
         Self { dir, limit, peak: AtomicU64::new(0) }
     }
 
-    /// Looks now: at the points where most is there.
+    /// Measures now. Call it where the usage is highest.
     ///
     /// # Errors
-    /// It is more than the limit.
+    /// The usage exceeds the limit.
     pub async fn look(&self) -> Result<()> {
         let Usage { now, .. } = self.usage().await?;
         if now <= self.limit {
             return Ok(());
         }
-        Err(Error::volume(format!("{} holds more than the size limit", self.dir.display()))
-            .because(format!("{now}, staging and the release before included, of --size-limit {}", self.limit))
-            .hint("raise --size-limit, and the emptyDir's sizeLimit with it; or install less"))
+        Err(Error::volume(format!("{} exceeds the size limit", self.dir.display()))
+            .because(format!(
+                "{now} in use, including staging and the previous release; --size-limit is {}",
+                self.limit
+            ))
+            .hint("raise --size-limit and the emptyDir's sizeLimit, or install less"))
     }
 
-    /// What is there, and was.
+    /// Measures now, and returns the peak as well.
     pub async fn usage(&self) -> Result<Usage> {
         let dir = self.dir.clone();
         let now = blocking(move || Ok(occupied(&dir))).await?;
@@ -65,7 +68,7 @@ impl Meter {
         Ok(Usage { peak: Size(peak), now: Size(now) })
     }
 
-    /// Looks again and again, until the limit is passed.
+    /// Measures until the usage exceeds the limit.
     pub async fn watch(&self) -> Error {
         loop {
             let started = Instant::now();
@@ -77,7 +80,7 @@ impl Meter {
     }
 }
 
-/// The bytes that everything below a directory occupies. What goes while we look is not counted.
+/// Bytes that everything below a directory occupies. Skips files that disappear meanwhile.
 fn occupied(dir: &Path) -> u64 {
     let mut linked = HashSet::new();
     let mut open = vec![dir.to_owned()];

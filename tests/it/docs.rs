@@ -11,10 +11,10 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-/// The `--flags` that begin the rows of the README's table with this heading.
-fn documented(readme: &str, heading: &str) -> BTreeSet<String> {
-    let table = readme.split("<!-- flags").nth(1).unwrap().split("<!-- /flags").next().unwrap();
-    let section = table.split("\n\n").find(|section| section.trim_start().contains(heading)).unwrap();
+/// The `--flags` that begin the rows of the tables below this heading of docs/cli.md.
+fn documented(reference: &str, heading: &str) -> BTreeSet<String> {
+    let heading = format!("{heading}\n");
+    let section = reference.split("\n## ").find(|section| section.starts_with(&heading)).unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `-"));
     rows.map(|row| row.split("--").nth(1).unwrap().split([' ', '`', '=']).next().unwrap().to_owned()).collect()
 }
@@ -25,18 +25,22 @@ fn defined(command: &clap::Command) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_readme_lists_every_flag_and_no_other() {
-    let readme = read("README.md");
+fn the_reference_lists_every_flag_and_no_other() {
+    let reference = read("docs/cli.md");
     let cli = Cli::command();
     let sub = |name: &str| defined(cli.find_subcommand(name).unwrap());
-    assert_eq!(documented(&readme, "`podstrap init`"), sub("init"));
-    assert_eq!(documented(&readme, "`podstrap apply`"), sub("apply"));
-    assert_eq!(documented(&readme, "`podstrap sidecar`"), sub("sidecar"));
-    assert_eq!(documented(&readme, "`podstrap status`"), sub("status"));
-    assert_eq!(documented(&readme, "`podstrap check CONFIG`"), sub("check"));
-    assert_eq!(documented(&readme, "everywhere"), defined(&cli));
-    assert!(sub("copy-self").is_empty());
-    // `up` is described by its difference to `init`.
+    assert_eq!(documented(&reference, "podstrap init"), sub("init"));
+    assert_eq!(documented(&reference, "podstrap apply"), sub("apply"));
+    assert_eq!(documented(&reference, "podstrap sidecar"), sub("sidecar"));
+    assert_eq!(documented(&reference, "podstrap status"), sub("status"));
+    assert_eq!(documented(&reference, "podstrap check"), sub("check"));
+    assert_eq!(documented(&reference, "Flags of every command"), defined(&cli));
+    assert!(sub("copy-self").is_empty() && sub("completions").is_empty());
+    for command in cli.get_subcommands() {
+        let heading = format!("\n## podstrap {}\n", command.get_name());
+        assert!(reference.contains(&heading), "docs/cli.md has no section{heading}");
+    }
+    // docs/cli.md describes `up` by its differences from `init`.
     let inherited: BTreeSet<_> = sub("init")
         .into_iter()
         .filter(|flag| {
@@ -44,13 +48,13 @@ fn the_readme_lists_every_flag_and_no_other() {
                 .contains(&flag.as_str())
         })
         .collect();
-    let own = documented(&readme, "`podstrap up");
+    let own = documented(&reference, "podstrap up");
     assert_eq!(own.union(&inherited).cloned().collect::<BTreeSet<_>>(), sub("up"));
 }
 
 #[test]
-fn the_readme_and_the_help_list_the_exit_codes() {
-    let readme = read("README.md");
+fn the_reference_and_the_help_list_the_exit_codes() {
+    let reference = read("docs/cli.md");
     let kinds = [
         Kind::Internal,
         Kind::Usage,
@@ -62,7 +66,7 @@ fn the_readme_and_the_help_list_the_exit_codes() {
         Kind::Probe,
     ];
     for kind in kinds {
-        assert!(readme.contains(&format!("\n| {} | ", kind.exit_code())), "{kind:?} is not in the README");
+        assert!(reference.contains(&format!("\n| {} | ", kind.exit_code())), "{kind:?} is not in docs/cli.md");
     }
     let help = Cli::command().render_help().to_string();
     for code in ["2 usage", "3 source", "4 environment", "5 volume", "8 probe"] {
@@ -119,8 +123,10 @@ fn every_message_that_is_explained_exists() {
 #[test]
 fn links_between_the_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
-    files.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut files = Vec::new();
+    for dir in ["", "docs", "examples/configs", "k8s", "k8s/article", "k8s/recommended", "k8s/sidecar"] {
+        files.extend(std::fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().path()));
+    }
     let link = regex::Regex::new(r"\]\(([^)\s]+)\)").unwrap();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
         let text = std::fs::read_to_string(file).unwrap();
@@ -141,6 +147,16 @@ fn links_between_the_documents_lead_somewhere() {
                 assert!(anchors.any(|anchor| anchor == heading), "{} links to {target}", file.display());
             }
         }
+    }
+}
+
+#[test]
+fn the_readme_is_short_and_links_to_every_document() {
+    let readme = read("README.md");
+    assert!(readme.lines().count() <= 120, "{} lines", readme.lines().count());
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(readme.contains(&format!("(docs/{name})")), "README.md does not link to docs/{name}");
     }
 }
 

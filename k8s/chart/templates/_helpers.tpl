@@ -1,13 +1,13 @@
-{{- /* What the schema could only say with a pattern, or with the login in its message. */ -}}
+{{- /* Checks with readable messages; the schema would print a pattern, or the login itself. */ -}}
 {{- define "podstrap.check" -}}
 {{- if not .Values.repo -}}
-{{ fail "repo is not set: the Git repository (or the archive, or the file) that the app is in" }}
+{{ fail "repo is not set: set it to the app's Git repository, archive or file" }}
 {{- else if regexMatch "^https?://[^/]*@" .Values.repo -}}
-{{ fail "repo: the URL has a login in it, which would be in the Deployment for all to read: put it into a Secret (type kubernetes.io/basic-auth) and name that in auth" }}
+{{ fail "repo: the URL contains a login, which the Deployment would show: put it into a Secret (type kubernetes.io/basic-auth) and add the Secret's name to auth" }}
 {{- else if and .Values.module .Values.config -}}
-{{ fail "module and config are both set: the one is for the configuration that the chart writes, the other for one of your own" }}
+{{ fail "module and config are both set: set module if the chart is to write the configuration, or config for your own" }}
 {{- else if not (or .Values.module .Values.config) -}}
-{{ fail "neither module nor config is set: set module for a Python app (its module, as in module: wsgi), or config to Unit's configuration" }}
+{{ fail "neither module nor config is set: set module for a Python app (for example module: wsgi), or config to Unit's configuration" }}
 {{- end }}
 {{- range list "automountServiceAccountToken" "enableServiceLinks" "securityContext" "terminationGracePeriodSeconds" "topologySpreadConstraints" "initContainers" "containers" "volumes" }}
 {{- if hasKey $.Values.pod . }}{{ fail (printf "pod.%s: the chart sets %s itself" . .) }}{{ end }}
@@ -25,19 +25,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- /* Where the tree is, in every container. */ -}}
+{{- /* The path of the tree in every container. */ -}}
 {{- define "podstrap.tree" -}}
 {{ .Values.root }}{{ with .Values.link }}/{{ . }}{{ end }}
 {{- end }}
 
-{{- /* The path of a configuration in the tree, if it is one. */ -}}
+{{- /* The path of the configuration, if it is a file in the tree. */ -}}
 {{- define "podstrap.configPath" -}}
 {{- if and (kindIs "string" .Values.config) (not (contains "{" (.Values.config | default "{"))) -}}
 {{ include "podstrap.tree" . }}/{{ .Values.config }}
 {{- end }}
 {{- end }}
 
-{{- /* Unit's configuration, unless it is in the tree. */ -}}
+{{- /* Unit's configuration, if it is not a file in the tree. */ -}}
 {{- define "podstrap.config" -}}
 {{- if .Values.config -}}
 {{- if kindIs "string" .Values.config }}{{ .Values.config }}{{ else }}{{ toPrettyJson .Values.config }}{{ end }}
@@ -68,7 +68,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* What podstrap's own small containers need. */ -}}
+{{- /* Resources of podstrap's own small containers. */ -}}
 {{- define "podstrap.small" -}}
 requests: {cpu: 10m, memory: 32Mi}
 limits: {memory: 64Mi}
