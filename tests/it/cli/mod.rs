@@ -3,6 +3,8 @@
 mod binary;
 mod check;
 mod containers;
+mod copy_self;
+mod errors;
 mod init;
 mod processes;
 mod secrets;

@@ -3,7 +3,9 @@
 mod checkout;
 mod clone;
 mod compare;
+mod directory;
 mod download;
+mod errors;
 mod hostile;
 mod network;
 mod private;

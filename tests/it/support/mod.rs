@@ -3,6 +3,7 @@
 
 pub mod article;
 pub mod chaos;
+pub mod environment;
 pub mod fake_unit;
 pub mod git;
 pub mod http;
@@ -12,6 +13,8 @@ pub mod namespaces;
 pub mod packages;
 pub mod proxy;
 pub mod sandbox;
+pub mod source;
 pub mod sshd;
+pub mod table;
 pub mod unit;
 pub mod volume;

@@ -3,54 +3,41 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use podstrap::plan::Control;
 use podstrap::unit;
+use url::Url;
 
 use crate::support::fake_unit::{Behaviour, FakeUnit};
 use crate::support::http::{Response, Server};
 use crate::support::sandbox::Sandbox;
+use crate::support::table::row;
 use crate::support::unit::{
     AMPLE, MS, OURS, SHORT, apply, apply_case, client, config_of, failed, process, run, setup, within,
 };
 
-fn read(sandbox: &Sandbox, path: &Path) -> String {
-    failed(sandbox, unit::read_config(path))
-}
-
 #[test]
-fn config_missing() {
-    let sandbox = Sandbox::new();
-    assert_snapshot!(read(&sandbox, &sandbox.path("unit.json")), @r"
-    exit 2
-    error: cannot read the configuration [TMP]/unit.json
-      because: No such file or directory (os error 2)
-    hint: is the ConfigMap or volume mounted there, in this container?
-    ");
-}
-
-#[test]
-fn config_a_directory() {
+fn configurations_that_cannot_be_read() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("unit")).unwrap();
-    assert_snapshot!(read(&sandbox, &sandbox.path("unit")), @r"
+    sandbox.write("empty.json", "\u{feff} \n\t");
+    let said = |name: &str| row(name, || failed(&sandbox, unit::read_config(&sandbox.path(name))));
+    assert_snapshot!(["none.json", "unit", "empty.json"].map(said).concat(), @r"
+    -- none.json
+    exit 2
+    error: cannot read the configuration [TMP]/none.json
+      because: No such file or directory (os error 2)
+    hint: is the ConfigMap or volume mounted there, in this container?
+    -- unit
     exit 2
     error: cannot read the configuration [TMP]/unit
       because: it is a directory
     hint: name the file in it: [TMP]/unit/unit.json; a missing subPath also becomes a directory
-    ");
-}
-
-#[test]
-fn config_empty() {
-    let sandbox = Sandbox::new();
-    let path = sandbox.write("unit.json", "\u{feff} \n\t");
-    assert_snapshot!(read(&sandbox, &path), @r"
+    -- empty.json
     exit 2
-    error: the configuration [TMP]/unit.json is empty
+    error: the configuration [TMP]/empty.json is empty
     hint: the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?
     ");
 }
@@ -66,30 +53,36 @@ pub(super) fn refused(case: &'static str) -> String {
 }
 
 #[test]
-fn bad_json() {
-    assert_snapshot!(refused("put-bad-json-missing-comma"), @r#"
+fn configurations_that_unit_refuses() {
+    let cases = [
+        "put-bad-json-missing-comma",
+        "put-bad-json-utf8-column",
+        "put-bad-json-truncated",
+        "put-unknown-app-option",
+        "put-article-verbatim",
+        "put-wrong-type-processes",
+        "put-pass-missing-app",
+        "put-template-not-rendered",
+        "put-listener-hostname",
+        "app-import-error",
+    ];
+    assert_snapshot!(cases.map(|case| row(case, || refused(case))).concat(), @r#"
+    -- put-bad-json-missing-comma
     exit 7
     error: /cfg/unit.json:3:3: invalid JSON: Either a closing brace (}) or a comma (,) is expected here. Each JSON object must be enclosed in braces and its members must be separated by commas
       |   "routes": []
       |   ^
-    "#);
-    assert_snapshot!(refused("put-bad-json-utf8-column"), @r#"
+    -- put-bad-json-utf8-column
     exit 7
     error: /cfg/unit.json:1:75: invalid JSON: Either a closing bracket (]) or a comma (,) is expected here. Each array must be enclosed in brackets and its members must be separated by commas
       | {"listeners":{},"routes":[{"action":{"return":200},"match":{"uri":"/é€"}} "x"]}
       |                                                                           ^
-    "#);
-    assert_snapshot!(refused("put-bad-json-truncated"), @r#"
+    -- put-bad-json-truncated
     exit 7
     error: /cfg/unit.json:1:41: invalid JSON: Unexpected end of JSON payload. There's a string without a final double quote (")
       | {"listeners":{"127.0.0.1:8300":{"pass":"
       |                                         ^
-    "#);
-}
-
-#[test]
-fn unknown_member() {
-    assert_snapshot!(refused("put-unknown-app-option"), @r#"
+    -- put-unknown-app-option
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. Unknown parameter "modules".
@@ -97,12 +90,7 @@ fn unknown_member() {
       | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
       |                                                                                     ^
     hint: check the name's spelling and the object it stands in, and that this Unit's version has it
-    "#);
-}
-
-#[test]
-fn missing_module() {
-    assert_snapshot!(refused("put-article-verbatim"), @r#"
+    -- put-article-verbatim
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The module to run "python 3.5" is not found among the available application modules.
@@ -110,24 +98,14 @@ fn missing_module() {
       | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
       |                                                    ^
     hint: this Unit has python 3.11.2; "type" is a language, alone ("python") or with the beginning of a version that ends at a dot ("python 3", "python 3.11"); another language needs another image
-    "#);
-}
-
-#[test]
-fn wrong_type() {
-    assert_snapshot!(refused("put-wrong-type-processes"), @r#"
+    -- put-wrong-type-processes
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The "processes" value must be either an integer number or an object, but not a string.
       because: /cfg/unit.json:1:226
       | …on", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "processes": "1"}}}
       |                                                                                   ^
-    "#);
-}
-
-#[test]
-fn pass_to_nowhere() {
-    assert_snapshot!(refused("put-pass-missing-app"), @r#"
+    -- put-pass-missing-app
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. Request "pass" points to invalid location "applications/nope".
@@ -135,12 +113,7 @@ fn pass_to_nowhere() {
       | {"listeners":{"127.0.0.1:8300":{"pass":"applications/nope"}},"applications":{}}
       |                                 ^
     hint: this configuration defines nothing for "pass" to name
-    "#);
-}
-
-#[test]
-fn listener_that_is_none() {
-    assert_snapshot!(refused("put-template-not-rendered"), @r#"
+    -- put-template-not-rendered
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The listener address "*:{{ .Values.port }}" is invalid.
@@ -148,8 +121,7 @@ fn listener_that_is_none() {
       | {"listeners":{"*:{{ .Values.port }}":{"pass":"routes"}},"routes":[]}
       |               ^
     hint: the template was not rendered: the file still has its placeholders
-    "#);
-    assert_snapshot!(refused("put-listener-hostname"), @r#"
+    -- put-listener-hostname
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Invalid configuration. The listener address "localhost:8300" is invalid.
@@ -157,12 +129,7 @@ fn listener_that_is_none() {
       | {"listeners":{"localhost:8300":{"pass":"routes"}},"routes":[]}
       |               ^
     hint: give "*:PORT", "IP:PORT", "[IPv6]:PORT" or "unix:PATH"; host names are not accepted
-    "#);
-}
-
-#[test]
-fn app_that_fails_to_start() {
-    assert_snapshot!(refused("app-import-error"), @r#"
+    -- app-import-error
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Failed to apply new configuration.
@@ -171,29 +138,106 @@ fn app_that_fails_to_start() {
     "#);
 }
 
+type Arrange = fn(&Sandbox) -> Option<FakeUnit>;
+
 #[test]
-fn socket_never_there() {
-    let sandbox = Sandbox::new();
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, SHORT)), @r"
+fn sockets_without_an_answer() {
+    let long = format!("/tmp/{}", "x".repeat(110));
+    // The socket's path, whether waiting could help, and what is there.
+    let rows: [(&str, &str, bool, Arrange); 9] = [
+        ("never there", "socket", true, |_| None),
+        ("in no directory", "run/unit/socket", true, |_| None),
+        ("stale", "socket", true, |sandbox| {
+            drop(UnixListener::bind(sandbox.path("socket")).unwrap());
+            None
+        }),
+        ("a plain file", "socket", true, |sandbox| {
+            sandbox.write("socket", "");
+            None
+        }),
+        ("a directory", "socket", false, |sandbox| {
+            std::fs::create_dir(sandbox.path("socket")).unwrap();
+            None
+        }),
+        ("too long a path", &long, false, |_| None),
+        ("closed without a byte", "socket", true, |sandbox| {
+            Some(FakeUnit::with(&sandbox.path("socket"), Behaviour { closes: true, ..Behaviour::default() }))
+        }),
+        ("connected, and no answer", "socket", true, |sandbox| {
+            Some(FakeUnit::with(&sandbox.path("socket"), Behaviour { warm_up: AMPLE, ..Behaviour::default() }))
+        }),
+        ("the entrypoint's, without an end", "socket", true, |sandbox| {
+            process(sandbox, 1, "docker-entrypoi", "/bin/sh /usr/local/bin/docker-entrypoint.sh unitd --no-daemon");
+            Some(FakeUnit::start(&sandbox.path("socket")))
+        }),
+    ];
+    let mut told = String::new();
+    for (name, path, helps, arrange) in rows {
+        told += &row(name, || {
+            let sandbox = Sandbox::new();
+            let client = client(&sandbox);
+            let _fake = arrange(&sandbox);
+            let started = Instant::now();
+            let control = Control::Unix(sandbox.path(path));
+            let deadline = within(if helps { SHORT } else { AMPLE });
+            let text = failed(&sandbox, run(client.apply(Some(&control), &config_of(OURS), deadline)));
+            assert!(helps || started.elapsed() < MS(1000), "it cannot get better, so nothing is waited for");
+            text.replace(&"x".repeat(110), "[LONG]")
+        });
+    }
+    assert_snapshot!(told, @r"
+    -- never there
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: no such file
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
-    ");
-}
-
-#[test]
-fn socket_in_no_directory() {
-    let sandbox = Sandbox::new();
-    let control = Control::Unix(sandbox.path("run/unit/socket"));
-    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(SHORT)));
-    assert_snapshot!(failed(&sandbox, result), @r"
+    -- in no directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/run/unit/socket
       because: no directory [TMP]/run
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    -- stale
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: nobody listens on the socket (stale: its Unit is gone)
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    -- a plain file
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: not a socket
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    -- a directory
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: a directory, not a socket
+    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    -- too long a path
+    exit 6
+    error: no answer from Unit's control API at unix:/tmp/[LONG]
+      because: the path is longer than the 107 bytes a socket's may have
+    hint: choose a shorter path for unitd's --control option
+    -- closed without a byte
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: the connection was closed without an answer
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    -- connected, and no answer
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: connected, but no answer yet: Unit still starts, or applies something else
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: an application that takes long to start holds Unit up: raise --timeout; Unit's log names the application
+    -- the entrypoint's, without an end
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: the entrypoint's temporary Unit (pid [PID]) answers, the final one has not started
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy: raise --timeout
     ");
 }
 
@@ -212,59 +256,6 @@ fn no_usual_socket() {
       | unix:[TMP]/b: nobody listens on the socket (stale: its Unit is gone)
       | unix:[TMP]/run/c: no directory [TMP]/run
     hint: does unitd run? Its log and `kubectl logs` say why it stopped
-    ");
-}
-
-#[test]
-fn socket_stale() {
-    let sandbox = Sandbox::new();
-    drop(UnixListener::bind(sandbox.path("socket")).unwrap());
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, SHORT)), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:[TMP]/socket
-      because: nobody listens on the socket (stale: its Unit is gone)
-      because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
-    ");
-}
-
-#[test]
-fn socket_a_plain_file() {
-    let sandbox = Sandbox::new();
-    sandbox.write("socket", "");
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, SHORT)), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:[TMP]/socket
-      because: not a socket
-      because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
-    ");
-}
-
-#[test]
-fn socket_a_directory() {
-    let sandbox = Sandbox::new();
-    std::fs::create_dir(sandbox.path("socket")).unwrap();
-    let started = Instant::now();
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, AMPLE)), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:[TMP]/socket
-      because: a directory, not a socket
-    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
-    ");
-    assert!(started.elapsed() < MS(1000), "it cannot get better, so nothing is waited for");
-}
-
-#[test]
-fn socket_path_too_long() {
-    let sandbox = Sandbox::new();
-    let control = Control::Unix(PathBuf::from("/tmp").join("x".repeat(110)));
-    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(AMPLE)));
-    assert_snapshot!(failed(&sandbox, result).replace(&"x".repeat(110), "[LONG]"), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:/tmp/[LONG]
-      because: the path is longer than the 107 bytes a socket's may have
-    hint: choose a shorter path for unitd's --control option
     ");
 }
 
@@ -331,88 +322,90 @@ fn child_of_another_user() {
 }
 
 #[test]
-fn closed_without_a_byte() {
-    let sandbox = Sandbox::new();
-    let _fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { closes: true, ..Behaviour::default() });
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, SHORT)), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the connection was closed without an answer
-      because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
-    ");
-}
-
-#[test]
-fn no_answer_to_the_wait() {
-    let sandbox = Sandbox::new();
-    let _fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { warm_up: AMPLE, ..Behaviour::default() });
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, SHORT)), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:[TMP]/socket
-      because: connected, but no answer yet: Unit still starts, or applies something else
-      because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: an application that takes long to start holds Unit up: raise --timeout; Unit's log names the application
-    ");
-}
-
-#[test]
-fn no_answer_to_the_put() {
-    let sandbox = Sandbox::new();
-    let fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { put_takes: AMPLE, ..Behaviour::default() });
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, SHORT)), @r"
+fn puts_without_an_end() {
+    // How often each is sent.
+    let rows = [
+        ("no answer", Behaviour { put_takes: AMPLE, ..Behaviour::default() }, SHORT, 1),
+        ("always cut", Behaviour { cut_puts: 99, ..Behaviour::default() }, AMPLE, 4),
+    ];
+    let mut told = String::new();
+    for (name, behaviour, deadline, puts) in rows {
+        told += &row(name, || {
+            let sandbox = Sandbox::new();
+            let fake = FakeUnit::with(&sandbox.path("socket"), behaviour);
+            let text = failed(&sandbox, apply(&sandbox, deadline));
+            assert_eq!(fake.puts(), puts);
+            text
+        });
+    }
+    assert_snapshot!(told, @r#"
+    -- no answer
     exit 6
     error: Unit at unix:[TMP]/socket has not finished applying /cfg/unit.json
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: it answers when every process of every application has started, one after another: raise --timeout
     hint: it goes on with it: its log (`kubectl logs POD -c CONTAINER`) names the application it waits for
-    ");
-    assert_eq!(fake.puts(), 1);
-}
-
-#[test]
-fn the_entrypoint_never_ends() {
-    let sandbox = Sandbox::new();
-    let _fake = FakeUnit::start(&sandbox.path("socket"));
-    let client = client(&sandbox);
-    process(&sandbox, 1, "docker-entrypoi", "/bin/sh /usr/local/bin/docker-entrypoint.sh unitd --no-daemon");
-    let control = Control::Unix(sandbox.path("socket"));
-    let result = run(client.apply(Some(&control), &config_of(OURS), within(SHORT)));
-    assert_snapshot!(failed(&sandbox, result), @r"
-    exit 6
-    error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the entrypoint's temporary Unit (pid [PID]) answers, the final one has not started
-      because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy: raise --timeout
-    ");
-}
-
-#[test]
-fn a_put_that_is_always_cut() {
-    let sandbox = Sandbox::new();
-    let fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { cut_puts: 99, ..Behaviour::default() });
-    assert_snapshot!(failed(&sandbox, apply(&sandbox, AMPLE)), @r#"
+    -- always cut
     exit 7
     error: Unit at unix:[TMP]/socket cut the connection 4 times while applying /cfg/unit.json
       because: the connection was closed without an answer
     hint: look for "exited on signal" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled
     "#);
-    assert_eq!(fake.puts(), 4);
 }
 
 #[test]
-fn a_configuration_that_does_not_stay() {
-    let sandbox = Sandbox::new();
-    // It takes everything and shows nothing of it.
-    let server = Server::start(|_| Response::new(200, "{}").header("Server", "Unit/1.34.2"));
-    let control = Control::Http(server.url().parse().unwrap());
-    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(MS(700))));
-    assert_snapshot!(failed(&sandbox, result), @r"
+fn addresses_of_something_else() {
+    let answer = |status, body: &str, server: &str| Some(Response::new(status, body).header("Server", server));
+    let rows = [
+        ("refused", None, SHORT),
+        ("not the control API", answer(404, "no such page", "nginx/1.27"), AMPLE),
+        ("yes to everything", answer(200, "<h1>Welcome</h1>", "nginx/1.27"), AMPLE),
+        // It takes everything and shows nothing of it.
+        ("a configuration that does not stay", answer(200, "{}", "Unit/1.34.2"), MS(700)),
+    ];
+    let mut told = String::new();
+    for (name, answer, deadline) in rows {
+        told += &row(name, || {
+            let sandbox = Sandbox::new();
+            let (url, _server) = serving(answer.map(|answer| (answer, MS(0))));
+            let control = Control::Http(url);
+            failed(&sandbox, run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(deadline))))
+        });
+    }
+    assert_snapshot!(told, @r"
+    -- refused
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: Connection refused (os error 111)
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: check --control-socket against unitd's --control option
+    -- not the control API
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: nginx/1.27 answered GET /config with 404: no control API of Unit
+    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+    -- yes to everything
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: nginx/1.27 answered GET /config with no JSON object: no control API of Unit
+    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+    -- a configuration that does not stay
     exit 7
     error: /cfg/unit.json does not stay in Unit at http://[HOST]
       because: Unit took it, but shows another configuration
     hint: does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?
     ");
+}
+
+/// The URL of a server that gives this answer after a while, each time; with none, of nobody.
+fn serving(answer: Option<(Response, Duration)>) -> (Url, Option<Server>) {
+    let somebody = answer.is_some();
+    let (response, wait) = answer.unwrap_or_else(|| (Response::new(200, ""), MS(0)));
+    let server = Server::start(move |_| {
+        std::thread::sleep(wait);
+        response.clone()
+    });
+    (server.url().parse().unwrap(), somebody.then_some(server))
 }
 
 #[test]
@@ -439,49 +432,6 @@ fn an_application_without_a_process() {
 }
 
 #[test]
-fn tcp_refused() {
-    let sandbox = Sandbox::new();
-    let port = Server::start(|_| Response::new(200, "")).port();
-    let control = Control::Http(format!("http://127.0.0.1:{port}").parse().unwrap());
-    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(SHORT)));
-    assert_snapshot!(failed(&sandbox, result), @r"
-    exit 6
-    error: no answer from Unit's control API at http://[HOST]
-      because: Connection refused (os error 111)
-      because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check --control-socket against unitd's --control option
-    ");
-}
-
-#[test]
-fn tcp_not_the_control_api() {
-    let sandbox = Sandbox::new();
-    let server = Server::start(|_| Response::new(404, "no such page").header("Server", "nginx/1.27"));
-    let control = Control::Http(server.url().parse().unwrap());
-    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(AMPLE)));
-    assert_snapshot!(failed(&sandbox, result), @r"
-    exit 6
-    error: no answer from Unit's control API at http://[HOST]
-      because: nginx/1.27 answered GET /config with 404: no control API of Unit
-    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
-    ");
-}
-
-#[test]
-fn tcp_that_says_yes_to_everything() {
-    let sandbox = Sandbox::new();
-    let server = Server::start(|_| Response::new(200, "<h1>Welcome</h1>").header("Server", "nginx/1.27"));
-    let control = Control::Http(server.url().parse().unwrap());
-    let result = run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(AMPLE)));
-    assert_snapshot!(failed(&sandbox, result), @r"
-    exit 6
-    error: no answer from Unit's control API at http://[HOST]
-      because: nginx/1.27 answered GET /config with no JSON object: no control API of Unit
-    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
-    ");
-}
-
-#[test]
 fn an_answer_without_an_end() {
     let sandbox = Sandbox::new();
     let listener = UnixListener::bind(sandbox.path("socket")).unwrap();
@@ -499,42 +449,34 @@ fn an_answer_without_an_end() {
 }
 
 #[test]
-fn probe_500() {
+fn probes_that_fail() {
+    let rows = [
+        ("an error", Some((Response::new(500, "\n<b>Traceback</b>\nmore"), MS(0)))),
+        ("nobody listens", None),
+        ("no answer", Some((Response::new(200, ""), MS(1000)))),
+    ];
     let sandbox = Sandbox::new();
-    let server = Server::start(|_| Response::new(500, "\n<b>Traceback</b>\nmore"));
-    let result = run(unit::probe(&server.url().parse().unwrap(), within(SHORT)));
-    assert_snapshot!(failed(&sandbox, result), @r"
+    let mut told = String::new();
+    for (name, answer) in rows {
+        told += &row(name, || {
+            let (url, _server) = serving(answer);
+            failed(&sandbox, run(unit::probe(&url, within(SHORT))))
+        });
+    }
+    assert_snapshot!(told, @r"
+    -- an error
     exit 8
     error: the configuration is applied, but http://[HOST]/ answers 500
       because: <b>Traceback</b>
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)
-    ");
-}
-
-#[test]
-fn probe_refused() {
-    let sandbox = Sandbox::new();
-    let port = Server::start(|_| Response::new(200, "")).port();
-    let url = format!("http://127.0.0.1:{port}/").parse().unwrap();
-    assert_snapshot!(failed(&sandbox, run(unit::probe(&url, within(SHORT)))), @r"
+    -- nobody listens
     exit 8
     error: the configuration is applied, but http://[HOST]/ cannot be reached
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: does a listener of the configuration have this address and port?
-    ");
-}
-
-#[test]
-fn probe_without_an_answer() {
-    let sandbox = Sandbox::new();
-    let server = Server::start(|_| {
-        std::thread::sleep(MS(1000));
-        Response::new(200, "")
-    });
-    let result = run(unit::probe(&server.url().parse().unwrap(), within(SHORT)));
-    assert_snapshot!(failed(&sandbox, result), @r"
+    -- no answer
     exit 8
     error: the configuration is applied, but http://[HOST]/ gave no answer
       because: gave up after [N] tries in [TIME] (--timeout 300ms)

@@ -6,3 +6,4 @@ mod faults;
 mod releases;
 mod rerun;
 mod restricted;
+mod roots;
