@@ -14,7 +14,7 @@ fn paths_in_the_tree_that_cannot_be_used() {
     article.repo.link("outside", "/etc").link("passwd.txt", "/etc/passwd").file("taken/x", "").commit("links");
     assert_snapshot!(article.refused(article.init("auto").args(["--venv", "../venv"]), 2), @r"
     podstrap: error: --venv ../venv is not inside the tree
-    hint: give a path relative to the repository's top, without ..; where the app sees it is --venv-final-path
+    hint: give a path relative to the top of the repository, without ..; --venv-final-path is its path in the app's container
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["--venv", "outside/venv"]), 2), @r"
     podstrap: error: --venv outside/venv: outside is a symbolic link in the repository

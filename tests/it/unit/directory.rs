@@ -217,7 +217,7 @@ fn init_puts_the_configuration_where_the_entrypoint_looks() {
     hint: mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container
     ");
     let ran = init(&["--config=deploy/unit.json"]);
-    assert!(ran.code == Some(2) && ran.text.contains("--config without --entrypoint-dir"), "{}", ran.raw);
+    assert!(ran.code == Some(2) && ran.text.contains("--config needs --entrypoint-dir"), "{}", ran.raw);
     std::os::unix::fs::symlink("/etc/passwd", sandbox.path("repo/link.json")).unwrap();
     let ran = init(&["--entrypoint-dir=d", "--config=link.json"]);
     assert!(ran.code == Some(2), "{}", ran.raw);

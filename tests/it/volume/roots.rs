@@ -20,11 +20,11 @@ fn roots_that_cannot_be_used() {
     };
     assert_snapshot!(article.refused(&mut init(&article.sandbox.path("nowhere")), 5), @r"
     podstrap: error: --root [TMP]/nowhere does not exist
-    hint: mount the shared volume there (volumeMounts), or name the path where it is mounted
+    hint: mount the shared volume there (volumeMounts), or give the path where it is mounted
     ");
     assert_snapshot!(article.refused(&mut init(&article.sandbox.write("file", "")), 5), @r"
     podstrap: error: --root [TMP]/file is not a directory
-    hint: name the directory where the shared volume is mounted
+    hint: give the directory where the shared volume is mounted
     ");
     article.ok(&mut article.init("auto"));
     fs::remove_file(article.root("python")).unwrap();
@@ -32,8 +32,8 @@ fn roots_that_cannot_be_used() {
     article.repo.file("x", "").commit("second");
     assert_snapshot!(article.refused(&mut article.init("auto"), 5), @r"
     podstrap: error: [TMP]/volume/python is in the way
-      because: podstrap did not make it, so it stays as it is
-    hint: move it away, publish under another name with --link NAME, or give podstrap a volume of its own
+      because: podstrap did not create it and will not replace it
+    hint: move it, publish under another name with --link NAME, or use a separate volume
     ");
 }
 
@@ -75,7 +75,7 @@ fn a_root_that_is_read_only() {
     let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
     assert_eq!(ran.code, Some(5), "{}", ran.raw);
     assert_snapshot!(ran.text, @r"
-    podstrap: error: cannot make the directory [TMP]/volume/.podstrap
+    podstrap: error: cannot create the directory [TMP]/volume/.podstrap
       because: Read-only file system (os error 30)
     hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
     ");
