@@ -1,9 +1,9 @@
-//! The only place that starts a child process.
+//! Starts every child process of podstrap.
 //!
-//! A child gets no standard input, its own process group, an environment without what would
-//! change its meaning or leak (see `CHANGES_MEANING`), and an end: when the future is dropped or the
-//! deadline passes, the whole group is killed and reaped; what left the group, by `reap`. Its stderr
-//! is logged line by line at debug level, and its last lines are kept for the error that shows them.
+//! A child gets no standard input, its own process group, and an environment without the variables of
+//! `CHANGES_MEANING`. When its future is dropped or the deadline passes, podstrap kills and reaps the
+//! whole group; `reap` ends the processes that left the group. podstrap logs the child's stderr line by
+//! line at debug level and keeps its first and last lines for the error.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -18,14 +18,14 @@ use crate::reap::{self, Owned};
 use crate::redact;
 use crate::retry::Deadline;
 
-/// Inherited variables that would change what an interpreter or installer does. Settings that
-/// users rely on (proxies, `PIP_INDEX_URL`, `SSL_CERT_FILE`, compilers' flags, …) pass.
+/// Variables that children do not inherit, because they would change what an interpreter or engine does.
+/// Settings that users rely on (proxies, `PIP_INDEX_URL`, `SSL_CERT_FILE`, compiler flags, …) pass.
 const CHANGES_MEANING: &[&str] = &[
-    // Another environment's idea of where Python lives.
+    // Select another Python.
     "VIRTUAL_ENV",
     "CONDA_PREFIX",
     "__PYVENV_LAUNCHER__",
-    // Installs into other places than the environment, or nowhere.
+    // Install elsewhere than into the environment, install something else, or nothing.
     "PIP_TARGET",
     "PIP_PREFIX",
     "PIP_ROOT",
@@ -47,7 +47,7 @@ const CHANGES_MEANING: &[&str] = &[
     "UV_PROJECT_ENVIRONMENT",
     "UV_CONFIG_FILE",
     "UV_COMPILE_BYTECODE",
-    // Other projects, and other parts of them, than podstrap's flags name.
+    // Select other projects, or other parts of them, than podstrap's flags.
     "UV_PROJECT",
     "UV_WORKING_DIR",
     "UV_WORKING_DIRECTORY",
@@ -62,26 +62,26 @@ const CHANGES_MEANING: &[&str] = &[
     "UV_NO_INSTALL_LOCAL",
 ];
 
-/// Whole families of such variables: `PYTHONPATH` and its kin, and podstrap's own, which may hold
+/// Prefixes of more such variables: Python's (`PYTHONPATH`, …), and podstrap's, which may contain
 /// credentials that no child needs.
 const CHANGES_MEANING_PREFIXES: &[&str] = &["PYTHON", "PODSTRAP_"];
 
-/// How much of one line is kept, and of what a child prints on stdout: a package's build may print
-/// gigabytes, and the init container's memory is small.
+/// Bytes to keep of one line, and of a child's stdout: a package's build may print gigabytes, and the
+/// init container has little memory.
 const LINE: u64 = 16 << 10;
 const PRINTED: u64 = 4 << 20;
 
-/// How many of a child's first and last stderr lines are read for what went wrong: a compiler's hundreds are between
-/// uv's own first words, which name the package, and the last.
+/// Number of first and last stderr lines to keep. uv names the package in its first lines, before hundreds
+/// of lines from a compiler.
 const FIRST_LINES: usize = 40;
 const LAST_LINES: usize = 200;
 
-/// Looks at whether a killed child has ended, and the pause between them: it takes a millisecond or
-/// two unless the machine is busy.
+/// Checks whether a killed child has ended, and the pause between them. It takes a millisecond or two
+/// unless the machine is busy.
 const KILLED_LOOKS: u32 = 100;
 const KILLED_PAUSE: Duration = Duration::from_millis(1);
 
-/// A child to be: program, arguments and changes to the environment.
+/// A child to start: program, arguments and changes to the environment.
 #[derive(Debug)]
 pub struct Command {
     program: PathBuf,
@@ -93,23 +93,23 @@ pub struct Command {
     user: Option<(u32, u32)>,
 }
 
-/// What a finished child left.
+/// The result of a finished child.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
-    /// Its last lines, cleaned for printing.
+    /// Its first and last lines, cleaned for printing.
     pub stderr: String,
 }
 
-/// Why there is no [`Output`].
+/// Why a child gave no [`Output`].
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("cannot start {}", program.display())]
     Start { program: PathBuf, source: std::io::Error },
-    #[error("{} was ended at the deadline, after {:.1} s (--timeout {})", program.display(), deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()))]
+    #[error("{} was killed at the deadline, after {:.1} s (--timeout {})", program.display(), deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()))]
     Deadline { program: PathBuf, deadline: Deadline, stderr: String },
-    #[error("cannot read what {} prints", program.display())]
+    #[error("cannot read the output of {}", program.display())]
     Read { program: PathBuf, source: std::io::Error },
 }
 
@@ -135,13 +135,13 @@ impl Command {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
-    /// Sets a variable, whatever was inherited.
+    /// Sets a variable, and overrides an inherited one.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
-    /// What it inherits instead of this process's environment, less what would change its meaning.
+    /// Replaces the environment that the child inherits. `CHANGES_MEANING` still applies.
     #[must_use]
     pub fn inherit(mut self, vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.inherited = Some(vars.into_iter().collect());
@@ -152,13 +152,13 @@ impl Command {
         self.cwd = Some(dir.as_ref().to_owned());
         self
     }
-    /// The user and group that it runs as, and no other group; only root can become another.
+    /// Runs the child as this user and group, without other groups. Needs root, unless they are its own.
     #[must_use]
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
         self
     }
-    /// Bytes that the child reads from its standard input, which then ends.
+    /// Sets the bytes of the standard input.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
@@ -168,16 +168,15 @@ impl Command {
     /// Runs the child to its end, whatever its exit status.
     ///
     /// # Errors
-    /// It cannot be started, or the deadline passed and its process group was killed.
+    /// The child does not start, its output cannot be read, or podstrap killed it at the deadline.
     pub async fn run(self, deadline: Deadline) -> Result<Output, Failure> {
         let program = self.program.clone();
-        // Without the scripts of ours that are arguments.
+        // Leave out podstrap's own scripts.
         let args: Vec<_> = self.args.iter().filter(|arg| !arg.as_encoded_bytes().contains(&b'\n')).collect();
         tracing::debug!(program = %program.display(), args = ?args, "start");
         let input = self.stdin.clone();
         let mut child = self.spawn(Stdio::piped(), Stdio::piped())?;
 
-        // Both are there: spawn() was asked for pipes.
         let stdout = child.process.stdout.take().expect("stdout is piped");
         let stderr = child.process.stderr.take().expect("stderr is piped");
         let stdin = child.process.stdin.take();
@@ -187,12 +186,12 @@ impl Command {
         let finished = async {
             let feed = async {
                 if let (Some(mut pipe), Some(bytes)) = (stdin, input) {
-                    // A child that does not read all of it says so by its exit status.
+                    // If the child does not read all of it, its exit status tells.
                     let _ = pipe.write_all(&bytes).await;
                 }
                 Ok(())
             };
-            // What it leaves behind holds the pipes open until it is ended too.
+            // Processes that it leaves behind hold the pipes open until wait() ends them too.
             let (status, ..) =
                 tokio::try_join!(child.wait(), keep(stdout, &mut printed), said.follow(stderr, &name), feed)?;
             Ok(status)
@@ -204,11 +203,10 @@ impl Command {
         }
     }
 
-    /// Starts a child that shares our stdout and stderr and lives until it ends or the handle is
-    /// dropped.
+    /// Starts a child that shares podstrap's stdout and stderr. Dropping the handle kills it.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The child does not start.
     pub fn serve(self) -> Result<Running, Failure> {
         self.spawn(Stdio::inherit(), Stdio::inherit())
     }
@@ -248,7 +246,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for the child's own end.
+    /// Waits until the child ends by itself.
     ///
     /// # Errors
     /// The wait itself failed.
@@ -260,7 +258,7 @@ impl Running {
         ended
     }
 
-    /// Asks the child to end, and waits for it no longer than `grace`.
+    /// Sends SIGTERM and waits at most `grace` for the child.
     pub async fn stop(&mut self, grace: Duration) {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::TERM);
@@ -268,7 +266,7 @@ impl Running {
         }
     }
 
-    /// The child's id, until it is reaped: after that it may be somebody else's.
+    /// The id of the child. `None` after the child is reaped, when another process may get the id.
     fn pid(&self) -> Option<Pid> {
         self.process.id().and_then(|id| Pid::from_raw(id.cast_signed()))
     }
@@ -280,7 +278,7 @@ impl Drop for Running {
         if let Some(pid) = self.pid() {
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        // What it wrote to must be still when this returns. One that waits for its disk is left.
+        // Return only after the child can no longer write. Give up on a child that waits for its disk.
         for _ in 0..KILLED_LOOKS {
             match self.process.try_wait() {
                 Ok(None) => std::thread::sleep(KILLED_PAUSE),
@@ -302,7 +300,7 @@ async fn keep(mut stream: impl tokio::io::AsyncRead + Unpin, kept: &mut Vec<u8>)
     Ok(())
 }
 
-/// The first and the last lines of a stream, and all of them to the log.
+/// The first and last lines of a stream. Logs every line.
 #[derive(Default)]
 struct Ends {
     first: Vec<String>,
@@ -313,7 +311,7 @@ impl Ends {
     async fn follow(&mut self, stream: impl tokio::io::AsyncRead + Unpin, name: &str) -> std::io::Result<()> {
         let mut lines = BufReader::new(stream);
         let mut line = Vec::new();
-        // A longer line is several.
+        // Treat a longer line as several.
         while (&mut lines).take(LINE).read_until(b'\n', &mut line).await? > 0 {
             let text = redact::clean(&String::from_utf8_lossy(&line));
             let text = text.trim_end();
@@ -379,10 +377,10 @@ mod tests {
         let Failure::Deadline { stderr, .. } = failure else { panic!("{failure:?}") };
         let gone = Instant::now() + Duration::from_secs(5);
         let stat = format!("/proc/{}/stat", stderr.trim());
-        // Killed, it may stay a zombie until whoever inherited it reaps it.
+        // A killed process may stay a zombie until its new parent reaps it.
         let alive = || std::fs::read_to_string(&stat).is_ok_and(|s| !s.contains(") Z"));
         while alive() {
-            assert!(Instant::now() < gone, "grandchild {stderr} lives on");
+            assert!(Instant::now() < gone, "grandchild {stderr} is still alive");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,4 +1,4 @@
-//! The one error type: what failed, the block that shows it, why, and what to change.
+//! The one error type: what failed, its causes, an excerpt that shows it, and a hint.
 //!
 //! Every failure that reaches a user is an [`Error`]. Its [`Kind`] decides the exit code, and its
 //! `Display` is the text for stderr and for the termination message:
@@ -9,9 +9,8 @@
 //! hint: …
 //! ```
 //!
-//! Text from servers, packages and child processes ends up in errors, so `Display` is the place
-//! where control sequences are stripped and URL credentials are hidden: nothing printed through
-//! this type can carry either.
+//! Errors contain text from servers, packages and child processes. `Display` therefore strips control
+//! sequences and hides URL credentials: no printed error contains either.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,12 +21,12 @@ use crate::redact;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a failure is about. The numbers are a contract with scripts: README.md lists them.
+/// The part that failed. Its exit code is a contract with scripts; docs/cli.md lists the codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A defect of podstrap itself, or a failure that fits nowhere else.
+    /// A defect of podstrap, or a failure of no other kind.
     Internal,
-    /// A flag, variable or file named by the user cannot be used. (2 is also clap's code.)
+    /// An invalid flag, variable or file of the user. clap uses the same code.
     Usage,
     /// The repository, the reference or the checkout.
     Source,
@@ -39,14 +38,14 @@ pub enum Kind {
     UnitUnreachable,
     /// Unit answered and refused the configuration, or failed to apply it.
     UnitRefused,
-    /// The configuration is applied, but the probed listener did not answer well.
+    /// Unit has the configuration, but the probed listener failed.
     Probe,
-    /// SIGINT or SIGTERM arrived; holds the signal's number.
+    /// SIGINT or SIGTERM arrived. Holds the signal number.
     Interrupted(i32),
 }
 
 impl Kind {
-    /// The process's exit code.
+    /// The exit code of the process.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Internal => 1,
@@ -57,20 +56,20 @@ impl Kind {
             Self::UnitUnreachable => 6,
             Self::UnitRefused => 7,
             Self::Probe => 8,
-            // What a shell reports for a process that the signal ended: 130, 143.
+            // As a shell reports a process that a signal ended: 130, 143.
             Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
         }
     }
 }
 
-/// Whether trying the same thing again can help, and when.
+/// Marks a failure that a retry may fix, and when to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transient {
-    /// What the server asked for (Retry-After), if it did.
+    /// The server's Retry-After, if it sent one.
     pub after: Option<Duration>,
 }
 
-/// A failure as its user will read it. Build it from the constructor of its kind:
+/// A failure as the user reads it. Build it with the constructor of its kind:
 /// `Error::source("cannot …").because(cause).hint("…")`.
 #[derive(Debug)]
 pub struct Error(Box<Parts>);
@@ -115,8 +114,8 @@ impl Error {
         Self::new(Kind::Volume, what)
     }
 
-    /// Appends an error and everything that caused it, outermost first. A link whose text the one
-    /// before already holds is left out.
+    /// Appends an error and its causes, outermost first. Skips a cause whose text the previous one
+    /// contains.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error>>) -> Self {
         let cause = cause.into();
@@ -131,43 +130,43 @@ impl Error {
         self
     }
 
-    /// Several lines that show the failure: a config line with its caret, the end of a log.
+    /// Adds lines that show the failure: a configuration line with its caret, the end of a log.
     #[must_use]
     pub fn excerpt(mut self, text: impl Into<String>) -> Self {
         self.0.excerpt = Some(text.into());
         self
     }
 
-    /// What the owner of the Pod can change.
+    /// Adds a fix that the owner of the Pod can make.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hints.push(hint.into());
         self
     }
 
-    /// Names the part of the work that failed: `submodule libs/x: cannot …`.
+    /// Prefixes the part of the work that failed: `submodule libs/x: cannot …`.
     #[must_use]
     pub fn within(mut self, part: &str) -> Self {
         self.0.what = format!("{part}: {}", self.0.what);
         self
     }
 
-    /// Marks the failure as one that may pass by itself.
+    /// Marks the failure as temporary: a retry may succeed.
     #[must_use]
     pub fn transient(mut self, after: Option<Duration>) -> Self {
         self.0.transient = Some(Transient { after });
         self
     }
 
-    /// Marks the failure as one of a remote that could not be reached, or had trouble of its own: it
-    /// says nothing against what is on the volume.
+    /// Marks the failure as one of a remote: it was unreachable, or had an internal error. The published
+    /// release is still valid.
     #[must_use]
     pub fn unreachable(mut self) -> Self {
         self.0.unreachable = true;
         self
     }
 
-    /// Marks the failure as final: no further try.
+    /// Marks the failure as permanent: podstrap does not retry it.
     #[must_use]
     pub fn permanent(mut self) -> Self {
         self.0.transient = None;
@@ -180,13 +179,13 @@ impl Error {
     pub fn retry(&self) -> Option<Transient> {
         self.0.transient
     }
-    /// Whether a remote was at fault that may come back: what [`transient`](Self::transient) and
-    /// [`unreachable`](Self::unreachable) say.
+    /// Whether the failure is [`transient`](Self::transient) or [`unreachable`](Self::unreachable): the
+    /// remote may recover.
     pub fn is_unreachable(&self) -> bool {
         self.0.unreachable || self.0.transient.is_some()
     }
 
-    /// All of it but the leading `error: `, for a failure that is not the end.
+    /// The whole text without the leading `error: `, for a failure that does not end the command.
     pub fn told(&self) -> String {
         self.to_string().trim_start_matches("error: ").to_owned()
     }
@@ -194,7 +193,11 @@ impl Error {
     pub fn what(&self) -> &str {
         &self.0.what
     }
-    /// One line for a retry's log: what failed and its innermost cause.
+    /// The innermost cause, in one line.
+    pub(crate) fn cause(&self) -> Option<String> {
+        self.0.causes.last().map(|cause| redact::clean(cause).replace('\n', " "))
+    }
+    /// One line for the log: what failed and the innermost cause.
     pub fn summary(&self) -> String {
         let text = match self.0.causes.last() {
             Some(cause) => format!("{}: {cause}", self.0.what),
@@ -207,7 +210,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = &self.0;
-        // A line of its own could pose as one of ours: file names may hold line feeds.
+        // File names may contain line feeds. Indent the rest, so that it cannot pose as a cause or a hint.
         let mut text = format!("error: {}", parts.what.replace('\n', "\n    "));
         for cause in &parts.causes {
             text.push_str("\n  because: ");
@@ -229,10 +232,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Adds what was being done, and to what, to a failed system call.
+/// Adds the operation and its path to a failed system call.
 pub trait IoContext<T> {
-    /// Turns an I/O error on the shared volume into an [`Error`]; a full or read-only file system
-    /// and missing rights bring their own hints.
+    /// Turns an I/O error on the shared volume into an [`Error`]. Adds a hint for a full or read-only file
+    /// system and for missing permissions.
     fn on_volume(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
@@ -242,19 +245,17 @@ impl<T> IoContext<T> for std::io::Result<T> {
     }
 }
 
-/// A failed write below the root, with the hint that fits its errno.
+/// The error of a failed operation on the volume, with the hint for its errno.
 pub fn volume_error(what: String, error: &std::io::Error) -> Error {
     use std::io::ErrorKind as K;
     let hint = match error.kind() {
         K::StorageFull => Some(
-            "the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size",
+            "raise the emptyDir's sizeLimit or the claim's size: the volume has no free space or inodes (df -h, df -i)",
         ),
-        K::QuotaExceeded => Some("the volume's quota is used up: raise it, or free space"),
-        K::ReadOnlyFilesystem => {
-            Some("that must be on a writable volume: mount an emptyDir or a claim there, without readOnly")
-        }
+        K::QuotaExceeded => Some("raise the quota of the volume, or free space on it"),
+        K::ReadOnlyFilesystem => Some("mount a writable volume there: an emptyDir or a claim, without readOnly"),
         K::PermissionDenied => Some(
-            "the container's user may not write there: set securityContext.fsGroup, or a runAsUser that owns the volume",
+            "set securityContext.fsGroup, or a runAsUser that owns the volume: the container's user cannot write there",
         ),
         _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
             Some("raise the container's limit of open files (ulimit -n)")
@@ -268,7 +269,7 @@ pub fn volume_error(what: String, error: &std::io::Error) -> Error {
     }
 }
 
-/// What libgit2 and children say when the volume is at fault (strerror(3) of glibc and of musl).
+/// Phrases of libgit2 and child processes for errors of the volume. Source: strerror(3) of glibc and musl.
 const SAYINGS: &[(&str, Errno)] = &[
     ("No space left on device", Errno::NOSPC),
     ("Disk quota exceeded", Errno::DQUOT),
@@ -277,7 +278,7 @@ const SAYINGS: &[(&str, Errno)] = &[
     ("Permission denied", Errno::ACCESS),
 ];
 
-/// The system's error that such words tell of.
+/// The system error that a text of libgit2 or a child process reports.
 pub fn said_of_volume(words: &str) -> Option<std::io::Error> {
     SAYINGS.iter().find(|(saying, _)| words.contains(saying)).map(|(_, errno)| (*errno).into())
 }

@@ -5,6 +5,7 @@
 //! `--ca-file` besides. Proxies come from
 //! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 
+use std::io;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect
 use url::Url;
 
 use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, OtherError};
 
 use crate::error::{Error, Result};
 
@@ -153,6 +155,59 @@ impl Proxy {
     }
 }
 
+/// Why a server's certificate is not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// No root that is trusted has signed it.
+    UnknownIssuer,
+    /// It is a CA's own, and no server's.
+    CaCertificate,
+    /// It is expired, for another name, revoked, or malformed.
+    Other,
+}
+
+/// Whether a request failed because of the server's certificate, and why.
+pub fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<Distrust> {
+    let Some(rustls::Error::InvalidCertificate(why)) = links(error).find_map(|link| link.downcast_ref()) else {
+        return None;
+    };
+    Some(match why {
+        CertificateError::UnknownIssuer => Distrust::UnknownIssuer,
+        CertificateError::Other(OtherError(other))
+            if matches!(other.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+        {
+            Distrust::CaCertificate
+        }
+        _ => Distrust::Other,
+    })
+}
+
+/// Whether a request failed because the proxy wants a login before it makes a tunnel.
+pub fn is_proxy_login(error: &reqwest::Error) -> bool {
+    // hyper-util does not export the type.
+    links(error).last().is_some_and(|link| link.to_string().ends_with("proxy authorization required"))
+}
+
+/// The causes of a failed request, outermost first, without the wrapping of reqwest and hyper-util.
+pub fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let wraps = |link: &&(dyn std::error::Error + 'static)| {
+        link.is::<reqwest::Error>() || link.is::<hyper_util::client::legacy::Error>()
+    };
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |link| link.source())
+        .filter(move |link| !wraps(link))
+}
+
+/// The error and everything that caused it, with what an [`io::Error`] wraps: its own source is already
+/// the next one.
+fn links<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |link| match link.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped as &(dyn std::error::Error + 'static)),
+        None => link.source(),
+    })
+}
+
 /// Whether an answer says that another one may follow later: time-outs, throttling, and all trouble
 /// that a server has with itself.
 pub fn passing(status: StatusCode) -> bool {
@@ -254,6 +309,23 @@ mod tests {
         ] {
             assert_eq!(seconds(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_known_by_the_type_of_the_cause() {
+        let other = |error: webpki::Error| CertificateError::Other(OtherError(std::sync::Arc::new(error)));
+        for (why, wanted) in [
+            (CertificateError::UnknownIssuer, Distrust::UnknownIssuer),
+            (other(webpki::Error::CaUsedAsEndEntity), Distrust::CaCertificate),
+            (other(webpki::Error::BadDer), Distrust::Other),
+            (CertificateError::Expired, Distrust::Other),
+        ] {
+            // As the connector wraps it.
+            let error = io::Error::other(rustls::Error::InvalidCertificate(why.clone()));
+            assert_eq!(distrust(&io::Error::other(error)), Some(wanted), "{why:?}");
+        }
+        assert_eq!(distrust(&io::Error::other("invalid peer certificate: UnknownIssuer")), None);
+        assert_eq!(distrust(&rustls::Error::HandshakeNotComplete), None);
     }
 
     #[test]

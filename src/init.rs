@@ -1,4 +1,4 @@
-//! `podstrap init`: prepare a release, show it, drop what it replaces.
+//! `podstrap init`: prepare a release, switch to it, delete the old ones.
 
 use std::path::PathBuf;
 
@@ -11,27 +11,27 @@ use crate::selfcopy;
 use crate::telemetry::{PhaseTime, Phases};
 use crate::volume::{Release, Usage, Volume};
 
-/// Releases kept besides those that a link shows.
+/// Number of old releases to keep besides the published ones.
 const PREVIOUS: usize = 0;
 
-/// What a run of `init` left.
+/// The result of `init`.
 #[derive(Debug)]
 pub struct Outcome {
     pub release: Release,
-    /// Where the tree is found by its public name.
+    /// The public path of the tree.
     pub path: PathBuf,
     pub how: How,
     pub phases: Vec<PhaseTime>,
 }
 
-/// How a release came to be shown.
+/// How `init` got the published release.
 #[derive(Debug)]
 pub enum How {
-    /// It was built, and this was on the volume.
+    /// podstrap built it, with this usage of the volume.
     Built(Usage),
-    /// It was there already.
+    /// It was already on the volume.
     Unchanged,
-    /// It is the last that could be had: a remote is out of reach (`--stale-ok`).
+    /// podstrap kept it, because a remote is unreachable (`--stale-ok`).
     Stale(Error),
 }
 
@@ -54,7 +54,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
     let release = prepared.release();
     let phase = phases.start("publish", &plan.target.public().display().to_string());
     let switched = volume.switch(release, &plan.target)?;
-    // Also when nothing changed: a run that was killed after its switch left what it replaced.
+    // Even if nothing changed: a run that was killed after its switch left old releases.
     volume.retain(PREVIOUS).await;
     if switched {
         phase.done(&release.id);
@@ -66,7 +66,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
     Ok(Outcome { release, path: plan.target.public(), how, phases: phases.times() })
 }
 
-/// Leaves what is published as it is, if it is of the same repository and for the same place.
+/// Keeps the published release if it has the same repository and paths.
 fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
     let wanted = &plan.environment;
     let published = volume.published(&plan.target).filter(|release| {
@@ -83,7 +83,8 @@ fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
             && (environment.is_some() || wanted.wanted != Wanted::Always)
     });
     let Some(release) = published else {
-        return Err(error.hint("--stale-ok has nothing to keep: nothing that fits is published yet"));
+        return Err(error
+            .hint("restore the connection: --stale-ok found no published release of this repository for these paths"));
     };
     Ok(Outcome { release, path: plan.target.public(), how: How::Stale(error), phases: Vec::new() })
 }

@@ -1,7 +1,8 @@
 //! podstrap: boots interpreted apps in Pods.
 //!
-//! The data flows source → venv → publish → unit; `docs/architecture.md` is the map.
+//! The data flows source → venv → volume → unit. See `docs/architecture.md`.
 
+mod archive;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod unit;
 pub mod up;
 pub mod venv;
 pub mod volume;
+pub mod walk;
 
 use std::io::{self, Write};
 
@@ -33,18 +35,18 @@ use cli::{Cli, Command};
 use error::{Error, Kind, Result};
 use runtime::{Signals, blocking, listen};
 
-/// How often each task may go on after the command has ended: one for whoever takes leave, one for
-/// the connection by which that is sent, and as much again.
+/// Turns that each task gets after the command has ended: one for an SSH session that disconnects, one for the
+/// connection that sends it, and two to spare.
 const LAST_TURNS: usize = 4;
 
 /// Runs one command to its end, or to the first SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The command's own, or [`Kind::Interrupted`].
+/// The error of the command, or [`Kind::Interrupted`].
 pub fn run(cli: Cli) -> Result<()> {
     for wrong in cli::misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         let meant = wrong.meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-        tracing::warn!("{} is no variable of podstrap's and is ignored{meant}", wrong.name);
+        tracing::warn!("unknown variable {} ignored{meant}", wrong.name);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -52,20 +54,20 @@ pub fn run(cli: Cli) -> Result<()> {
         .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
     reap::begin();
     let result = runtime.block_on(Box::pin(command(cli)));
-    // What was dropped last may have a word left to send: it gets its turn, and nobody waits for it.
+    // Let dropped connections send their last message, without waiting for it.
     runtime.block_on(async {
         for _ in 0..LAST_TURNS {
             tokio::task::yield_now().await;
         }
     });
-    // A blocking call cannot be dropped, and nobody waits for it.
+    // Blocking calls cannot be cancelled, so do not wait for them.
     runtime.shutdown_background();
     reap::end();
     result
 }
 
 async fn command(cli: Cli) -> Result<()> {
-    // Before anything else: as PID 1 a signal that nobody listens for is lost.
+    // First of all: PID 1 loses every signal that it does not listen for.
     let mut signals = Signals::listen()?;
     let mut ended = listen(SignalKind::child())?;
     tokio::spawn(async move {
@@ -80,12 +82,12 @@ async fn command(cli: Cli) -> Result<()> {
             if let Some(entrypoint) = plan.entrypoint.clone() {
                 let place = move || unit::place(&entrypoint.config, entrypoint.below.as_deref(), &entrypoint.dir);
                 let path = blocking(place).await?;
-                tracing::info!("{} is there for the image's entrypoint", path.display());
+                tracing::info!("{} is ready for the image's entrypoint", path.display());
             }
             report::built(&outcome, plan.deadline.elapsed(), &cli.global.termination_log);
         }
         Command::Apply(args) => {
-            // What a hook says is nowhere, unless it says it there.
+            // Kubernetes drops the output of a hook, so also write to the container's log.
             if let Some(log) = unit::container_log() {
                 telemetry::also(log);
             }
@@ -95,7 +97,7 @@ async fn command(cli: Cli) -> Result<()> {
             let plan = plan::Sidecar::new(args)?;
             let sidecar = unit::Sidecar::new(&plan.config, plan.control, plan.probe, plan.timeout);
             match signals.unless_one(Box::pin(sidecar.keep())).await {
-                // Kubernetes ends a sidecar so: it is its proper end.
+                // Kubernetes ends a sidecar with a signal, so this is a success.
                 Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => tracing::info!("{}", error.told()),
                 other => other?,
             }
@@ -117,7 +119,7 @@ async fn command(cli: Cli) -> Result<()> {
             signals.unless_one(blocking(move || check::run(&plan))).await?;
         }
         Command::Up(args) => up::run(plan::Up::new(args)?, signals).await?,
-        // Whoever does not read all of it knows that.
+        // Ignore a reader that closes the pipe early.
         Command::Completions(args) => drop(io::stdout().write_all(&cli::completions(args.shell))),
     }
     Ok(())
@@ -133,9 +135,10 @@ async fn apply(plan: plan::Apply) -> Result<()> {
     Ok(())
 }
 
-/// The parsers, each with what must hold whatever it is given; `fuzz/` calls them.
+/// The parsers and the properties that must hold for any input. `fuzz/` calls them.
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use crate::archive::fuzz as archive;
     pub use crate::check::fuzzing::*;
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};

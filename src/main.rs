@@ -1,4 +1,4 @@
-//! Parse, run, report, exit code.
+//! Parses the command line, runs the command, reports the result.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // The flag may be what is wrong; its variable and its default are not.
+            // The flag itself may be invalid, so use only its variable and its default.
             let last_words = std::env::var_os("PODSTRAP_TERMINATION_LOG").unwrap_or_else(|| TERMINATION_LOG.into());
             report::usage(&error, last_words.as_ref());
             error.exit()

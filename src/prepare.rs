@@ -1,4 +1,4 @@
-//! source → venv → a complete release on the volume, which nothing shows yet.
+//! Builds a complete release from the source and the environment. [`Volume::switch`] publishes it.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -14,18 +14,18 @@ use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
 use crate::selfcopy;
 use crate::size::{Size, count};
-use crate::source::{self, Checkout, Known, Resolved, Revision};
+use crate::source::{self, Known, Resolved, Revision};
 use crate::telemetry::Phases;
-use crate::tree;
+use crate::tree::{self, Written};
 use crate::venv::{BuildDirs, EnvironmentRecord, Provided, Provision};
 use crate::volume::{MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, Volume};
 
-/// A complete release, to be shown by [`Volume::switch`].
+/// A complete release for [`Volume::switch`].
 #[derive(Debug)]
 pub enum Prepared {
-    /// It was built, and this measured the volume meanwhile.
+    /// A new release, and the meter that measured the volume during the build.
     Built(Release, Meter),
-    /// It was there already.
+    /// A release that was already on the volume.
     Found(Release),
 }
 
@@ -36,7 +36,7 @@ impl Prepared {
     }
 }
 
-/// Finds the release that the plan describes, or builds it. What is published is not touched.
+/// Finds the release that the plan describes, or builds it. Does not change the published release.
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
     let public = plan.target.public();
     let provision = Provision::new(&plan.environment, &plan.source.auth, public, phases, deadline).await?;
@@ -48,21 +48,21 @@ pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: De
         return Ok(Prepared::Found(release));
     }
     let prepared = preparation.ask_remote().await;
-    // A file came that turned out to be the published one.
+    // The downloaded file turned out to be the published one.
     if preparation.staging.get().is_some() && !matches!(prepared, Ok(Prepared::Built(..))) {
         volume.clear().await;
     }
     prepared
 }
 
-/// What every step needs.
+/// The context of all steps.
 struct Preparation<'a> {
     plan: &'a Init,
     volume: &'a Volume,
     provision: Provision<'a>,
-    /// The volume's environments, which may be taken over.
+    /// The environments on the volume, for reuse.
     ready: Vec<(std::path::PathBuf, EnvironmentRecord)>,
-    /// Made when there is something to put there: an unchanged rerun writes nothing.
+    /// Created on first use, so that an unchanged rerun writes nothing.
     staging: OnceCell<Staging>,
     phases: &'a Phases,
     deadline: Deadline,
@@ -70,7 +70,7 @@ struct Preparation<'a> {
 
 impl Preparation<'_> {
     async fn ask_remote(&self) -> Result<Prepared> {
-        // Nothing to reuse on a new volume: the environment need not wait for the reference.
+        // A new volume has nothing to reuse, so the environment need not wait for the reference.
         let resolved = if self.volume.is_new() { None } else { Some(self.resolve().await?) };
         if let Some(resolved) = &resolved
             && let Some(release) = self.find(&resolved.revision).await?
@@ -99,7 +99,7 @@ impl Preparation<'_> {
         Ok(resolved)
     }
 
-    /// The release that these inputs gave before.
+    /// The release that an earlier run built from the same inputs.
     async fn find(&self, revision: &Revision) -> Result<Option<Release>> {
         if self.plan.environment.refresh {
             return Ok(None);
@@ -107,15 +107,15 @@ impl Preparation<'_> {
         let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
         let elsewhere = self.provision.elsewhere(self.volume.tree(&release)).await;
         if elsewhere.ok().as_ref() != Some(&release.manifest.elsewhere) {
-            tracing::info!("what the requirements name outside of the tree has changed");
+            tracing::info!("files outside the tree that the requirements refer to have changed");
             return Ok(None);
         }
-        // Another name may have led to the same commit.
+        // Another reference may lead to the same commit.
         release.manifest.source.revision = revision.clone();
         Ok(Some(release))
     }
 
-    /// Source and environment, complete, beside what is published.
+    /// Builds a release next to the published one.
     async fn build(&self, resolved: Option<Resolved>, meter: &Meter) -> Result<Release> {
         let staging = self.staging()?;
         let dirs = BuildDirs { venv: staging.venv(), scratch: staging.scratch() };
@@ -126,14 +126,14 @@ impl Preparation<'_> {
         )?;
         let (tree, commit) = (staging.tree(), &resolved.revision.commit);
 
-        // Before anything of it is installed: it may change meanwhile.
+        // Hash the files before the installation, because they may change meanwhile.
         let elsewhere = self.provision.elsewhere(tree.clone()).await?;
         let provided = self.provision.install_all(begun, &dirs, &self.ready, &tree, commit).await?;
         let environment = match provided {
             Provided::None => None,
             Provided::Ready(record) => Some(*record),
             Provided::Filled(filled) => {
-                // With the engine's cache, it is the most that there will be.
+                // Usage peaks here, with the engine's cache.
                 meter.look().await?;
                 Some(self.provision.finish(filled).await?)
             }
@@ -175,25 +175,20 @@ impl Preparation<'_> {
         if self.staging.get().is_none() {
             let _ = self.staging.set(self.volume.stage()?);
         }
-        self.staging.get().ok_or_else(|| Error::internal("there is no staging directory"))
+        self.staging.get().ok_or_else(|| Error::internal("no staging directory"))
     }
 
-    async fn fetch(
-        &self,
-        resolved: Option<Resolved>,
-        staging: &Staging,
-        meter: &Meter,
-    ) -> Result<(Resolved, Checkout)> {
+    async fn fetch(&self, resolved: Option<Resolved>, staging: &Staging, meter: &Meter) -> Result<(Resolved, Written)> {
         let mut resolved = match resolved {
             Some(resolved) => resolved,
             None => self.resolve().await?,
         };
         let scratch = staging.scratch().join("source");
-        fs::create_dir(&scratch).on_volume(|| format!("cannot make the directory {}", scratch.display()))?;
+        fs::create_dir(&scratch).on_volume(|| format!("cannot create the directory {}", scratch.display()))?;
         let phase = self.phases.start("fetch", &self.plan.source.to_string());
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.deadline).await?;
         meter.look().await?;
-        // The object database counts for the volume's peak size no longer than it must.
+        // Delete the object database now, to keep the peak usage low.
         let _ = blocking(move || Ok(fs::remove_dir_all(&scratch))).await;
         self.check_places(&staging.tree())?;
         phase.done(&format!(
@@ -205,7 +200,7 @@ impl Preparation<'_> {
         Ok((resolved, checkout))
     }
 
-    /// Refuses a tree that has no place for what is to be put where, before work is spent on that.
+    /// Fails early if the tree conflicts with the volume, the environment or the copied binary.
     fn check_places(&self, tree: &Path) -> Result<()> {
         self.volume.check(&self.plan.target, Some(tree))?;
         if self.plan.environment.wanted == Wanted::Always {
@@ -217,8 +212,8 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// Hash of all that decides what a release holds. What the tree decides (the contents of the
-    /// requirements files in it) is in the commit; what these lead to, in `Manifest::elsewhere`.
+    /// Hash of everything that determines a release. The commit covers the requirements files in the tree;
+    /// `Manifest::elsewhere` covers the files outside it that they refer to.
     fn key(&self, revision: &Revision) -> Result<String> {
         #[derive(Serialize)]
         struct Key<'a> {
@@ -226,14 +221,14 @@ impl Preparation<'_> {
             repo: String,
             shape: Shape,
             commit: &'a str,
-            /// Of a tree whose `.git` names it.
+            /// Only for a tree with a `.git`, which contains it.
             reference: Option<&'a str>,
             environment: Option<Environment<'a>>,
             copy_self: Option<Copied<'a>>,
         }
         #[derive(Serialize)]
         struct Environment<'a> {
-            /// Without anything to install it is the wish that makes an environment.
+            /// Whether to create an environment even if there is nothing to install.
             always: bool,
             venv: &'a Path,
             digest: String,
@@ -265,7 +260,8 @@ impl Preparation<'_> {
                 _ => None,
             },
         };
-        let text = serde_json::to_vec(&key).map_err(|error| Error::internal("cannot make the key").because(error))?;
+        let text =
+            serde_json::to_vec(&key).map_err(|error| Error::internal("cannot compute the key").because(error))?;
         Ok(hex(&Sha256::digest(text)))
     }
 }
@@ -281,7 +277,7 @@ fn describe(revision: &Revision) -> String {
     }
 }
 
-/// Twelve digits of a commit or of a directory's hash.
+/// The first twelve digits of a commit or of a hash.
 fn short(commit: &str) -> &str {
     let digits = commit.strip_prefix("sha256:").unwrap_or(commit);
     digits.get(..12).unwrap_or(digits)

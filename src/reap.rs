@@ -1,22 +1,22 @@
-//! Nothing that was started here outlives the command, and nothing stays a zombie.
+//! Reaps zombies, and kills every process that podstrap started before the command ends.
 //!
-//! Killing a child's process group does not reach what left it: a package's build that called
-//! `setsid`, forked twice, ignores SIGTERM. So the process is a *child subreaper*: whatever loses
-//! its parent below us becomes our child (as PID 1 of a container it would anyway), and
-//! `/proc/self/task/*/children` lists those. Killing what is listed until nothing is takes down
-//! any tree. Only direct children are ever touched: until we wait for one, its id is nobody else's.
+//! Killing a child's process group misses processes that left the group: a package's build may call
+//! `setsid`, fork twice and ignore SIGTERM. podstrap is therefore a *child subreaper*: every orphan
+//! below it becomes its child, as below PID 1 of a container. `/proc/self/task/*/children` lists the
+//! children. Killing all of them until the list is empty ends any process tree. podstrap touches only
+//! direct children: the kernel does not reuse the id of a child before podstrap waits for it.
 //!
-//! Three kinds of them are told apart:
+//! There are three kinds of children:
 //!
 //! | child | who waits for it | killed |
 //! |---|---|---|
-//! | started by `command` ([`Owned`]) | tokio, so never this module | with its handle |
-//! | orphaned to us | this module, when it ends | when no owned child is left that it may serve |
-//! | there before us (a shell that started jobs, then `exec podstrap`) | this module, when it ends | never |
+//! | started by `command` ([`Owned`]) | tokio, never this module | with its handle |
+//! | orphan | this module, when it ends | when no owned child is left that may need it |
+//! | older than podstrap (a shell that started jobs, then `exec podstrap`) | this module, when it ends | never |
 //!
-//! All of that begins with [`begin`], which the binary calls: a library does not reap its host's
-//! children. Without the list (a kernel without `CONFIG_PROC_CHILDREN`) nothing begins, and
-//! killing process groups has to do.
+//! The binary calls [`begin`], because a library must not reap the children of its host. Without the
+//! list (a kernel without `CONFIG_PROC_CHILDREN`) this module does nothing, and podstrap only kills
+//! process groups.
 
 use std::collections::HashSet;
 use std::io;
@@ -25,42 +25,42 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 
-/// How long what was killed may take to end: a process that waits for its disk ends when that
-/// answers. The command as a whole must end within a second of a signal.
+/// Time limit for killed processes to end. A process that waits for its disk ends only when the disk
+/// answers, but the command must end within a second of a signal.
 const END_TIME: Duration = Duration::from_millis(400);
 
-/// Between two looks at whether it has ended.
+/// Pause between two checks whether they have ended.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// None until [`begin`].
+/// `None` until [`begin`].
 static CHILDREN: Mutex<Option<Children>> = Mutex::new(None);
 
 struct Children {
-    /// Not waited for yet by tokio.
+    /// Children that tokio has not waited for yet.
     owned: HashSet<Pid>,
-    /// There before us.
+    /// Children that are older than podstrap.
     foreign: HashSet<Pid>,
 }
 
-/// The mark of a child that tokio waits for.
+/// Marks a child that tokio waits for.
 #[derive(Debug)]
 pub(crate) struct Owned(Option<Pid>);
 
-/// From here on orphans come to this process, and none stays.
+/// Makes this process the parent of all orphans below it, and starts to manage its children.
 pub(crate) fn begin() {
     let Some(foreign) = listed() else {
-        tracing::debug!("/proc lists no children here: what leaves its process group may outlive the command");
+        tracing::debug!("/proc lists no children: a process that leaves its group may outlive the command");
         return;
     };
     if let Err(error) = set_child_subreaper(Some(getpid())) {
-        tracing::debug!("no subreaper: {error}");
+        tracing::debug!("cannot become a subreaper: {error}");
     }
     *children() = Some(Children { owned: HashSet::new(), foreign });
 }
 
-/// Starts a child that is not to be taken for an orphan.
+/// Starts a child and marks it as owned.
 pub(crate) fn start<T>(spawn: impl FnOnce() -> io::Result<(T, Option<Pid>)>) -> io::Result<(T, Owned)> {
-    // Held meanwhile: another thread must not find the child before it is known.
+    // Hold the lock: another thread must not take the new child for an orphan.
     let mut children = children();
     let (child, pid) = spawn()?;
     if let (Some(children), Some(pid)) = (children.as_mut(), pid) {
@@ -70,7 +70,7 @@ pub(crate) fn start<T>(spawn: impl FnOnce() -> io::Result<(T, Option<Pid>)>) -> 
 }
 
 impl Owned {
-    /// The child was waited for. What it and all before it left behind ends too, if it was the last.
+    /// Records that tokio waited for the child. After the last owned child, kills all orphans.
     pub(crate) fn ended(&mut self) {
         let mut children = children();
         let (Some(pid), Some(children)) = (self.0.take(), children.as_mut()) else { return };
@@ -81,7 +81,7 @@ impl Owned {
     }
 }
 
-/// Waits for the orphans that have ended by themselves.
+/// Reaps the orphans that have ended.
 pub(crate) fn zombies() {
     if let Some(children) = children().as_ref() {
         for pid in listed().unwrap_or_default().difference(&children.owned) {
@@ -90,14 +90,14 @@ pub(crate) fn zombies() {
     }
 }
 
-/// Ends all that is left. tokio must need no child any more.
+/// Kills all remaining children. tokio must not need any child after that.
 pub(crate) fn end() {
     if let Some(children) = children().take() {
         kill(&children.foreign);
     }
 }
 
-/// Kills and reaps every child but these, and what becomes one by that.
+/// Kills and reaps every child except these, and the orphans that result.
 fn kill(but: &HashSet<Pid>) {
     let end = Instant::now() + END_TIME;
     loop {
@@ -106,11 +106,11 @@ fn kill(but: &HashSet<Pid>) {
             return;
         }
         if Instant::now() > end {
-            tracing::debug!("killed, but not ended yet: {left:?}");
+            tracing::debug!("killed, but still running: {left:?}");
             return;
         }
         for pid in left {
-            // Running, and a child of ours: else the id could be anybody's.
+            // Kill only a running child: any other id may belong to an unrelated process.
             if let Ok(None) = waitpid(Some(pid), WaitOptions::NOHANG) {
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -119,9 +119,9 @@ fn kill(but: &HashSet<Pid>) {
     }
 }
 
-/// Our direct children, those that wait to be reaped included. A process has them by thread.
+/// The direct children, including zombies. The kernel lists them by thread.
 fn listed() -> Option<HashSet<Pid>> {
-    // In a PID namespace with the /proc of another, ids in it are not what they are here.
+    // If /proc belongs to another PID namespace, its ids are not valid here.
     let own = std::fs::read_link("/proc/self").ok()?;
     if own.to_str()?.parse() != Ok(getpid().as_raw_nonzero().get())
         || !std::fs::exists("/proc/thread-self/children").ok()?
@@ -130,7 +130,7 @@ fn listed() -> Option<HashSet<Pid>> {
     }
     let mut found = HashSet::new();
     for task in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
-        // A thread that has ended meanwhile has none: another one has them now.
+        // If a thread has ended meanwhile, another thread has its children.
         let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         found.extend(text.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)));
     }

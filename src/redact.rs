@@ -1,8 +1,8 @@
-//! What must not be printed: secrets of ours, and control sequences of others.
+//! Keeps secrets and control sequences out of all output.
 //!
-//! [`Secret`] and [`RemoteUrl`] cannot print what they hide; [`clean`] is for text that somebody
-//! else wrote (a server's answer, pip's output), where a URL may carry a password and a byte may
-//! move the terminal's cursor.
+//! [`Secret`] and [`RemoteUrl`] cannot print their secrets. [`clean`] is for text from elsewhere (a
+//! server's answer, pip's output): its URLs may contain passwords, and its bytes may move the
+//! terminal's cursor.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ impl Secret {
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
-    /// The value itself, for the request that needs it and nothing else.
+    /// The secret, only for the request that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -29,8 +29,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A user name and a password that stood in a URL. `Debug` shows neither: a token may stand in the
-/// name's place.
+/// The user name and password of a URL. `Debug` shows neither, because the user name may be a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Userinfo {
     pub username: String,
@@ -43,7 +42,7 @@ impl fmt::Debug for Userinfo {
     }
 }
 
-/// A URL whose userinfo was moved out on parsing: what it prints and hands out has none.
+/// A URL and, in a separate field, its userinfo. `Display`, `Debug` and [`url`](Self::url) never show that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteUrl {
     url: Url,
@@ -57,11 +56,11 @@ impl RemoteUrl {
     pub fn userinfo(&self) -> Option<&Userinfo> {
         self.userinfo.as_ref()
     }
-    /// A URL, which has no userinfo itself, with another's.
+    /// Combines a URL that has no userinfo with the userinfo of another URL.
     pub fn at(url: Url, userinfo: Option<Userinfo>) -> Self {
         Self { url, userinfo }
     }
-    /// The same without what stands behind `#`.
+    /// Removes the fragment.
     #[must_use]
     pub fn without_fragment(mut self) -> Self {
         self.url.set_fragment(None);
@@ -78,7 +77,7 @@ impl FromStr for RemoteUrl {
             username: decode(url.username()),
             password: Secret::new(decode(url.password().unwrap_or_default())),
         });
-        // Both calls fail only for URLs that cannot have userinfo, and then there is none.
+        // Both calls fail only for URLs that cannot have userinfo.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         Ok(Self { url, userinfo })
@@ -90,7 +89,7 @@ impl fmt::Display for RemoteUrl {
         if self.url.query().is_none() && self.url.fragment().is_none() {
             return self.url.fmt(f);
         }
-        // A query may be a token; what it says is nobody's business.
+        // A query may contain a token.
         let mut shown = self.url.clone();
         shown.set_fragment(None);
         if shown.query().is_some() {
@@ -100,7 +99,7 @@ impl fmt::Display for RemoteUrl {
     }
 }
 
-/// Text of a URL without its `%` escapes.
+/// Decodes the `%` escapes of a part of a URL.
 pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -121,8 +120,8 @@ pub fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Foreign text made safe to print: terminal sequences and control characters are dropped (line
-/// feeds and tabs stay) and `scheme://user:password@` loses its userinfo.
+/// Makes foreign text safe to print. Removes terminal sequences and control characters, except line
+/// feeds and tabs, and hides the userinfo of `scheme://user:password@`.
 pub fn clean(text: &str) -> String {
     hide_userinfo(&strip_controls(text))
 }
@@ -141,7 +140,7 @@ fn strip_controls(text: &str) -> String {
                         }
                     }
                 }
-                // OSC and its kin end with BEL or ESC \.
+                // OSC, DCS, SOS, PM and APC end with BEL or ESC \.
                 Some(']' | 'P' | 'X' | '^' | '_') => {
                     while let Some(c) = chars.next() {
                         if c == '\u{7}' {
@@ -156,7 +155,7 @@ fn strip_controls(text: &str) -> String {
                 _ => {}
             },
             '\n' | '\t' => out.push(c),
-            // Bidirectional overrides can make text read as what it is not.
+            // Bidirectional overrides can disguise text.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             c if c.is_control() => {}
             c => out.push(c),
@@ -171,19 +170,19 @@ fn hide_userinfo(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        // The authority ends at a slash, question mark, hash, quote or white space. An @ may stand
-        // unescaped in a password, so the last one counts.
+        // The authority ends at a slash, question mark, hash, quote or white space. A password may
+        // contain an unescaped @, so use the last one.
         let end = tail
             .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<' | '>' | '`'))
             .unwrap_or(tail.len());
         let end = if is_authority(&tail[..end]) {
             end
         } else {
-            // A password with a bare slash in it.
+            // The password contains a bare slash.
             tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(tail.len())
         };
         match tail[..end].rfind('@') {
-            // The user of every Git host behind SSH is no secret.
+            // Every Git host uses the user `git` for SSH, so it is not a secret.
             Some(3) if tail.starts_with("git@") => {
                 out.push_str("git@");
                 rest = &tail[4..];
@@ -199,21 +198,21 @@ fn hide_userinfo(text: &str) -> String {
     out
 }
 
-/// Whether a URL's text up to the first slash is all of its authority: not if it ends in a port
-/// that is no number, as `user:to` of `https://user:to/ken@host` does, or holds another colon.
+/// Whether the text up to the first slash is the whole authority. It is not if the port is not a number,
+/// as `user:to` in `https://user:to/ken@host`, or if there is a second colon.
 fn is_authority(text: &str) -> bool {
     let port = text.split_once(':').map_or("", |(_, port)| port);
     text.contains('@') || text.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What was cleaned has no control character, hides a password wherever it stands, and is clean.
+/// Cleaned text has no control characters and no password, and stays the same when cleaned again.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let cleaned = clean(&text);
     assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{cleaned:?}");
     assert_eq!(clean(&cleaned), cleaned);
-    // Before, in and after a password; what ends a URL in running text ends a password as well.
+    // Text before, in and after a password. A character that ends a URL in a text ends a password too.
     let mut parts = text.splitn(3, '|');
     let mut part = || parts.next().unwrap_or_default();
     let (before, after) = (part(), part());
@@ -229,11 +228,11 @@ pub fn fuzz(data: &[u8]) {
     }
     if let Ok(url) = text.parse::<RemoteUrl>() {
         let again: RemoteUrl = url.url().as_str().parse().expect("it was one");
-        // The `url` crate loses the host of file://host/c:/ on the second reading.
+        // The `url` crate loses the host of file://host/c:/ when it parses it again.
         assert!(again.userinfo().is_none() && (again.url() == url.url() || url.url().scheme() == "file"), "{url}");
         for secret in url.userinfo().iter().flat_map(|info| [info.username.as_str(), info.password.reveal()]) {
             let shown = format!("{url} {url:?}");
-            // Short ones, and what the rest of the URL says as well, prove nothing.
+            // Skip short secrets and those that the rest of the URL contains as well.
             let elsewhere = format!("{} {:?}", url.url(), url.url());
             assert!(secret.len() <= 8 || !shown.contains(secret) || elsewhere.contains(secret), "{shown}");
         }

@@ -1,5 +1,5 @@
-//! The last words: an error or a summary, on stderr and in the termination message, where
-//! `kubectl describe pod` shows them.
+//! The final report: an error or a summary, on stderr and in the termination message, which
+//! `kubectl describe pod` shows.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -12,11 +12,11 @@ use crate::redact;
 use crate::size::{Size, count};
 use crate::telemetry::{self, LogFormat};
 
-/// Kubernetes cuts a container's termination message after this many bytes.
+/// Limit of a termination message, in bytes; Kubernetes cuts off the rest.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
 const TERMINATION_LIMIT: usize = 4096;
 
-/// Prints a failure and leaves it in the termination message.
+/// Prints a failure and writes it to the termination message.
 pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
     let text = error.to_string();
     match format {
@@ -30,15 +30,15 @@ pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
     terminate(&format!("podstrap: {text}"), termination_log);
 }
 
-/// Leaves what clap says of a command line in the termination message; clap prints it itself.
+/// Writes clap's error to the termination message. clap itself prints it to stderr.
 pub fn usage(error: &clap::Error, termination_log: &Path) {
     if error.use_stderr() {
         terminate(&redact::clean(&error.to_string()), termination_log);
     }
 }
 
-/// What `init` built, for people; also in the termination message, so that `kubectl describe`
-/// shows the commit of a finished init container.
+/// Logs the summary of `init` and writes it to the termination message, so that `kubectl describe` shows
+/// the commit of a finished init container.
 pub fn built(outcome: &Outcome, took: std::time::Duration, termination_log: &Path) {
     let text = summary(outcome, took);
     for line in text.lines() {
@@ -89,7 +89,7 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
     redact::clean(&text)
 }
 
-/// Writes to the termination message file if there is one: the kubelet makes it, we do not.
+/// Writes the termination message if its file exists. Only the kubelet creates the file.
 fn terminate(text: &str, path: &Path) {
     let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path) else { return };
     if let Err(error) = file.write_all(limited(text).as_bytes()) {
@@ -97,7 +97,7 @@ fn terminate(text: &str, path: &Path) {
     }
 }
 
-/// The beginning and the end of a text that is too long: what failed, and the hint.
+/// Shortens a text that is too long to its beginning (what failed) and its end (the hint).
 fn limited(text: &str) -> String {
     const MARK: &str = "\n…\n";
     if text.len() <= TERMINATION_LIMIT {

@@ -8,12 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-
 use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const TRIES: usize = 6;
+const TRIES: u32 = 6;
+/// What to do about a deadline that was too short.
+pub(crate) const SLOW: &str = "raise --timeout, or find out what is slow with --log-level debug";
 /// How long a server may keep silent before it is given up for another try: six times the interval
 /// at which git's server shows that it is still packing (uploadpack.keepAlive, 5 s).
 const SILENCE: Duration = Duration::from_secs(30);
@@ -52,6 +52,11 @@ impl Deadline {
     pub fn silence(&self) -> Duration {
         SILENCE.min(self.limit / SILENCES)
     }
+    /// The error of work on files that the deadline ends.
+    pub(crate) fn late(&self, what: &str) -> Error {
+        let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
+        Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
+    }
     /// The same moment as tokio's timers know it.
     pub fn instant(&self) -> tokio::time::Instant {
         let end = self.started.checked_add(self.limit);
@@ -64,12 +69,6 @@ impl Deadline {
 /// `what` names the attempt in the log line that announces each further try.
 pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
-    let mut pauses = ExponentialBuilder::default()
-        .with_min_delay(FIRST_PAUSE)
-        .with_factor(2.0)
-        .with_jitter()
-        .with_max_times(TRIES - 1)
-        .build();
     let mut tries = Tries { number: 0, before: None };
     loop {
         let error = match attempt().await {
@@ -81,12 +80,14 @@ pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnM
         if !error.is_unreachable() {
             return Err(error);
         }
-        let pause = error.retry().and_then(|transient| Some(pauses.next()?.max(transient.after.unwrap_or_default())));
+        let pause = error
+            .retry()
+            .and_then(|transient| Some(pause(tries.number, fastrand::f64())?.max(transient.after.unwrap_or_default())));
         match pause {
             Some(pause) if pause < deadline.remaining() => {
                 let (number, cause) = (tries.number, error.summary());
                 tracing::warn!("{what}: try {number} failed, next in {:.1} s: {cause}", pause.as_secs_f64());
-                tries.before = Some(cause);
+                tries.before = Some(error);
                 tokio::time::sleep(pause).await;
             }
             _ => return Err(tries.exhausted(error, started.elapsed(), deadline)),
@@ -94,10 +95,16 @@ pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnM
     }
 }
 
+/// The pause after the first `tries` tries; none after the last. `jitter` is from 0 to 1.
+fn pause(tries: u32, jitter: f64) -> Option<Duration> {
+    let pause = FIRST_PAUSE * 2_u32.pow(tries.checked_sub(1)?);
+    (tries < TRIES).then(|| pause + pause.mul_f64(jitter))
+}
+
 struct Tries {
     number: u32,
     /// What the last but one failed of.
-    before: Option<String>,
+    before: Option<Error>,
 }
 
 impl Tries {
@@ -106,9 +113,9 @@ impl Tries {
         let error = match self.before {
             // What the deadline ended had no cause yet.
             Some(before) if deadline.passed() || error.retry().is_none() => {
-                let cause = before.strip_prefix(error.what()).map_or(&*before, |cause| cause.trim_start_matches(": "));
-                let text = format!("the try before failed: {cause}");
-                error.because(text)
+                let cause = before.cause().filter(|_| before.what() == error.what());
+                let cause = cause.unwrap_or_else(|| before.summary());
+                error.because(format!("the try before failed: {cause}"))
             }
             _ => error,
         };
@@ -133,6 +140,14 @@ mod tests {
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn pauses_double_and_jitter_at_most_doubles_each() {
+        let pauses =
+            |jitter| -> Vec<_> { (1..=7).map(|tries| pause(tries, jitter).map(|pause| pause.as_millis())).collect() };
+        assert_eq!(pauses(0.0), [Some(250), Some(500), Some(1000), Some(2000), Some(4000), None, None]);
+        assert_eq!(pauses(1.0), [Some(500), Some(1000), Some(2000), Some(4000), Some(8000), None, None]);
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! What async code here stands on: signals, and work that would block.
+//! Signals and blocking work for async code.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, Kind, Result};
 
-/// Work on files and in libgit2 would hold up signals and timers on the main thread.
+/// Runs work on files or in libgit2 on a worker thread, where it does not delay signals and timers.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
 }
 
-/// A digest as it is written.
+/// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -20,13 +20,13 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The signals of one kind, from now on.
+/// Listens for signals of one kind.
 pub(crate) fn listen(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|error| Error::internal("cannot listen for signals").because(error))
 }
 
-/// The signals that ask the process to end. One that arrives while nobody waits is kept; but from
-/// the first listener on nothing else ends the process, so one must live as long as there is work.
+/// Listens for SIGTERM and SIGINT, and keeps a signal that arrives while nobody waits. After the first
+/// listener the signals no longer end the process themselves, so keep one until all work is done.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -37,7 +37,7 @@ impl Signals {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// The work's own result, or the error of the signal that ended it.
+    /// Returns the result of the work, or the error of the signal that ended it.
     pub(crate) async fn unless_one<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             result = work => result,
@@ -45,7 +45,7 @@ impl Signals {
         }
     }
 
-    /// The first one.
+    /// Waits for the first signal.
     pub(crate) async fn one(&mut self) -> Error {
         let (name, number) = tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", 15),

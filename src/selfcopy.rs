@@ -1,5 +1,5 @@
-//! Copies the running binary, and a static uv that lies beside it, to where another container can
-//! run them: Unit's image contains neither.
+//! Copies the running binary, and a static uv next to it, for another container to run: Unit's image
+//! contains neither.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
 
-/// The binary that runs, also when its file was replaced meanwhile.
+/// The running binary, even if its file was replaced meanwhile.
 const RUNNING: &str = "/proc/self/exe";
 
-/// Copies to `path`: a file's path, or a directory's, where the file is called `podstrap`.
-/// Returns what is there afterwards.
+/// Copies to `path`: a file, or a directory that gets a file `podstrap`. Returns the paths of the copies.
 pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
     let as_directory = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let to = if as_directory { path.join("podstrap") } else { path.to_owned() };
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_dirs(parent).on_volume(|| format!("cannot make the directory {}", parent.display()))?;
+    make_dirs(parent).on_volume(|| format!("cannot create the directory {}", parent.display()))?;
     let mut copied = vec![to.clone()];
     copy(Path::new(RUNNING), &to)?;
     if let Some(uv) = uv_beside() {
@@ -28,14 +27,14 @@ pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(copied)
 }
 
-/// The sizes of what would be copied. Their times say nothing: they may be copies themselves.
+/// Sizes in bytes of the files to copy. Their times are not reliable, because they may be copies too.
 pub fn sizes() -> Vec<u64> {
     let uv = std::env::current_exe().map(|own| own.with_file_name("uv"));
     let files = std::iter::once(PathBuf::from(RUNNING)).chain(uv);
     files.map(|file| fs::metadata(file).map_or(0, |meta| meta.len())).collect()
 }
 
-/// `mkdir -p`, and everybody can read what it makes, whatever the umask.
+/// `mkdir -p` for directories that all users can read, whatever the umask.
 fn make_dirs(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -50,23 +49,23 @@ fn make_dirs(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// A uv in the running binary's directory that needs no dynamic loader, and so runs in any image.
+/// A static uv in the directory of the running binary, which runs in any image.
 fn uv_beside() -> Option<PathBuf> {
     let uv = std::env::current_exe().ok()?.with_file_name("uv");
     match is_static(&uv) {
         Ok(true) => Some(uv),
         Ok(false) => {
-            tracing::warn!("{} is not copied: it is dynamically linked and may not run elsewhere", uv.display());
+            tracing::warn!("{} not copied: it is dynamically linked and may not run in another image", uv.display());
             None
         }
         Err(error) => {
-            tracing::debug!("no uv to copy beside podstrap: {error}");
+            tracing::debug!("no uv to copy next to podstrap: {error}");
             None
         }
     }
 }
 
-/// Whether an ELF file names no program interpreter (`PT_INTERP`).
+/// Whether an ELF file has no program interpreter (`PT_INTERP`).
 fn is_static(path: &Path) -> io::Result<bool> {
     use object::read::elf::{FileHeader, ProgramHeader};
     let cache = object::ReadCache::new(File::open(path)?);
@@ -76,20 +75,19 @@ fn is_static(path: &Path) -> io::Result<bool> {
     Ok(segments.iter().all(|segment| segment.p_type(endian) != object::elf::PT_INTERP))
 }
 
-/// Beside, then renamed, unless the same file is there already: a container that starts the old one
-/// meanwhile gets the old one whole.
+/// Writes a temporary file and renames it, so that a container never starts an incomplete copy. Skips a
+/// copy that has the same size and time.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.is_dir() {
         return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
-            .hint("name the file, or the directory that is to hold it"));
+            .hint("give the path of the file, or of the directory for it"));
     }
     if fs::symlink_metadata(to).is_ok_and(|meta| !meta.is_file() && !meta.is_symlink()) {
         return Err(Error::volume(format!("cannot copy to {}: it is a device, a socket or a pipe", to.display()))
-            .hint("name a file, or the directory that is to hold it"));
+            .hint("give the path of a file, or of the directory for it"));
     }
-    let modified = fs::metadata(from)
-        .and_then(|meta| meta.modified())
-        .on_volume(|| format!("cannot look at {}", from.display()))?;
+    let modified =
+        fs::metadata(from).and_then(|meta| meta.modified()).on_volume(|| format!("cannot read {}", from.display()))?;
     let same = |meta: fs::Metadata| {
         Ok(meta.modified()? == modified
             && meta.len() == fs::metadata(from)?.len()
@@ -99,7 +97,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();
-    // Not the id of the process, which is 1 in every container.
+    // Not the process id, which is 1 in every container.
     name.push(format!(".{:016x}", fastrand::u64(..)));
     let temporary = to.with_file_name(name);
     let write = || {

@@ -1,4 +1,4 @@
-//! Numbers of bytes: read as Kubernetes writes them, shown as people read them.
+//! Sizes in bytes: parsed as Kubernetes quantities, shown in decimal units.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,20 +8,20 @@ use std::str::FromStr;
 #[serde(transparent)]
 pub struct Size(pub u64);
 
-/// What a file takes at least: a block of ext4 and XFS, a page of tmpfs.
+/// Smallest space of a file, in bytes: a block of ext4 and XFS, a page of tmpfs.
 const BLOCK: u64 = 4096;
 
 impl Size {
-    /// What a file, link or directory with so many bytes in it takes on a volume, its inode and its
-    /// name included: whole blocks, and one at least.
+    /// Bytes that a file, link or directory of this size takes on a volume, including its inode and name:
+    /// whole blocks, at least one.
     pub fn occupied(bytes: u64) -> u64 {
         bytes.max(1).div_ceil(BLOCK).saturating_mul(BLOCK)
     }
 }
 
-/// Not a quantity.
+/// The text is not a quantity.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a size: a number of bytes, or one with k, M, G, T, Ki, Mi, Gi or Ti behind it (500Mi, 2Gi)")]
+#[error("not a size: give a number of bytes, alone or followed by k, M, G, T, Ki, Mi, Gi or Ti (500Mi, 2Gi)")]
 pub struct NotASize;
 
 /// The suffixes of a Kubernetes quantity that fit a volume.
@@ -58,7 +58,7 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// `3.4 MB`, rounded up: whoever makes a volume of the size that was shown has the room.
+    /// `3.4 MB`, rounded up, so that a volume of the shown size is large enough.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, name) = match self.0 {
             0..1_000 => return write!(f, "{} B", self.0),
@@ -76,7 +76,7 @@ pub fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What is read is what its digits say, and nothing between zero and the largest overflows.
+/// Plain digits parse to their value, and no size overflows.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };

@@ -1,4 +1,4 @@
-//! Logs: stderr, one line per phase with its duration; JSON on request; a spinner on a terminal.
+//! Logs to stderr, as text or JSON: one line per phase with its duration. A terminal also gets a spinner.
 
 use std::fmt;
 use std::fs::File;
@@ -20,13 +20,13 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::redact;
 
-/// The spinner, where stderr is a terminal and logs are text.
+/// The spinner, if stderr is a terminal and logs are text.
 static SPINNER: OnceLock<ProgressBar> = OnceLock::new();
 
-/// What is written to stderr goes here as well.
+/// A second destination for everything that goes to stderr.
 static ALSO: OnceLock<File> = OnceLock::new();
 
-/// How many phases are.
+/// Number of running phases.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,11 +51,11 @@ pub fn init(format: LogFormat, level: LogLevel) {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    // Other crates' events are about their insides (hyper's pool, rustls' handshakes).
+    // Events of other crates concern their internals (hyper's pool, rustls' handshakes).
     let ours = tracing_subscriber::filter::filter_fn(|meta| meta.target().starts_with("podstrap"));
     let registry = tracing_subscriber::registry();
     let layer = tracing_subscriber::fmt::layer().with_writer(Stderr);
-    // Fails only when a logger is set already, as a second call in one test process would find.
+    // Fails only if a logger is already set, as on a second call in one test process.
     let _ = match format {
         LogFormat::Json => registry.with(layer.event_format(Json).with_filter(filter).with_filter(ours)).try_init(),
         LogFormat::Text => {
@@ -69,37 +69,37 @@ pub fn init(format: LogFormat, level: LogLevel) {
     };
 }
 
-/// Writes everything from now on to this file as well; the first one counts.
+/// Also writes everything from now on to this file. Only the first call has an effect.
 pub fn also(file: File) {
     let _ = ALSO.set(file);
 }
 
-/// Writes lines that are clean to wherever the log goes.
+/// Writes clean lines to the destinations of the log.
 pub fn write(text: &str) {
     let _ = Stderr.write_all(text.as_bytes());
 }
 
-/// A step of the work that is logged once, when it is done, with its duration.
-/// While any is under way a terminal shows the spinner.
+/// A step of the work, logged with its duration when it is done. A terminal shows the spinner while any
+/// phase runs.
 #[derive(Debug)]
 pub struct Phase<'a> {
-    /// Where it is kept, if somebody wants to know.
+    /// Collects the duration, if set.
     phases: Option<&'a Phases>,
     name: &'static str,
     started: Instant,
 }
 
-/// The phases of one run that came to their end.
+/// The finished phases of one run.
 #[derive(Debug, Default)]
 pub struct Phases(Mutex<Vec<(Instant, PhaseTime)>>);
 
 impl Phases {
-    /// Starts a phase. `doing` is what a terminal shows meanwhile.
+    /// Starts a phase. A terminal shows `doing` meanwhile.
     pub fn start(&self, name: &'static str, doing: &str) -> Phase<'_> {
         Phase { phases: Some(self), ..Phase::start(name, doing) }
     }
 
-    /// All of them, in the order of their starts.
+    /// All finished phases, in the order of their starts.
     pub fn times(&self) -> Vec<PhaseTime> {
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         times.sort_by_key(|(started, _)| *started);
@@ -107,7 +107,7 @@ impl Phases {
     }
 }
 
-/// How long a phase took.
+/// Duration of a phase.
 #[derive(Debug, Clone, Copy)]
 pub struct PhaseTime {
     pub phase: &'static str,
@@ -115,7 +115,7 @@ pub struct PhaseTime {
 }
 
 impl Phase<'_> {
-    /// Starts a phase that is only logged. `doing` is what a terminal shows meanwhile.
+    /// Starts a phase that is only logged. A terminal shows `doing` meanwhile.
     pub fn start(name: &'static str, doing: &str) -> Self {
         if let Some(bar) = SPINNER.get() {
             if UNDER_WAY.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -149,7 +149,7 @@ impl Drop for Phase<'_> {
     }
 }
 
-/// What a terminal shows beside the spinner: bytes received, files written.
+/// Sets the text next to the spinner: bytes received, files written.
 pub fn progress(text: &str) {
     if let Some(bar) = SPINNER.get() {
         bar.set_message(redact::clean(text));
@@ -181,8 +181,8 @@ where
     }
 }
 
-/// `{"timestamp":…,"level":"INFO","message":…,"phase":"clone","seconds":0.412}`: every text is made
-/// clean before it is quoted, or its reader would get back what was not to be printed.
+/// `{"timestamp":…,"level":"INFO","message":…,"phase":"clone","seconds":0.412}`: cleans every text before
+/// quoting it, because a JSON reader reverts the quoting.
 struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -251,14 +251,14 @@ impl Visit for Fields {
     }
 }
 
-/// stderr that steps aside for the spinner, and shows what is [clean](redact::clean) in either format.
+/// stderr that suspends the spinner while it writes. Both formats pass [clean](redact::clean) text.
 #[derive(Clone, Copy)]
 struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(mut file) = ALSO.get() {
-            // Nobody waits for a log that is full or gone.
+            // Ignore a log that is full or closed.
             let _ = file.write(bytes);
         }
         match SPINNER.get() {

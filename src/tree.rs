@@ -1,5 +1,6 @@
 //! Trees whose contents others wrote: paths that users name in them are resolved beneath, or refused;
-//! and they can be removed, whatever they hold.
+//! and they can be removed, whatever they hold. Whoever writes such a tree finds here what all writers
+//! share: the count of its files, and the errors of a tree that cannot be published.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::plan::TreePath;
+use crate::plan::{RESERVED, TreePath};
+use crate::size::Size;
+use crate::walk::{WalkError, walk};
+
+/// How many paths a message names.
+const FEW: usize = 3;
 
 /// The path of something new in the tree. Its parents are created; a symbolic link on the way, or
 /// anything that is there already, is refused.
@@ -102,22 +108,74 @@ fn listing(tree: &Path, wanted: &Path) -> String {
 /// Removes a directory with all that is in it, also where a package has taken its owner's rights.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mut directories = vec![path.to_owned()];
-            while let Some(dir) = directories.pop() {
-                let mode = fs::symlink_metadata(&dir)?.permissions().mode();
-                if mode & 0o700 != 0o700 {
-                    fs::set_permissions(&dir, fs::Permissions::from_mode(mode | 0o700))?;
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !path.is_symlink() => {
+            for entry in walk(path) {
+                let entry = entry?;
+                if !entry.is_dir() {
+                    continue;
                 }
-                for entry in fs::read_dir(&dir)? {
-                    let entry = entry?;
-                    if entry.file_type()?.is_dir() {
-                        directories.push(entry.path());
-                    }
+                let mode = entry.metadata()?.permissions().mode();
+                if mode & 0o700 != 0o700 {
+                    set_mode(&entry.path, mode | 0o700)?;
                 }
             }
             fs::remove_dir_all(path)
         }
         removed => removed,
     }
+}
+
+/// Files in a tree, and their sizes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Files and symlinks.
+    pub files: u64,
+    /// The files' contents.
+    pub bytes: u64,
+}
+
+impl Written {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Counts the files below a directory.
+pub(crate) fn count(dir: &Path) -> Result<Written, WalkError> {
+    let mut done = Written::default();
+    for entry in walk(dir) {
+        let entry = entry?;
+        if !entry.is_dir() {
+            let bytes = if entry.is_file() { entry.metadata()?.len() } else { 0 };
+            done.add(Written { files: 1, bytes });
+        }
+    }
+    Ok(done)
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// More than there may be on the volume; `what` failed as `things` (`the files come to`) so many
+/// bytes or more.
+pub(crate) fn too_large(what: &str, things: &str, bytes: u64, limit: Size) -> Error {
+    Error::source(what)
+        .because(format!("{things} {} or more, and the limit is {limit}", Size(bytes)))
+        .hint("if that is what it should be, raise --size-limit, and the volume's size with it")
+}
+
+/// What a repository or directory gets that uses podstrap's own name.
+pub(crate) fn reserved(what: String) -> Error {
+    Error::source(what)
+        .because("the name is podstrap's own in the directory that it publishes")
+        .hint(format!("rename {RESERVED} in the source"))
+}
+
+/// A few of the paths, for one line.
+pub(crate) fn few(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().take(FEW).map(|path| path.display().to_string()).collect();
+    let more = if paths.len() > FEW { format!(" and {} more", paths.len() - FEW) } else { String::new() };
+    format!("{}{more}", crate::redact::clean(&names.join(", ")).replace('\n', " "))
 }

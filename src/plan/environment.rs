@@ -338,9 +338,9 @@ mod tests {
         assert_eq!(links("file:///w"), Links::At("/w".into()));
         assert_eq!(links("https://host/w"), Links::Url("https://host/w".into()));
         assert!(refusal(&["-f", "../w"]).contains("is not inside the tree"));
-        assert!(refusal(&["-f", "ftp://host/w"]).contains("no usable URL"));
-        assert!(refusal(&["--extra", "a,b"]).contains("--extra a,b is no name"));
-        assert!(refusal(&["--group", "_x"]).contains("no name"));
+        assert!(refusal(&["-f", "ftp://host/w"]).contains("is not a valid URL"));
+        assert!(refusal(&["--extra", "a,b"]).contains("--extra a,b is not a valid name"));
+        assert!(refusal(&["--group", "_x"]).contains("not a valid name"));
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub(super) mod tests {
     #[test]
     fn links_are_checked() {
         for link in ["a/b", "a/", "a/.", "..", ".", "", ".podstrap", "/a"] {
-            assert!(refusal(&["--link", link]).contains("no usable name"), "{link}");
+            assert!(refusal(&["--link", link]).contains("is not a valid name"), "{link}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! `--target-platform`: a platform as wheels name it, and as each engine wants to hear it.
+//! `--target-platform`: the platform tag of a wheel, and its form for each engine.
 
 use crate::error::{Error, Result};
 
-/// A C library. One does not load what was linked against the other.
+/// A C library. Neither loads a file that was linked against the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Libc {
     Glibc,
@@ -18,38 +18,38 @@ impl Libc {
     }
 }
 
-/// `manylinux_2_28_x86_64`: the C library, at least in this version, and the processor.
+/// `manylinux_2_28_x86_64`: the C library, its lowest version, and the processor.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Platform {
     pub libc: Libc,
-    /// 2.28 is (2, 28).
+    /// `(2, 28)` for 2.28.
     pub version: (u32, u32),
-    /// As `uname -m` says it: `x86_64`, `aarch64`.
+    /// As in `uname -m`: `x86_64`, `aarch64`.
     pub machine: String,
 }
 
-/// Names from before PEP 600, and the glibc that each stands for (PEP 513, 571, 599).
+/// Tags older than PEP 600, with the minor version of glibc 2 for each. Source: PEP 513, 571, 599.
 const LEGACY: &[(&str, u32)] = &[("manylinux2014", 17), ("manylinux2010", 12), ("manylinux1", 5)];
-/// The oldest glibc that any manylinux wheel is for: on x86 that of manylinux1, elsewhere manylinux2014's.
+/// Minor version of the oldest glibc of any manylinux wheel: manylinux1 on x86, else manylinux2014.
 const OLDEST_X86: u32 = 5;
 const OLDEST: u32 = 17;
-/// The versions of glibc that uv 0.13 can be told by `--python-platform`.
+/// Minor versions of glibc that `--python-platform` of uv 0.13 accepts.
 const UV_GLIBC: &[u32] = &[40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17];
-/// The processors that it can be told for Linux with either C library.
+/// Processors that it accepts for Linux with either C library.
 const UV_MACHINES: &[&str] = &["x86_64", "aarch64"];
-/// The musl for which uv resolves; a target triple says none.
+/// The musl version for which uv resolves; a target triple contains none.
 const UV_MUSL: (u32, u32) = (1, 2);
 
 impl Platform {
-    /// Reads a wheel's platform tag.
+    /// Parses the platform tag of a wheel.
     ///
     /// # Errors
-    /// It is none of Linux with a known C library.
+    /// The tag is not one for Linux with a known C library.
     pub fn new(text: &str) -> Result<Self> {
         Self::parse(text).ok_or_else(|| {
-            Error::usage(format!("--target-platform {text} is no platform of wheels for Linux")).hint(
-                "name the app image's C library and processor: manylinux_2_28_x86_64 or manylinux_2_28_aarch64 for \
-                 Debian, Ubuntu and the like, musllinux_1_2_x86_64 or musllinux_1_2_aarch64 for Alpine",
+            Error::usage(format!("--target-platform {text} is not a manylinux or musllinux tag")).hint(
+                "give the C library and processor of the app's image: manylinux_2_28_x86_64 or manylinux_2_28_aarch64 \
+                 for Debian, Ubuntu and similar, musllinux_1_2_x86_64 or musllinux_1_2_aarch64 for Alpine",
             )
         })
     }
@@ -78,8 +78,8 @@ impl Platform {
         Some(Self { libc, version, machine: machine(parts.next()?)? }).filter(|_| known)
     }
 
-    /// All tags of wheels that it can run, the newest first: an engine that is told one tag may not know
-    /// that older ones fit as well (PEP 600, PEP 656).
+    /// All tags of wheels that this platform can run, newest first. An engine may not derive the older
+    /// tags from one tag (PEP 600, PEP 656).
     pub fn tags(&self) -> Vec<String> {
         let Self { libc, version: (major, minor), machine } = self;
         let mut tags = Vec::new();
@@ -97,13 +97,13 @@ impl Platform {
                 tags.extend((0..=*minor).rev().map(|minor| format!("musllinux_{major}_{minor}_{machine}")));
             }
         }
-        // Of a wheelhouse whose wheels were built by hand: for which C library, the files tell.
+        // For wheels that were built by hand, as in a wheelhouse. Only their files show the C library.
         tags.push(format!("linux_{machine}"));
         tags
     }
 
-    /// The value of uv's `--python-platform`: the newest it knows that is not newer. None: uv knows no such
-    /// platform.
+    /// The value of uv's `--python-platform`: the newest version that uv accepts and that is not newer than
+    /// this one. `None` if uv does not support the platform.
     pub fn for_uv(&self) -> Option<String> {
         let machine = UV_MACHINES.iter().find(|machine| **machine == self.machine)?;
         match self.libc {
@@ -127,14 +127,14 @@ impl std::fmt::Display for Platform {
     }
 }
 
-/// A platform reads what it writes, and its own tag is the first that fits.
+/// A platform parses its own text, and its own tag comes first.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Some(platform) = Platform::parse(&String::from_utf8_lossy(data)) else { return };
     let shown = platform.to_string();
     assert_eq!(Platform::parse(&shown).as_ref(), Some(&platform));
     let tags = platform.tags();
-    // Older than the oldest that is known, there is none of it.
+    // A version older than the oldest known one has no versioned tag.
     assert!(tags[0] == shown || tags.len() == 1, "{tags:?}");
     assert!(tags.iter().all(|tag| tag.ends_with(&platform.machine)));
 }

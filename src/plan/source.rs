@@ -1,4 +1,4 @@
-//! Where the tree comes from, and how much of it is wanted.
+//! The source: a Git repository, a download or a local path, and the part of it to publish.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use crate::cli::{self, CheckoutArgs};
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
 
-/// What the path of an archive's URL ends with. What the archive is, its first bytes tell.
+/// Suffixes of an archive in a URL or a path. Its first bytes decide the format.
 const ARCHIVES: &[&str] = &[".tar.gz", ".tgz", ".tar", ".zip"];
-/// Hexadecimal digits of a SHA-256.
+/// Number of hexadecimal digits in a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
-/// Where the tree comes from. `Display` shows it without secrets.
+/// The source of a tree. `Display` shows no secrets.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub origin: Origin,
-    /// This directory of it becomes the tree.
+    /// The directory of the source that becomes the tree.
     pub subdir: Option<TreePath>,
-    /// Files and directories with credentials, which are read anew for each try.
+    /// Files and directories with credentials. Each try reads them again.
     pub auth: Vec<PathBuf>,
-    /// A PEM file with CAs that are trusted besides the usual ones.
+    /// A PEM file of CAs to trust besides the usual ones.
     pub ca_file: Option<PathBuf>,
-    /// Whether Git LFS pointers may be published as they are.
+    /// Publish Git LFS pointer files instead of failing.
     pub lfs_pointers: bool,
 }
 
@@ -33,30 +33,30 @@ pub struct Source {
 pub enum Origin {
     Git(GitSource),
     Download(Download),
-    /// A directory on this machine, copied as it is; or an archive or a file.
+    /// A directory on this machine, copied unchanged; or an archive or a file.
     Local(PathBuf, Unpack),
 }
 
 #[derive(Debug, Clone)]
 pub struct GitSource {
     pub url: GitUrl,
-    /// None: the remote's HEAD.
+    /// `None` means the remote's HEAD.
     pub reference: Option<String>,
-    /// Commits of history; 0 for all.
+    /// Number of commits to fetch; 0 for the whole history.
     pub depth: u32,
     pub submodules: Submodules,
-    /// Whether the tree gets a `.git`.
+    /// Keep a `.git` in the tree.
     pub keep_git: bool,
 }
 
-/// How deep submodules are fetched.
+/// The submodules to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Submodules {
     Off,
-    /// The repository's own.
+    /// Direct ones.
     Shallow,
-    /// Theirs as well.
+    /// Nested ones too.
     Recursive,
 }
 
@@ -70,16 +70,16 @@ impl From<cli::Submodules> for Submodules {
     }
 }
 
-/// Where a repository is. `Display` shows no secret of it.
+/// The address of a Git repository. `Display` shows no secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitUrl {
-    /// Over HTTP, or a `file://`.
+    /// `http://`, `https://` or `file://`.
     Url(RemoteUrl),
     Ssh(Ssh),
 }
 
 impl GitUrl {
-    /// The URL, if there is a login for it: SSH has keys.
+    /// The URL, for a login by user and password. `None` for SSH, which uses keys.
     pub fn web(&self) -> Option<&RemoteUrl> {
         match self {
             Self::Url(url) => Some(url),
@@ -113,11 +113,11 @@ impl fmt::Display for GitUrl {
     }
 }
 
-/// A file on a web server: an archive, or a file of the tree.
+/// A file on a web server: an archive, or a file for the tree.
 #[derive(Debug, Clone)]
 pub struct Download {
     pub url: RemoteUrl,
-    /// What it must be, in lower-case digits.
+    /// The expected hash, in lower-case digits.
     pub sha256: Option<String>,
     pub unpack: Unpack,
 }
@@ -125,9 +125,9 @@ pub struct Download {
 /// How a file becomes a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unpack {
-    /// How many leading components of an archive's paths are dropped.
+    /// Leading components to strip from the paths in an archive.
     pub strip: usize,
-    /// It is the tree's only file, and this is its name.
+    /// The name for a single file, which becomes the whole tree.
     pub file: Option<String>,
 }
 
@@ -142,7 +142,7 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// A directory as it is.
+    /// A local directory, copied unchanged.
     pub fn directory(path: PathBuf) -> Self {
         let origin = Origin::Local(path, Unpack::default());
         Self { origin, subdir: None, auth: Vec::new(), ca_file: None, lfs_pointers: false }
@@ -163,28 +163,28 @@ impl Source {
         source.check()
     }
 
-    /// Refuses what would be ignored.
+    /// Refuses flags that would have no effect.
     fn check(self) -> Result<Self> {
-        let clash = |flag: &str, why: &str| Err(Error::usage(format!("{flag} does not go with {self}")).hint(why));
+        let clash = |flag: &str, why: &str| Err(Error::usage(format!("{flag} cannot be used with {self}")).hint(why));
         match &self.origin {
             Origin::Git(git) if git.keep_git && self.subdir.is_some() => {
-                clash("--keep-git --subdir", "a .git is of the whole repository: drop one of the two")
+                clash("--keep-git --subdir", "remove one of the two: a .git always has the whole repository")
             }
             Origin::Download(Download { unpack, .. }) | Origin::Local(_, unpack)
                 if unpack.file.is_some() && (unpack.strip > 0 || self.subdir.is_some()) =>
             {
-                clash("--file", "it is for a single file: drop --strip-components and --subdir")
+                clash("--file", "remove --strip-components and --subdir: --file publishes a single file")
             }
             _ => Ok(self),
         }
     }
 
-    /// Whether the tree gets a `.git`.
+    /// Whether the tree keeps a `.git`.
     pub fn keeps_git(&self) -> bool {
         matches!(&self.origin, Origin::Git(git) if git.keep_git)
     }
 
-    /// How much of it is taken, and how: with the source and its revision, all that decides the tree.
+    /// The options that, together with the source and its revision, determine the tree.
     pub fn shape(&self) -> Shape {
         let subdir = self.subdir.as_ref().map(|path| path.as_path().to_owned());
         let shape = Shape { lfs_pointers: self.lfs_pointers, subdir, ..Shape::default() };
@@ -199,30 +199,30 @@ impl Source {
     }
 }
 
-/// How much of a source is taken, and how.
+/// The part of a source to publish, and how to unpack it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Shape {
-    /// Git LFS pointers may be in it.
+    /// The tree may contain Git LFS pointer files.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub lfs_pointers: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subdir: Option<PathBuf>,
-    /// Of a repository.
+    /// Only for a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub submodules: Option<Submodules>,
-    /// Of a tree with a `.git`: how many commits that has, 0 for all.
+    /// Only for a tree with a `.git`: its number of commits, 0 for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git_depth: Option<u32>,
-    /// Of an archive.
+    /// Only for an archive.
     #[serde(skip_serializing_if = "is_zero")]
     pub strip_components: usize,
-    /// Of a single file.
+    /// Only for a single file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde needs a reference")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
 }
@@ -232,7 +232,7 @@ impl Origin {
         let unpack = Unpack { strip: args.strip_components, file: args.file.clone().map(file_name).transpose()? };
         let ssh = Ssh::from_scp(repo).is_some();
         if !repo.contains("://") && !ssh {
-            only_git(&args, &repo, &format!("for a commit of its repository use file://{repo}"))?;
+            only_git(&args, &repo, &format!("use file://{repo} for a commit of that repository"))?;
             return Ok(Self::Local(absolute("--repo", Path::new(repo))?, unpack));
         }
         let web = if ssh { None } else { Some(parsed(repo)?) };
@@ -242,25 +242,27 @@ impl Origin {
             if matches!(scheme, "http" | "https")
                 && (archive || unpack.file.is_some() || url.url().fragment().is_some())
             {
-                only_git(&args, &url, "that is for Git repositories; which version it is, its URL and #sha256= say")?;
+                only_git(&args, &url, "remove the flag, and select the version by the URL and #sha256=")?;
                 let sha256 = url.url().fragment().map(|fragment| pin(fragment, &url)).transpose()?;
                 return Ok(Self::Download(Download { url: url.without_fragment(), sha256, unpack }));
             }
             if scheme == "file" && url.url().fragment().is_some() {
-                return Err(Error::usage(format!("--repo {url}: what stands behind # is for downloads"))
-                    .hint("a file of this machine is published as it is; write %23 for a # in its name"));
+                return Err(Error::usage(format!("--repo {url}: a # with a pin works only for downloads"))
+                    .hint("remove the # and the pin, or write %23 for a # in the name"));
             }
             if scheme == "file" && archive {
-                only_git(&args, &url, "that is for Git repositories")?;
+                only_git(&args, &url, "remove the flag, which works only for Git repositories")?;
                 let path = url.url().to_file_path();
-                let path = path.map_err(|()| Error::usage(format!("--repo {url} names no path on this machine")))?;
+                let path = path.map_err(|()| Error::usage(format!("--repo {url} is not a path on this machine")))?;
                 return Ok(Self::Local(path, unpack));
             }
         }
         let url: GitUrl = repo.parse()?;
         if unpack != Unpack::default() {
-            return Err(Error::usage(format!("--strip-components and --file do not go with the Git repository {url}"))
-                .hint("they are for archives and files; for a part of a repository use --subdir"));
+            return Err(Error::usage(format!(
+                "--strip-components and --file cannot be used with the Git repository {url}"
+            ))
+            .hint("use --subdir for a part of a repository; these two flags are for archives and files"));
         }
         Ok(Self::Git(GitSource {
             url,
@@ -273,53 +275,54 @@ impl Origin {
 }
 
 fn parsed(repo: &str) -> Result<RemoteUrl> {
-    repo.parse().map_err(|error| Error::usage(format!("--repo {} is no URL", shown(repo))).because(format!("{error}")))
+    repo.parse()
+        .map_err(|error| Error::usage(format!("--repo {} is not a URL", shown(repo))).because(format!("{error}")))
 }
 
-/// Whether a path is named like an archive.
+/// Whether a path has the suffix of an archive.
 pub fn is_archive(path: &Path) -> bool {
     let name = path.as_os_str().as_encoded_bytes().to_ascii_lowercase();
     ARCHIVES.iter().any(|end| name.ends_with(end.as_bytes()))
 }
 
-/// Refuses what only a repository has.
+/// Refuses flags that only Git repositories support.
 fn only_git(args: &CheckoutArgs, what: &dyn fmt::Display, hint: &str) -> Result<()> {
     let flag = match args {
         CheckoutArgs { reference: Some(_), .. } => "--ref",
         CheckoutArgs { keep_git: true, .. } => "--keep-git",
         _ => return Ok(()),
     };
-    Err(Error::usage(format!("{flag} does not go with {what}, which is no Git repository")).hint(hint))
+    Err(Error::usage(format!("{flag} cannot be used with {what}, which is not a Git repository")).hint(hint))
 }
 
-/// The digits behind `#sha256=`.
+/// The digits after `#sha256=`.
 fn pin(fragment: &str, url: &RemoteUrl) -> Result<String> {
     let digits = fragment.strip_prefix("sha256=").map(str::to_ascii_lowercase);
     digits
         .filter(|digits| digits.len() == SHA256_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(|| {
-            Error::usage(format!("--repo {url}: what stands behind # is no pin"))
-                .hint("write #sha256= and the 64 digits that sha256sum prints")
+            Error::usage(format!("--repo {url}: invalid pin after #"))
+                .hint("write #sha256= followed by the 64 digits that sha256sum prints")
         })
 }
 
 fn subdir(path: &Path) -> Result<TreePath> {
     TreePath::new(path).ok_or_else(|| {
         Error::usage(format!("--subdir {} is not inside the source", path.display()))
-            .hint("give a path relative to the source's top, without ..")
+            .hint("give a path relative to the top of the source, without ..")
     })
 }
 
 fn file_name(name: String) -> Result<String> {
-    one_name("--file", name, "give the name that the file gets at the top of the tree, without a slash")
+    one_name("--file", name, "give the name of the file at the top of the tree, without a slash")
 }
 
-/// What may be an address: where https:// was forgotten, or stands behind it, a token is before the host.
+/// Hides the text before an `@`: it may be a token, even if https:// is missing or follows it.
 fn shown(repo: &str) -> String {
     repo.rsplit_once('@').map_or_else(|| repo.to_owned(), |(_, place)| format!("***@{place}"))
 }
 
-/// An address reads the same when it is shown, and no refusal shows a password.
+/// An accepted address has a known scheme, and neither it nor an error shows a password.
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     use crate::cli::{Cli, Command};
@@ -395,21 +398,21 @@ mod tests {
         assert!(error.contains("looks like a password") && !error.contains("s3cret"), "{error}");
         assert!(refusal("ftp://host/x", &[]).contains("ftp"));
         assert!(!refusal("https://user:s3cret@/", &[]).contains("s3cret"));
-        assert!(refusal("https://host/a.zip#sha256=12", &[]).contains("is no pin"));
-        assert!(refusal("https://host/a.zip#md5=12", &[]).contains("is no pin"));
+        assert!(refusal("https://host/a.zip#sha256=12", &[]).contains("invalid pin after #"));
+        assert!(refusal("https://host/a.zip#md5=12", &[]).contains("invalid pin after #"));
         for pinned in ["file:///srv/a.zip#sha256=12", "file:///srv/app.git#sha256=12"] {
-            assert!(refusal(pinned, &[]).contains("what stands behind # is for downloads"), "{pinned}");
+            assert!(refusal(pinned, &[]).contains("a # with a pin works only for downloads"), "{pinned}");
         }
     }
 
     #[test]
     fn flags_that_would_be_ignored_are_refused() {
-        assert!(refusal("https://host/a.zip", &["--ref", "main"]).contains("--ref does not go with"));
-        assert!(refusal("./here", &["--keep-git"]).contains("--keep-git does not go with"));
+        assert!(refusal("https://host/a.zip", &["--ref", "main"]).contains("--ref cannot be used with"));
+        assert!(refusal("./here", &["--keep-git"]).contains("--keep-git cannot be used with"));
         assert!(refusal("https://host/a.git", &["--strip-components", "1"]).contains("--strip-components"));
         assert!(refusal("https://host/a.git", &["--keep-git", "--subdir", "x"]).contains("--subdir"));
-        assert!(refusal("https://host/a", &["--file", "a", "--subdir", "x"]).contains("--file does not go with"));
-        assert!(refusal("https://host/a", &["--file", "a/b"]).contains("no usable name"));
+        assert!(refusal("https://host/a", &["--file", "a", "--subdir", "x"]).contains("--file cannot be used with"));
+        assert!(refusal("https://host/a", &["--file", "a/b"]).contains("is not a valid name"));
         assert!(refusal("https://host/a.git", &["--subdir", "../x"]).contains("is not inside the source"));
         assert_eq!(source("https://host/a.git", &["--subdir", "."]).unwrap().subdir, None);
     }

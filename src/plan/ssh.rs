@@ -1,6 +1,5 @@
-//! Where a repository behind SSH is: `ssh://[user@]host[:port]/path`, or `[user@]host:path` as scp
-//! has it. What counts as which part is Git's own decision (`parse_connect_url` and what it calls in
-//! connect.c). No I/O.
+//! Addresses of repositories over SSH: `ssh://[user@]host[:port]/path`, or `[user@]host:path` as for
+//! scp. Splits an address as Git does (`parse_connect_url` in connect.c). Does no I/O.
 
 use std::fmt;
 
@@ -11,17 +10,17 @@ use crate::redact::{RemoteUrl, percent_decode};
 
 /// The port of SSH (RFC 4253, 4.1).
 pub const SSH_PORT: u16 = 22;
-/// The user of every Git host.
+/// The default user, which every Git host uses.
 const USER: &str = "git";
 
-/// A repository behind SSH. `Display` shows it as it was typed, and never a password.
+/// A repository over SSH. `Display` shows it as typed, but never a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ssh {
     pub(crate) user: String,
     /// Without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// As the server is to take it: `/srv/app.git`, `~user/app.git`, or relative to its user's home.
+    /// The path for the server: `/srv/app.git`, `~user/app.git`, or relative to the user's home.
     pub(crate) path: String,
     shown: String,
 }
@@ -33,10 +32,10 @@ impl fmt::Display for Ssh {
 }
 
 impl Ssh {
-    /// From `ssh://[user@]host[:port]/path`. A password is not looked at: keys alone open an account.
+    /// Parses `ssh://[user@]host[:port]/path`. Ignores a password, because podstrap uses only keys.
     ///
     /// # Errors
-    /// There is no host or no path, or something in it that no server would get to see as it stands.
+    /// The host or the path is missing, or the address contains invalid characters.
     pub fn from_url(url: &RemoteUrl) -> Result<Self> {
         let user = url.userinfo().map(|info| info.username.clone()).filter(|user| !user.is_empty());
         let host = match url.url().host() {
@@ -46,7 +45,7 @@ impl Ssh {
             None => String::new(),
         };
         if url.url().query().or(url.url().fragment()).is_some() {
-            return Err(refused(&url.to_string(), "a ? or a # in the path has to be written as %3F or %23"));
+            return Err(refused(&url.to_string(), "a ? or # in the path must be written as %3F or %23"));
         }
         let path = percent_decode(url.url().path());
         // `/~user/app.git` is relative to that user's home.
@@ -58,13 +57,13 @@ impl Ssh {
         Self::checked(user, host, url.url().port(), path, shown)
     }
 
-    /// From `[user@]host:path`; a port, or an address with colons, is in brackets: `[host:port]:path`,
-    /// `user@[::1]:path`. None for what Git takes for a path on this machine.
+    /// Parses `[user@]host:path`. A port or an address with colons needs brackets: `[host:port]:path`,
+    /// `user@[::1]:path`. `None` for a text that Git takes for a local path.
     ///
     /// # Errors
-    /// As [`from_url`](Self::from_url).
+    /// The same as for [`from_url`](Self::from_url).
     pub fn from_scp(text: &str) -> Option<Result<Self>> {
-        // A slash before the first colon makes it a path (`url_is_local_not_ssh`).
+        // With a slash before the first colon, it is a local path (`url_is_local_not_ssh`).
         let (before, _) = text.split_once(':')?;
         if before.is_empty() || before.contains('/') || text.contains("://") {
             return None;
@@ -76,7 +75,7 @@ impl Ssh {
         let bracket = if text.starts_with('[') { Some(0) } else { text.find("@[").map(|at| at + 1) };
         let close = bracket.and_then(|open| Some((open, open + text[open..].find(']')?)));
         let (place, path) = text[close.map_or(0, |(_, close)| close)..].split_once(':').unwrap_or_default();
-        // The user may stand before the brackets or in them.
+        // The user may be before or inside the brackets.
         let (before, inner, after) = match close {
             Some((open, close)) => (&text[..open], &text[open + 1..close], place.trim_start_matches(']')),
             None => ("", place, ""),
@@ -86,27 +85,27 @@ impl Ssh {
             (None, Some((user, inner))) => (Some(user), inner),
             (None, None) => (None, inner),
         };
-        // An address with more than one colon is no host with a port.
+        // An IPv6 address, which has more than one colon, is not a host with a port.
         let (host, port) = match inner.split_once(':') {
             Some((host, port)) if close.is_some() && !port.contains(':') => {
-                (host, Some(port.parse().map_err(|_| refused(text, "the port is no number up to 65535"))?))
+                (host, Some(port.parse().map_err(|_| refused(text, "the port is not a number up to 65535"))?))
             }
             _ => (inner, None),
         };
         if !after.is_empty() {
-            return Err(refused(text, "something stands between the brackets and the path"));
+            return Err(refused(text, "unexpected text between the brackets and the path"));
         }
-        // More likely a token before the host than the name of a directory.
+        // The text before this @ is more likely a token than a directory.
         let first = path.split('/').next().unwrap_or_default();
         if close.is_none() && (first.contains('@') || user.is_none() && path.contains('@')) {
-            return Err(refused(text, "what stands between the first colon and the @ looks like a password"));
+            return Err(refused(text, "the text between the first colon and the @ looks like a password"));
         }
         if matches!(inner, "https" | "http" | "ssh" | "file" | "ftp") {
-            return Err(refused(text, "slashes are missing behind the scheme"));
+            return Err(refused(text, "the slashes after the scheme are missing"));
         }
         if path.contains('?') {
             let text = text.split('?').next().unwrap_or_default();
-            return Err(refused(text, "behind a question mark there is no path; is https:// missing before it?"));
+            return Err(refused(text, "the path contains a question mark; is https:// missing?"));
         }
         let path = if path.starts_with("/~") { &path[1..] } else { path };
         let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
@@ -114,7 +113,7 @@ impl Ssh {
     }
 
     fn checked(user: Option<String>, host: String, port: Option<u16>, path: &str, shown: String) -> Result<Self> {
-        // In the scp form a password is nothing that ssh knows.
+        // ssh does not support a password in the scp form.
         let (user, secret) = match user.as_deref().map(|user| user.split_once(':').unwrap_or((user, ""))) {
             Some((user, secret)) => (user.to_owned(), secret.to_owned()),
             None => (USER.to_owned(), String::new()),
@@ -122,14 +121,14 @@ impl Ssh {
         let shown = if secret.is_empty() { shown } else { shown.replacen(&format!(":{secret}@"), "@", 1) };
         let odd = |text: &str| text.chars().any(|c| c.is_whitespace() || c.is_control());
         if host.is_empty() {
-            return Err(refused(&shown, "it names no host"));
+            return Err(refused(&shown, "the host is missing"));
         }
         if path.is_empty() || path == "/" {
-            return Err(refused(&shown, "it names no path"));
+            return Err(refused(&shown, "the path is missing"));
         }
-        // What begins like a flag is one to somebody, sooner or later.
+        // A program may take it for a flag.
         if [user.as_str(), host.as_str(), path].iter().any(|part| part.starts_with('-')) {
-            return Err(refused(&shown, "no user, host or path begins with a hyphen"));
+            return Err(refused(&shown, "a user, host or path cannot start with a hyphen"));
         }
         if odd(&user)
             || odd(&host)
@@ -137,7 +136,7 @@ impl Ssh {
             || host.contains(['/', '@', ','])
             || path.contains(char::is_control)
         {
-            return Err(refused(&shown, "it has characters in it that no address has"));
+            return Err(refused(&shown, "it contains characters that are invalid in an address"));
         }
         let host = host.to_lowercase();
         Ok(Self { user, host, port: port.unwrap_or(SSH_PORT), path: path.to_owned(), shown })
@@ -147,9 +146,9 @@ impl Ssh {
         &self.path
     }
 
-    /// Another repository of the same user's on the same host.
+    /// The address of another repository for the same user on the same host.
     pub(crate) fn at(&self, path: &str) -> Result<Self> {
-        let refused = || refused(&self.shown, "it names no other repository");
+        let refused = || refused(&self.shown, "a relative address cannot be resolved against it");
         if let Ok(url) = self.shown.parse::<RemoteUrl>()
             && self.shown.contains("://")
         {
@@ -158,18 +157,18 @@ impl Ssh {
             return Self::from_url(&RemoteUrl::at(target, url.userinfo().cloned()));
         }
         let (place, _) = self.shown.rsplit_once(':').ok_or_else(refused)?;
-        // A path may have a colon in it itself.
+        // The path itself may contain a colon.
         let place =
             self.shown.strip_suffix(self.path.as_str()).and_then(|place| place.strip_suffix(':')).unwrap_or(place);
         Self::from_scp(&format!("{place}:{path}")).ok_or_else(refused)?
     }
 
-    /// The host as files of known hosts have it: `host`, or `[host]:port` if the port is not the usual one.
+    /// The host as in `known_hosts`: `host`, or `[host]:port` for a port other than 22.
     pub(crate) fn known_as(&self) -> String {
         if self.port == SSH_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }
     }
 
-    /// What prints such lines for this host.
+    /// The command that prints `known_hosts` lines for this host.
     pub(crate) fn keyscan(&self) -> String {
         if self.port == SSH_PORT {
             format!("ssh-keyscan {}", self.host)
@@ -178,7 +177,7 @@ impl Ssh {
         }
     }
 
-    /// What the server's shell is to run: the path quoted as git does (`sq_quote_buf` in quote.c).
+    /// The command for the server's shell. Quotes the path as Git does (`sq_quote_buf` in quote.c).
     pub(crate) fn command(&self) -> String {
         let path = self.path.replace('\'', r"'\''").replace('!', r"'\!'");
         format!("git-upload-pack '{path}'")
@@ -187,13 +186,13 @@ impl Ssh {
 
 fn refused(shown: &str, why: &str) -> Error {
     let shown = shown.rsplit_once('@').map_or_else(|| shown.to_owned(), |(_, place)| format!("***@{place}"));
-    Error::usage(format!("--repo {shown} is no address of a repository behind SSH"))
+    Error::usage(format!("--repo {shown} is not a valid SSH address of a repository"))
         .because(why)
-        .hint("write ssh://git@host:22/path, or git@host:path, where a path without a slash starts at the user's home")
+        .hint("write ssh://git@host:22/path, or git@host:path, where path is absolute or relative to the user's home")
 }
 
-/// Whatever is taken has a host, a user and a path that pose as no flag, shows no password, and the
-/// command names the path and nothing else.
+/// An accepted address has a host, a user and a path, none of which looks like a flag. It shows no
+/// password, and the command contains only the path.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -290,9 +289,9 @@ mod tests {
             Ssh::from_scp(text).unwrap().unwrap_err();
         }
         insta::assert_snapshot!(Ssh::from_scp("host:").unwrap().unwrap_err(), @r"
-        error: --repo host: is no address of a repository behind SSH
-          because: it names no path
-        hint: write ssh://git@host:22/path, or git@host:path, where a path without a slash starts at the user's home
+        error: --repo host: is not a valid SSH address of a repository
+          because: the path is missing
+        hint: write ssh://git@host:22/path, or git@host:path, where path is absolute or relative to the user's home
         ");
     }
 

@@ -4,8 +4,8 @@
 //! compiled files. The revision is a digest of everything else, so an unchanged directory is the
 //! same revision wherever and whenever it is read.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, FileType};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,11 +14,15 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
-use crate::plan::RESERVED;
+use crate::plan::{RESERVED, TreePath, Unpack};
 use crate::retry::Deadline;
-use crate::runtime::hex;
+use crate::runtime::{blocking, hex};
 use crate::size::Size;
-use crate::source::{Checkout, SHA256, late, reserved, set_mode, too_large};
+use crate::source::destination::Destination;
+use crate::source::lfs;
+use crate::source::revision::{Revision, SHA256};
+use crate::tree::{Written, reserved, set_mode, too_large};
+use crate::walk::{Entry, walk};
 
 /// Names that are left out wherever they stand.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
@@ -26,77 +30,96 @@ const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
 const VENV_MARK: &str = "pyvenv.cfg";
 const BUFFER: usize = 256 << 10;
 
-/// The digest of the directory's contents: `sha256:…`; and whether it has symbolic links, whose targets
-/// are in it only by name.
-pub(super) fn digest(from: &Path, limit: Size, deadline: Deadline) -> Result<(String, bool)> {
-    let (digest, links, _) = Walk::new(from, None, limit, deadline).run()?;
+/// A directory, and its digest when it was read.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    revision: Revision,
+}
+
+impl Directory {
+    pub(crate) async fn resolve(
+        path: &Path,
+        unpack: &Unpack,
+        subdir: Option<&TreePath>,
+        limit: Size,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        if *unpack != Unpack::default() {
+            return Err(Error::usage(format!("{} is no archive and no file", path.display()))
+                .hint("--strip-components and --file are for these"));
+        }
+        let path = match subdir {
+            Some(subdir) => crate::tree::directory("--subdir", path, subdir)
+                .map_err(|error| error.within(&path.display().to_string()))?,
+            None => path.to_owned(),
+        };
+        let at = path.clone();
+        let (commit, _) = blocking(move || digest_within(&at, limit, deadline)).await?;
+        Ok(Self { path, revision: Revision { commit, reference: None } })
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision.clone()
+    }
+
+    /// Copies it; `--subdir` counted when it was resolved.
+    pub(crate) async fn check_out(&self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
+        let (path, tree, revision) = (self.path.clone(), to.tree.to_owned(), self.revision.commit.clone());
+        let (limit, lfs_pointers) = (to.limit, to.lfs_pointers);
+        blocking(move || {
+            let copied = copy(&path, &tree, &revision, limit, deadline)?;
+            lfs::judge_tree(&path.display().to_string(), &tree, lfs_pointers)?;
+            Ok(copied)
+        })
+        .await
+    }
+}
+
+/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`; and whether it has
+/// symbolic links, whose targets are in it only by name.
+pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<(String, bool)> {
+    // It is only read.
+    digest_within(dir, Size(u64::MAX), deadline)
+}
+
+fn digest_within(from: &Path, limit: Size, deadline: Deadline) -> Result<(String, bool)> {
+    let (digest, links, _) = Reader::new(from, None, limit, deadline).run()?;
     Ok((digest, links))
 }
 
-/// The digest of a file, as a revision.
-pub(super) fn digest_of_file(path: &Path, deadline: Deadline) -> Result<String> {
-    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
-    loop {
-        let length = file.read(&mut buffer).map_err(|error| unreadable(path, &error))?;
-        if length == 0 {
-            return Ok(format!("{SHA256}{}", hex(&digest.finalize())));
-        }
-        digest.update(&buffer[..length]);
-        if deadline.passed() {
-            return Err(late(&format!("cannot read {}", path.display()), deadline));
-        }
-    }
-}
-
-/// What is in a directory.
-pub(super) fn count(dir: &Path) -> io::Result<Checkout> {
-    let (mut done, mut open) = (Checkout::default(), vec![dir.to_owned()]);
-    while let Some(dir) = open.pop() {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                open.push(entry.path());
-            } else {
-                done.add(Checkout { files: 1, bytes: if meta.is_file() { meta.len() } else { 0 } });
-            }
-        }
-    }
-    Ok(done)
-}
-
 /// Copies the directory to `tree`, which does not exist yet, and checks that it still is `revision`.
-pub(super) fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadline) -> Result<Checkout> {
+fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadline) -> Result<Written> {
     let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
     let target = real(tree.parent().unwrap_or(tree))?;
     if target.starts_with(from.canonicalize().map_err(|error| unreadable(from, &error))?) {
         return Err(Error::source(format!("{} contains the root to which it is copied", from.display()))
             .hint("choose a --root outside of the directory"));
     }
-    let (copied, _, done) = Walk::new(from, Some(tree), limit, deadline).run()?;
+    let (copied, _, done) = Reader::new(from, Some(tree), limit, deadline).run()?;
     if copied != revision {
         return Err(Error::source(format!("{} changed while it was copied", from.display())).hint("try again"));
     }
     Ok(done)
 }
 
-struct Walk<'a> {
+/// Reads a directory once: digests it, and copies it if it is told where to.
+struct Reader<'a> {
     from: &'a Path,
     to: Option<&'a Path>,
     limit: Size,
     deadline: Deadline,
     digest: Sha256,
-    done: Checkout,
+    done: Written,
     links: bool,
     /// What the copy occupies.
     occupied: u64,
     buffer: Vec<u8>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Reader<'a> {
     fn new(from: &'a Path, to: Option<&'a Path>, limit: Size, deadline: Deadline) -> Self {
-        let done = Checkout::default();
+        let done = Written::default();
         Self {
             from,
             to,
@@ -110,7 +133,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn run(mut self) -> Result<(String, bool, Checkout)> {
+    fn run(mut self) -> Result<(String, bool, Written)> {
         let meta = fs::metadata(self.from).map_err(|error| {
             unreadable(self.from, &error).hint("give a directory that this container can see, or a URL")
         })?;
@@ -121,62 +144,36 @@ impl<'a> Walk<'a> {
         if fs::symlink_metadata(self.from.join(RESERVED)).is_ok() {
             return Err(reserved(format!("{} has an entry {RESERVED}", self.from.display())));
         }
-        // Not by recursion: directories can be nested more deeply than the stack is.
-        let mut open = vec![(PathBuf::new(), self.directory(Path::new(""))?)];
-        while let Some((at, entries)) = open.last_mut() {
-            let Some((name, kind)) = entries.next() else {
-                open.pop();
-                continue;
-            };
-            let at = at.join(name);
-            if self.entry(&at, kind)? {
-                let entries = self.directory(&at)?;
-                open.push((at, entries));
+        let mut entries = walk(self.from);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| unreadable(&error.path, &error.error))?;
+            if is_left_out(&entry) {
+                tracing::debug!("left out: {}", shown(&entry.name));
+                entries.leave_out();
+            } else if entry.is_dir() {
+                self.directory(&entry)?;
+            } else if entry.is_symlink() {
+                let target = fs::read_link(&entry.path).map_err(|error| unreadable(&entry.path, &error))?;
+                self.link(&entry.name, &target)?;
+            } else if entry.is_file() {
+                self.file(&entry.name)?;
+            } else {
+                tracing::warn!("left out, as it is no file: {}", shown(&entry.name));
             }
         }
         Ok((format!("{SHA256}{}", hex(&self.digest.finalize())), self.links, self.done))
     }
 
-    /// Makes the directory, and returns what is in it, in the order of the names.
-    fn directory(&mut self, at: &Path) -> Result<std::vec::IntoIter<(OsString, FileType)>> {
+    fn directory(&mut self, entry: &Entry) -> Result<()> {
         if self.deadline.passed() {
-            return Err(late(&format!("cannot copy {}", self.from.display()), self.deadline));
+            return Err(self.deadline.late(&format!("cannot copy {}", self.from.display())));
+        }
+        if !entry.is_root() {
+            self.record(b'd', &entry.name, 0);
         }
         self.count(0)?;
-        let path = self.from.join(at);
-        if let Some(to) = self.to {
-            let to = to.join(at);
-            fs::create_dir(&to)
-                .and_then(|()| set_mode(&to, 0o755))
-                .on_volume(|| format!("cannot create {}", to.display()))?;
-        }
-        let entries = fs::read_dir(&path).and_then(|entries| {
-            entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?)))).collect()
-        });
-        let mut entries: Vec<_> = entries.map_err(|error| unreadable(&path, &error))?;
-        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(entries.into_iter())
-    }
-
-    /// Copies one entry; true for a directory whose own entries come next.
-    fn entry(&mut self, at: &Path, kind: FileType) -> Result<bool> {
-        let path = self.from.join(at);
-        if LEFT_OUT.iter().any(|left_out| at.file_name() == Some(OsStr::new(left_out)))
-            || (kind.is_dir() && path.join(VENV_MARK).exists())
-        {
-            tracing::debug!("left out: {}", shown(at));
-        } else if kind.is_dir() {
-            self.record(b'd', at, 0);
-            return Ok(true);
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&path).map_err(|error| unreadable(&path, &error))?;
-            self.link(at, &target)?;
-        } else if kind.is_file() {
-            self.file(at)?;
-        } else {
-            tracing::warn!("left out, as it is no file: {}", shown(at));
-        }
-        Ok(false)
+        let Some(to) = self.to.map(|to| to.join(&entry.name)) else { return Ok(()) };
+        fs::create_dir(&to).and_then(|()| set_mode(&to, 0o755)).on_volume(|| format!("cannot create {}", to.display()))
     }
 
     /// Counts what the copy of an entry will occupy, before it is read.
@@ -236,7 +233,7 @@ impl<'a> Walk<'a> {
                 copy.write_all(chunk).map_err(|error| volume(&error, to))?;
             }
             if self.deadline.passed() {
-                return Err(late(&format!("cannot copy {}", self.from.display()), self.deadline));
+                return Err(self.deadline.late(&format!("cannot copy {}", self.from.display())));
             }
         }
         self.done.files += 1;
@@ -249,6 +246,13 @@ impl<'a> Walk<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether it belongs to this machine alone.
+fn is_left_out(entry: &Entry) -> bool {
+    !entry.is_root()
+        && (LEFT_OUT.iter().any(|name| entry.name.file_name() == Some(OsStr::new(name)))
+            || (entry.is_dir() && entry.path.join(VENV_MARK).exists()))
 }
 
 /// A name for a line of the log.

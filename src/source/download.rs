@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT_ENCODING, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{Response, StatusCode};
@@ -15,77 +15,104 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
-use crate::redact::RemoteUrl;
 use crate::retry::{Deadline, retry};
 use crate::runtime::hex;
 use crate::size::Size;
-use crate::source::web::{Access, MAX_REDIRECTS, Pace, Site, is_html, is_ok, shown, text};
-use crate::source::{Known, Revision, SHA256, Validator, too_large};
+use crate::source::access::pace::Pace;
+use crate::source::access::web::{Access, MAX_REDIRECTS, Site, is_html, is_ok, shown, text};
+use crate::source::destination::Destination;
+use crate::source::file::{self, SingleFile};
+use crate::source::revision::{Known, Revision, Validator};
+use crate::tree::{Written, too_large};
 
 /// Where the file is kept until it is unpacked.
 const NAME: &str = "download";
 
 /// A file on a server, and the file here once it has come.
 #[derive(Debug)]
-pub(super) struct Download {
+pub(crate) struct Download {
     source: plan::Download,
     site: Site,
     here: Option<Here>,
+    revision: Revision,
 }
 
 #[derive(Debug)]
-pub(super) struct Here {
-    pub(super) path: PathBuf,
-    pub(super) sha256: String,
+struct Here {
+    path: PathBuf,
+    sha256: String,
     /// When the server says it was made.
-    pub(super) modified: Option<SystemTime>,
+    modified: Option<SystemTime>,
     /// A web page, as the server says.
-    pub(super) html: bool,
-    pub(super) validator: Option<Validator>,
+    html: bool,
+    validator: Option<Validator>,
 }
 
 impl Download {
-    pub(super) fn new(source: &plan::Download, access: &Access) -> Result<Self> {
-        Ok(Self { source: source.clone(), site: Site::verbatim(source.url.clone(), access.clone())?, here: None })
+    /// What is on the server: what is `known` if it still has that, or else what comes to `scratch` now,
+    /// unless it is pinned.
+    pub(crate) async fn resolve(
+        source: &plan::Download,
+        access: &Access,
+        known: Option<&Known>,
+        scratch: &dyn Fn() -> Result<PathBuf>,
+        limit: Size,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let site = Site::verbatim(source.url.clone(), access.clone())?;
+        let mut download = Self { source: source.clone(), site, here: None, revision: Revision::of_file("") };
+        match &source.sha256 {
+            Some(pin) => download.revision = Revision::of_file(pin),
+            None => download.ask(known, scratch, limit, deadline).await?,
+        }
+        Ok(download)
     }
 
-    /// Which revision the server has. It is the known one, or else the file comes to `scratch`.
-    pub(super) async fn resolve(
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision.clone()
+    }
+
+    /// What to ask with the next time.
+    pub(crate) fn validator(&self) -> Option<Validator> {
+        self.here.as_ref()?.validator.clone()
+    }
+
+    /// Makes a tree of the file, which comes now if it has not.
+    pub(crate) async fn check_out(&mut self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
+        if self.here.is_none() {
+            self.ask(None, &|| Ok(to.scratch.to_owned()), to.limit, deadline).await?;
+        }
+        let url = self.source.url.clone();
+        let here = self.here.as_ref().ok_or_else(|| Error::internal(format!("{url} was not downloaded")))?;
+        let last = url.url().path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
+        let file = SingleFile {
+            path: here.path.clone(),
+            shown: url.to_string(),
+            name: crate::redact::percent_decode(last),
+            modified: here.modified.or_else(|| made_up(&here.sha256)),
+            web_page: here.html,
+        };
+        file::check_out(file, self.source.unpack.clone(), to, deadline).await
+    }
+
+    /// Asks which revision the server has. It is the known one, or else the file comes to `scratch`.
+    async fn ask(
         &mut self,
         known: Option<&Known>,
         scratch: &dyn Fn() -> Result<PathBuf>,
         limit: Size,
         deadline: Deadline,
-    ) -> Result<Revision> {
+    ) -> Result<()> {
         // A query can be a secret, and is not kept: nobody could say that it is still the same.
         let known = known.filter(|_| self.source.url.url().query().is_none());
         let doing = format!("downloading {}", self.source.url);
         self.here = retry(deadline, &doing, || self.get(known, scratch, limit, deadline)).await?;
         match (&self.here, known) {
-            (None, Some(known)) => Ok(known.revision.clone()),
-            _ => Ok(Revision { commit: format!("{SHA256}{}", self.file()?.sha256), reference: None }),
+            (Some(here), _) => self.revision = Revision::of_file(&here.sha256),
+            (None, Some(known)) => self.revision = known.revision.clone(),
+            (None, None) => {}
         }
-    }
-
-    /// The file, which comes now if it has not.
-    pub(super) async fn fetch(&mut self, scratch: &Path, limit: Size, deadline: Deadline) -> Result<&Here> {
-        if self.here.is_none() {
-            self.resolve(None, &|| Ok(scratch.to_owned()), limit, deadline).await?;
-        }
-        self.file()
-    }
-
-    pub(super) fn url(&self) -> &RemoteUrl {
-        &self.source.url
-    }
-
-    /// What to ask with the next time.
-    pub(super) fn validator(&self) -> Option<Validator> {
-        self.here.as_ref()?.validator.clone()
-    }
-
-    fn file(&self) -> Result<&Here> {
-        self.here.as_ref().ok_or_else(|| Error::internal(format!("{} was not downloaded", self.source.url)))
+        Ok(())
     }
 
     /// One try, redirects included. None: the server still has what is known.
@@ -167,4 +194,11 @@ impl Download {
         let validator = (validator != Validator::default()).then_some(validator);
         Ok(Here { path, sha256, modified, html, validator })
     }
+}
+
+/// A time for a file that has none: always the same for the same contents, and another for others, as
+/// caches tell versions of a file by it.
+fn made_up(sha256: &str) -> Option<SystemTime> {
+    let seconds = u64::from_str_radix(sha256.get(..7)?, 16).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }

@@ -1,9 +1,9 @@
-//! `podstrap up`: the whole of it on one machine, for trying an app out.
+//! `podstrap up`: init and a server on this machine, to try an app.
 //!
-//! init into a scratch root, then a server for the configuration that the app brings: the real
-//! `unitd` if there is one on PATH, else the environment's own Python with the standard library's
-//! WSGI server. The configuration names the paths of the app's container; here they are mapped to
-//! the scratch tree, and nothing else of it is changed but `user` and `group`.
+//! podstrap runs init in a temporary root, then serves the app's configuration: with the real `unitd` if
+//! it is on PATH, else with the environment's Python and the WSGI server of the standard library. The
+//! configuration has the paths of the app's container. podstrap maps them to the temporary tree and
+//! changes nothing else except `user` and `group`.
 
 mod config;
 
@@ -24,27 +24,27 @@ use crate::unit;
 
 pub(crate) use config::split;
 
-/// The example that is served when no source is named: `examples/flask` of this repository.
+/// The app to serve if the user gives no source: `examples/flask` of this repository.
 const EXAMPLE: &[(&str, &str)] = &[
     ("index.py", include_str!("../../examples/flask/index.py")),
     ("requirements.txt", include_str!("../../examples/flask/requirements.txt")),
     ("unit.conf.json", include_str!("../../examples/flask/unit.conf.json")),
 ];
 
-/// How long a server may take to end by itself.
+/// Time limit for a server to end after SIGTERM.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
-/// Tries to remove the scratch directory, and the pause between them.
+/// Tries to remove the temporary directory, and the pause between them.
 const REMOVALS: u32 = 20;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
 const SERVE: &str = include_str!("serve.py");
 
-/// Serves the app until the process is told to end; with `--once` until it has answered once.
+/// Serves the app until a signal arrives, or with `--once` until the app has answered once.
 pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
     let scratch = Scratch::new()?;
     let app = signals.unless_one(Box::pin(App::prepare(plan, &scratch))).await?;
-    // Or the answer of whoever has the port would be taken for the app's.
+    // Otherwise another server on this port could answer instead of the app.
     port_is_free(&app.url)?;
     let (server, mut running) = app.start(&scratch)?;
     let served = tokio::select! {
@@ -55,20 +55,20 @@ pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
     served
 }
 
-/// An app that is installed, with its configuration as it is to be served here.
+/// An installed app, with its configuration for this machine.
 struct App {
     plan: Up,
     outcome: Outcome,
     config: unit::Config,
-    /// The same, read.
+    /// The same configuration, parsed.
     value: Value,
     url: reqwest::Url,
 }
 
-/// What serves.
+/// The server of the app.
 struct Server {
     name: &'static str,
-    /// Where it takes its configuration, if it is Unit.
+    /// Unit's control socket; `None` for another server.
     control: Option<Control>,
 }
 
@@ -77,12 +77,10 @@ impl App {
         let source = if let Some(source) = &plan.source {
             source.clone()
         } else {
-            tracing::info!(
-                "no DIR or URL is named: this is the built-in example; `podstrap up .` takes this directory"
-            );
+            tracing::info!("no DIR or URL given: serving the built-in example; use `podstrap up .` for this directory");
             Source::directory(scratch.example()?)
         };
-        // What can be known now need not wait for the installation.
+        // Fail before the installation if possible.
         if let Origin::Local(dir, _) = &source.origin
             && dir.is_dir()
         {
@@ -91,7 +89,7 @@ impl App {
         }
         let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
         let environment = plan.environment.clone().published_at(&target);
-        // It runs here.
+        // The app runs on this machine.
         let environment = Environment { python_final: None, target: AppTarget::default(), ..environment };
         let init = Init {
             source,
@@ -112,23 +110,23 @@ impl App {
         // Messages name the file that the user knows, not its copy.
         config.path.clone_from(&plan.config);
         let mut value = unit::dialect::to_value(&config.bytes).map_err(|error| {
-            Error::usage(format!("{} cannot be read as Unit's JSON", plan.config.display()))
+            Error::usage(format!("{} is not valid JSON for Unit", plan.config.display()))
                 .because(error)
-                .hint("comments and one trailing comma are fine, anything else must be JSON")
+                .hint("correct the JSON; Unit also allows comments and one trailing comma")
         })?;
         let named = environment.final_path_named.then_some(environment.final_path.as_path());
         config::localize(&mut value, named, environment.venv.as_path(), &tree);
         if let Some(home) = config::missing_home(&value) {
-            return Err(Error::usage(format!("the configuration's \"home\" is not there: {home}")).hint(
-                "Unit could not start the application: name packages or a requirements file so that an environment is \
-                 built, say where with --venv, or take \"home\" out",
+            return Err(Error::usage(format!("the configuration's \"home\" does not exist: {home}")).hint(
+                "give packages or a requirements file to build an environment, set its path with --venv, or remove \
+                 \"home\": Unit cannot start the application like this",
             ));
         }
         config.bytes = serde_json::to_vec_pretty(&value)
-            .map_err(|error| Error::internal("cannot write the configuration").because(error))?;
+            .map_err(|error| Error::internal("cannot serialize the configuration").because(error))?;
         let url = config::listener(&value).and_then(config::url_of).ok_or_else(|| {
-            Error::usage(format!("{} has no TCP listener to ask", plan.config.display()))
-                .hint("`up` needs one such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")
+            Error::usage(format!("{} has no TCP listener", plan.config.display()))
+                .hint("add one for `up`, such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")
         })?;
         Ok(Self { plan, outcome, config, value, url })
     }
@@ -140,20 +138,19 @@ impl App {
         }
     }
 
-    /// Configures and asks the server, and with `--once` prints what it answers; else waits for the
-    /// signal that ends it.
+    /// Configures the server and sends a request. Prints the answer with `--once`, else waits for a signal.
     async fn serve(&self, server: &Server, signals: &mut Signals) -> Result<()> {
         let started = async {
             if let Some(control) = &server.control {
                 unit::apply(Some(control), &self.config.clone().into(), self.plan.deadline).await?;
             }
-            // The application is up before it is asked: what it says first it will say again.
+            // The application has started, so its first answer is final: no retry.
             unit::first_answer(&self.url, self.plan.deadline).await
         };
         let answer = signals.unless_one(started).await?;
         let failing = (answer.status >= 500).then(|| {
             Error::new(Kind::Probe, format!("the app answers {} at {}", answer.status, self.url))
-                .hint("its own words, a traceback maybe, are above")
+                .hint("read the output of the app above, such as a traceback")
         });
         if self.plan.once {
             std::io::stdout()
@@ -172,8 +169,8 @@ impl App {
 
     fn start_wsgi(&self, scratch: &Scratch) -> Result<(Server, Running)> {
         tracing::info!(
-            "there is no unitd on PATH: serving with Python's own WSGI server instead, which is not Unit \
-             (no processes, limits, routes or static files)"
+            "no unitd on PATH: serving with Python's WSGI server instead, \
+             without Unit's processes, limits, routes or static files"
         );
         let application = config::wsgi(&self.value)?;
         let python = match &self.outcome.release.manifest.environment {
@@ -182,7 +179,7 @@ impl App {
                 self.outcome.path.join(&record.venv).join("bin/python")
             }
             None => on_path("python3").ok_or_else(|| {
-                Error::environment("there is neither unitd nor python3 on PATH to serve the app with")
+                Error::environment("cannot serve the app: neither unitd nor python3 is on PATH")
                     .hint("install one of the two")
             })?,
         };
@@ -216,8 +213,8 @@ fn config_is_there(tree: &Path, config: &Path) -> Result<()> {
     }
     let what = if config.is_absolute() { "there is no" } else { "the app has no" };
     Err(Error::usage(format!("{what} {}", config.display())).hint(
-        "`up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config, \
-         by its path in the app's tree or an absolute one",
+        "add Unit's configuration as unit.conf.json, or give another file with --config: \
+         a path in the app's tree or an absolute path",
     ))
 }
 
@@ -227,9 +224,9 @@ fn port_is_free(url: &reqwest::Url) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             Err(Error::usage(format!("cannot serve at {url}"))
                 .because(error)
-                .hint("end the program that listens there, or give the configuration another port"))
+                .hint("stop the program that listens there, or use another port in the configuration"))
         }
-        // Whether other trouble matters here, the server itself will say.
+        // The server itself reports any other problem.
         _ => Ok(()),
     }
 }
@@ -253,12 +250,12 @@ fn start_unit(unitd: &Path, scratch: &Scratch) -> Result<(Server, Running)> {
 
 fn ended_early(server: &Server, ended: std::io::Result<std::process::ExitStatus>) -> Error {
     let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-    Error::new(Kind::Probe, format!("{} ended by itself", server.name))
+    Error::new(Kind::Probe, format!("{} ended unexpectedly", server.name))
         .because(how)
-        .hint("what it printed is above: an import that fails, a port that is taken, or an ASGI app without unitd are the usual reasons")
+        .hint("read its output above; usual causes are a failed import, a port in use, or an ASGI app without unitd")
 }
 
-/// The first executable of that name on PATH.
+/// The first executable with this name on PATH.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -266,7 +263,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|file| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
 }
 
-/// A directory below TMPDIR that is removed at the end.
+/// A directory below TMPDIR, removed on drop.
 struct Scratch {
     dir: PathBuf,
 }
@@ -279,12 +276,12 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// A directory in it that Unit's own user can read.
+    /// Creates a directory in it that Unit's user can read.
     fn make(&self, name: &str) -> Result<PathBuf> {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir)
             .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o755)))
-            .on_volume(|| format!("cannot make the directory {}", dir.display()))?;
+            .on_volume(|| format!("cannot create the directory {}", dir.display()))?;
         Ok(dir)
     }
 
@@ -300,7 +297,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A child that was killed a moment ago may still write.
+        // A child that was just killed may still write.
         for _ in 0..REMOVALS {
             if fs::remove_dir_all(&self.dir).is_ok() {
                 return;

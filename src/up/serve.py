@@ -1,7 +1,7 @@
 """Serves one WSGI application of a Unit configuration with the standard library's server.
 
 argv[1]: a JSON file with host, port, path (a list), module, callable, factory, working_directory,
-environment and prefix: the application's members as Unit means them.
+environment and prefix, with the meaning of the members of Unit's application.
 """
 import importlib
 import inspect
@@ -23,7 +23,7 @@ class Handler(WSGIRequestHandler):
 
 
 def below(prefix, application):
-    """Unit's `prefix`: moved from PATH_INFO to SCRIPT_NAME where a request has it."""
+    """Moves Unit's `prefix` from PATH_INFO to SCRIPT_NAME if the path of a request starts with it."""
     names = [name for name in prefix.split("/") if name]
 
     def wrapped(environ, start_response):
@@ -45,7 +45,7 @@ sys.path[:0] = wanted["path"]
 application = getattr(importlib.import_module(wanted["module"]), wanted["callable"])
 if wanted["factory"]:
     application = application()
-# As Unit tells them apart. Called like WSGI it would answer every request with 500.
+# Unit detects ASGI in the same way. Called as WSGI, the app would answer every request with 500.
 if any(map(inspect.iscoroutinefunction, (application, getattr(application, "__call__", None)))):
     sys.exit("%s.%s is an ASGI application, which only Unit can serve" % (wanted["module"], wanted["callable"]))
 if wanted["prefix"]:

@@ -1,4 +1,4 @@
-//! The Python that will run the environment: by default the one that builds it, else the one that
+//! The Python that runs the environment: by default the one that builds it, else the one that
 //! `--target-python` and `--target-platform` describe.
 
 use std::collections::BTreeMap;
@@ -10,36 +10,36 @@ use super::python::Python;
 use crate::error::{Error, Result};
 use crate::plan::{AppTarget, Libc, Platform};
 
-/// What is to run the environment.
+/// The Python and the platform that run the environment.
 #[derive(Debug, Clone)]
 pub(super) struct App {
     pub(super) python: (u32, u32),
-    /// `3.13.1`, or `3.13` of another Python than the one that builds.
+    /// `3.13.1`, or `3.13` if another Python builds.
     pub(super) version: String,
-    /// It has no global lock: its modules are others (PEP 703).
+    /// It has no global lock, so it needs other extension modules (PEP 703).
     pub(super) free_threaded: bool,
-    /// `CPython`; of another implementation modules are not known by their names.
+    /// It is `CPython`. The module names of other implementations are not known.
     pub(super) cpython: bool,
-    /// As `uname -m` says it.
+    /// As in `uname -m`.
     pub(super) machine: String,
-    /// What the program and everything that it loads must be.
+    /// The format that its program and every loaded library must have.
     pub(super) elf: Elf,
-    /// site-packages as a path in the environment.
+    /// The path of site-packages in the environment.
     pub(super) site: PathBuf,
-    /// Where its interpreter is.
+    /// The path of its interpreter.
     pub(super) interpreter: PathBuf,
-    /// It is another Python than the one that builds.
+    /// Another Python builds the environment.
     pub(super) other_python: bool,
-    /// It is on another platform, or may be.
+    /// The platform, if it is or may be another one.
     pub(super) platform: Option<Platform>,
-    /// What markers ask for, by its name ("Dependency specifiers" of the packaging standards).
+    /// The values of markers by name ("Dependency specifiers" of the packaging standards).
     pub(super) markers: BTreeMap<&'static str, String>,
 }
 
-/// Where Docker's `python` and Unit's `-python` images have their interpreter.
+/// The interpreter in Docker's `python` and Unit's `-python` images, without its version.
 const USUAL_PLACE: &str = "/usr/local/bin/python";
 
-/// `e_machine` and the word size of the processors that wheels are for, as `uname -m` calls them.
+/// `uname -m`, `e_machine` and the word size of each processor that has wheels.
 /// Source: System V ABI, "Machine"; PEP 600 for the names.
 const MACHINES: &[(&str, u16, u8)] = &[
     ("x86_64", 62, 64),
@@ -61,10 +61,10 @@ pub(super) fn machine_name(machine: u16) -> String {
 }
 
 impl App {
-    /// `python` builds, and is at `path`; `place` is where the app's image has its own.
+    /// `python` at `path` builds the environment; `place` is the interpreter in the app's image.
     ///
     /// # Errors
-    /// The target's Python is too old.
+    /// The Python of `target` is too old.
     pub(super) fn new(target: &AppTarget, python: &Python, path: &Path, place: Option<&Path>) -> Result<Self> {
         let own = elf::read(path).unwrap_or_default();
         let libc = own.libc.or(if python.soabi.ends_with("musl") { Some(Libc::Musl) } else { Some(Libc::Glibc) });
@@ -115,12 +115,12 @@ impl App {
         })
     }
 
-    /// Whether the engine has to be told, because what fits the Python that builds may not fit this one.
+    /// Whether the engine needs this target, because packages for the building Python may not fit it.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.other_python || self.platform.is_some()
     }
 
-    /// `cp313`, `cp313t`: what a module's name and a wheel's tag must say.
+    /// `cp313`, `cp313t`: the tag in the name of a module or a wheel.
     pub(super) fn tag(&self) -> String {
         let (major, minor) = self.python;
         format!("cp{major}{minor}{}", if self.free_threaded { "t" } else { "" })
@@ -129,7 +129,7 @@ impl App {
 
 fn markers(python: &Python, target: &AppTarget, machine: &str) -> BTreeMap<&'static str, String> {
     let (major, minor) = target.python.unwrap_or(python.number);
-    // Of another Python the minor version is known, not which release of it.
+    // For another Python, only the minor version is known.
     let other = target.python.filter(|number| *number != python.number).map(|_| format!("{major}.{minor}.0"));
     let implementation = if other.is_some() { "cpython" } else { &python.implementation };
     let named = match implementation {
@@ -137,7 +137,7 @@ fn markers(python: &Python, target: &AppTarget, machine: &str) -> BTreeMap<&'sta
         "pypy" => "PyPy",
         other => other,
     };
-    // Nothing is known of the kernel that will run it; uv says as much of another platform.
+    // The kernel of another platform is unknown. uv leaves it empty too.
     let kernel = |own: &str| if target.platform.is_some() { String::new() } else { own.to_owned() };
     [
         ("implementation_name", implementation.to_owned()),
@@ -155,7 +155,7 @@ fn markers(python: &Python, target: &AppTarget, machine: &str) -> BTreeMap<&'sta
     .into()
 }
 
-/// `cp313 manylinux x86_64`: what a wheel must be for.
+/// `cp313 manylinux x86_64`: the tags that a wheel needs.
 impl std::fmt::Display for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(platform) = &self.platform {

@@ -1,4 +1,4 @@
-//! An environment in the making: created, filled, told its last path, compiled, verified.
+//! Builds an environment: creates it, installs packages, relocates it, verifies it, compiles it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -18,59 +18,59 @@ use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
 use crate::tree;
 
-/// Where an environment is built.
+/// The directories for the build of an environment.
 #[derive(Debug, Clone)]
 pub struct BuildDirs {
     /// The environment's directory, absolute; it does not exist yet.
     pub venv: PathBuf,
-    /// An existing directory on the same file system for what is needed meanwhile: TMPDIR, netrc, the
-    /// engine's cache. Its files are linked into the environment and must not outlive its building, or
-    /// what an app does to its own would be in the next one.
+    /// An existing directory on the same file system for temporary files: TMPDIR, netrc, the engine's cache.
+    /// The environment may have hard links to its files. Delete it after the build: otherwise changes that
+    /// an app makes to its files would appear in the next environment.
     pub scratch: PathBuf,
 }
 
-/// An environment as it was built.
+/// A complete environment.
 #[derive(Debug)]
 pub struct Built {
-    /// `3.13.1`; `3.13` of another Python than the one that built it.
+    /// `3.13.1`, or `3.13` if another Python built it.
     pub python_version: String,
-    /// Where the interpreter is that runs it.
+    /// The path of the interpreter that runs it.
     pub python_path: PathBuf,
     /// `uv 0.13.9`, `pip 24.2`
     pub engine: String,
     pub toolchain: Toolchain,
     pub distributions: Vec<Distribution>,
-    /// Tells later whether somebody changed its files.
+    /// Shows later whether its files were changed.
     pub fingerprint: String,
 }
 
-/// Without these it is none (PEP 405).
+/// Files that every environment needs (PEP 405).
 const ESSENTIAL: [&str; 2] = ["pyvenv.cfg", "bin/python"];
 
-/// An environment under construction at a path that is not its last.
+/// An environment under construction, not at its final path.
 #[derive(Debug)]
 pub struct Builder {
     settings: Settings,
     toolchain: Toolchain,
     dirs: BuildDirs,
     final_path: PathBuf,
-    /// Where the tree will be, for projects in it that are installed editable.
+    /// The tree's path in the app's container, for editable projects in it.
     tree_final: Option<PathBuf>,
-    /// Where the tree is published: what is installed from it says that it came from there.
+    /// The public path of the tree: the recorded origin of packages from the tree.
     tree_public: PathBuf,
     python: Python,
     app: App,
-    /// An environment that is not as it should be is an error.
+    /// Fail instead of warning about incomplete or incompatible packages.
     strict: bool,
     engine: Engine,
     installed: OnceLock<(Inputs, Option<PathBuf>)>,
 }
 
 impl Builder {
-    /// Creates an empty environment at `dirs.venv`, for the Python and the place that `wanted` names.
+    /// Creates an empty environment at `dirs.venv`, for the Python and the path in `wanted`.
     ///
     /// # Errors
-    /// The interpreter or the engine does not run, or is too old for what is wanted.
+    /// The interpreter or the engine does not run, or is too old.
     pub async fn create(
         mut settings: Settings,
         toolchain: &Toolchain,
@@ -94,7 +94,7 @@ impl Builder {
         }
         if app.other_python {
             tracing::info!(
-                "for Python {}, whose interpreter is expected at {}",
+                "for Python {}, whose interpreter must be at {} in the app's image",
                 app.version,
                 app.interpreter.display()
             );
@@ -114,38 +114,38 @@ impl Builder {
         })
     }
 
-    /// Installs into it, once. `cwd` is the tree, which relative paths in requirements files refer
-    /// to.
+    /// Installs the packages. Call it at most once. `cwd` is the tree, the base of relative paths in
+    /// requirements files.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
         inputs.check()?;
         let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
         self.fill(inputs, cwd, false, deadline).await
     }
 
-    /// Makes it right for its final path, compiles the bytecode and verifies that every file the
-    /// records name is there.
+    /// Relocates the environment to its final path, verifies that the files of all records exist, and
+    /// compiles the bytecode.
     pub async fn finish(self, deadline: Deadline) -> Result<Built> {
         let site = &self.python.site;
         let (mut files, mut missing) = self.look().await?;
         if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
-            tracing::warn!("the installation is incomplete ({first}): installing once more, past the cache");
+            tracing::warn!("the installation is incomplete ({first}): installing again without the cache");
             self.fill(inputs, cwd.as_deref(), true, deadline).await?;
             (files, missing) = self.look().await?;
         }
         if let Some(lost) = ESSENTIAL.iter().find(|name| !files.contains_key(Path::new(name))) {
             return Err(Error::environment(format!("the installation removed the environment's {lost}"))
-                .hint("a package's build did that: install it as a wheel, or leave it out"));
+                .hint("find the package whose build did that, and install it as a wheel or remove it"));
         }
         let mut problems: Vec<String> = missing
             .into_iter()
-            .map(|problem| format!("{problem}, though its RECORD names it: the package itself is faulty"))
+            .map(|problem| format!("{problem}, although its RECORD lists it: the package is faulty"))
             .collect();
         let (dir, place, base) = (self.dirs.venv.clone(), self.destination(), self.toolchain.python.path.clone());
         let own_site = site.clone();
         let app = self.app.clone();
         let files = blocking(move || {
             relocate::relocate(&dir, &files, &own_site, &place)?;
-            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::walk(&dir) } else { Ok(files) }
+            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::files(&dir) } else { Ok(files) }
         })
         .await?;
         let site = &self.app.site;
@@ -168,8 +168,8 @@ impl Builder {
         };
         if self.app.other_python {
             tracing::warn!(
-                "no bytecode: Python {} cannot compile for Python {}, so every start of the app compiles what it imports, \
-                 unless it may write; run podstrap with Python {} to have it compiled",
+                "no bytecode: Python {} cannot compile for Python {}, so every start of the app compiles its imports, \
+                 unless it can write to the environment; run podstrap with Python {} to compile them now",
                 self.python.version,
                 self.app.version,
                 self.app.version
@@ -191,25 +191,24 @@ impl Builder {
         })
     }
 
-    /// The files that are there, and what of them is missing.
+    /// Lists the files, and the problems with files of the records.
     async fn look(&self) -> Result<(record::Files, Vec<String>)> {
         let (dir, site) = (self.dirs.venv.clone(), self.python.site.clone());
         blocking(move || {
-            let files = record::walk(&dir)?;
+            let files = record::files(&dir)?;
             let missing = record::missing(&dir, &files, &site);
             Ok((files, missing))
         })
         .await
     }
 
-    /// Installs, tried again while the trouble may pass. `anew`: over what is there, and with nothing
-    /// from the cache.
+    /// Installs, and retries temporary failures. `anew` reinstalls everything without the cache.
     async fn fill(&self, inputs: &Inputs, cwd: Option<&Path>, anew: bool, deadline: Deadline) -> Result<()> {
         let mut empty = !anew;
         retry(deadline, "install", async || {
-            // No engine says what a failed try left, and uv takes it for installed.
+            // A failed try may leave files that uv takes for installed packages.
             if !std::mem::take(&mut empty) {
-                // Time ran out because of the tries before.
+                // The earlier tries used up the time.
                 let late = |error: Error| if deadline.passed() { error.unreachable() } else { error };
                 self.empty(deadline).await.map_err(late)?;
             }
@@ -237,11 +236,11 @@ impl Builder {
         }
     }
 
-    /// What is not as it should be: warnings, or with `--strict` an error.
+    /// Logs the problems as warnings, or fails with `--strict`.
     fn report(&self, problems: Vec<String>) -> Result<()> {
         if self.strict && !problems.is_empty() {
-            let error = Error::environment("what was installed is not as it should be, and --strict is given")
-                .hint("correct the requirements, or publish it with these warnings: without --strict");
+            let error = Error::environment("the installed packages have problems, which --strict forbids")
+                .hint("correct the requirements, or remove --strict to publish with these warnings");
             return Err(match &problems[..] {
                 [one] => error.because(one.as_str()),
                 _ => error.excerpt(problems.join("\n")),
@@ -253,8 +252,8 @@ impl Builder {
         Ok(())
     }
 
-    /// What release.json tells of what is installed. Where it came from is asked of the engine; that it does
-    /// not tell harms nobody.
+    /// The installed packages for release.json. Asks the engine for their origins, and continues without
+    /// an unknown one.
     async fn distributions(&self, dists: &[record::Installed], deadline: Deadline) -> Vec<Distribution> {
         let asked = self.installed.get();
         let archives = match asked {

@@ -1,10 +1,10 @@
-//! A child that failed, as an error of the environment.
+//! Errors of the environment for failed child processes.
 
 use super::explain;
 use crate::command::Failure;
 use crate::error::Error;
 
-/// A child that gave no output: not started, or ended at the deadline.
+/// The error for a child that gave no output: it did not start, or podstrap killed it at the deadline.
 pub(super) fn child_error(what: &str, failure: Failure) -> Error {
     let excerpt = match &failure {
         Failure::Deadline { stderr, .. } => explain::excerpt(stderr),

@@ -1,8 +1,8 @@
-# Compiles the files named on standard input (separated by NUL, relative to BASE) to bytecode that
-# says it belongs to FINAL: hash-based and never checked against its source (PEP 552), so that it
-# depends on no time stamp.
+# Compiles the files listed on standard input (separated by NUL, relative to BASE) to bytecode for the
+# path FINAL. The bytecode is hash-based and never checked against its source (PEP 552), so it does not
+# depend on time stamps.
 #
-# usage: compile.py BASE FINAL. Prints what does not compile, as pip leaves it aside.
+# usage: compile.py BASE FINAL. Prints and skips files that do not compile, as pip skips them.
 import _imp
 import gc
 import os
@@ -14,7 +14,7 @@ base, final = sys.argv[1:]
 key = int.from_bytes(MAGIC_NUMBER, "little")
 head = MAGIC_NUMBER + (0b01).to_bytes(4, "little")  # hash-based, check_source unset
 os.umask(0o022)
-gc.disable()  # syntax trees hold no cycles worth the search
+gc.disable()  # syntax trees have too few cycles to be worth the search
 
 for name in sys.stdin.buffer.read().decode(errors="surrogateescape").split("\0"):
     source = os.path.join(base, name)
@@ -26,7 +26,7 @@ for name in sys.stdin.buffer.read().decode(errors="surrogateescape").split("\0")
         print(name, type(error).__name__, error, sep=": ")
         continue
     target = cache_from_source(source)
-    # A copy may be there already, hardlinked from a cache: never write into it.
+    # The target may already exist as a hard link into a cache: never write into it.
     beside = "%s.%d" % (target, os.getpid())
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)

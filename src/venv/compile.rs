@@ -1,9 +1,9 @@
-//! Compiles all Python files of the environment to bytecode, on all processors at once.
+//! Compiles all Python files of the environment to bytecode, on all processors.
 //!
-//! An app's user cannot write `__pycache__`, so without this every start compiles again. Files go
-//! to the workers by a fixed rule, so that the same environment on the same number of processors
-//! gives the same bytes. (What a worker compiled before can change which strings of a file are
-//! shared in it: with another number, 2 of 3,000 files came out in other words for the same code.)
+//! An app's user usually cannot write `__pycache__`, so otherwise every start would compile again. A fixed
+//! rule assigns the files to the workers: the same environment on the same number of processors gives the
+//! same bytes. Earlier files of a worker affect which strings a file shares: with another number of
+//! workers, 2 of 3,000 files had different bytes for the same code.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -20,22 +20,22 @@ use crate::retry::Deadline;
 
 const SCRIPT: &str = include_str!("compile.py");
 
-/// What one more worker must have to do to be worth its start: about 25 ms of compiling.
+/// Source bytes that justify one more worker: about 25 ms of compilation.
 const BYTES_PER_WORKER: u64 = 64 * 1024;
 
-/// Where the work is.
+/// The interpreter and the paths for the compilation.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    /// The base interpreter, which starts faster than the environment's.
+    /// The base interpreter. It starts faster than the environment's.
     pub(super) python: &'a Path,
     pub(super) root: &'a Path,
-    /// The path that tracebacks will show.
+    /// The path that tracebacks show.
     pub(super) final_path: &'a Path,
     pub(super) scratch: &'a Path,
 }
 
-/// Compiles every `*.py` in site-packages; what has no valid syntax is left out, as pip does.
-/// Returns how many files there were.
+/// Compiles every `*.py` in site-packages. Skips files with invalid syntax, as pip does. Returns the number
+/// of files.
 pub(super) async fn compile(
     job: Job<'_>,
     files: &Files,
@@ -56,12 +56,12 @@ pub(super) async fn compile(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = cores.min(usize::try_from(bytes / BYTES_PER_WORKER).unwrap_or(cores)).clamp(1, count);
 
-    // The largest first, each to whoever has least.
+    // Assign the largest files first, each to the worker with the least work.
     sources.sort_by_key(|(size, name)| (Reverse(*size), *name));
     let mut shares: Vec<(u64, Vec<&str>)> = vec![(0, Vec::new()); workers];
     for (size, name) in sources {
         if let Some(share) = shares.iter_mut().min_by_key(|(load, _)| *load) {
-            // An empty file costs as well.
+            // An empty file also takes time.
             share.0 += size + 512;
             share.1.push(name);
         }
@@ -79,7 +79,7 @@ pub(super) async fn compile(
     }
     while let Some(finished) = running.join_next().await {
         let output = finished
-            .map_err(|error| Error::internal("a compiler's watcher failed").because(error))?
+            .map_err(|error| Error::internal("a compile task failed").because(error))?
             .map_err(|failure| child_error("cannot compile the bytecode", failure))?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             tracing::debug!("not compiled: {line}");
@@ -92,7 +92,7 @@ pub(super) async fn compile(
                 .excerpt(output.stderr)
                 .hint(
                     explain::limit(&output.status.to_string(), "")
-                        .unwrap_or("the lines above are its own; --log-level debug shows all of them"),
+                        .unwrap_or("read its output above, or all of it with --log-level debug"),
                 ));
         }
     }

@@ -1,5 +1,5 @@
-//! Whether what is installed has all that it says it needs: `pip check`, in every image and for the
-//! Python that will run it.
+//! Checks that the requirements of each package are installed: `pip check`, in every image and for the
+//! Python that runs the app.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, PackageName, Requir
 use super::app::App;
 use super::record::Installed;
 
-/// One sentence for each requirement that is not met. What nobody can read is left out, as pip does.
+/// Returns one sentence for each unmet requirement. Skips invalid requirements, as pip does.
 pub(super) fn check(dists: &[Installed], app: &App) -> Vec<String> {
     let Some(markers) = environment(app) else {
-        tracing::warn!("whether the packages fit each other is not checked: Python {} is no version", app.version);
+        tracing::warn!("cannot check the requirements of the packages: Python {} is not a valid version", app.version);
         return Vec::new();
     };
     let have: BTreeMap<PackageName, &str> = dists
@@ -27,13 +27,13 @@ pub(super) fn check(dists: &[Installed], app: &App) -> Vec<String> {
             && let Ok(specifiers) = VersionSpecifiers::from_str(wanted)
             && !specifiers.contains(&markers.python_full_version().version)
         {
-            problems.push(format!("{who} requires Python {wanted}, and the app has {}", app.version));
+            problems.push(format!("{who} requires Python {wanted}, but the app has {}", app.version));
         }
         for text in &dist.requires {
             let requirement = match Requirement::<url::Url>::from_str(text) {
                 Ok(requirement) => requirement,
                 Err(error) => {
-                    tracing::debug!("{who} requires something that cannot be read: {}", error.message);
+                    tracing::debug!("{who} has an invalid requirement: {}", error.message);
                     continue;
                 }
             };
@@ -62,7 +62,7 @@ pub(super) fn check(dists: &[Installed], app: &App) -> Vec<String> {
     problems
 }
 
-/// What markers ask for. None: the interpreter calls its version something that is none.
+/// The values of markers. `None` if the version of the interpreter is invalid.
 fn environment(app: &App) -> Option<MarkerEnvironment> {
     let get = |name: &str| app.markers.get(name).map_or("", String::as_str);
     MarkerEnvironment::try_from(MarkerEnvironmentBuilder {

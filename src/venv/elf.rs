@@ -1,5 +1,4 @@
-//! What a program or a library needs of the machine that loads it: from its headers, not from its
-//! contents.
+//! Reads the machine and the C library that a program or a library needs, from its headers.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +8,7 @@ use object::{Endianness, ReadCache, ReadRef, elf};
 
 use crate::plan::Libc;
 
-/// As far as it is known; None fits all.
+/// The needs of an ELF file. `None` is unknown and fits everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Elf {
     /// `e_machine`.
@@ -20,7 +19,7 @@ pub(super) struct Elf {
 }
 
 impl Elf {
-    /// Whether a program that is `program` can load it.
+    /// Whether a program with the format `program` can load it.
     pub(super) fn fits(self, program: Self) -> bool {
         fn agree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
             one.zip(other).is_none_or(|(one, other)| one == other)
@@ -29,7 +28,7 @@ impl Elf {
     }
 }
 
-/// The headers of a file. None: it is no ELF file, or a broken one.
+/// Reads the headers of a file. `None` for a file that is not ELF, or is broken.
 pub(super) fn read(path: &Path) -> Option<Elf> {
     parse(&ReadCache::new(File::open(path).ok()?))
 }
@@ -57,7 +56,7 @@ fn needed<'data, P: ProgramHeader<Endian = Endianness>, R: ReadRef<'data>>(
     let entries = segments.iter().find_map(|segment| segment.dynamic(endian, data).ok()?)?;
     let value = |entry: &<P::Elf as FileHeader>::Dyn| -> u64 { entry.d_val(endian).into() };
     let strings = value(entries.iter().find(|entry| entry.d_tag(endian) == elf::DT_STRTAB)?);
-    // The table's address is one in memory.
+    // The address of the table is one in memory: convert it to an offset in the file.
     let at = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD).find_map(|segment| {
         let (start, size): (u64, u64) = (segment.p_vaddr(endian).into(), segment.p_filesz(endian).into());
         let inside = strings.checked_sub(start).filter(|inside| *inside < size)?;
@@ -70,7 +69,7 @@ fn needed<'data, P: ProgramHeader<Endian = Endianness>, R: ReadRef<'data>>(
     })
 }
 
-/// glibc's soname; musl's as Alpine has it, and its own.
+/// The soname of glibc, of Alpine's musl, and of musl.
 fn libc_of_name(name: &[u8]) -> Option<Libc> {
     match name {
         b"libc.so.6" => Some(Libc::Glibc),
@@ -89,7 +88,7 @@ fn libc_of_loader(path: &[u8]) -> Option<Libc> {
     (name.starts_with(b"ld-linux") || name.starts_with(b"ld64.so") || name.starts_with(b"ld.so")).then_some(Libc::Glibc)
 }
 
-/// Whatever the bytes say, they are read to their end at most.
+/// Any bytes parse without a read past their end, and only an ELF file is accepted.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     if let Some(found) = parse(data) {

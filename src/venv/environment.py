@@ -1,8 +1,7 @@
-# Creates a virtual environment and says what the interpreter is, in one process.
+# Creates a virtual environment and describes the interpreter, in one process.
 #
-# usage: environment.py DIR FINAL. Prints one `name value` per line. Every Python ever seen in an
-# image, 2.7 included, must be able to read this far: it is refused by its version, not by a
-# SyntaxError.
+# usage: environment.py DIR FINAL. Prints one `name value` per line. Every Python in any image, even 2.7,
+# must be able to parse this file: podstrap refuses an old Python by its version, not by a SyntaxError.
 import sys
 
 sys.path = [entry for entry in sys.path if entry]  # not the working directory
@@ -26,7 +25,7 @@ directory, final = sys.argv[1:]
 
 
 class Builder(venv.EnvBuilder):
-    """Writes the activation scripts for the final path, quoted as each shell wants it."""
+    """Writes the activation scripts for the final path, quoted for each shell."""
 
     def setup_scripts(self, context):
         context.env_dir = final
@@ -36,13 +35,13 @@ class Builder(venv.EnvBuilder):
 
 
 def find_pip():
-    """The import path that gives pip without importing it, and pip's version."""
+    """Finds the import path of pip, without importing it, and the version of pip."""
     for entry in site.getsitepackages():
         if PathFinder.find_spec("pip", [entry]):
             for info in sorted(glob.glob(os.path.join(glob.escape(entry), "pip-*.dist-info"))):
                 return entry, os.path.basename(info)[len("pip-") : -len(".dist-info")]
             return entry, "of unknown version"
-    # What ensurepip would install from: in the standard library, or where distributions keep it.
+    # The wheels for ensurepip: in the standard library, or where Linux distributions keep them.
     bundles = [
         os.path.join(os.path.dirname(venv.__path__[0]), "ensurepip", "_bundled"),
         sysconfig.get_config_var("WHEEL_PKG_DIR") or "",
@@ -55,7 +54,7 @@ def find_pip():
 
 
 def site_packages():
-    """As a path in an environment: a free-threaded Python has its own, lib/python3.13t/site-packages."""
+    """The path in an environment; for a free-threaded Python, lib/python3.13t/site-packages."""
     scheme = "venv" if "venv" in sysconfig.get_scheme_names() else "posix_prefix"
     bases = {"base": "", "platbase": "", "installed_base": "", "installed_platbase": ""}
     return sysconfig.get_path("purelib", scheme, bases).strip("/")
@@ -68,7 +67,7 @@ print("free_threaded %d" % bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
 print("full_version %s" % sys.version.split()[0].rstrip("+"))
 print("implementation %s" % sys.implementation.name)
 print("implementation_version %d.%d.%d" % sys.implementation.version[:3])
-# The processor that it was built for; a 32-bit Python on a 64-bit kernel says so here.
+# The processor that Python was built for, even if it is a 32-bit Python on a 64-bit kernel.
 print("machine %s" % sysconfig.get_platform().partition("-")[2].replace("-", "_"))
 print("release %s" % system.release)
 print("kernel %s" % system.version)

@@ -1,8 +1,8 @@
-//! Whether the app's Python can load what was installed: every extension module's name, processor and
-//! C library, before a Pod finds out.
+//! Checks before the app starts that its Python can load every extension module: name, processor and C
+//! library.
 //!
-//! An installer takes what fits the machine that it runs on. Where that is another than the app's, numpy
-//! fails at the app's start, and markupsafe works on without its C code and says nothing.
+//! An engine installs packages for its own machine. If the app's machine differs, numpy fails when the app
+//! starts, and markupsafe silently runs without its C code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,48 +20,48 @@ use crate::plan::Libc;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
 
-/// Tells from its sources whether a distribution can do without a module.
+/// Finds the modules that a distribution can work without, from its sources.
 const GUARD: &str = include_str!("guard.py");
 
-/// What a package's compiled part is made from, or described by.
+/// Extensions of the sources and stubs of a compiled module.
 const COMPILED_FROM: &[&str] = &["c", "cc", "cpp", "pyx", "pyi"];
 
-/// Something that the app's Python cannot load.
+/// A file that the app's Python cannot load.
 #[derive(Debug)]
 struct Misfit {
     /// `markupsafe 3.0.2`
     dist: String,
-    /// As a path in the environment.
+    /// The path in the environment.
     file: PathBuf,
     /// `cp311 x86_64 musl`
     is_for: String,
-    /// Its name in an import, as far as that is known.
+    /// Its dotted name, if known.
     module: Option<String>,
-    /// Python's own code is beside it, and is taken instead.
+    /// Python source next to it is imported instead.
     replaced: bool,
 }
 
-/// A distribution whose sources tell whether it can do without something.
+/// A question to `guard.py`: modules that a distribution may work without, and its sources.
 #[derive(Debug, serde::Serialize)]
 struct Question {
     modules: BTreeSet<String>,
     files: BTreeMap<String, PathBuf>,
 }
 
-/// What was found.
+/// The result of the search.
 #[derive(Debug, Default)]
 struct Found {
     misfits: Vec<Misfit>,
     questions: Vec<Question>,
-    /// Modules that a distribution without compiled parts may have been built without, and whose they are.
+    /// Distributions without compiled parts, and modules that may be missing from their builds.
     unbuilt: Vec<(String, String)>,
 }
 
-/// Looks at every extension module and library in `site`. Returns what works all the same, but not as
-/// it should: a sentence each.
+/// Checks every extension module and library in `site`. Returns a sentence for each package that works
+/// without its compiled part.
 ///
 /// # Errors
-/// Something that a distribution needs cannot be loaded.
+/// The app's Python cannot load a module or library that a distribution needs.
 pub(super) async fn check(
     root: &Path,
     dists: std::sync::Arc<Vec<Installed>>,
@@ -79,9 +79,9 @@ pub(super) async fn check(
         BTreeSet::new()
     } else {
         let questions = serde_json::to_vec(&found.questions)
-            .map_err(|error| Error::internal("cannot write down what is asked of sources").because(error))?;
+            .map_err(|error| Error::internal("cannot serialize the questions about sources").because(error))?;
         let asked = settings.command(python, scratch).args(BARE).args(["-c", GUARD]).stdin(questions).run(deadline);
-        let what = "cannot read the sources of what does not fit";
+        let what = "cannot read the sources of incompatible packages";
         let Output { status, stdout, stderr } = asked.await.map_err(|failure| child_error(what, failure))?;
         if !status.success() {
             return Err(Error::environment(what).because(status.to_string()).excerpt(explain::excerpt(&stderr)));
@@ -108,26 +108,27 @@ impl Found {
             let Some(Misfit { file, is_for, .. }) = shown else { continue };
             let more = match misfits.len() {
                 1 => String::new(),
-                others => format!(", as {} more are", others - 1),
+                others => format!(" (and {} more)", others - 1),
             };
             let sentence = format!("{} is for {is_for}{more}; the app has {}", file.display(), describe(app));
             if first_needed.is_some() {
                 failures.push(format!("{dist}: {sentence}"));
             } else {
-                warnings.push(format!("{dist} loses its compiled part: {sentence}"));
+                warnings.push(format!("{dist} works without its compiled part: {sentence}"));
             }
         }
         warnings.extend(
             self.unbuilt
                 .iter()
                 .filter(|(_, module)| dispensable.contains(module))
-                .map(|(dist, module)| format!("{dist} was built without its compiled part {module}: it has no wheel for {app}, and the build went on without a compiler")),
+                .map(|(dist, module)| format!("{dist} was built without its compiled part {module}: it has no wheel for {app}, and the build continued without a compiler")),
         );
         let Some(first) = failures.first() else { return Ok(warnings) };
-        let error = Error::environment("the app's Python cannot load what was installed").because(first.as_str()).hint(
-            "run podstrap in the app's own image, or say what that is with --target-python and --target-platform \
-             (manylinux_2_28_x86_64, musllinux_1_2_x86_64, …), so that wheels for it are installed",
-        );
+        let error =
+            Error::environment("the app's Python cannot load some installed packages").because(first.as_str()).hint(
+                "run podstrap in the app's own image, or describe it with --target-python and --target-platform \
+             (manylinux_2_28_x86_64, musllinux_1_2_x86_64, …) to install wheels for it",
+            );
         Err(if failures.len() > 1 { error.excerpt(failures.join("\n")) } else { error })
     }
 }
@@ -140,7 +141,7 @@ fn describe(app: &App) -> String {
 
 fn describe_elf(elf: Elf) -> String {
     let machine = elf.machine.map(|machine| match (machine_name(machine), elf.bits) {
-        // Of one name there are two kinds.
+        // This processor has two kinds.
         (name, Some(32)) if name == "x86_64" => " x86_64 (32-bit)".to_owned(),
         (name, _) => format!(" {name}"),
     });
@@ -148,12 +149,12 @@ fn describe_elf(elf: Elf) -> String {
     format!("{}{libc}", machine.unwrap_or_default())
 }
 
-/// What a file's name says of a shared object.
+/// The kind of a shared object, by its file name.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind<'a> {
-    /// An extension module, `name.cpython-313-x86_64-linux-gnu.so` or `name.abi3.so`: its name, and the tag.
+    /// An extension module, `name.cpython-313-x86_64-linux-gnu.so` or `name.abi3.so`: name and tag.
     Module(&'a str, &'a str),
-    /// A library, or a module that does not say which Python it is for.
+    /// A library, or a module without a tag for its Python.
     Library(&'a str),
     Other,
 }
@@ -171,19 +172,19 @@ impl<'a> Kind<'a> {
     }
 }
 
-/// Whether the app's Python looks for modules whose name has this tag.
+/// Whether the app's Python imports modules with this tag in the name.
 fn fits_name(tag: &str, app: &App) -> bool {
     if !app.cpython {
         return true;
     }
     if tag == "abi3" {
-        // Those of the stable ABI are for builds with the lock.
+        // Modules for the stable ABI need the global lock.
         return !app.free_threaded;
     }
     let (major, minor) = app.python;
     let threads = if app.free_threaded { "t" } else { "" };
     let Some(rest) = tag.strip_prefix(&format!("cpython-{major}{minor}{threads}")) else { return false };
-    // The platform is a part of the name since 3.5; musl's own since 3.10.
+    // Names contain the platform since 3.5, and musl since 3.10.
     match app.elf.libc {
         _ if rest.is_empty() => true,
         _ if !rest.starts_with('-') => false,
@@ -226,7 +227,7 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
             if let Some(((path, tag), Some((named, elf)))) = judged.first()
                 && judged.iter().all(|(_, wrong)| wrong.is_some())
             {
-                // What is not looked for hides nothing.
+                // Python does not import a module with another tag, so that module hides no source.
                 let hides = judged.iter().any(|(_, wrong)| wrong.is_some_and(|(named, _)| named));
                 let source = dist
                     .files
@@ -255,11 +256,11 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
                     module: dotted(&path.with_file_name(name), app),
                     replaced: false,
                 }),
-                // A linker script, say.
+                // For example, a linker script.
                 None => {}
             }
         }
-        // Some bring a library for each of several platforms, and load the one that fits.
+        // Some packages bring a library for each of several platforms, and load the right one.
         if fitting == 0 && !pure {
             misfits.extend(strange);
         }
@@ -277,7 +278,7 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
     found
 }
 
-/// The C library that a module's name tells of.
+/// The C library in the tag of a module.
 fn libc_of_tag(tag: &str) -> Option<Libc> {
     if tag.ends_with("-musl") {
         return Some(Libc::Musl);
@@ -285,7 +286,7 @@ fn libc_of_tag(tag: &str) -> Option<Libc> {
     tag.contains("-linux-gnu").then_some(Libc::Glibc)
 }
 
-/// Modules of which there is only what they would be built from.
+/// Modules that have only sources or stubs of their compiled form.
 fn unbuilt(dist: &Installed, app: &App) -> BTreeSet<String> {
     let there: BTreeSet<PathBuf> = dist
         .files
@@ -304,13 +305,13 @@ fn unbuilt(dist: &Installed, app: &App) -> BTreeSet<String> {
         .collect()
 }
 
-/// The sources of a distribution by their modules' names.
+/// The Python sources of a distribution, by dotted name.
 fn sources(root: &Path, dist: &Installed, app: &App) -> BTreeMap<String, PathBuf> {
     let python = dist.files.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "py"));
     python.filter_map(|(path, _)| Some((dotted(&path.with_extension(""), app)?, root.join(path)))).collect()
 }
 
-/// The name in an import of what is at this path in the environment, without its extension.
+/// The dotted name for a path in the environment without its extension.
 fn dotted(path: &Path, app: &App) -> Option<String> {
     let names: Option<Vec<&str>> = path.strip_prefix(&app.site).ok()?.iter().map(|name| name.to_str()).collect();
     Some(names?.join("."))

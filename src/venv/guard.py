@@ -1,8 +1,8 @@
-# Says which modules their own distribution can do without, from its sources alone: nothing is run.
+# Finds the modules that a distribution can work without, from its sources alone: runs none of its code.
 #
 # usage: guard.py < JSON, a list of {"modules": [dotted names], "files": {dotted name: path}}, one for each
-# distribution; packages are named as such ("pkg.__init__"). Prints each module whose every import is in a
-# `try` that catches ImportError and goes on.
+# distribution; the name of a package is "pkg.__init__". Prints each module whose imports are all in a
+# `try` that catches ImportError and continues.
 import ast
 import json
 import sys
@@ -11,7 +11,7 @@ CATCHES = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 
 
 def goes_on(handler):
-    """Whether a handler catches a failed import, and does not raise one of its own."""
+    """Whether a handler catches a failed import and does not raise an exception itself."""
     if handler.type is None:
         caught = True
     else:
@@ -21,7 +21,7 @@ def goes_on(handler):
 
 
 def imports(tree, package):
-    """(dotted name, whether it may fail) of every import; for `from x import y`: x and x.y."""
+    """Yields (dotted name, whether it may fail) for every import; x and x.y for `from x import y`."""
     todo = [(tree, False)]
     while todo:
         node, guarded = todo.pop()

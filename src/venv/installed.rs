@@ -1,4 +1,4 @@
-//! What release.json tells of an environment.
+//! The record of an environment in release.json.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::Toolchain;
 use crate::plan::AppTarget;
 
+/// The record of an environment in release.json.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnvironmentRecord {
-    /// Hash of everything that decided the environment's contents; equal keys need no new one.
+    /// Hash of everything that determined the environment's contents. An equal key needs no rebuild.
     pub key: String,
-    /// What the files looked like when it was ready: another one, and somebody changed them.
+    /// Fingerprint of the files after the build. A different one means that they were changed.
     pub fingerprint: String,
     /// Relative to the tree.
     pub venv: PathBuf,
     pub final_path: PathBuf,
-    /// `3.13.1`; `3.13` of another Python than the one that built it.
+    /// `3.13.1`, or `3.13` if another Python built it.
     pub python: String,
-    /// The interpreter that `bin/python` leads to.
+    /// The interpreter that `bin/python` links to.
     pub python_path: PathBuf,
-    /// What it was said to be for.
+    /// The Python and platform of the app's image, if given.
     pub target: AppTarget,
     /// `uv 0.13.9`
     pub engine: String,
@@ -28,7 +29,7 @@ pub struct EnvironmentRecord {
     pub packages: Vec<Distribution>,
 }
 
-/// An installed distribution, as release.json tells of it:
+/// An installed distribution in release.json:
 ///
 /// ```json
 /// {"name": "Flask", "version": "3.1.2", "contents": "sha256:6a1c…",
@@ -38,27 +39,27 @@ pub struct EnvironmentRecord {
 pub struct Distribution {
     pub name: String,
     pub version: String,
-    /// Hash over the paths and hashes of its files, by its RECORD and without what an installer adds:
-    /// the same whether uv or pip installed it.
+    /// Hash of the paths and hashes of its files in RECORD, without the files that an installer adds. The
+    /// same with uv and pip.
     pub contents: String,
-    /// Where it came from, if the engine tells.
+    /// Its origin, if the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Origin>,
 }
 
-/// Where a distribution came from.
+/// The origin of a distribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Of an archive, a repository or a directory, without credentials; of what was in the tree, as the app
-    /// sees it.
+    /// The URL of an archive, a repository or a directory, without credentials. For a path in the tree, the
+    /// path in the app's container.
     pub url: String,
-    /// `sha256:…` of the archive.
+    /// `sha256:…`, only for an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
-    /// Of a repository.
+    /// Only for a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// It is read from there whenever the app starts.
+    /// The app imports it from there at each start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub editable: bool,
 }

@@ -1,7 +1,8 @@
-//! Finds the base interpreter, without starting it where its file says enough.
+//! Finds the base interpreter, without starting it if its file name is enough.
 //!
-//! What is recorded is the real file: `/usr/bin/python3` is a link that an image update moves, and
-//! a venv's `python` leads to its base. A script in that place (a pyenv shim) is asked once.
+//! podstrap records the real file: an image update changes the link `/usr/bin/python3`, and the `python` of
+//! a venv links to its base interpreter. podstrap runs a script in that place (a pyenv shim) once, to get
+//! the interpreter.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -15,22 +16,22 @@ use crate::error::{Error, Result};
 use crate::plan::PythonRequest;
 use crate::retry::Deadline;
 
-/// The oldest Python whose `venv`, `compile` and wheels can be relied on.
+/// The oldest Python with a reliable `venv`, `compile` and wheels.
 pub(super) const OLDEST: (u32, u32) = (3, 8);
 
 const HINT: &str =
-    "run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter";
+    "run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python";
 
 /// Flags for every start: no site-packages, no working directory, nothing from PYTHON*.
 pub(super) const BARE: &[&str] = &["-E", "-s", "-S", "-B"];
 
-/// An interpreter and its version, as far as that is known without asking it.
+/// An interpreter, and its version if known without starting it.
 struct Found {
     path: PathBuf,
     version: Option<(u32, u32)>,
 }
 
-/// The interpreter that is asked for.
+/// Finds the requested interpreter.
 pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadline: Deadline) -> Result<Stamp> {
     let names: Vec<String> = match request {
         PythonRequest::Path(path) => {
@@ -38,7 +39,7 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
                 return Err(Error::environment(format!("--python {}: no such file", path.display())).hint(HINT));
             }
             let found = resolve(path, settings, deadline).await.map_err(|reason| {
-                Error::environment(format!("--python {} is no usable interpreter", path.display()))
+                Error::environment(format!("--python {} is not a usable interpreter", path.display()))
                     .because(reason)
                     .hint(HINT)
             })?;
@@ -59,7 +60,7 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
             let mut found = match resolve(&candidate, settings, deadline).await {
                 Ok(found) => found,
                 Err(reason) => {
-                    tracing::debug!("{} is skipped: {reason}", candidate.display());
+                    tracing::debug!("skipping {}: {reason}", candidate.display());
                     seen.push(format!("{}: {reason}", candidate.display()));
                     continue;
                 }
@@ -102,7 +103,7 @@ fn accept(found: &Found) -> Result<Stamp> {
     Stamp::of(&found.path)
 }
 
-/// The error for a Python that is too old to build an environment with.
+/// Fails for a Python that is too old to build an environment.
 pub(super) fn refuse_old(path: &Path, version: &str, number: (u32, u32)) -> Result<()> {
     if number >= OLDEST {
         return Ok(());
@@ -110,10 +111,10 @@ pub(super) fn refuse_old(path: &Path, version: &str, number: (u32, u32)) -> Resu
     let (major, minor) = OLDEST;
     Err(Error::environment(format!("{} is Python {version}, which is too old", path.display()))
         .because(format!("podstrap needs Python {major}.{minor} or newer"))
-        .hint("use an app image with a newer Python (and Unit's module for it), or name another interpreter with --python"))
+        .hint("use an app image with a newer Python (and Unit's module for it), or another interpreter with --python"))
 }
 
-/// Follows links to the file that runs; asks only what is no program itself.
+/// Follows links to the real interpreter. Starts the candidate only if it is not an ELF program.
 async fn resolve(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Found, String> {
     let real = candidate.canonicalize().map_err(|error| error.to_string())?;
     if !executable(&real) {
@@ -122,7 +123,7 @@ async fn resolve(candidate: &Path, settings: &Settings, deadline: Deadline) -> R
     let mut magic = [0; 4];
     let elf =
         std::fs::File::open(&real).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"\x7fELF";
-    // A venv made with copies: the file is there, its base elsewhere.
+    // A venv with copies instead of links: its base interpreter is elsewhere.
     let copied = real.ancestors().nth(2).is_some_and(|venv| venv.join("pyvenv.cfg").exists());
     if elf && !copied {
         let version = real.file_name().and_then(version_in_name);
@@ -146,7 +147,7 @@ async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Resul
         .args(["-c", QUESTION])
         .run(deadline)
         .await
-        .map_err(|failure| child_error("cannot ask it for its version", failure).summary())?;
+        .map_err(|failure| child_error("cannot get its version", failure).summary())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let answer = text.split_once('\n').and_then(|(version, path)| {
         let (major, minor) = version.split_once(' ')?;
@@ -165,13 +166,13 @@ async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Resul
     }
 }
 
-/// Whether it is a file that may be run.
+/// Whether a path is an executable file.
 pub(super) fn executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 impl Stamp {
-    /// The stamp of a file; links are followed.
+    /// The stamp of a file. Follows links.
     pub(super) fn of(path: &Path) -> Result<Self> {
         let stamp = || -> std::io::Result<Self> {
             let path = path.canonicalize()?;

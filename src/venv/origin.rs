@@ -1,5 +1,5 @@
-//! Where each distribution came from, as the engines tell it: pip by `--report`, uv by a lock file
-//! (PEP 751) that it writes out of its cache, both by `direct_url.json` (PEP 610).
+//! The origin of each distribution, as the engines report it: pip with `--report`, uv with a lock file
+//! (PEP 751) that it writes from its cache, both with `direct_url.json` (PEP 610).
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::installed::Origin;
 use super::record::Installed;
 
-/// An archive of an index or of a directory with archives.
+/// An archive in an index or a wheelhouse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Archive {
     /// Normalized.
@@ -16,21 +16,21 @@ pub(super) struct Archive {
     version: String,
     url: String,
     hash: Option<String>,
-    /// What was installed is this, or was built from it. None: one of several, which of them its tags tell.
+    /// The engine installed or built this archive. Otherwise it is a candidate, selected by its tags.
     certain: bool,
 }
 
-/// A project's name as indexes write it (PEP 503).
+/// The normalized name of a project (PEP 503).
 fn normal(name: &str) -> String {
     name.to_lowercase().split(['-', '_', '.']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// Without what may be a signature or a token.
+/// Removes the query and the fragment, which may contain a signature or a token.
 fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// The origin that a `direct_url.json` tells.
+/// The origin in a `direct_url.json`.
 pub(super) fn direct(text: &str) -> Option<Origin> {
     let json: Value = serde_json::from_str(text).ok()?;
     let url = without_query(json.get("url")?.as_str()?);
@@ -39,7 +39,7 @@ pub(super) fn direct(text: &str) -> Option<Origin> {
     Some(Origin { url, hash: hash(json.get("archive_info")), commit, editable })
 }
 
-/// `archive_info`: `hashes` of many kinds, or only `hash`.
+/// The SHA-256 in `archive_info`, from `hashes` or the older `hash`.
 fn hash(info: Option<&Value>) -> Option<String> {
     let info = info?;
     let sha256 = info.pointer("/hashes/sha256").and_then(Value::as_str);
@@ -47,7 +47,7 @@ fn hash(info: Option<&Value>) -> Option<String> {
     Some(format!("sha256:{}", sha256.or_else(old)?))
 }
 
-/// What pip's installation report says (version 1).
+/// The archives in pip's installation report (version 1).
 pub(super) fn pip_report(text: &[u8]) -> Vec<Archive> {
     let Ok(json) = serde_json::from_slice::<Value>(text) else { return Vec::new() };
     let items = json.get("install").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -64,7 +64,7 @@ pub(super) fn pip_report(text: &[u8]) -> Vec<Archive> {
     items.iter().filter_map(archive).collect()
 }
 
-/// What a `pylock.toml` or a `uv.lock` names: of each package the source archive and wheels.
+/// The archives in a `pylock.toml` or a `uv.lock`: the source archive and the wheels of each package.
 pub(super) fn lock(text: &str) -> Vec<Archive> {
     let Ok(lock) = text.parse::<toml::Table>() else { return Vec::new() };
     let mut archives = Vec::new();
@@ -89,7 +89,7 @@ pub(super) fn lock(text: &str) -> Vec<Archive> {
     archives
 }
 
-/// Of the archives the one that a distribution was installed from.
+/// The archive from which a distribution was installed.
 pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origin> {
     let name = normal(&dist.name);
     let of_it: Vec<&Archive> =
@@ -98,12 +98,12 @@ pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origi
     let common = |archive: &Archive| {
         let tags = tags(&without_query(&archive.url)).unwrap_or_default();
         let common = tags.iter().filter(|tag| own.contains(tag.as_str())).count();
-        // Equal ones come first.
+        // Prefer equal tags.
         (common > 0).then_some((tags.len() == common && own.len() == common, common))
     };
     let source = |archive: &&&Archive| tags(&without_query(&archive.url)).is_none();
-    // No index takes a wheel for a plain `linux`: such a one was built here. Some that an index has are named
-    // otherwise than they are tagged, though; which of them it was nobody tells.
+    // No index accepts a wheel for plain `linux`, so the engine built such a wheel itself. The file names of
+    // some wheels in an index differ from their tags; their archive stays unknown.
     let built_here = own.iter().any(|tag| tag.contains("-linux_")) || of_it.iter().all(|archive| source(&archive));
     let found = of_it
         .iter()
@@ -113,7 +113,7 @@ pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origi
     Some(Origin { url: without_query(&found.url), hash: found.hash.clone(), commit: None, editable: false })
 }
 
-/// The tags in a wheel's name ("Binary distribution format"); None: it is no wheel.
+/// The tags in the name of a wheel ("Binary distribution format"). `None` for other files.
 fn tags(url: &str) -> Option<BTreeSet<String>> {
     let mut parts = url.rsplit('/').next()?.strip_suffix(".whl")?.rsplit('-');
     let (platforms, abis, pythons) = (parts.next()?, parts.next()?, parts.next()?);
@@ -126,7 +126,7 @@ fn tags(url: &str) -> Option<BTreeSet<String>> {
     Some(tags)
 }
 
-/// What is told of an origin has no query, and nothing that is read stops it.
+/// An origin has no query, and any input parses without a panic.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(hash(&["py3-none-any", "py2-none-any"]), "sha256:22");
         assert_eq!(hash(&["cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux2014_x86_64"]), "sha256:11");
         assert_eq!(hash(&["cp313-cp313-linux_x86_64"]), "sha256:00");
-        // Named for more than it is tagged; and for something else.
+        // The file name has more tags than the wheel; it has other tags.
         assert_eq!(hash(&["py3-none-any"]), "sha256:22");
         assert_eq!(of_archive(&dist("my-app", &["py3-none-manylinux1_x86_64"]), &archives), None);
         assert_eq!(of_archive(&dist("other", &[]), &archives), None);

@@ -1,5 +1,5 @@
-# Runs a pip that is not installed in this environment: only the package `pip` is looked for at the
-# given place (a site-packages directory or a wheel), so that pip sees nothing else of it.
+# Runs a pip that is not installed in this environment. Imports only the package `pip` from PLACE (a
+# site-packages directory or a wheel), so that pip sees nothing else there.
 #
 # usage: pip.py PLACE build|only-binary ARGUMENTS…
 import json
@@ -26,10 +26,10 @@ try:
 except ImportError:
     pass
 else:
-    # It would sleep for as long as a server says, past every deadline; podstrap waits better.
+    # pip would sleep for as long as a server asks, past the deadline. podstrap retries instead.
     Retry.get_retry_after = lambda self, response: None
 
-    # It would take an index page that broke off for all there is (until urllib3 2).
+    # Before urllib3 2, pip would take a truncated index page for a complete one.
     class Whole(HTTPResponse):
         def __init__(self, *args, **kwargs):
             kwargs.setdefault("enforce_content_length", True)
@@ -38,8 +38,8 @@ else:
     HTTPConnectionPool.ResponseCls = Whole
 
 
-# For another Python or platform pip looks for other wheels, but asks the markers of this one, and it would
-# install such wheels into a --target only. The environment is made for them.
+# For another Python or platform, pip selects other wheels, but evaluates markers for this one, and installs
+# such wheels only into a --target. Replace both: the environment is for that Python.
 target = json.loads(os.environ.pop("PODSTRAP_MARKERS", "null"))
 if target:
     from pip._internal.cli import cmdoptions
@@ -57,8 +57,8 @@ try:
 except (ImportError, AttributeError):
     pass
 else:
-    # The pip that installs what a build needs gets its indexes by variables: arguments are for everybody
-    # to read, and pip.conf or a requirements file may have passwords in them.
+    # Pass the indexes in variables to the pip that installs build requirements. All users can read
+    # arguments, and the URLs of pip.conf or a requirements file may contain passwords.
     def unseen(args, *more, extra_environ=None, **named):
         indexes = {"-i": [], "--extra-index-url": []}
         rest = []
@@ -81,11 +81,11 @@ try:
 
     prepare = SourceDistribution.prepare_distribution_metadata
 except (ImportError, AttributeError):
-    # Of this pip the promise cannot be kept.
+    # With this pip, podstrap cannot guarantee --only-binary.
     if mode == "only-binary":
         raise
 else:
-    # Whose build it was that failed: pip says it of the last step only.
+    # Print which package failed to build. pip itself does so only for the last step of a build.
     def named(self, *args, **kwargs):
         try:
             return prepare(self, *args, **kwargs)
@@ -98,8 +98,8 @@ else:
 
 
 if mode == "only-binary":
-    # pip's own --only-binary is about what an index has; a directory, a repository or the URL of an archive
-    # is built all the same. Here, before anything of it is run, or fetched for that.
+    # pip's own --only-binary covers only packages from an index: pip still builds a directory, a repository
+    # or the URL of an archive. Refuse that here, before pip runs its code or fetches its build requirements.
     from pip._internal.req.req_install import InstallRequirement
 
     def refuse(self, *args, **kwargs):
@@ -111,7 +111,7 @@ if mode == "only-binary":
 
 
 class Unsaid(logging.Handler):
-    """An index page that pip could not get: it keeps that to itself, and then finds no version."""
+    """Prints index pages that pip could not fetch. pip hides that and then reports that no version exists."""
 
     def emit(self, record):
         text = record.getMessage()

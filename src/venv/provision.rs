@@ -1,5 +1,5 @@
-//! The environment of one run, from what is wanted to what is ready: created or adopted, installed,
-//! finished. As much as needs no file of the tree happens beside the checkout.
+//! Provides the environment of one run: creates or adopts it, installs packages, finishes it. Steps that
+//! need no file of the tree run in parallel with the checkout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,56 +18,56 @@ use crate::size::count;
 use crate::telemetry::Phases;
 use crate::tree;
 
-/// What one run needs to know to provide an environment.
+/// The inputs and the context for the environment of one run.
 #[derive(Debug)]
 pub struct Provision<'a> {
     wanted: &'a plan::Environment,
-    /// Where the tree is published.
+    /// The public path of the tree.
     tree_public: PathBuf,
     settings: Settings,
-    /// None: not found, and so far nothing needs it.
+    /// `None` if it was not found and nothing has needed it yet.
     toolchain: Option<Toolchain>,
     recipe: Recipe,
     phases: &'a Phases,
     deadline: Deadline,
 }
 
-/// How far an environment has come.
+/// The state of an environment before the tree is complete.
 #[derive(Debug)]
 pub enum Begun {
-    /// Nothing is there: it waits for the tree, or none is needed.
+    /// It waits for the tree, or the run needs none.
     Nothing,
-    /// It is empty.
+    /// Created, without packages.
     Created(Box<Builder>),
-    /// All is installed; the key of what it was made of is known once the tree is there.
+    /// All packages are installed. Its key is known when the tree is complete.
     Installed(Box<Builder>),
-    /// A release had it ready.
+    /// Taken from a release.
     Adopted(Box<EnvironmentRecord>),
 }
 
-/// An environment that is complete but for its last step.
+/// An environment with all packages, before [`Provision::finish`].
 #[derive(Debug)]
 pub struct Filled {
     key: String,
     builder: Box<Builder>,
 }
 
-/// What the tree's arrival made of an environment.
+/// The state of an environment after the tree is complete.
 #[derive(Debug)]
 pub enum Provided {
-    /// There is nothing to install.
+    /// The run needs no environment.
     None,
-    /// It is ready.
+    /// Complete.
     Ready(Box<EnvironmentRecord>),
-    /// [`Provision::finish`] is left.
+    /// It still needs [`Provision::finish`].
     Filled(Filled),
 }
 
 impl<'a> Provision<'a> {
-    /// Reads everything outside the tree that decides the environment, before anything is installed.
+    /// Reads everything outside the tree that determines the environment. Installs nothing.
     ///
     /// # Errors
-    /// A file that was named cannot be read; no interpreter or engine where one is needed.
+    /// A given file cannot be read, or a required interpreter or engine is missing.
     pub async fn new(
         wanted: &'a plan::Environment,
         auth: &[PathBuf],
@@ -81,21 +81,21 @@ impl<'a> Provision<'a> {
         Ok(Self { wanted, tree_public, settings, toolchain, recipe, phases, deadline })
     }
 
-    /// Hash of what is known of the environment without the tree: with the source's revision it decides
-    /// all of a release.
+    /// Hash of the inputs of the environment that are known without the tree. Together with the source's
+    /// revision, it determines a release.
     pub fn digest(&self) -> String {
         self.recipe.digest()
     }
 
-    /// Hash of what the requirements in a tree lead to outside of it.
+    /// Hash of the files outside a tree that the requirements in it refer to.
     pub async fn elsewhere(&self, tree: PathBuf) -> Result<String> {
         let tree = self.needs_tree().then_some(tree);
         let (inputs, recipe, deadline) = (self.inputs(tree.as_deref())?, self.recipe.clone(), self.deadline);
         blocking(move || Ok(recipe.elsewhere(&inputs, tree.as_deref(), deadline))).await
     }
 
-    /// Starts the environment, as far as it does not need the tree. `ready` are environments that may be
-    /// taken over, with their directories; `revision` is the source's, if it is known yet.
+    /// Starts the environment, as far as possible without the tree. `ready` lists environments to adopt,
+    /// with their directories; `revision` is the source's revision, if already known.
     pub async fn begin(
         &self,
         dirs: &BuildDirs,
@@ -106,7 +106,7 @@ impl<'a> Provision<'a> {
             return Ok(Begun::Nothing);
         }
         if self.needs_tree() {
-            // It may be one that is here: the tree will tell.
+            // The tree may show that an existing environment matches.
             if ready.is_empty() || self.wanted.refresh {
                 return Ok(Begun::Created(self.create(dirs).await?));
             }
@@ -124,7 +124,7 @@ impl<'a> Provision<'a> {
         Ok(Begun::Installed(builder))
     }
 
-    /// Goes on now that the tree is there, up to where everything is installed.
+    /// Continues with the complete tree, until all packages are installed.
     pub async fn install_all(
         &self,
         begun: Begun,
@@ -149,7 +149,7 @@ impl<'a> Provision<'a> {
         };
         if found {
             let file = inputs.requirements.first().and_then(|file| file.file_name()).unwrap_or_default();
-            tracing::info!("installing {}, which is in the tree", file.display());
+            tracing::info!("installing {} from the tree", file.display());
         }
         if !inputs.is_empty() || !inputs.extras.is_empty() || !inputs.groups.is_empty() {
             self.install(&builder, &inputs, Some(tree)).await?;
@@ -157,7 +157,7 @@ impl<'a> Provision<'a> {
         Ok(Provided::Filled(Filled { key, builder }))
     }
 
-    /// Makes what is installed ready for its last path. The tree must still be where it was.
+    /// Relocates, compiles and verifies the environment. The tree must still be at the same path.
     pub async fn finish(&self, filled: Filled) -> Result<EnvironmentRecord> {
         let phase = self.phases.start("finish", "relocate, compile, verify");
         let built = filled.builder.finish(self.deadline).await?;
@@ -169,7 +169,7 @@ impl<'a> Provision<'a> {
         Ok(self.record(built, filled.key))
     }
 
-    /// The environment with this key, out of a release that has it.
+    /// Takes the environment with this key from a release that has it.
     async fn adopt(
         &self,
         key: &str,
@@ -183,14 +183,14 @@ impl<'a> Provision<'a> {
         let phase = self.phases.start("venv", &format!("from {shown}"));
         let (from, to, fingerprint) = (from.clone(), dirs.venv.clone(), record.fingerprint.clone());
         if !blocking(move || reuse::adopt(&from, &to, &fingerprint)).await? {
-            tracing::warn!("{shown} was changed after it was built: building it anew");
+            tracing::warn!("{shown} was changed after its build: rebuilding");
             return Ok(None);
         }
-        phase.done(&format!("{}, as it was", count(record.packages.len() as u64, "package")));
+        phase.done(&format!("{}, reused", count(record.packages.len() as u64, "package")));
         Ok(Some(EnvironmentRecord { venv: self.wanted.venv.as_path().to_owned(), ..record.clone() }))
     }
 
-    /// Local projects and wheelhouses are read for it.
+    /// Computes the key. Reads local projects and wheelhouses for it.
     async fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str) -> Result<String> {
         let (recipe, inputs, tree) = (self.recipe.clone(), inputs.clone(), tree.map(Path::to_owned));
         let (revision, deadline) = (revision.to_owned(), self.deadline);
@@ -203,7 +203,7 @@ impl<'a> Provision<'a> {
         let toolchain = if let Some(toolchain) = &self.toolchain {
             toolchain
         } else {
-            // It was not needed before, and was not found: this time the error counts.
+            // The first search failed, but nothing needed the interpreter then. Now report the error.
             found = locate(&self.settings, &wanted.python, &wanted.engine, self.deadline).await?;
             &found
         };
@@ -225,7 +225,7 @@ impl<'a> Provision<'a> {
         Ok(())
     }
 
-    /// What is to be installed; `tree` is needed if something in it is.
+    /// The inputs of the installation. Needs `tree` if any of them is in the tree.
     fn inputs(&self, tree: Option<&Path>) -> Result<Inputs> {
         let wanted = self.wanted;
         let resolve = |flag: &str, files: &[PathBuf]| -> Result<Vec<PathBuf>> {
@@ -246,7 +246,7 @@ impl<'a> Provision<'a> {
             find_links.push(match (links, tree) {
                 (Links::Url(url), _) => url.clone(),
                 (Links::At(path), _) => {
-                    // uv fails, pip goes on without it.
+                    // uv would fail, and pip would continue without it.
                     fs::metadata(path).map_err(|error| recipe::no_links(path, error))?;
                     path.display().to_string()
                 }
@@ -282,7 +282,7 @@ impl<'a> Provision<'a> {
         }
     }
 
-    /// Whether installing must wait for the checkout, because a file or path in the tree is named.
+    /// Whether the installation must wait for the checkout, because it needs a file or path in the tree.
     fn needs_tree(&self) -> bool {
         let wanted = self.wanted;
         let unnamed = wanted.packages.is_empty() && wanted.requirements.is_empty();
@@ -293,7 +293,7 @@ impl<'a> Provision<'a> {
     }
 }
 
-/// The interpreter and the engine. Where no environment may be needed, a missing one is no error yet.
+/// Finds the interpreter and the engine. If the run may need no environment, a missing one is not an error yet.
 async fn toolchain(wanted: &plan::Environment, settings: &Settings, deadline: Deadline) -> Result<Option<Toolchain>> {
     if wanted.wanted == Wanted::Never {
         return Ok(None);
@@ -302,7 +302,7 @@ async fn toolchain(wanted: &plan::Environment, settings: &Settings, deadline: De
         Ok(toolchain) => Ok(Some(toolchain)),
         Err(error) if wanted.wanted == Wanted::Always => Err(error),
         Err(error) => {
-            tracing::debug!("no environment possible: {}", error.summary());
+            tracing::debug!("cannot build an environment: {}", error.summary());
             Ok(None)
         }
     }

@@ -1,4 +1,4 @@
-//! An empty environment, and what its interpreter says of itself.
+//! Creates an empty environment, and describes its interpreter.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use super::{explain, interpreter};
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
 
-/// What the interpreter says of itself.
+/// The description that the interpreter gives of itself.
 #[derive(Debug)]
 pub(super) struct Python {
     pub(super) version: String,
-    /// 3.13 is (3, 13).
+    /// `(3, 13)` for 3.13.
     pub(super) number: (u32, u32),
     /// `cpython-313-x86_64-linux-gnu`
     pub(super) soabi: String,
     pub(super) free_threaded: bool,
-    /// Below: what markers ask for. `3.13.1rc1`
+    /// `3.13.1rc1`. This and the fields below are the values of markers.
     pub(super) full_version: String,
     /// `cpython`
     pub(super) implementation: String,
@@ -25,13 +25,13 @@ pub(super) struct Python {
     pub(super) machine: String,
     pub(super) release: String,
     pub(super) kernel: String,
-    /// Where `pip` can be imported from, and its version.
+    /// The import path of `pip`, and its version.
     pub(super) pip: Option<(PathBuf, String)>,
     /// site-packages as a path in the environment.
     pub(super) site: PathBuf,
 }
 
-/// Makes the empty environment and hears what the interpreter is, by one start of it.
+/// Creates the empty environment and gets the description, with one start of the interpreter.
 pub(super) async fn create(
     settings: &Settings,
     python: &Path,
@@ -58,7 +58,7 @@ pub(super) async fn create(
         interpreter::refuse_old(python, version, number)?;
         if said("missing").is_some() {
             return Err(Error::environment(what()).because("its standard library has no venv module").hint(
-                "install the rest of it (Debian, Ubuntu: python3-venv), or use an image with a complete Python",
+                "install the missing part (python3-venv on Debian and Ubuntu), or use an image with a complete Python",
             ));
         }
         if output.status.success() && said("created").is_some() {
@@ -84,6 +84,6 @@ pub(super) async fn create(
     }
     Err(Error::environment(what()).because(output.status.to_string()).excerpt(explain::excerpt(&output.stderr)).hint(
         explain::limit(&output.status.to_string(), &output.stderr)
-            .unwrap_or("run the same interpreter by hand: python3 -m venv --without-pip DIR"),
+            .unwrap_or("run the same interpreter by hand to see the error: python3 -m venv --without-pip DIR"),
     ))
 }

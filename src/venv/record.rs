@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
 use crate::runtime::hex;
+use crate::walk::{WalkError, walk};
 
 /// The files of an environment by their path in it, with sizes; links have none.
 pub(super) type Files = BTreeMap<PathBuf, Option<u64>>;
@@ -27,25 +28,18 @@ pub(super) struct Row {
 
 /// Lists the files and makes everything readable by everybody on the way, and writable by its owner
 /// only: an app runs as another user than the one whose umask decided the modes.
-pub(super) fn walk(root: &Path) -> Result<Files> {
+pub(super) fn files(root: &Path) -> Result<Files> {
     let mut files = Files::new();
-    let mut dirs = vec![PathBuf::new()];
-    while let Some(dir) = dirs.pop() {
-        let path = root.join(&dir);
-        let failed = || format!("cannot read {}", path.display());
-        open_up(&path, &path.metadata().on_volume(failed)?)?;
-        for entry in path.read_dir().on_volume(failed)? {
-            let entry = entry.on_volume(failed)?;
-            let name = dir.join(entry.file_name());
-            let meta = entry.metadata().on_volume(failed)?;
-            if meta.is_symlink() {
-                files.insert(name, None);
-            } else if meta.is_dir() {
-                dirs.push(name);
-            } else {
-                open_up(&entry.path(), &meta)?;
-                files.insert(name, Some(meta.len()));
-            }
+    for entry in walk(root) {
+        let entry = entry.map_err(WalkError::on_volume)?;
+        if entry.is_symlink() {
+            files.insert(entry.name, None);
+            continue;
+        }
+        let meta = entry.metadata().map_err(WalkError::on_volume)?;
+        open_up(&entry.path, &meta)?;
+        if !meta.is_dir() {
+            files.insert(entry.name, Some(meta.len()));
         }
     }
     Ok(files)
@@ -317,7 +311,7 @@ mod tests {
         write("a-1.0.dist-info/RECORD", "tests/__init__.py,,5\ngone.py,,1\n../../bin/a,,\n");
         write("b-2.0.dist-info/RECORD", "tests/__init__.py,,0\nb-2.0.dist-info/RECORD,,0\n");
         write("c-3.dist-info/METADATA", "Name: c\n");
-        let files = walk(dir.path()).unwrap();
+        let files = super::files(dir.path()).unwrap();
         assert_eq!(
             missing(dir.path(), &files, site),
             [
@@ -339,7 +333,7 @@ mod tests {
             }
             std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(bits)).unwrap();
         }
-        walk(dir.path()).unwrap();
+        files(dir.path()).unwrap();
         assert_eq!((mode("d"), mode("d/script"), mode("d/text"), mode("d/open")), (0o755, 0o755, 0o644, 0o644));
     }
 }

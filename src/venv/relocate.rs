@@ -1,8 +1,8 @@
-//! Makes an environment say that it is where it will be.
+//! Changes the paths in an environment from its build path to its final path.
 //!
-//! Installers write the environment's path into scripts (`#!`), activation scripts, `pyvenv.cfg`,
-//! `*.pth` and `direct_url.json`. A file is replaced, never written into: it may be a hardlink into
-//! an engine's cache. The records of what changed are put right.
+//! Engines write the environment's path into scripts (`#!`), activation scripts, `pyvenv.cfg`, `*.pth` and
+//! `direct_url.json`. podstrap replaces a file and never writes into it, because it may be a hard link into
+//! an engine's cache. It also updates RECORD for the changed files.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,41 +16,41 @@ use super::origin;
 use super::record::{self, Files};
 use crate::error::{Error, IoContext, Result};
 
-/// How long `#!` and the interpreter with its newline may be: Linux reads 127 bytes before 5.1, and
-/// so pip and uv hold it.
+/// Longest `#!` line, in bytes, with its newline: Linux before 5.1 reads 127 bytes, and pip and uv use the
+/// same limit.
 const SHEBANG_LIMIT: usize = 127;
-/// What installers write where a plain `#!` is too long or the path holds a space: valid both as a
-/// shell script and as Python.
+/// The replacement for a `#!` line that is too long or whose path has a space: valid in both shell and
+/// Python. Engines write the same.
 const LONG_HEAD: &str = "#!/bin/sh\n'''exec' ";
 const LONG_ARGS: &str = " \"$0\" \"$@\"";
 const LONG_TAIL: &str = "\n' '''\n";
 
-/// A path under construction and what it will be.
+/// A build path and its final path.
 #[derive(Debug)]
 pub(super) struct Move {
     pub(super) from: PathBuf,
     pub(super) to: PathBuf,
 }
 
-/// Where everything will be.
+/// The final paths.
 #[derive(Debug)]
 pub(super) struct Destination {
-    /// The environment's own move first.
+    /// The move of the environment comes first.
     pub(super) moves: Vec<Move>,
-    /// The tree, and where it is told to be: what came from there may say so, and needs it no more.
+    /// The tree and the path to record as an origin, which the app does not read.
     pub(super) told: Option<Move>,
-    /// Gone when the environment is ready.
+    /// The scratch directory, deleted after the build.
     pub(super) scratch: PathBuf,
 }
 
 impl Destination {
-    /// A URL with the paths that will be right.
+    /// Replaces build paths in a URL by final paths.
     pub(super) fn rewrite(&self, url: &str) -> String {
         let moves = spellings(self.moves.iter().chain(&self.told)).unwrap_or_default();
         substitute(url, &moves)
     }
 
-    /// Refuses what would lead to where it was built.
+    /// Refuses a file that still refers to the build path.
     fn check(&self, name: &Path, text: &str) -> Result<()> {
         let Some(own) = self.moves.first() else { return Ok(()) };
         let says = |path: &Path| {
@@ -58,24 +58,27 @@ impl Destination {
                 .is_ok_and(|spellings| spellings.iter().any(|(path, _)| find_path(text, path).is_some()))
         };
         if let Some(tree) = self.told.as_ref().map(|told| &told.from).filter(|tree| says(tree)) {
-            return Err(Error::environment(format!("{} leads into the tree, and where the app has that is not known", name.display()))
-                .because(format!(
-                    "a project in {} is installed editable, and the environment's final path {} does not tell where its tree is",
-                    tree.display(),
-                    own.to.display()
-                ))
-                .hint("let --venv-final-path end in the path that --venv has in the tree, or install the project itself: without -e"));
+            return Err(Error::environment(format!(
+                "{} refers to the tree, whose path in the app's container is unknown",
+                name.display()
+            ))
+            .because(format!(
+                "a project in {} is editable, and the environment's final path {} does not show the path of the tree",
+                tree.display(),
+                own.to.display()
+            ))
+            .hint("give a --venv-final-path that ends with the path of --venv, or install the project without -e"));
         }
         match [&own.from, &self.scratch].into_iter().find(|path| says(path)) {
-            Some(path) => Err(Error::environment(format!("{} leads to where it was built", name.display()))
-                .because(format!("{} is no more when the app runs", path.display()))
-                .hint("a package's build wrote that path down: install another version of it, or leave it out")),
+            Some(path) => Err(Error::environment(format!("{} refers to its build path", name.display()))
+                .because(format!("{} does not exist when the app runs", path.display()))
+                .hint("install another version of the package whose build wrote this path, or remove the package")),
             None => Ok(()),
         }
     }
 }
 
-/// Every spelling of the moves; a path inside another one goes first.
+/// Every spelling of the moves, longest path first.
 fn spellings<'a>(moves: impl IntoIterator<Item = &'a Move>) -> Result<Vec<(String, String)>> {
     let mut all: Vec<(String, String)> = moves.into_iter().flat_map(both_spellings).collect::<Result<_>>()?;
     all.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
@@ -86,7 +89,7 @@ fn spellings<'a>(moves: impl IntoIterator<Item = &'a Move>) -> Result<Vec<(Strin
 /// Rewrites every mention of the moved paths in the environment at `root`.
 ///
 /// # Errors
-/// It would still lead to where it was built.
+/// A file still refers to the build path.
 pub(super) fn relocate(root: &Path, files: &Files, site: &Path, destination: &Destination) -> Result<()> {
     let moves = spellings(&destination.moves)?;
     let told = spellings(&destination.told)?;
@@ -98,7 +101,7 @@ pub(super) fn relocate(root: &Path, files: &Files, site: &Path, destination: &De
         }
         let path = root.join(name);
         let bytes = std::fs::read(&path).on_volume(|| format!("cannot read {}", path.display()))?;
-        // What is no text (a compiled program in bin/) cannot be rewritten.
+        // Skip a file that is not text, such as a compiled program in bin/.
         let Ok(text) = String::from_utf8(bytes) else { continue };
         let script = name.starts_with("bin");
         let mut new = if script { rewrite_script(&text, &moves) } else { substitute(&text, &moves) };
@@ -123,8 +126,8 @@ pub(super) fn relocate(root: &Path, files: &Files, site: &Path, destination: &De
             all => format!(" and {} more", all - 1),
         };
         tracing::warn!(
-            "{first}{more}: needs a /bin/sh in the app's image, because the path in its first line is too long or has spaces; \
-             a shorter --venv-final-path avoids that"
+            "{first}{more}: needs /bin/sh in the app's image, because the path in its first line is too long or has \
+             spaces; a shorter --venv-final-path avoids this"
         );
     }
     if changed.is_empty() {
@@ -152,8 +155,8 @@ pub(super) fn relocate(root: &Path, files: &Files, site: &Path, destination: &De
     Ok(())
 }
 
-/// Makes the environment one of the app's interpreter: links, `pyvenv.cfg` and, of another Python, the
-/// directory's name. `site` is where the installer put it. Returns whether anything changed.
+/// Adapts the environment to the app's interpreter: links, `pyvenv.cfg` and, for another Python, the name of
+/// its directory in `lib`. `site` is the engine's site-packages. Returns whether anything changed.
 pub(super) fn interpreter(root: &Path, base: &Path, site: &Path, app: &App) -> Result<bool> {
     if app.interpreter == base && app.site == site {
         return Ok(false);
@@ -187,7 +190,7 @@ pub(super) fn interpreter(root: &Path, base: &Path, site: &Path, app: &App) -> R
     Ok(true)
 }
 
-/// `pyvenv.cfg` (PEP 405, and what `venv` writes besides) for the app's interpreter.
+/// `pyvenv.cfg` for the app's interpreter, with the keys of PEP 405 and of `venv`.
 fn rewrite_config(text: &str, app: &App) -> String {
     let path = app.interpreter.display();
     let home = app.interpreter.parent().unwrap_or(Path::new("/")).display();
@@ -208,7 +211,7 @@ fn rewrite_config(text: &str, app: &App) -> String {
     new
 }
 
-/// Files that installers write paths into.
+/// Whether engines write paths into a file.
 fn may_say_path(name: &Path, site: &Path) -> bool {
     if name.starts_with("bin") || name == Path::new("pyvenv.cfg") {
         return true;
@@ -226,7 +229,8 @@ fn may_say_path(name: &Path, site: &Path) -> bool {
 fn both_spellings(Move { from, to }: &Move) -> Vec<Result<(String, String)>> {
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).ok_or_else(|| {
-            Error::usage(format!("{} is not UTF-8", path.display())).hint("scripts and metadata cannot say such a path")
+            Error::usage(format!("{} is not UTF-8", path.display()))
+                .hint("use a path in UTF-8, because scripts and metadata contain it")
         })
     };
     let url = |path: &Path| {
@@ -250,13 +254,13 @@ fn substitute(text: &str, moves: &[(String, String)]) -> String {
     })
 }
 
-/// Where the text says the path itself, and not one whose last name is longer.
+/// Finds the path itself, not a path with a longer last name.
 fn find_path(text: &str, path: &str) -> Option<usize> {
     let longer = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     text.match_indices(path).map(|(at, _)| at).find(|at| !text[at + path.len()..].starts_with(longer))
 }
 
-/// The whole script with its `#!` in the form that the new interpreter's path allows.
+/// Rewrites a script, with a `#!` line in the form that the new interpreter path needs.
 fn rewrite_script(text: &str, moves: &[(String, String)]) -> String {
     let long = text.strip_prefix(LONG_HEAD).and_then(|rest| rest.split_once(LONG_TAIL));
     let (command, body) = match (long, text.strip_prefix("#!")) {
@@ -267,8 +271,8 @@ fn rewrite_script(text: &str, moves: &[(String, String)]) -> String {
     let Some((from, to)) = moves.iter().find(|(from, _)| find_path(command, from).is_some()) else {
         return substitute(text, moves);
     };
-    // The old path may be quoted and may hold spaces; what follows it up to the next space is the
-    // interpreter's name, then come its arguments.
+    // The old path may be quoted and may contain spaces. After it come the interpreter's name, up to the
+    // next space, and its arguments.
     let rest = &command[find_path(command, from).map_or(0, |at| at + from.len())..];
     let end = rest.find([' ', '"', '\'']).unwrap_or(rest.len());
     let interpreter = format!("{to}{}", substitute(&rest[..end], moves));
@@ -281,7 +285,7 @@ fn rewrite_script(text: &str, moves: &[(String, String)]) -> String {
     format!("{LONG_HEAD}\"{interpreter}\"{arguments}{LONG_ARGS}{LONG_TAIL}{body}")
 }
 
-/// A direct URL (PEP 610) must not keep a password; `git@` is no secret.
+/// Removes the login and the query from a direct URL (PEP 610). `git@` is not secret.
 fn without_userinfo(text: &str) -> Option<String> {
     let mut json: serde_json::Value = serde_json::from_str(text).ok()?;
     let url: crate::redact::RemoteUrl = json.get("url")?.as_str()?.parse().ok()?;
@@ -290,13 +294,13 @@ fn without_userinfo(text: &str) -> Option<String> {
     if !login && url.query().is_none() {
         return None;
     }
-    // It may be a signature or a token.
+    // The query may be a signature or a token.
     url.set_query(None);
     json["url"] = url.as_str().into();
     Some(json.to_string())
 }
 
-/// Puts a new file in the place of an old one, with its mode.
+/// Replaces a file by a new one with the same mode.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_added_extension("podstrap-new");
     let write = || {
@@ -309,13 +313,12 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write().on_volume(|| format!("cannot rewrite {}", path.display()))
 }
 
-/// SHA-256 as RECORD writes it.
+/// SHA-256 in the form of RECORD.
 fn digest(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes))
 }
 
-/// What was moved is named no more, a shebang stays one that the kernel reads whole, and a direct URL
-/// loses its password.
+/// No old path remains, the kernel can read every `#!` line completely, and a direct URL has no password.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -324,7 +327,7 @@ pub fn fuzz(data: &[u8]) {
     if let Some(json) = without_userinfo(&text) {
         assert_eq!(without_userinfo(&json), None, "{json}");
     }
-    // What is there already, and two halves of a path that meet when a quote between them goes.
+    // Skip final paths in the input, and halves of a path that meet when a quote between them disappears.
     if text.contains("/app") || text.contains(['"', '\'']) {
         return;
     }

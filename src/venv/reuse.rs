@@ -4,22 +4,22 @@
 //! by podstrap nor by whoever runs the app without the right to. That nobody else did either is what
 //! the fingerprint tells.
 
-use std::fs::{self, File, FileTimes, Permissions};
+use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{IoContext, Result};
 use crate::runtime::hex;
+use crate::walk::{Entry, walk};
 
 /// A hash over all names with their kinds, modes, sizes, times of change and link targets: a file that
 /// was written, added or removed changes it. Contents are not read.
 pub(super) fn fingerprint(dir: &Path) -> Result<String> {
     let mut digest = Sha256::new();
-    each(dir, &mut |entry| {
-        let meta = &entry.meta;
+    each(dir, &mut |entry, meta| {
         let name = entry.name.as_os_str().as_encoded_bytes();
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
@@ -49,15 +49,15 @@ pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
     fs::create_dir(to)
         .and_then(|()| fs::set_permissions(to, from.metadata()?.permissions()))
         .and_then(|()| {
-            each(from, &mut |entry| {
+            each(from, &mut |entry, meta| {
                 let to = to.join(&entry.name);
-                if entry.meta.is_dir() {
+                if meta.is_dir() {
                     fs::create_dir(&to)?;
-                    fs::set_permissions(&to, Permissions::from_mode(entry.meta.mode() & 0o7777))
-                } else if entry.meta.is_symlink() {
+                    fs::set_permissions(&to, Permissions::from_mode(meta.mode() & 0o7777))
+                } else if meta.is_symlink() {
                     symlink(fs::read_link(&entry.path)?, &to)
                 } else {
-                    fs::hard_link(&entry.path, &to).or_else(|_| copy(entry, &to))
+                    fs::hard_link(&entry.path, &to).or_else(|_| copy(&entry.path, meta, &to))
                 }
             })
         })
@@ -67,49 +67,35 @@ pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
 
 /// Where it cannot be linked: another's file (`fs.protected_hardlinks`), too many links, or a file
 /// system without them.
-fn copy(entry: &Entry, to: &Path) -> io::Result<()> {
-    fs::copy(&entry.path, to)?;
+fn copy(from: &Path, meta: &Metadata, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
     File::options()
         .write(true)
         .open(to)
         .or_else(|_| File::open(to))?
-        .set_times(FileTimes::new().set_modified(entry.meta.modified()?))
-}
-
-struct Entry {
-    path: PathBuf,
-    /// Below the directory that is walked.
-    name: PathBuf,
-    meta: fs::Metadata,
+        .set_times(FileTimes::new().set_modified(meta.modified()?))
 }
 
 /// Everything below a directory, directories before what is in them, in an order that is always the
 /// same.
-fn each(dir: &Path, visit: &mut impl FnMut(&Entry) -> io::Result<()>) -> io::Result<()> {
-    let mut open = vec![PathBuf::new()];
-    while let Some(at) = open.pop() {
-        let mut names =
-            fs::read_dir(dir.join(&at))?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
-        names.sort();
-        for name in names {
-            let name = at.join(name);
-            let path = dir.join(&name);
-            let meta = fs::symlink_metadata(&path)?;
-            if !(meta.is_dir() || meta.is_file() || meta.is_symlink()) {
-                return Err(io::Error::new(ErrorKind::InvalidData, format!("{} is no file", path.display())));
-            }
-            let directory = meta.is_dir();
-            visit(&Entry { path, name: name.clone(), meta })?;
-            if directory {
-                open.push(name);
-            }
+fn each(dir: &Path, visit: &mut impl FnMut(&Entry, &Metadata) -> io::Result<()>) -> io::Result<()> {
+    for entry in walk(dir) {
+        let entry = entry?;
+        if entry.is_root() {
+            continue;
         }
+        if !(entry.is_dir() || entry.is_file() || entry.is_symlink()) {
+            return Err(io::Error::new(ErrorKind::InvalidData, format!("{} is no file", entry.path.display())));
+        }
+        visit(&entry, &entry.metadata()?)?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     /// A small environment in `dir`/one, and its fingerprint.
@@ -140,9 +126,8 @@ mod tests {
         let (one, _) = environment(dir.path());
         let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
         File::open(one.join("script")).unwrap().set_modified(old).unwrap();
-        let (path, name) = (one.join("script"), PathBuf::from("script"));
-        let meta = fs::symlink_metadata(&path).unwrap();
-        copy(&Entry { path, name, meta }, &dir.path().join("copy")).unwrap();
+        let meta = fs::symlink_metadata(one.join("script")).unwrap();
+        copy(&one.join("script"), &meta, &dir.path().join("copy")).unwrap();
         let meta = fs::metadata(dir.path().join("copy")).unwrap();
         assert_eq!((meta.mode() & 0o777, meta.modified().unwrap(), meta.nlink()), (0o755, old, 1));
     }

@@ -5,7 +5,6 @@
 //! exceeds `--size-limit`. Both count disk blocks, as the kubelet and `du` do.
 
 use std::collections::HashSet;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::runtime::blocking;
 use crate::size::Size;
+use crate::walk::walk;
 
 /// Pause between two measurements, and the most time they may take: one part in `SHARE`.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -83,16 +83,10 @@ impl Meter {
 /// Bytes that everything below a directory occupies. Skips files that disappear meanwhile.
 fn occupied(dir: &Path) -> u64 {
     let mut linked = HashSet::new();
-    let mut open = vec![dir.to_owned()];
     let mut bytes = 0;
-    while let Some(dir) = open.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                open.push(entry.path());
-            } else if meta.nlink() > 1 && !linked.insert((meta.dev(), meta.ino())) {
-                continue;
-            }
+    for entry in walk(dir).flatten().filter(|entry| !entry.is_root()) {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() || meta.nlink() == 1 || linked.insert((meta.dev(), meta.ino())) {
             bytes += meta.blocks() * BLOCK;
         }
     }
@@ -101,6 +95,8 @@ fn occupied(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -49,19 +49,15 @@ fn a_shallow_clone_is_two_requests_and_one_commit() {
 fn line_endings_are_converted_as_the_attributes_say() {
     let dir = tempfile::tempdir().unwrap();
     let repo = Repo::new(&dir.path().join("app.git"));
-    repo.file(
-        ".gitattributes",
-        "*.bat text eol=crlf\n*.sh text eol=lf\n-first text eol=crlf\n*.c ident\n* text=auto\n",
-    )
-    .file("-first", "before .gitattributes\n")
-    .file("sub/.gitattributes", "*.txt text eol=crlf\n")
-    .file("sub/a.txt", "one\ntwo\n")
-    .file("a.txt", "one\ntwo\n")
-    .file("a.bat", "one\r\ntwo\r\n")
-    .file("a.sh", "one\ntwo\n")
-    .file("a.c", "/* $Id$ */\n")
-    .executable("run.bat", "one\ntwo\n")
-    .commit("one");
+    repo.file(".gitattributes", "*.bat text eol=crlf\n*.sh text eol=lf\n-first text eol=crlf\n* text=auto\n")
+        .file("-first", "before .gitattributes\n")
+        .file("sub/.gitattributes", "*.txt text eol=crlf\n")
+        .file("sub/a.txt", "one\ntwo\n")
+        .file("a.txt", "one\ntwo\n")
+        .file("a.bat", "one\r\ntwo\r\n")
+        .file("a.sh", "one\ntwo\n")
+        .executable("run.bat", "one\ntwo\n")
+        .commit("one");
     let server = GitServer::start(dir.path());
     let got = clone(&server.url("app.git"), None).unwrap();
     assert_eq!(got.files(), cli(&server.url("app.git"), "main"));
@@ -140,7 +136,7 @@ fn modes_do_not_depend_on_the_umask_nor_the_tree_on_who_writes_it() {
     let dir = tempfile::tempdir().unwrap();
     varied(&dir.path().join("plain.git")).commit("one");
     // The word is enough for libgit2 to be asked to write.
-    varied(&dir.path().join("attributes.git")).file(".gitattributes", "# no ident\n").commit("one");
+    varied(&dir.path().join("attributes.git")).file(".gitattributes", "# no crlf\n").commit("one");
     let server = GitServer::start(dir.path());
     for (repo, umask) in
         [("plain.git", "0077"), ("plain.git", "0000"), ("attributes.git", "0077"), ("attributes.git", "0000")]

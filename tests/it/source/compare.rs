@@ -147,7 +147,7 @@ fn attributes_do_what_they_do_for_git() {
     let repo = &world.repo;
     // What is stored is what is written here.
     repo.git(["config", "core.autocrlf", "false"]);
-    let texts: [(&str, &[u8]); 11] = [
+    let texts: [(&str, &[u8]); 9] = [
         ("lf", b"one\ntwo\n"),
         ("crlf", b"one\r\ntwo\r\n"),
         ("mixed", b"one\r\ntwo\n"),
@@ -156,9 +156,7 @@ fn attributes_do_what_they_do_for_git() {
         ("nul", b"one\n\0two\n"),
         ("control", b"\x01\x02\x03\x04one\n"),
         ("utf16", b"\xff\xfeo\0n\0e\0\n\0"),
-        ("id", b"$Id$\n$Id: old $\n$Id\n$Id$ twice $Id: x $\n$Id: a\nb $\n"),
-        ("id-nul", b"\0$Id$\n"),
-        ("foreign", b"$Id: x.c,v 1.2 2001/01/01 ada Exp $\n$Id: y$ $Id:$ $Id: $ $Idx$ $Id: open\n$Id"),
+        ("id", b"$Id$\n$Id: old $\n"),
     ];
     let kinds = [
         "text",
@@ -172,8 +170,6 @@ fn attributes_do_what_they_do_for_git() {
         "crlf",
         "-crlf",
         "crlf=input",
-        "ident",
-        "ident eol=crlf",
         "-ident",
         "binary",
         "mine",
@@ -185,7 +181,7 @@ fn attributes_do_what_they_do_for_git() {
         "text eol=nonsense",
         "diff=python merge=union whitespace=fix",
     ];
-    let mut top = "[attr]mine text eol=crlf ident\n# a comment\n\n\"quoted name.txt\" eol=crlf\n".to_owned();
+    let mut top = "[attr]mine text eol=crlf\n# a comment\n\n\"quoted name.txt\" eol=crlf\n".to_owned();
     top.push_str(
         "/anchored.txt eol=crlf\ndir/**/deep.txt eol=crlf\n*.[ch] eol=crlf\nonly/ eol=crlf\nCase.TXT eol=crlf\n",
     );
@@ -214,7 +210,7 @@ fn attributes_do_what_they_do_for_git() {
     // Overrides, and a macro where Git takes none.
     repo.file(
         "sub/.gitattributes",
-        "*.k3 -text\n*.k1 text eol=crlf\n[attr]theirs eol=crlf\n*.k20 theirs\n*.k15 !eol\n",
+        "*.k3 -text\n*.k1 text eol=crlf\n[attr]theirs eol=crlf\n*.k18 theirs\n*.k13 !eol\n",
     );
     repo.file("linked/real", "* eol=crlf\n").file("linked/a.txt", "one\n").link("linked/.gitattributes", "real");
     repo.file("end/.gitattributes", "*.txt eol=crlf").file("end/a.txt", "one\n");
@@ -257,6 +253,25 @@ fn what_git_would_recode_is_named() {
     );
     // All others are what git makes of them.
     world.same_but(|line| line.contains("run.ps1") || line.contains("x.reg"));
+}
+
+#[test]
+fn ids_stay_as_they_are_and_a_warning_names_the_attribute() {
+    let world = World::new();
+    world.repo.file("a.txt", "$Id$\n").file("sub/index.py", "").file("sub/.gitattributes", "*.c -ident\n");
+    // By the plain writer, and by libgit2's.
+    for (attributes, text, flags) in [
+        ("*.txt ident\n", r"$Id$\n", &[][..]),
+        ("[attr]mine eol=crlf ident\n*.txt mine\n", r"$Id$\r\n", &["--keep-git"]),
+    ] {
+        world.repo.file(".gitattributes", attributes).commit("one");
+        let (got, ran) = world.published(flags);
+        assert!(got.contains(&format!("\"a.txt\" 644 \"{text}\"")), "{got}");
+        let words = "podstrap does not support the Git attribute ident and leaves $Id$ unchanged: .gitattributes\n";
+        assert_eq!(ran.raw.matches(words).count(), 1, "{}", ran.raw);
+    }
+    let git = world.sandbox.root().join("app/.git");
+    assert!(git.join("config").exists() && !git.join("info/attributes").exists());
 }
 
 #[test]

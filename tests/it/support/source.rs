@@ -12,7 +12,8 @@ use podstrap::error::{Error, Kind};
 use podstrap::plan::{GitSource, Origin, Source, Submodules};
 use podstrap::retry::Deadline;
 use podstrap::size::Size;
-use podstrap::source::{self, Checkout, Resolved, Revision};
+use podstrap::source::{self, Resolved, Revision};
+use podstrap::tree::Written;
 use tempfile::TempDir;
 
 use super::git::{Repo, git, listing};
@@ -24,7 +25,7 @@ pub(crate) const LIMIT: Size = Size(1 << 30);
 pub(crate) struct Got {
     pub(crate) dir: TempDir,
     pub(crate) revision: Revision,
-    pub(crate) checkout: Checkout,
+    pub(crate) checkout: Written,
 }
 
 impl Got {

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use git2::Oid;
 
 use crate::error::{Error, Result};
-use crate::source::git::pktline::{Framer, Malformed, payload};
+use crate::source::remote::pktline::{Framer, Malformed, payload};
 
 /// How many names a hint lists.
 const LISTED: usize = 5;
@@ -18,41 +18,41 @@ const NAME_MAX: usize = 1024;
 const SIMILAR: f64 = 0.8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ref {
-    pub(super) name: String,
-    pub(super) oid: Oid,
+pub(crate) struct Ref {
+    pub(crate) name: String,
+    pub(crate) oid: Oid,
     /// What an annotated tag leads to.
-    pub(super) peeled: Option<Oid>,
+    pub(crate) peeled: Option<Oid>,
 }
 
 /// What a remote says it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Refs {
-    pub(super) all: Vec<Ref>,
+pub(crate) struct Refs {
+    pub(crate) all: Vec<Ref>,
     /// The branch that HEAD stands for, if the remote tells.
-    pub(super) head: Option<String>,
+    pub(crate) head: Option<String>,
     /// Where its own history is cut off, if it is.
-    pub(super) shallow: Vec<Oid>,
+    pub(crate) shallow: Vec<Oid>,
     /// What the server can do, as it says it; empty for a local repository.
-    pub(super) capabilities: String,
+    pub(crate) capabilities: String,
 }
 
 /// What is to be fetched and checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     /// The object to ask for: a commit or an annotated tag.
-    pub(super) want: Oid,
+    pub(crate) want: Oid,
     /// What it peels to.
-    pub(super) commit: Oid,
+    pub(crate) commit: Oid,
     /// The full name; none for a bare commit.
-    pub(super) reference: Option<String>,
+    pub(crate) reference: Option<String>,
     /// Whether the remote advertises it: what it does not it may refuse.
-    pub(super) advertised: bool,
+    pub(crate) advertised: bool,
 }
 
 /// Why an advertisement is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("the list of references breaks off")]
@@ -66,7 +66,7 @@ pub(super) enum Unreadable {
 impl Refs {
     /// Reads the answer to `info/refs?service=git-upload-pack`, protocol version 0 or 1
     /// (gitprotocol-http, "Smart Server Response").
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Unreadable> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Unreadable> {
         let mut framer = Framer::default();
         framer.push(body);
         let mut refs = Self::default();
@@ -122,7 +122,7 @@ impl Refs {
     }
 
     /// Finds out what `reference` means; `url` is for the message when it means nothing.
-    pub(super) fn choose(&self, reference: Option<&str>, url: &dyn Display) -> Result<Choice> {
+    pub(crate) fn choose(&self, reference: Option<&str>, url: &dyn Display) -> Result<Choice> {
         if self.all.is_empty() {
             return Err(Error::source(format!("{url} is an empty repository")).hint("push a commit to it first"));
         }
@@ -257,7 +257,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::git::pktline::packet;
+    use crate::source::remote::pktline::packet;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";

@@ -6,8 +6,14 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 
+use crate::archive::unpacker::BUFFER;
+
 /// What a member starts with (RFC 1952, 2.3.1).
-pub(super) const MAGIC: [u8; 2] = [0x1f, 0x8b];
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+pub(super) fn is(first: &[u8]) -> bool {
+    first.starts_with(&MAGIC)
+}
 
 pub(super) struct Reader {
     /// None when all has been read.
@@ -16,7 +22,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(file: File) -> Self {
-        Self { member: Some(GzDecoder::new(BufReader::with_capacity(super::BUFFER, file))) }
+        Self { member: Some(GzDecoder::new(BufReader::with_capacity(BUFFER, file))) }
     }
 }
 

@@ -21,11 +21,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::git::pktline::payload;
+use crate::source::remote::pktline::payload;
 
 /// The largest object that is taken into memory, in bytes. Git makes no deltas of anything larger,
 /// so that it need not either (git-config, core.bigFileThreshold).
-pub(super) const MAX_OBJECT: usize = 512 << 20;
+pub(crate) const MAX_OBJECT: usize = 512 << 20;
 /// What libgit2 may ask for at once: such an object with what it adds to it.
 const MAX_ALLOCATION: usize = MAX_OBJECT + (64 << 10);
 /// How many objects a pack may say that it has: libgit2 makes room for all of them at once. Linux
@@ -39,13 +39,13 @@ const SCHEME: &str = "podstrap";
 const DONE: &[u8] = b"0009done\n";
 
 /// What libgit2 is connected to during one fetch.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     /// The list of references it is to believe in.
-    pub(super) listing: Vec<u8>,
+    pub(crate) listing: Vec<u8>,
     /// Takes the request for the pack.
-    pub(super) request: oneshot::Sender<Vec<u8>>,
+    pub(crate) request: oneshot::Sender<Vec<u8>>,
     /// Brings the answer, a packet at a time.
-    pub(super) packets: mpsc::Receiver<Vec<u8>>,
+    pub(crate) packets: mpsc::Receiver<Vec<u8>>,
 }
 
 thread_local! {
@@ -56,7 +56,7 @@ thread_local! {
 /// Makes libgit2 fit for a Pod, once for the process: no configuration of the machine or the user
 /// counts, and a volume owned by somebody else is no reason to refuse.
 #[expect(unsafe_code, reason = "libgit2's process-wide switches and its register of transports are unsynchronised")]
-pub(super) fn set_up() -> Result<(), git2::Error> {
+pub(crate) fn set_up() -> Result<(), git2::Error> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     let set = || {
         // Fetching hashes every object once, as git does; reading them again need not.
@@ -70,7 +70,7 @@ pub(super) fn set_up() -> Result<(), git2::Error> {
             }
             git2::transport::register(SCHEME, |remote| {
                 let wire = WIRE.take().ok_or_else(|| failed("no fetch is under way on this thread"))?;
-                Transport::smart(remote, true, Http(Arc::new(Mutex::new(Line::new(wire)))))
+                Transport::smart(remote, true, Subtransport(Arc::new(Mutex::new(Exchange::new(wire)))))
             })
         }
     };
@@ -125,7 +125,7 @@ unsafe fn limit_memory() -> Result<(), git2::Error> {
 
 /// Fetches what `refspecs` name in the wire's listing into `repo`; `depth` 0 is everything. A pack
 /// of more than `limit` is cancelled, as everything is at the deadline.
-pub(super) fn download(
+pub(crate) fn download(
     repo: &Path,
     wire: Wire,
     refspecs: &[String],
@@ -146,9 +146,9 @@ pub(super) fn download(
     fetched
 }
 
-struct Http(Arc<Mutex<Line>>);
+struct Subtransport(Arc<Mutex<Exchange>>);
 
-struct Line {
+struct Exchange {
     listing: Vec<u8>,
     request: Option<oneshot::Sender<Vec<u8>>>,
     body: Vec<u8>,
@@ -158,7 +158,7 @@ struct Line {
     talk: usize,
 }
 
-impl Line {
+impl Exchange {
     fn new(wire: Wire) -> Self {
         Self {
             listing: wire.listing,
@@ -171,12 +171,12 @@ impl Line {
     }
 }
 
-impl SmartSubtransport for Http {
+impl SmartSubtransport for Subtransport {
     fn action(&self, _url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
         match action {
             Service::UploadPackLs => {
-                let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Box::new(Cursor::new(std::mem::take(&mut line.listing))))
+                let mut exchange = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(Box::new(Cursor::new(std::mem::take(&mut exchange.listing))))
             }
             Service::UploadPack => Ok(Box::new(Pack(Arc::clone(&self.0)))),
             Service::ReceivePackLs | Service::ReceivePack => Err(failed("nothing is ever pushed")),
@@ -194,7 +194,7 @@ impl SmartSubtransport for Http {
 /// same with `done`, that brings the pack. A fresh repository has nothing to negotiate in between,
 /// so `done` goes out with the first, and the second reads on where the first one stopped: each
 /// read returns one packet at most, and the first exchange stops at its flush.
-struct Pack(Arc<Mutex<Line>>);
+struct Pack(Arc<Mutex<Exchange>>);
 
 impl Write for Pack {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -208,26 +208,26 @@ impl Write for Pack {
 
 impl Read for Pack {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(request) = line.request.take() {
-            let mut body = std::mem::take(&mut line.body);
+        let mut exchange = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(request) = exchange.request.take() {
+            let mut body = std::mem::take(&mut exchange.body);
             if !body.ends_with(DONE) {
                 body.extend_from_slice(DONE);
             }
             // Nobody there any more: the packets will end at once.
             let _ = request.send(body);
         }
-        let mut read = line.packet.read(buffer)?;
+        let mut read = exchange.packet.read(buffer)?;
         if read == 0 {
-            let packet = line.packets.blocking_recv().unwrap_or_default();
+            let packet = exchange.packets.blocking_recv().unwrap_or_default();
             if !matches!(payload(&packet), Some([1, ..])) {
-                line.talk += packet.len();
-                if line.talk > MAX_TALK {
+                exchange.talk += packet.len();
+                if exchange.talk > MAX_TALK {
                     return Err(std::io::Error::other(format!("the server says {MAX_TALK} bytes besides the pack")));
                 }
             }
-            line.packet = Cursor::new(packet);
-            read = line.packet.read(buffer)?;
+            exchange.packet = Cursor::new(packet);
+            read = exchange.packet.read(buffer)?;
         }
         Ok(read)
     }

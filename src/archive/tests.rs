@@ -1,15 +1,24 @@
 //! Archives that tools make, compared with what tools unpack, file by file; and archives that mean harm,
 //! made here byte by byte.
 
+use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ::tar::{EntryType, Header};
 
 use super::*;
+use crate::retry::Deadline;
+use crate::size::Size;
 
 const LIMIT: Size = Size(64 << 20);
+
+fn rules(limit: Duration) -> Rules {
+    Rules { strip: 0, forbidden: Some(".podstrap"), limit: LIMIT, deadline: Deadline::after(limit) }
+}
 
 struct Dir(PathBuf);
 
@@ -23,17 +32,17 @@ impl Dir {
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
-    fn unpack(&self, bytes: &[u8], strip: usize) -> Result<Checkout> {
+    fn unpack(&self, bytes: &[u8], strip: usize) -> Result<Written> {
         self.unpack_within(bytes, strip, LIMIT)
     }
     /// To `tree`, which is new each time.
-    fn unpack_within(&self, bytes: &[u8], strip: usize, limit: Size) -> Result<Checkout> {
+    fn unpack_within(&self, bytes: &[u8], strip: usize, limit: Size) -> Result<Written> {
         let (file, tree) = (self.path("archive"), self.path("tree"));
         fs::write(&file, bytes).unwrap();
         if tree.exists() {
             crate::tree::remove(&tree).unwrap();
         }
-        unpack(&file, &tree, strip, "a.tar", limit, Deadline::after(Duration::from_mins(1)))
+        unpack(&file, &tree, "a.tar", Rules { strip, limit, ..rules(Duration::from_mins(1)) })
     }
     /// Runs a program here, in the time zone of the archive's times.
     fn run(&self, program: &str, args: &[&str]) -> Vec<u8> {
@@ -61,11 +70,11 @@ impl Drop for Dir {
 
 /// Each path below with its kind, its owner's right to execute, its time, and what is in it.
 fn listing(tree: &Path) -> Vec<String> {
-    let (mut paths, mut lines) = (vec![tree.to_owned()], Vec::new());
-    while let Some(path) = paths.pop() {
-        let meta = fs::symlink_metadata(&path).unwrap();
+    let mut lines = Vec::new();
+    for entry in crate::walk::walk(tree) {
+        let entry = entry.unwrap();
+        let (meta, path) = (entry.metadata().unwrap(), entry.path);
         let what = if meta.is_dir() {
-            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             "directory".to_owned()
         } else if meta.is_symlink() {
             format!("-> {:?}", fs::read_link(&path).unwrap())
@@ -253,7 +262,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The cause without the hints.
-fn cause(result: Result<Checkout>) -> String {
+fn cause(result: Result<Written>) -> String {
     let error = result.unwrap_err();
     assert_eq!((error.kind(), error.retry()), (crate::error::Kind::Source, None), "{error}");
     let text = error.to_string();
@@ -355,7 +364,7 @@ fn what_is_cut_off_or_changed_is_no_archive() {
         let mut changed = packed.clone();
         changed[at] ^= 1;
         // Another way to say the same is none that can be told.
-        if !dir.unpack(&changed, 0).is_ok_and(|done| done == Checkout { files: 2, bytes: 3001 }) {
+        if !dir.unpack(&changed, 0).is_ok_and(|done| done == Written { files: 2, bytes: 3001 }) {
             cause(dir.unpack(&changed, 0));
         }
     }
@@ -369,7 +378,7 @@ fn what_is_cut_off_or_changed_is_no_archive() {
     for rest in [&[0; 4000][..], b"garbage", b"\x1fgarbage", &packed] {
         let mut longer = packed.clone();
         longer.extend(rest);
-        assert_eq!(dir.unpack(&longer, 0).unwrap(), Checkout { files: 2, bytes: 3001 });
+        assert_eq!(dir.unpack(&longer, 0).unwrap(), Written { files: 2, bytes: 3001 });
     }
     // Two members are one stream.
     let (one, other) = whole.split_at(700);
@@ -426,7 +435,7 @@ fn a_bomb_is_stopped_before_it_is_written() {
     // What would have to be held in memory.
     let text = cause(dir.unpack(&gzip(&Tar::default().entry(b'L', b"", b"", &zeros).done()), 0));
     assert!(text.contains("8388608 bytes of records for one entry"), "{text}");
-    let late = unpack(&dir.path("archive"), &dir.path("late"), 0, "it", LIMIT, Deadline::after(Duration::ZERO));
+    let late = unpack(&dir.path("archive"), &dir.path("late"), "it", rules(Duration::ZERO));
     assert!(late.unwrap_err().to_string().contains("not done after"));
 }
 
@@ -468,7 +477,7 @@ fn names_and_times_of_tar_are_read_as_they_are_meant() {
     bytes.extend(Tar::default().file("f", "").0);
     bytes.extend(b"abc");
     bytes.resize(bytes.len() + 509 + 1024, 0);
-    assert_eq!(dir.unpack(&bytes, 0).unwrap(), Checkout { files: 1, bytes: 3 });
+    assert_eq!(dir.unpack(&bytes, 0).unwrap(), Written { files: 1, bytes: 3 });
 }
 
 #[test]
@@ -504,12 +513,10 @@ fn one_directory_around_everything_is_noticed() {
     .enumerate()
     {
         let tree = dir.path(&number.to_string());
-        let mut unpacker = Unpacker::new("it", &tree, 0, LIMIT, Deadline::after(Duration::from_mins(1))).unwrap();
+        let mut unpacker = Unpacker::new("it", &tree, rules(Duration::from_mins(1)));
+        unpacker.begin().unwrap();
         super::tar::unpack(&archive.done()[..], &mut unpacker).unwrap();
-        let top = match &unpacker.top {
-            Top::One(name, at) => Some((std::str::from_utf8(name).unwrap(), *at)),
-            _ => None,
-        };
+        let top = unpacker.only_directory().map(|(name, at)| (std::str::from_utf8(name).unwrap(), at));
         assert_eq!(top, wanted, "{number}");
     }
 }

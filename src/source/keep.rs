@@ -4,49 +4,26 @@
 use std::fs;
 use std::path::Path;
 
-use git2::{AutotagOption, FetchOptions, RemoteCallbacks, Repository};
+use git2::Repository;
 
 use crate::error::{IoContext, Result};
 use crate::plan::GitSource;
-use crate::retry::Deadline;
-use crate::size::Size;
-use crate::source::git::refs::{Choice, Ref, Refs};
-use crate::source::git::{create, failure};
-use crate::source::set_mode;
+use crate::source::objects::failure;
+use crate::source::remote::refs::{Choice, Ref, Refs};
+use crate::tree::set_mode;
+use crate::walk::{WalkError, walk};
 
 /// Everything of a repository: its branches and tags, and the reference itself, which may be neither.
-pub(super) fn refspecs(reference: Option<&str>) -> Vec<String> {
+pub(crate) fn refspecs(reference: Option<&str>) -> Vec<String> {
     let mut specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec();
     let other = reference.filter(|name| !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/"));
     specs.extend(other.filter(|name| *name != "HEAD").map(|name| format!("+{name}:{name}")));
     specs
 }
 
-/// Copies what a repository of this machine has into a new one: its objects would not be there where
-/// the tree is used.
-pub(super) fn fetch_local(
-    from: &Path,
-    to: &Path,
-    refspecs: &[String],
-    limit: Size,
-    deadline: Deadline,
-    what: &str,
-) -> Result<()> {
-    create(to)?;
-    let fetch = || {
-        let repo = Repository::open_bare(to)?;
-        let mut callbacks = RemoteCallbacks::new();
-        callbacks.transfer_progress(|done| !deadline.passed() && done.received_bytes() as u64 <= limit.0);
-        let mut options = FetchOptions::new();
-        options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
-        repo.remote_anonymous(&from.to_string_lossy())?.download(refspecs, Some(&mut options))
-    };
-    fetch().map_err(|error: git2::Error| failure(what, &error).permanent())
-}
-
 /// Moves the scratch repository, which has the objects, to the tree's `.git`. `refs` are those of the
 /// remote; what of them was fetched is there as well.
-pub(super) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs, tree: &Path) -> Result<()> {
+pub(crate) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs, tree: &Path) -> Result<()> {
     let what = format!("cannot make a .git for {}", source.url);
     equip(scratch, source, choice, refs).map_err(|error| failure(&what, &error).permanent())?;
     let cut = scratch.join("shallow");
@@ -103,20 +80,15 @@ fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs) -> Re
 
 /// Gives everything the modes that everybody can read.
 fn readable(git: &Path) -> Result<()> {
-    let mut directories = vec![git.to_owned()];
-    while let Some(dir) = directories.pop() {
-        let volume = || format!("cannot finish {}", dir.display());
-        set_mode(&dir, 0o755).on_volume(volume)?;
-        for entry in fs::read_dir(&dir).on_volume(volume)? {
-            let entry = entry.on_volume(volume)?;
-            if entry.file_type().on_volume(volume)?.is_dir() {
-                directories.push(entry.path());
-            } else {
-                // Objects and packs are for reading only.
-                let mode = if dir.starts_with(git.join("objects")) { 0o444 } else { 0o644 };
-                set_mode(&entry.path(), mode).on_volume(volume)?;
-            }
-        }
+    for entry in walk(git) {
+        let entry = entry.map_err(WalkError::on_volume)?;
+        // Objects and packs are for reading only.
+        let mode = match () {
+            () if entry.is_dir() => 0o755,
+            () if entry.name.starts_with("objects") => 0o444,
+            () => 0o644,
+        };
+        set_mode(&entry.path, mode).on_volume(|| format!("cannot finish {}", entry.path.display()))?;
     }
     Ok(())
 }

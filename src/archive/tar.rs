@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read};
 
 use ::tar::{EntryType, Header};
 
-use super::{Entry, Unpacker};
+use crate::archive::unpacker::{BUFFER, Packed, Unpacker, one_line};
 use crate::error::{Error, Result};
 
 pub(super) const BLOCK: usize = 512;
@@ -17,7 +17,7 @@ pub(super) const BLOCK: usize = 512;
 const MAX_EXTENSION: u64 = 1 << 20;
 
 /// Whether the bytes start with a header: what its checksum is right for.
-pub(super) fn is_header(first: &[u8]) -> bool {
+pub(super) fn is(first: &[u8]) -> bool {
     first.get(..BLOCK).is_some_and(|block| right(Header::from_byte_slice(block)))
 }
 
@@ -96,7 +96,7 @@ impl<R: Read> Tar<R> {
             return Ok(Some(header));
         }
         Err(match start {
-            0 => Error::source(unpacker.what)
+            0 => Error::source(unpacker.what())
                 .because("it is gzip-compressed, but there is no tar in it")
                 .hint("a single compressed file is not unpacked: give an archive"),
             _ if length < BLOCK => self.damaged(unpacker, &"it ends without its end mark, a block of zeros"),
@@ -132,20 +132,20 @@ impl<R: Read> Tar<R> {
             return Err(unpacker.refused(name, "is a directory or a link, and has contents"));
         }
         let entry = match kind {
-            _ if directory => Entry::Directory,
+            _ if directory => Packed::Directory,
             EntryType::Regular | EntryType::Continuous => {
                 let executable = header.mode().is_ok_and(|mode| mode & 0o100 != 0);
                 let mut contents = (&mut self.from).take(size);
-                let file = Entry::File { executable, size, contents: &mut contents };
+                let file = Packed::File { executable, size, contents: &mut contents };
                 unpacker.add(name, mtime, file)?;
                 // What was left out has not been read.
                 let left = contents.limit();
                 self.offset = self.offset.saturating_add(size - left);
                 return self.skip(left.saturating_add(padding(size)), unpacker);
             }
-            EntryType::Symlink => Entry::Symlink { target: &target() },
+            EntryType::Symlink => Packed::Symlink { target: &target() },
             // Old ones say how large the file is, and have no contents either way.
-            EntryType::Link => Entry::HardLink { to: &target() },
+            EntryType::Link => Packed::HardLink { to: &target() },
             EntryType::Char | EntryType::Block => return Err(unpacker.refused(name, "is a device")),
             EntryType::Fifo => return Err(unpacker.refused(name, "is a named pipe")),
             other => {
@@ -168,7 +168,7 @@ impl<R: Read> Tar<R> {
     }
 
     fn skip(&mut self, bytes: u64, unpacker: &Unpacker<'_>) -> Result<()> {
-        let (mut left, mut buffer) = (bytes, vec![0; super::BUFFER]);
+        let (mut left, mut buffer) = (bytes, vec![0; BUFFER]);
         while left > 0 {
             unpacker.in_time()?;
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
@@ -202,7 +202,7 @@ impl<R: Read> Tar<R> {
 
     /// Reads to the end, where gzip's checksum is.
     fn drain(&mut self, unpacker: &Unpacker<'_>) -> Result<()> {
-        let mut buffer = vec![0; super::BUFFER];
+        let mut buffer = vec![0; BUFFER];
         loop {
             unpacker.in_time()?;
             match self.from.read(&mut buffer) {
@@ -216,10 +216,7 @@ impl<R: Read> Tar<R> {
 
     fn damaged(&self, unpacker: &Unpacker<'_>, why: &dyn std::fmt::Display) -> Error {
         if self.last.is_empty() {
-            return Error::source(unpacker.what)
-                .because("it is damaged or incomplete")
-                .because(why.to_string())
-                .hint(super::DAMAGED_HINT);
+            return unpacker.damaged_somewhere(why);
         }
         unpacker.damaged(&self.last, &format!("there or behind it: {why}"))
     }
@@ -262,10 +259,4 @@ impl Extensions {
         }
         Some(())
     }
-}
-
-/// `git archive` puts the commit there.
-pub(super) fn one_line(text: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(text).chars().take(super::SHOWN).collect();
-    crate::redact::clean(&text).replace('\n', " ")
 }

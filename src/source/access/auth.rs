@@ -27,9 +27,13 @@ const PEM: &str = "-----BEGIN ";
 /// How many entries of a directory a message names.
 const NAMED: usize = 8;
 
+/// How to give podstrap a key for SSH.
+pub(crate) const GIVE_KEYS: &str = "name the Secret's directory, with ssh-privatekey and known_hosts in it \
+                                    (kubernetes.io/ssh-auth), or the files themselves with --auth";
+
 /// What is sent to prove who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Login {
+pub(crate) enum Login {
     Basic(Userinfo),
     /// RFC 6750.
     Bearer(Secret),
@@ -37,24 +41,24 @@ pub(super) enum Login {
 
 /// A login, and where it came from, for messages: `the URL`, `--auth /secrets/git`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Credential {
-    pub(super) login: Login,
-    pub(super) from: String,
+pub(crate) struct Credential {
+    pub(crate) login: Login,
+    pub(crate) from: String,
 }
 
 /// SSH keys as they were read; what they are, whoever uses them finds out.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
-    pub(super) private: Vec<(PathBuf, Secret)>,
-    pub(super) known_hosts: Vec<(PathBuf, Vec<u8>)>,
+pub(crate) struct Keys {
+    pub(crate) private: Vec<(PathBuf, Secret)>,
+    pub(crate) known_hosts: Vec<(PathBuf, Vec<u8>)>,
 }
 
 /// All that the files hold.
 #[derive(Debug, Default)]
-pub(super) struct Auth {
+pub(crate) struct Auth {
     login: Option<Credential>,
     netrc: Vec<(Machine, String)>,
-    pub(super) keys: Keys,
+    pub(crate) keys: Keys,
 }
 
 /// An entry of a netrc; one without a name is for every host.
@@ -68,7 +72,7 @@ struct Machine {
 impl Auth {
     /// # Errors
     /// A path that cannot be read, or that holds nothing to log in with.
-    pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
+    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
         let mut auth = Self::default();
         for path in paths {
             let from = format!("--auth {}", path.display());
@@ -89,7 +93,7 @@ impl Auth {
 
     /// What is to be sent to `url`, if anything is, on the way to `site`; `home` is what the user named,
     /// which `site` may be a submodule of.
-    pub(super) fn of(&self, url: &Url, site: &RemoteUrl, home: Option<&RemoteUrl>) -> Option<Credential> {
+    pub(crate) fn of(&self, url: &Url, site: &RemoteUrl, home: Option<&RemoteUrl>) -> Option<Credential> {
         let is_here = |place: &&RemoteUrl| place.url().origin() == url.origin();
         let wanted = home;
         let home = home.filter(is_here);
@@ -119,7 +123,7 @@ impl Auth {
     }
 
     /// The logins that a netrc has for hosts it names; the first for a host counts.
-    pub(super) fn machines(self) -> Vec<(String, Userinfo)> {
+    pub(crate) fn machines(self) -> Vec<(String, Userinfo)> {
         let named = self.netrc.into_iter().filter_map(|(machine, _)| {
             Some((machine.name?, Userinfo { username: machine.username, password: machine.password? }))
         });

@@ -7,25 +7,25 @@ const LONGEST: usize = 65_520;
 /// What is no framing.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer does not follow Git's protocol")]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// Cuts a stream of bytes, given piece by piece, into whole packets.
 #[derive(Debug, Default)]
-pub(super) struct Framer {
+pub(crate) struct Framer {
     bytes: Vec<u8>,
     /// Where the next packet starts.
     at: usize,
 }
 
 impl Framer {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.at);
         self.at = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
     /// The next packet as it was sent, length included; none while it is incomplete.
-    pub(super) fn next(&mut self) -> Result<Option<&[u8]>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, Malformed> {
         let rest = &self.bytes[self.at..];
         let Some(digits) = rest.first_chunk::<4>() else { return Ok(None) };
         let length = std::str::from_utf8(digits)
@@ -46,18 +46,18 @@ impl Framer {
     }
 
     /// Whether everything that was pushed has been taken.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
     }
 }
 
 /// What a packet carries; none for a flush.
-pub(super) fn payload(packet: &[u8]) -> Option<&[u8]> {
+pub(crate) fn payload(packet: &[u8]) -> Option<&[u8]> {
     (packet != b"0000").then(|| packet.get(4..).unwrap_or_default())
 }
 
 /// One packet with `payload`, which is far shorter than the limit.
-pub(super) fn packet(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(payload: &[u8]) -> Vec<u8> {
     let mut out = format!("{:04x}", payload.len() + 4).into_bytes();
     out.extend_from_slice(payload);
     out

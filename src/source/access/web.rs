@@ -16,22 +16,20 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::http::Distrust;
 use crate::redact::{RemoteUrl, Secret, Userinfo};
 use crate::retry::Deadline;
-use crate::source::SLOW;
-use crate::source::auth::{Auth, Credential, Login};
+use crate::source::access::auth::{Auth, Credential, Login};
+use crate::source::access::pace::Pace;
 
 /// How many redirects are followed in a row.
-pub(super) const MAX_REDIRECTS: usize = 10;
+pub(crate) const MAX_REDIRECTS: usize = 10;
 /// How much of an error's body is read, how many lines of it are shown, and how many characters
 /// of each.
 const BODY_READ: usize = 16 << 10;
 const BODY_LINES: usize = 4;
 const BODY_COLUMNS: usize = 200;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes per second below which an answer that completes no packet either is as good as none: a
-/// megabyte would take a quarter of an hour.
-const SLOWEST: u64 = 1000;
 
 /// From this length on a user's name may be a token.
 const TOKEN_LENGTH: usize = 20;
@@ -45,26 +43,26 @@ const CREDENTIALS: &str = "mount a Secret with username and password, or a file 
 
 /// With what credentials a source may be fetched.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Access {
+pub(crate) struct Access {
     /// What the user named: a login without a host is for its server. None if that is none of the web.
-    pub(super) home: Option<RemoteUrl>,
+    pub(crate) home: Option<RemoteUrl>,
     /// See [`Auth::read`].
-    pub(super) auth: Vec<PathBuf>,
+    pub(crate) auth: Vec<PathBuf>,
 }
 
 /// A place on the web and the way to it. `Display` shows its URL without secrets.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(crate) struct Site {
     client: Client,
-    pub(super) url: RemoteUrl,
+    pub(crate) url: RemoteUrl,
     access: Access,
     /// Whatever was sent that is nobody's business, in every form in which it travels.
     secrets: Mutex<Vec<Secret>>,
 }
 
 /// What a server answered, and as whom it was asked.
-pub(super) struct Reply {
-    pub(super) response: Response,
+pub(crate) struct Reply {
+    pub(crate) response: Response,
     credential: Option<Credential>,
 }
 
@@ -75,13 +73,13 @@ impl fmt::Display for Site {
 }
 
 impl Site {
-    pub(super) fn new(url: RemoteUrl, access: Access) -> Result<Self> {
+    pub(crate) fn new(url: RemoteUrl, access: Access) -> Result<Self> {
         Ok(Self::with(crate::http::client()?, url, access))
     }
 
     /// One whose bodies come as they are, also where the server calls their compression a mere way of
     /// sending them: a digest is of those bytes.
-    pub(super) fn verbatim(url: RemoteUrl, access: Access) -> Result<Self> {
+    pub(crate) fn verbatim(url: RemoteUrl, access: Access) -> Result<Self> {
         Ok(Self::with(crate::http::client_verbatim()?, url, access))
     }
 
@@ -99,7 +97,7 @@ impl Site {
     }
 
     /// Asks for `url`, which a server may have redirected to, as whoever is known there.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         what: &str,
         url: Url,
@@ -131,7 +129,7 @@ impl Site {
     }
 
     /// The next part of a body of which `received` bytes are here.
-    pub(super) async fn chunk(
+    pub(crate) async fn chunk(
         &self,
         what: &str,
         response: &mut Response,
@@ -152,7 +150,7 @@ impl Site {
     }
 
     /// Where an answer redirects to, if it does. `from` is who gave it.
-    pub(super) fn redirect(&self, what: &str, from: &dyn fmt::Display, response: &Response) -> Result<Option<Url>> {
+    pub(crate) fn redirect(&self, what: &str, from: &dyn fmt::Display, response: &Response) -> Result<Option<Url>> {
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
@@ -171,7 +169,7 @@ impl Site {
     }
 
     /// What an answer that is not 200 means. `place` is who gave it, `thing` what it was asked for.
-    pub(super) async fn refused(
+    pub(crate) async fn refused(
         &self,
         what: &str,
         thing: &str,
@@ -237,7 +235,7 @@ impl Site {
     }
 
     /// Foreign text without our secrets, should the server repeat them.
-    pub(super) fn hide(&self, text: &str) -> String {
+    pub(crate) fn hide(&self, text: &str) -> String {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), "***"))
     }
@@ -268,7 +266,7 @@ impl Site {
 }
 
 /// Where a redirect of `from` leads, without anybody's credentials; else why it is not followed.
-pub(super) fn target(from: &Url, location: &str) -> Result<Result<Url, &'static str>, url::ParseError> {
+pub(crate) fn target(from: &Url, location: &str) -> Result<Result<Url, &'static str>, url::ParseError> {
     let mut target = from.join(location)?;
     match (from.scheme(), target.scheme()) {
         (_, "https") | ("http", "http") => {}
@@ -282,26 +280,26 @@ pub(super) fn target(from: &Url, location: &str) -> Result<Result<Url, &'static 
 }
 
 /// The error of a redirect that is not followed.
-pub(super) fn misled(from: &dyn fmt::Display, target: &Url, why: &str) -> Error {
+pub(crate) fn misled(from: &dyn fmt::Display, target: &Url, why: &str) -> Error {
     Error::source(format!("{from} redirects to {}", shown(target)))
         .because(why)
         .hint("give the address to which it moved, or credentials if that is a login page")
 }
 
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-pub(super) fn is_html(response: &Response) -> bool {
+pub(crate) fn is_html(response: &Response) -> bool {
     text(response.headers(), CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"))
 }
 
-pub(super) fn is_ok(response: &Response) -> bool {
+pub(crate) fn is_ok(response: &Response) -> bool {
     response.status() == StatusCode::OK
 }
 
 /// A URL without what may be secret in it.
-pub(super) fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     url.as_str().parse::<RemoteUrl>().map_or_else(|_| "a URL".to_owned(), |url| url.to_string())
 }
 
@@ -309,51 +307,13 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
 }
 
-/// Notices an answer that stalls: silence, or so few bytes that it will not end. A try that stalls is
-/// worth another one.
-pub(super) struct Pace {
-    deadline: Deadline,
-    since: Instant,
-    /// Since then.
-    bytes: u64,
-}
-
-impl Pace {
-    pub(super) fn new(deadline: Deadline) -> Self {
-        Self { deadline, since: Instant::now(), bytes: 0 }
-    }
-    /// Until when more must have come.
-    pub(super) fn until(&self) -> Instant {
-        (self.since + self.deadline.silence()).min(self.deadline.instant())
-    }
-    pub(super) fn came(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.bytes >= SLOWEST * self.deadline.silence().as_secs() {
-            self.moved();
-        }
-    }
-    pub(super) fn moved(&mut self) {
-        *self = Self::new(self.deadline);
-    }
-    pub(super) fn stalled(&self, what: &str) -> Error {
-        let error = Error::source(what);
-        if self.deadline.passed() {
-            return error.because("the server did not answer in the time that was left").hint(SLOW).transient(None);
-        }
-        let silence = self.deadline.silence().as_secs_f64();
-        error.because(format!("the server stalls: {} bytes in {silence:.1} s", self.bytes)).transient(None)
-    }
-}
-
 /// A request that got no answer: no such host, refused, reset, an unknown CA.
 fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let url = error.url().cloned();
     let proxy = url.as_ref().and_then(crate::http::proxy);
     let error = error.without_url();
-    let text = chain(&error).pop().unwrap_or_default();
     if let (Some(url), Some(proxy)) = (&url, &proxy)
-        // hyper-util's word for 407.
-        && text.contains("proxy authorization required")
+        && crate::http::is_proxy_login(&error)
     {
         return proxy.refused(what, url);
     }
@@ -362,15 +322,16 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
         None => Error::source(what),
     };
     let made = causes(made, &error);
-    if text.contains("CaUsedAsEndEntity") {
-        return made.hint("the server shows a CA's own certificate: give it one of its own, signed by that CA");
-    }
-    if text.contains("invalid peer certificate") {
-        return if text.contains("UnknownIssuer") {
-            made.hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file")
-        } else {
-            made
-        };
+    match crate::http::distrust(&error) {
+        Some(Distrust::CaCertificate) => {
+            return made.hint("the server shows a CA's own certificate: give it one of its own, signed by that CA");
+        }
+        Some(Distrust::UnknownIssuer) => {
+            return made
+                .hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file");
+        }
+        Some(Distrust::Other) => return made,
+        None => {}
     }
     let made = if error.is_connect() && proxy.is_some() {
         made.hint(
@@ -384,14 +345,7 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
     made.transient(None)
 }
 
-/// Every cause but reqwest's and hyper's wrapping, which says nothing to a user.
+/// Every cause but the wrapping of the HTTP client's own layers, which says nothing to a user.
 fn causes(made: Error, error: &reqwest::Error) -> Error {
-    let wrapping =
-        ["error sending request", "client error (", "error decoding response body", "request or response body"];
-    let told = |text: &String| !wrapping.iter().any(|wrapping| text.starts_with(wrapping));
-    chain(error).into_iter().filter(told).fold(made, Error::because)
-}
-
-fn chain(error: &dyn std::error::Error) -> Vec<String> {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+    crate::http::causes(error).map(ToString::to_string).fold(made, Error::because)
 }

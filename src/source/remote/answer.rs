@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
-use crate::source::git::pktline::{Framer, payload};
-use crate::source::web::Pace;
+use crate::source::access::pace::Pace;
+use crate::source::remote::pktline::{Framer, payload};
 
 /// The longest list of references that is read: about a million of them.
-pub(super) const MAX_LIST: usize = 64 << 20;
+pub(crate) const MAX_LIST: usize = 64 << 20;
 /// The longest line of progress that is kept.
 const MAX_LINE: usize = 16 << 10;
 /// Hands the packets of an answer to `packets` one by one, until it ends or nobody takes them any
@@ -19,7 +19,7 @@ const MAX_LINE: usize = 16 << 10;
 ///
 /// `chunk` brings the next bytes, given how many have come, and `hide` takes secrets out of what the
 /// server says.
-pub(super) async fn pass_on<Bytes: Deref<Target = [u8]>>(
+pub(crate) async fn pass_on<Bytes: Deref<Target = [u8]>>(
     what: &str,
     mut chunk: impl AsyncFnMut(u64, &mut Pace) -> Result<Option<Bytes>>,
     hide: impl Fn(&str) -> String,

@@ -1,24 +1,10 @@
-//! An archive's files: tar, gzip'd tar or zip, known by its first bytes and never by its name.
-//!
-//! Nothing is written outside of the tree, whatever the archive holds: names are relative and without
-//! `..`, no name is there twice, and symbolic links are made last, so that no path that is written
-//! leads through one. They are published as the archive has them, dangling or not, as Git's are.
-//! What is neither a file, a directory nor a link is refused, and so is what readers of such archives
-//! disagree about.
-//!
-//! The tree depends on nothing but the archive: modes are 0644, 0755 for what its owner may execute,
-//! and 0755 for directories; times are the archive's, in whole seconds, also for directories and
-//! links. A directory that only other names tell of gets the newest of all.
-
-mod gzip;
-mod tar;
-mod zip;
+//! Writes an archive's entries, each where it belongs and nowhere else, whatever format brings them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, BufReader, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -26,15 +12,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::error::{Error, IoContext, Result, volume_error};
-use crate::plan::RESERVED;
 use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::{Checkout, late, reserved, set_mode, too_large};
+use crate::tree::{Written, reserved, set_mode, too_large};
 
-/// What the first bytes must hold for [`is_archive`] to know a tar: its first header.
-pub(super) const FIRST: usize = tar::BLOCK;
-
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 /// What the names of directories and links, and the links' targets, may take in memory: a million and
 /// more. Files are not remembered.
 const MAX_REMEMBERED: usize = 64 << 20;
@@ -42,7 +24,7 @@ const MAX_REMEMBERED: usize = 64 << 20;
 const OVERHEAD: usize = 96;
 /// The longest target of a symbolic link, and the longest path, the NUL at its end included
 /// (`PATH_MAX` in limits.h).
-const PATH_MAX: usize = 4096;
+pub(super) const PATH_MAX: usize = 4096;
 /// How much of a name is shown.
 const SHOWN: usize = 200;
 /// The last second that every file system can show: an ext4 with small inodes ends there.
@@ -52,78 +34,21 @@ const PLAIN_HINT: &str = "podstrap unpacks files, directories and symbolic links
                           make the archive anew from the app's own directory, without anything else";
 const DAMAGED_HINT: &str = "is all of it there? Compare its size and its checksum with the original's";
 
-/// Whether a file that starts with these bytes is unpacked. [`FIRST`] of them are enough.
-pub(super) fn is_archive(first: &[u8]) -> bool {
-    format(first).is_some()
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Gzip,
-    Tar,
-    Zip,
-}
-
-fn format(first: &[u8]) -> Option<Format> {
-    if first.starts_with(&gzip::MAGIC) {
-        Some(Format::Gzip)
-    } else if zip::MAGIC.iter().any(|magic| first.starts_with(magic)) {
-        Some(Format::Zip)
-    } else {
-        tar::is_header(first).then_some(Format::Tar)
-    }
-}
-
-/// Unpacks the archive to `tree`, which does not exist yet, without the first `strip` parts of every
-/// name (tar's `--strip-components`: what has no more than those is left out). `name` is what
-/// messages call the archive. What would occupy more than `limit` is refused before it is written.
-pub(super) fn unpack(
-    file: &Path,
-    tree: &Path,
-    strip: usize,
-    name: &str,
-    limit: Size,
-    deadline: Deadline,
-) -> Result<Checkout> {
-    let what = format!("cannot unpack {name}");
-    let unreadable = |error: io::Error| Error::source(&*what).because(error);
-    let mut from = File::open(file).map_err(unreadable)?;
-    let mut first = Vec::new();
-    (&from).take(FIRST as u64).read_to_end(&mut first).and_then(|_| from.rewind()).map_err(unreadable)?;
-    let format = format(&first).ok_or_else(|| unknown(&what, &first))?;
-
-    let mut unpacker = Unpacker::new(&what, tree, strip, limit, deadline)?;
-    match format {
-        Format::Tar => tar::unpack(BufReader::with_capacity(BUFFER, from), &mut unpacker)?,
-        Format::Gzip => tar::unpack(gzip::Reader::new(from), &mut unpacker)?,
-        Format::Zip => zip::unpack(from, &mut unpacker)?,
-    }
-    unpacker.finish()
-}
-
-/// The bytes are of no archive that is unpacked.
-fn unknown(what: &str, first: &[u8]) -> Error {
-    // As file(1) knows them.
-    let known: [(&[u8], &str); 6] = [
-        (b"\xfd7zXZ\0", "xz-compressed"),
-        (b"BZh", "bzip2-compressed"),
-        (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
-        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-        (b"Rar!", "a RAR archive"),
-        (b"<", "a page of HTML or XML"),
-    ];
-    let text = String::from_utf8_lossy(first).trim_start().to_lowercase();
-    let found = known.iter().find(|(magic, _)| first.starts_with(magic) || (*magic == b"<" && text.starts_with('<')));
-    let cause = match found {
-        Some((_, kind)) => format!("it is {kind}, and no gzip'd tar, tar or zip"),
-        None if first.is_empty() => "it is empty".to_owned(),
-        None => "it starts like no gzip'd tar, tar or zip".to_owned(),
-    };
-    Error::source(what).because(cause).hint("give the URL of a .tar.gz, a .tar or a .zip")
+/// What may be unpacked, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Without so many leading parts of every name (tar's `--strip-components`: what has no more than
+    /// those is left out).
+    pub(crate) strip: usize,
+    /// A name of podstrap's own, which nothing at the top level may have.
+    pub(crate) forbidden: Option<&'static str>,
+    /// What the tree may occupy.
+    pub(crate) limit: Size,
+    pub(crate) deadline: Deadline,
 }
 
 /// What an entry is.
-enum Entry<'e> {
+pub(super) enum Packed<'e> {
     Directory,
     File {
         executable: bool,
@@ -141,12 +66,10 @@ enum Entry<'e> {
 }
 
 /// Writes one entry after the other, each where it belongs.
-struct Unpacker<'a> {
-    what: &'a str,
+pub(super) struct Unpacker<'a> {
+    archive: &'a str,
     tree: &'a Path,
-    strip: usize,
-    limit: Size,
-    deadline: Deadline,
+    rules: Rules,
     /// With the time that the archive gives; the tree's top is the empty path.
     directories: BTreeMap<PathBuf, Option<i64>>,
     /// To be made, with target and time.
@@ -157,7 +80,7 @@ struct Unpacker<'a> {
     occupied: u64,
     newest: i64,
     top: Top,
-    done: Checkout,
+    done: Written,
     buffer: Vec<u8>,
 }
 
@@ -170,70 +93,84 @@ enum Top {
 }
 
 impl<'a> Unpacker<'a> {
-    fn new(what: &'a str, tree: &'a Path, strip: usize, limit: Size, deadline: Deadline) -> Result<Self> {
-        let mut unpacker = Self {
-            what,
+    pub(super) fn new(archive: &'a str, tree: &'a Path, rules: Rules) -> Self {
+        Self {
+            archive,
             tree,
-            strip,
-            limit,
-            deadline,
+            rules,
             directories: BTreeMap::new(),
             links: BTreeMap::new(),
             remembered: 0,
             occupied: 0,
             newest: 0,
             top: Top::Nothing,
-            done: Checkout { files: 0, bytes: 0 },
+            done: Written::default(),
             buffer: vec![0; BUFFER],
-        };
-        unpacker.directory(b"", Path::new(""), None)?;
-        Ok(unpacker)
+        }
+    }
+
+    /// Makes the tree.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        self.directory(b"", Path::new(""), None)
+    }
+
+    /// What fails if anything does.
+    pub(super) fn what(&self) -> String {
+        format!("cannot unpack {}", self.archive)
     }
 
     /// Writes the entry, or remembers it if it is a link. `mtime` is in seconds since 1970.
-    fn add(&mut self, name: &[u8], mtime: i64, entry: Entry<'_>) -> Result<()> {
+    pub(super) fn add(&mut self, name: &[u8], mtime: i64, entry: Packed<'_>) -> Result<()> {
         self.in_time()?;
         let Some(path) = self.path(name, name)? else { return Ok(()) };
         let mtime = mtime.clamp(0, LAST);
         if path.as_os_str().is_empty() {
             return match entry {
-                Entry::Directory => self.directory(name, &path, Some(mtime)),
+                Packed::Directory => self.directory(name, &path, Some(mtime)),
                 _ => Err(self.refused(name, "is the name of the archive's own top, and no directory")),
             };
         }
         if matches!(self.top, Top::Nothing | Top::One(..)) {
-            self.top_of(name, matches!(entry, Entry::Directory));
+            self.top_of(name, matches!(entry, Packed::Directory));
         }
-        if path.starts_with(RESERVED) {
-            return Err(reserved(format!("{} has an entry {RESERVED} at its top level", self.archive())));
+        if let Some(name) = self.rules.forbidden.filter(|name| path.starts_with(name)) {
+            return Err(reserved(format!("{} has an entry {name} at its top level", self.archive)));
         }
         self.parents(name, &path)?;
         self.newest = self.newest.max(mtime);
         match entry {
-            Entry::Directory => self.directory(name, &path, Some(mtime)),
-            Entry::File { executable, size, contents } => {
+            Packed::Directory => self.directory(name, &path, Some(mtime)),
+            Packed::File { executable, size, contents } => {
                 let mut file = self.create(name, &path, size)?;
                 self.copy(name, &path, size, contents, &mut file)?;
                 self.settle(&path, &file, executable, mtime)
             }
-            Entry::HardLink { to } => self.hard_link(name, &path, to, mtime),
-            Entry::Symlink { target } => self.link(name, path, target, mtime),
+            Packed::HardLink { to } => self.hard_link(name, &path, to, mtime),
+            Packed::Symlink { target } => self.link(name, path, target, mtime),
+        }
+    }
+
+    /// The one directory that everything is in, and which part of a name it is.
+    pub(super) fn only_directory(&self) -> Option<(&[u8], usize)> {
+        match &self.top {
+            Top::One(name, at) => Some((name, *at)),
+            _ => None,
         }
     }
 
     /// Makes the links, gives everything its time, and counts.
-    fn finish(mut self) -> Result<Checkout> {
+    pub(super) fn finish(mut self) -> Result<Written> {
         if self.done.files == 0 && self.links.is_empty() && self.directories.len() == 1 {
-            let error = Error::source(self.what);
-            return Err(if self.strip == 0 {
+            let error = Error::source(self.what());
+            return Err(if self.rules.strip == 0 {
                 error.because("there is nothing in it")
             } else {
                 error
-                    .because(format!("with --strip-components {} nothing of it is left", self.strip))
+                    .because(format!("with --strip-components {} nothing of it is left", self.rules.strip))
                     .hint("its names have fewer parts than that: give a smaller number")
             });
         }
-        if let (0, Top::One(top, at)) = (self.strip, &self.top) {
+        if let (0, Some((top, at))) = (self.rules.strip, self.only_directory()) {
             let top = crate::redact::clean(&String::from_utf8_lossy(top)).replace('\n', " ");
             tracing::info!("everything is in the directory {top}: --strip-components {} takes it off", at + 1);
         }
@@ -268,10 +205,11 @@ impl<'a> Unpacker<'a> {
         if parts(name).any(|part| part == b"..") {
             return Err(self.refused(entry, "has `..` in its name, which leads out of the archive"));
         }
-        if self.strip > 0 && parts(name).nth(self.strip).is_none() {
+        if self.rules.strip > 0 && parts(name).nth(self.rules.strip).is_none() {
             return Ok(None);
         }
-        let path: PathBuf = parts(name).skip(self.strip).filter(|part| *part != b".").map(OsStr::from_bytes).collect();
+        let path: PathBuf =
+            parts(name).skip(self.rules.strip).filter(|part| *part != b".").map(OsStr::from_bytes).collect();
         if self.tree.as_os_str().len() + 1 + path.as_os_str().len() >= PATH_MAX {
             return Err(
                 self.refused(entry, format!("has a name that is too long: a path has {PATH_MAX} bytes at most"))
@@ -347,7 +285,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn twice(&self, name: &[u8]) -> Error {
+    pub(super) fn twice(&self, name: &[u8]) -> Error {
         self.refused(name, "is in it twice")
     }
 
@@ -417,8 +355,8 @@ impl<'a> Unpacker<'a> {
     /// Counts what an entry will occupy, before it is written.
     fn count(&mut self, bytes: u64) -> Result<()> {
         self.occupied = self.occupied.saturating_add(Size::occupied(bytes));
-        if self.occupied > self.limit.0 {
-            return Err(too_large(self.what, "the files come to", self.occupied, self.limit));
+        if self.occupied > self.rules.limit.0 {
+            return Err(too_large(&self.what(), "the files come to", self.occupied, self.rules.limit));
         }
         Ok(())
     }
@@ -432,25 +370,26 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn in_time(&self) -> Result<()> {
-        if self.deadline.passed() { Err(late(self.what, self.deadline)) } else { Ok(()) }
-    }
-
-    fn archive(&self) -> &str {
-        self.what.strip_prefix("cannot unpack ").unwrap_or(self.what)
+    pub(super) fn in_time(&self) -> Result<()> {
+        if self.rules.deadline.passed() { Err(self.rules.deadline.late(&self.what())) } else { Ok(()) }
     }
 
     /// An entry that no archive of an app has.
-    fn refused(&self, name: &[u8], why: impl Display) -> Error {
-        Error::source(self.what).because(format!("{} {why}", shown(name))).hint(PLAIN_HINT)
+    pub(super) fn refused(&self, name: &[u8], why: impl Display) -> Error {
+        Error::source(self.what()).because(format!("{} {why}", shown(name))).hint(PLAIN_HINT)
     }
 
     /// The archive is not what was packed, at this entry.
-    fn damaged(&self, name: &[u8], why: &dyn Display) -> Error {
-        Error::source(self.what)
+    pub(super) fn damaged(&self, name: &[u8], why: &dyn Display) -> Error {
+        Error::source(self.what())
             .because(format!("{} is damaged or incomplete", shown(name)))
             .because(why.to_string())
             .hint(DAMAGED_HINT)
+    }
+
+    /// The archive is not what was packed, nobody knows at which entry.
+    pub(super) fn damaged_somewhere(&self, why: &dyn Display) -> Error {
+        Error::source(self.what()).because("it is damaged or incomplete").because(why.to_string()).hint(DAMAGED_HINT)
     }
 
     fn unwritten(&self, name: &[u8], path: &Path, error: &io::Error) -> Error {
@@ -458,7 +397,7 @@ impl<'a> Unpacker<'a> {
             // On a file system that takes two names for one.
             ErrorKind::AlreadyExists => self.twice(name),
             ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
-                Error::source(self.what).because(format!("{} cannot be made: {error}", shown(name)))
+                Error::source(self.what()).because(format!("{} cannot be made: {error}", shown(name)))
             }
             _ => volume_error(format!("cannot write {}", self.tree.join(path).display()), error),
         }
@@ -485,89 +424,8 @@ fn set_mtime(path: &Path, seconds: i64) -> io::Result<()> {
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Whatever the bytes are: nothing beside the tree is touched, nothing in it is more than the limit
-/// allows or has another mode than it should, and the same bytes give the same tree.
-///
-/// The first byte says how many parts to strip, and whether to help: a fuzzer finds neither the
-/// checksum of a tar's header nor gzip's.
-#[cfg(fuzzing)]
-pub fn fuzz(data: &[u8]) {
-    const LIMIT: Size = Size(256 << 10);
-    thread_local! {
-        static DIRECTORY: PathBuf = {
-            let path = std::env::temp_dir().join(format!("podstrap-fuzz-archive-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir(&path).expect("the temporary directory is writable");
-            path
-        };
-    }
-    let Some((how, bytes)) = data.split_first() else { return };
-    let mut bytes = bytes.to_owned();
-    if how & 4 != 0 {
-        for block in bytes.chunks_exact_mut(tar::BLOCK) {
-            if block[257..].starts_with(b"ustar") {
-                let mut header = ::tar::Header::from_byte_slice(block).clone();
-                header.set_cksum();
-                block.copy_from_slice(header.as_bytes());
-            }
-        }
-    }
-    if how & 8 != 0 {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&bytes).expect("memory");
-        bytes = packed.finish().expect("memory");
-    }
-    DIRECTORY.with(|directory| {
-        let file = directory.join("archive");
-        fs::write(&file, &bytes).expect("the temporary directory is writable");
-        let deadline = Deadline::after(std::time::Duration::from_secs(4));
-        let trees = ["one", "two"].map(|name| {
-            let tree = directory.join(name);
-            let unpacked = unpack(&file, &tree, usize::from(how & 3), "it", LIMIT, deadline);
-            let (mut lines, mut occupied, mut done) = (Vec::new(), 0, Checkout { files: 0, bytes: 0 });
-            let mut paths: Vec<_> = fs::symlink_metadata(&tree).map(|_| tree.clone()).into_iter().collect();
-            while let Some(path) = paths.pop() {
-                let meta = fs::symlink_metadata(&path).expect("it was listed");
-                occupied += Size::occupied(if meta.is_dir() { 0 } else { meta.len() });
-                let mode = meta.permissions().mode() & 0o7777;
-                if meta.is_dir() {
-                    assert_eq!(mode, 0o755, "{}", path.display());
-                    paths.extend(fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
-                } else {
-                    done.files += 1;
-                    done.bytes += if meta.is_file() { meta.len() } else { 0 };
-                    assert!(meta.is_symlink() || meta.is_file(), "{}", path.display());
-                    assert!(meta.is_symlink() || unpacked.is_err() || matches!(mode, 0o644 | 0o755), "{mode:o}");
-                }
-                let time = meta.modified().expect("Linux has it");
-                let what = if meta.is_symlink() {
-                    fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
-                } else if meta.is_file() {
-                    fs::read(&path).expect("readable")
-                } else {
-                    Vec::new()
-                };
-                lines.push((path.strip_prefix(&tree).expect("below").to_owned(), mode, time, what));
-            }
-            assert!(occupied <= LIMIT.0, "{occupied}");
-            if tree.exists() {
-                crate::tree::remove(&tree).expect("it is ours");
-            }
-            lines.sort();
-            unpacked.ok().map(|unpacked| {
-                assert_eq!(unpacked, done);
-                lines
-            })
-        });
-        assert!(trees[0] == trees[1]);
-        let left: Vec<_> =
-            fs::read_dir(directory).expect("readable").flatten().map(|entry| entry.file_name()).collect();
-        assert_eq!(left, ["archive"], "something else was written");
-        if trees[0].is_some() {
-            assert!(is_archive(&bytes[..bytes.len().min(FIRST)]));
-        }
-    });
+/// A comment for the log: `git archive` puts the commit there.
+pub(super) fn one_line(text: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(text).chars().take(SHOWN).collect();
+    crate::redact::clean(&text).replace('\n', " ")
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,32 +12,32 @@ use crate::plan::SSH_PORT;
 
 /// What the files say about one host.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    keys: Vec<Line>,
+pub(super) struct HostKeys {
+    keys: Vec<Listed>,
     /// Keys that no host may show.
-    revoked: Vec<Line>,
+    revoked: Vec<Listed>,
     /// Where a CA for the host's keys is named, which counts for nothing here.
-    authorities: Vec<Place>,
+    authorities: Vec<Position>,
     /// Lines that could not be read.
-    unreadable: Vec<Place>,
+    unreadable: Vec<Position>,
     /// The keys are those of the host's usual port, and another one was asked.
     elsewhere: bool,
 }
 
 #[derive(Debug)]
-struct Line {
+struct Listed {
     key: PublicKey,
-    at: Place,
+    at: Position,
 }
 
 /// `known_hosts:3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Position {
     file: PathBuf,
     line: usize,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line)
     }
@@ -47,13 +47,13 @@ impl std::fmt::Display for Place {
 #[derive(Debug)]
 pub(super) enum Verdict<'a> {
     Known,
-    Revoked(&'a Place),
+    Revoked(&'a Position),
     /// Another key of this type is known.
-    Changed(&'a PublicKey, &'a Place),
+    Changed(&'a PublicKey, &'a Position),
     Unknown,
 }
 
-impl Known {
+impl HostKeys {
     /// Reads what the files say about a host and a port. Where the host with that port is in none of
     /// them, the host alone counts, as for ssh.
     pub(super) fn new(files: &[(PathBuf, Vec<u8>)], host: &str, port: u16) -> Self {
@@ -71,7 +71,7 @@ impl Known {
         let mut known = Self::default();
         for (file, text) in files {
             for (number, line) in String::from_utf8_lossy(text).lines().enumerate() {
-                let at = Place { file: file.clone(), line: number + 1 };
+                let at = Position { file: file.clone(), line: number + 1 };
                 // Fields may be apart by any white space; the crate wants one blank.
                 let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
                 if line.is_empty() || line.starts_with('#') {
@@ -86,8 +86,8 @@ impl Known {
                 }
                 let key = entry.public_key().clone();
                 match entry.marker() {
-                    None => known.keys.push(Line { key, at }),
-                    Some(Marker::Revoked) => known.revoked.push(Line { key, at }),
+                    None => known.keys.push(Listed { key, at }),
+                    Some(Marker::Revoked) => known.revoked.push(Listed { key, at }),
                     Some(Marker::CertAuthority) => known.authorities.push(at),
                 }
             }
@@ -96,7 +96,7 @@ impl Known {
     }
 
     pub(super) fn judge(&self, shown: &PublicKey) -> Verdict<'_> {
-        let same = |line: &&Line| line.key.key_data() == shown.key_data();
+        let same = |line: &&Listed| line.key.key_data() == shown.key_data();
         if let Some(line) = self.revoked.iter().find(same) {
             return Verdict::Revoked(&line.at);
         }
@@ -134,17 +134,17 @@ impl Known {
     }
 
     /// A CA that is named for the host.
-    pub(super) fn authority(&self) -> Option<&Place> {
+    pub(super) fn authority(&self) -> Option<&Position> {
         self.authorities.first()
     }
 
-    pub(super) fn unreadable(&self) -> Option<&Place> {
+    pub(super) fn unreadable(&self) -> Option<&Position> {
         self.unreadable.first()
     }
 }
 
 /// The line that makes a key known.
-pub(super) fn line(name: &str, key: &PublicKey) -> String {
+pub(super) fn line_for(name: &str, key: &PublicKey) -> String {
     let mut key = key.clone();
     key.set_comment("");
     format!("{name} {}", key.to_openssh().unwrap_or_default().trim_end())
@@ -208,22 +208,22 @@ pub fn fuzz(data: &[u8]) {
     let Ok(key) = KEY.parse::<PublicKey>() else { unreachable!("it is a key") };
     let files = |text: &[u8]| vec![(PathBuf::from("known_hosts"), text.to_vec())];
     let Ok(text) = std::str::from_utf8(data) else {
-        Known::new(&files(data), "host", 22);
+        HostKeys::new(&files(data), "host", 22);
         return;
     };
     let all = [Algorithm::Ed25519, Algorithm::Rsa { hash: None }];
     for port in [22, 2222] {
-        let before = Known::new(&files(data), "host", port);
+        let before = HostKeys::new(&files(data), "host", port);
         let (mut ordered, mut wanted) = (before.order(&all), all.to_vec());
         ordered.sort();
         wanted.sort();
         assert_eq!(ordered, wanted);
         let name = if port == 22 { "host".to_owned() } else { format!("[host]:{port}") };
-        let with = Known::new(&files(format!("{}\n{text}", line(&name, &key)).as_bytes()), "host", port);
+        let with = HostKeys::new(&files(format!("{}\n{text}", line_for(&name, &key)).as_bytes()), "host", port);
         assert!(matches!(with.judge(&key), Verdict::Known | Verdict::Revoked(_)));
     }
     let negated = format!("!host,{} {KEY}", text.split_whitespace().next().unwrap_or("*"));
-    assert!(Known::new(&files(negated.as_bytes()), "host", 22).keys.is_empty());
+    assert!(HostKeys::new(&files(negated.as_bytes()), "host", 22).keys.is_empty());
     let pattern = text.lines().next().unwrap_or_default();
     assert!(like(b"*", pattern.as_bytes()));
     if !pattern.contains(['*', '?']) {
@@ -243,8 +243,8 @@ mod tests {
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
     const ECDSA: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBEmKSENjQEezOmxkZMy7opKgwFB9nkt5YRrYMjNuG5N87uRgg6CLrbo5wAdT/y6v0mKV0U2w0WZ2YB/++Tpockg=";
 
-    fn known(text: &str, host: &str, port: u16) -> Known {
-        Known::new(&[(PathBuf::from("known_hosts"), text.as_bytes().to_vec())], host, port)
+    fn known(text: &str, host: &str, port: u16) -> HostKeys {
+        HostKeys::new(&[(PathBuf::from("known_hosts"), text.as_bytes().to_vec())], host, port)
     }
 
     fn judged(text: &str, host: &str, port: u16) -> String {
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_offered_makes_the_key_known() {
-        let line = line("[host]:2222", &ED25519.parse().unwrap());
+        let line = line_for("[host]:2222", &ED25519.parse().unwrap());
         assert_eq!(line, format!("[host]:2222 {ED25519}"));
         assert_eq!(judged(&line, "host", 2222), "Known");
     }

@@ -13,25 +13,26 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
-use crate::source::git::answer::{self, MAX_LIST};
-use crate::source::git::refs::{Refs, Unreadable};
-use crate::source::web::{Access, MAX_REDIRECTS, Pace, Reply, Site, is_html, is_ok, misled, shown, text};
+use crate::source::access::pace::Pace;
+use crate::source::access::web::{Access, MAX_REDIRECTS, Reply, Site, is_html, is_ok, misled, shown, text};
+use crate::source::remote::answer::{self, MAX_LIST};
+use crate::source::remote::refs::{Refs, Unreadable};
 
 /// A repository and the way to it. `Display` shows its URL without secrets.
 #[derive(Debug)]
-pub(super) struct Remote(Site);
+pub(crate) struct Remote(Site);
 
 /// Where requests go, once redirects are known.
 #[derive(Debug, Clone)]
-pub(super) struct Endpoint(Url);
+pub(crate) struct Endpoint(Url);
 
 /// What a server said when it was asked which references it has.
 #[derive(Debug)]
-pub(super) struct Listing {
-    pub(super) endpoint: Endpoint,
-    pub(super) refs: Refs,
+pub(crate) struct Listing {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) refs: Refs,
     /// As it was received.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl fmt::Display for Remote {
@@ -41,12 +42,12 @@ impl fmt::Display for Remote {
 }
 
 impl Remote {
-    pub(super) fn new(url: RemoteUrl, access: Access) -> Result<Self> {
+    pub(crate) fn new(url: RemoteUrl, access: Access) -> Result<Self> {
         Ok(Self(Site::new(url, access)?))
     }
 
     /// Asks for the references: one request, and one more for each redirect.
-    pub(super) async fn list(&self, deadline: Deadline) -> Result<Listing> {
+    pub(crate) async fn list(&self, deadline: Deadline) -> Result<Listing> {
         let what = format!("cannot list the references of {self}");
         let mut endpoint = Endpoint(self.0.url.url().clone());
         for _ in 0..=MAX_REDIRECTS {
@@ -78,7 +79,7 @@ impl Remote {
     /// Sends a request for a pack and hands the packets of the answer to `packets` one by one,
     /// until the answer ends or nobody takes them any more. What the server itself says against
     /// it (`ERR`, sideband 3) comes back as text.
-    pub(super) async fn upload_pack(
+    pub(crate) async fn upload_pack(
         &self,
         what: &str,
         endpoint: &Endpoint,
@@ -171,7 +172,7 @@ pub fn fuzz(data: &[u8]) {
     for start in ["https://host/a.git", "http://host:8080/a.git?x=1"] {
         let start = Endpoint(Url::parse(start).expect("it is a URL"));
         let from = start.url("/info/refs", true);
-        let Ok(Ok(target)) = crate::source::web::target(&from, location) else { continue };
+        let Ok(Ok(target)) = crate::source::access::web::target(&from, location) else { continue };
         assert!(target.scheme() == "https" || from.scheme() == "http" && target.scheme() == "http");
         assert!(target.username().is_empty() && target.password().is_none());
         if let Ok(moved) = start.redirected(&target) {
@@ -184,7 +185,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::web::target;
+    use crate::source::access::web::target;
 
     #[test]
     fn a_redirect_moves_the_repository() {

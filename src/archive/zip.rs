@@ -5,7 +5,6 @@
 //! DOS or Windows, in names without a slash.
 
 use std::cell::Cell;
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::time::UNIX_EPOCH;
@@ -13,13 +12,13 @@ use std::time::UNIX_EPOCH;
 use ::zip::read::ZipFile;
 use ::zip::{ExtraField, System, ZipArchive};
 
-use super::{DAMAGED_HINT, Entry, PATH_MAX, Unpacker};
-use crate::error::{Error, Result};
+use crate::archive::unpacker::{PATH_MAX, Packed, Unpacker, one_line};
+use crate::error::Result;
 use crate::size::Size;
 
 /// What the first entry starts with; an archive without one; and one that was made to be split, and
 /// was not (APPNOTE 4.3.7, 4.3.16, 8.5.4).
-pub(super) const MAGIC: [&[u8]; 3] = [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"];
+const MAGIC: [&[u8]; 3] = [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"];
 
 /// What may be read of the directory at the end. The crate holds it in memory, several times as
 /// large: half a million entries with usual names.
@@ -30,25 +29,29 @@ const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
 
+pub(super) fn is(first: &[u8]) -> bool {
+    MAGIC.iter().any(|magic| first.starts_with(magic))
+}
+
 pub(super) fn unpack(from: File, unpacker: &mut Unpacker<'_>) -> Result<()> {
     let budget = Cell::new(MAX_DIRECTORY);
     let from = Budgeted { from, left: &budget };
-    let mut archive = ZipArchive::new(BufReader::new(from)).map_err(|error| damaged(unpacker, &error))?;
+    let mut archive = ZipArchive::new(BufReader::new(from)).map_err(|error| unpacker.damaged_somewhere(&error))?;
     budget.set(u64::MAX);
     if archive.has_duplicate_names() {
         return Err(unpacker.twice(&duplicate(&archive)));
     }
     unpacker.in_time()?;
     // A bomb's way to say the same contents a thousand times.
-    if archive.has_overlapping_entries().map_err(|error| damaged(unpacker, &error))? {
-        return Err(damaged(unpacker, &"the contents of two entries overlap"));
+    if archive.has_overlapping_entries().map_err(|error| unpacker.damaged_somewhere(&error))? {
+        return Err(unpacker.damaged_somewhere(&"the contents of two entries overlap"));
     }
     if !archive.comment().is_empty() {
-        tracing::debug!("the archive's comment: {}", super::tar::one_line(archive.comment()));
+        tracing::debug!("the archive's comment: {}", one_line(archive.comment()));
     }
     for index in 0..archive.len() {
         unpacker.in_time()?;
-        let data = archive.by_index_data(index).map_err(|error| damaged(unpacker, &error))?;
+        let data = archive.by_index_data(index).map_err(|error| unpacker.damaged_somewhere(&error))?;
         let (raw, encrypted) = (data.name_raw().to_owned(), data.encrypted());
         if encrypted {
             return Err(unpacker.refused(&raw, "is encrypted").hint("make the archive without a password"));
@@ -66,16 +69,16 @@ fn entry<R: Read>(file: &mut ZipFile<'_, R>, unpacker: &mut Unpacker<'_>) -> Res
     let slash = name.ends_with(b"/");
     match mode & KIND {
         _ if slash && size > 0 => Err(unpacker.refused(&name, "is a directory, and has contents")),
-        0 | REGULAR | DIRECTORY if slash => unpacker.add(&name, mtime, Entry::Directory),
-        DIRECTORY if size == 0 => unpacker.add(&name, mtime, Entry::Directory),
+        0 | REGULAR | DIRECTORY if slash => unpacker.add(&name, mtime, Packed::Directory),
+        DIRECTORY if size == 0 => unpacker.add(&name, mtime, Packed::Directory),
         0 | REGULAR => {
             let executable = mode & 0o100 != 0;
-            unpacker.add(&name, mtime, Entry::File { executable, size, contents: file })
+            unpacker.add(&name, mtime, Packed::File { executable, size, contents: file })
         }
         SYMLINK if !slash => {
             let mut target = Vec::new();
             file.take(PATH_MAX as u64).read_to_end(&mut target).map_err(|error| unpacker.damaged(&name, &error))?;
-            unpacker.add(&name, mtime, Entry::Symlink { target: &target })
+            unpacker.add(&name, mtime, Packed::Symlink { target: &target })
         }
         _ => Err(unpacker.refused(&name, format!("is no file, directory or symbolic link (mode {mode:o})"))),
     }
@@ -120,10 +123,6 @@ fn duplicate<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<u8> {
     let last = archive.len().saturating_sub(1);
     let index = (0..last).find(|index| start(*index) > start(index + 1)).unwrap_or(last);
     archive.by_index_data(index).map_or_else(|_| Vec::new(), |entry| entry.name_raw().to_owned())
-}
-
-fn damaged(unpacker: &Unpacker<'_>, why: &dyn Display) -> Error {
-    Error::source(unpacker.what).because("it is damaged or incomplete").because(why.to_string()).hint(DAMAGED_HINT)
 }
 
 /// A file of which so much may be read.

@@ -3,41 +3,36 @@
 //!
 //! A clone is two requests: the list of references, and one for the pack; over SSH both go to one
 //! process on the server, which answers one request and ends. libgit2 never sees the real list but
-//! one with a single reference, the wanted object. So names cannot be mistaken, and a commit that is no tip can be asked for whether or not the server announces that
-//! it would allow it: it says no by itself, and then everything is fetched and the commit looked up.
-//! A `file://` repository is read where it is.
-
-mod answer;
-mod checkout;
-mod http;
-mod keep;
-mod known_hosts;
-mod pktline;
-mod refs;
-mod ssh;
-mod submodules;
-mod transport;
+//! one with a single reference, the wanted object. So names cannot be mistaken, and a commit that is no
+//! tip can be asked for whether or not the server announces that it would allow it: it says no by
+//! itself, and then everything is fetched and the commit looked up. A `file://` repository is read where
+//! it is.
 
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Repository, RepositoryInitOptions};
+use git2::{ErrorCode, Repository};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
+use crate::error::{Error, IoContext, Result};
 use crate::plan::{GitSource, GitUrl, Ssh, Submodules};
 use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
 use crate::size::Size;
-use crate::source::auth::Auth;
-use crate::source::git::checkout::{Submodule, Written};
-use crate::source::git::http::{Listing, Remote};
-use crate::source::git::pktline::{Framer, packet, payload};
-use crate::source::git::refs::{Choice, Ref, Refs};
-use crate::source::git::ssh::Session;
-use crate::source::git::transport::{MAX_OBJECT, Wire};
-use crate::source::web::Access;
-use crate::source::{Checkout, Revision, late, too_large};
+use crate::source::access::auth::Auth;
+use crate::source::access::web::Access;
+use crate::source::checkout::{self, CheckedOut, Submodule};
+use crate::source::destination::Destination;
+use crate::source::keep;
+use crate::source::objects::transport::{self, Wire};
+use crate::source::objects::{create, failure, fetch_local, open_local};
+use crate::source::remote::http::{Listing, Remote};
+use crate::source::remote::pktline::{Framer, packet, payload};
+use crate::source::remote::refs::{Choice, Refs};
+use crate::source::remote::ssh::{self, Session};
+use crate::source::remote::submodules;
+use crate::source::revision::Revision;
+use crate::tree::{Written, too_large};
 
 /// The one reference that libgit2 is told about.
 const WANTED: &str = "refs/podstrap/wanted";
@@ -48,32 +43,18 @@ const IN_FLIGHT: usize = 32;
 
 /// A repository whose reference has been resolved.
 #[derive(Debug)]
-pub(super) struct Git {
+pub(crate) struct Git {
     source: GitSource,
     access: Access,
-    origin: Origin,
+    reached: Reached,
     choice: Choice,
     /// The choice is out of date.
     moved: bool,
 }
 
-/// Where a checkout goes, and how much of the repository it is.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    /// Does not exist yet, or is an empty directory.
-    pub(super) tree: &'a Path,
-    /// An existing directory on the same file system for what is needed meanwhile.
-    pub(super) scratch: &'a Path,
-    /// This directory of the repository becomes the tree.
-    pub(super) subdir: Option<&'a Path>,
-    /// What the files may come to.
-    pub(super) limit: Size,
-    /// Whether Git LFS pointers may be published as they are.
-    pub(super) lfs_pointers: bool,
-}
-
+/// How the repository is reached, and what it has.
 #[derive(Debug)]
-enum Origin {
+enum Reached {
     Http(Box<(Remote, Listing)>),
     Ssh(Box<Shell>),
     /// The directory of its objects, and its references.
@@ -83,7 +64,7 @@ enum Origin {
 /// A repository behind SSH, and what its server said that it has.
 #[derive(Debug)]
 struct Shell {
-    ssh: Ssh,
+    address: Ssh,
     /// Answers one request.
     session: Option<Session>,
     refs: Refs,
@@ -92,10 +73,10 @@ struct Shell {
 }
 
 impl Shell {
-    async fn list(ssh: &Ssh, access: &Access, deadline: Deadline) -> Result<Self> {
+    async fn list(address: &Ssh, access: &Access, deadline: Deadline) -> Result<Self> {
         let keys = Auth::read(&access.auth)?.keys;
-        let (session, refs, body) = Box::pin(ssh.list(&keys, deadline)).await?;
-        Ok(Self { ssh: ssh.clone(), session: Some(session), refs, body })
+        let (session, refs, body) = Box::pin(ssh::list(address, &keys, deadline)).await?;
+        Ok(Self { address: address.clone(), session: Some(session), refs, body })
     }
 }
 
@@ -107,12 +88,12 @@ struct Ask {
 }
 
 impl Git {
-    pub(super) async fn resolve(source: &GitSource, access: &Access, deadline: Deadline) -> Result<Self> {
+    pub(crate) async fn resolve(source: &GitSource, access: &Access, deadline: Deadline) -> Result<Self> {
         // Before anything else of libgit2 is touched.
         transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
         let url = source.url.to_string();
         let listing = format!("listing the references of {url}");
-        let (origin, choice) = match &source.url {
+        let (reached, choice) = match &source.url {
             GitUrl::Url(at) if at.url().scheme() == "file" => {
                 let path = at.url().to_file_path().map_err(|()| {
                     Error::source(format!("{url} names no path on this machine")).hint("write file:///absolute/path")
@@ -120,70 +101,70 @@ impl Git {
                 let name = url.clone();
                 let (refs, objects) = blocking(move || open_local(&path, &name)).await?;
                 let choice = refs.choose(source.reference.as_deref(), &url)?;
-                (Origin::File(objects, refs), choice)
+                (Reached::File(objects, refs), choice)
             }
             GitUrl::Url(at) => {
                 let remote = Remote::new(at.clone(), access.clone())?;
                 let listing = retry(deadline, &listing, || remote.list(deadline)).await?;
                 let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
-                (Origin::Http(Box::new((remote, listing))), choice)
+                (Reached::Http(Box::new((remote, listing))), choice)
             }
-            GitUrl::Ssh(ssh) => {
-                let shell = retry(deadline, &listing, || Shell::list(ssh, access, deadline)).await?;
+            GitUrl::Ssh(address) => {
+                let shell = retry(deadline, &listing, || Shell::list(address, access, deadline)).await?;
                 let choice = shell.refs.choose(source.reference.as_deref(), &url)?;
-                (Origin::Ssh(Box::new(shell)), choice)
+                (Reached::Ssh(Box::new(shell)), choice)
             }
         };
-        Ok(Self { source: source.clone(), access: access.clone(), origin, choice, moved: false })
+        Ok(Self { source: source.clone(), access: access.clone(), reached, choice, moved: false })
     }
 
-    pub(super) fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
     }
 
     /// The reference may move meanwhile: what [`revision`](Self::revision) says afterwards is what was
     /// checked out.
-    pub(super) async fn checkout(&mut self, place: Place<'_>, deadline: Deadline) -> Result<Checkout> {
-        self.check_out(place, 0, deadline).await
+    pub(crate) async fn check_out(&mut self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
+        self.check_out_nested(to, 0, deadline).await
     }
 
     /// The same `nesting` submodules below what the user named.
-    async fn check_out(&mut self, place: Place<'_>, nesting: usize, deadline: Deadline) -> Result<Checkout> {
+    async fn check_out_nested(&mut self, to: Destination<'_>, nesting: usize, deadline: Deadline) -> Result<Written> {
         // One repository for each depth: what is written needs its own no more.
-        let repository = place.scratch.join(format!("git-{nesting}"));
-        self.fetch_objects(&repository, place.limit, deadline).await?;
-        let mut written = self.write(&repository, place, deadline).await?;
-        if !written.submodules.is_empty() {
-            let left = Size(place.limit.0.saturating_sub(written.checkout.bytes));
-            let below = self.submodules(&written.submodules, Place { limit: left, ..place }, nesting, deadline).await?;
-            written.checkout.add(below);
+        let repository = to.scratch.join(format!("git-{nesting}"));
+        self.fetch_objects(&repository, to.limit, deadline).await?;
+        let mut done = self.write(&repository, to, deadline).await?;
+        if !done.submodules.is_empty() {
+            let left = Size(to.limit.0.saturating_sub(done.written.bytes));
+            let below = self.submodules(&done.submodules, Destination { limit: left, ..to }, nesting, deadline).await?;
+            done.written.add(below);
         }
         if self.source.keep_git && nesting == 0 {
-            let (source, choice, tree) = (self.source.clone(), self.choice.clone(), place.tree.to_owned());
-            let refs = match &self.origin {
-                Origin::Http(http) => http.1.refs.clone(),
-                Origin::Ssh(shell) => shell.refs.clone(),
-                Origin::File(_, refs) => refs.clone(),
+            let (source, choice, tree) = (self.source.clone(), self.choice.clone(), to.tree.to_owned());
+            let refs = match &self.reached {
+                Reached::Http(http) => http.1.refs.clone(),
+                Reached::Ssh(shell) => shell.refs.clone(),
+                Reached::File(_, refs) => refs.clone(),
             };
             blocking(move || keep::keep(&repository, &source, &choice, &refs, &tree)).await?;
         }
-        Ok(written.checkout)
+        Ok(done.written)
     }
 
     /// Brings the chosen commit's objects into a new repository.
     async fn fetch_objects(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<()> {
         let repository = repository.to_owned();
-        match &self.origin {
-            Origin::Http(_) | Origin::Ssh(_) => {
+        match &self.reached {
+            Reached::Http(_) | Reached::Ssh(_) => {
                 let doing = format!("fetching from {}", self.source.url);
                 retry(deadline, &doing, async || self.fetch(&repository, limit, deadline).await).await
             }
-            Origin::File(objects, _) if self.source.keep_git => {
+            Reached::File(objects, _) if self.source.keep_git => {
                 let (from, doing) = (objects.with_file_name(""), self.what());
                 let specs = keep::refspecs(self.choice.reference.as_deref());
-                blocking(move || keep::fetch_local(&from, &repository, &specs, limit, deadline, &doing)).await
+                blocking(move || fetch_local(&from, &repository, &specs, limit, deadline, &doing)).await
             }
-            Origin::File(objects, _) => {
+            Reached::File(objects, _) => {
                 let objects = objects.clone();
                 blocking(move || {
                     create(&repository)?;
@@ -197,11 +178,11 @@ impl Git {
     }
 
     /// Writes the chosen commit's files.
-    async fn write(&self, repository: &Path, place: Place<'_>, deadline: Deadline) -> Result<Written> {
+    async fn write(&self, repository: &Path, to: Destination<'_>, deadline: Deadline) -> Result<CheckedOut> {
         let doing = format!("cannot check out {} of {}", self.choice.commit, self.source.url);
         let (repository, choice, source) = (repository.to_owned(), self.choice.clone(), self.source.clone());
-        let (tree, scratch) = (place.tree.to_owned(), place.scratch.to_owned());
-        let (subdir, limit, lfs_pointers) = (place.subdir.map(Path::to_owned), place.limit, place.lfs_pointers);
+        let (tree, scratch) = (to.tree.to_owned(), to.scratch.to_owned());
+        let (subdir, limit, lfs_pointers) = (to.subdir.cloned(), to.limit, to.lfs_pointers);
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
             let packs = repository.join("objects/pack");
@@ -213,23 +194,23 @@ impl Git {
             let limit = Size(limit.0.saturating_sub(packed));
             let repo =
                 Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
-            let place = Place { tree: &tree, scratch: &scratch, subdir: subdir.as_deref(), limit, lfs_pointers };
-            checkout::write(&repo, &source, &choice, place, deadline)
+            let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
+            checkout::write(&repo, &source, &choice, to, deadline)
         });
         // libgit2's own writer, and a pattern of attributes that is made to take for ever, cannot be
         // stopped; they end with the process.
-        timeout_at(deadline.instant(), written).await.unwrap_or_else(|_| Err(late(&doing, deadline)))
+        timeout_at(deadline.instant(), written).await.unwrap_or_else(|_| Err(deadline.late(&doing)))
     }
 
     /// Checks out the commits that the tree names of other repositories.
     async fn submodules(
         &self,
         found: &[Submodule],
-        place: Place<'_>,
+        to: Destination<'_>,
         nesting: usize,
         deadline: Deadline,
-    ) -> Result<Checkout> {
-        let mut done = Checkout::default();
+    ) -> Result<Written> {
+        let mut done = Written::default();
         if nesting == MAX_NESTING {
             return Err(Error::source(format!(
                 "the submodules of {} are nested more deeply than {MAX_NESTING}",
@@ -261,11 +242,11 @@ impl Git {
                 ..self.source.clone()
             };
             tracing::info!("{named}: {} of {}", submodule.commit, source.url);
-            let tree = place.tree.join(&submodule.path);
+            let tree = to.tree.join(&submodule.path);
             let mut git = Box::pin(Self::resolve(&source, &self.access, deadline)).await.map_err(error)?;
-            let limit = Size(place.limit.0.saturating_sub(done.bytes));
-            let part = Place { tree: &tree, subdir: None, limit, ..place };
-            done.add(Box::pin(git.check_out(part, nesting + 1, deadline)).await.map_err(error)?);
+            let limit = Size(to.limit.0.saturating_sub(done.bytes));
+            let part = Destination { tree: &tree, subdir: None, limit, ..to };
+            done.add(Box::pin(git.check_out_nested(part, nesting + 1, deadline)).await.map_err(error)?);
         }
         Ok(done)
     }
@@ -301,13 +282,13 @@ impl Git {
 
     /// Lists and chooses again, if the choice is out of date, or what listed cannot be asked any more.
     async fn renew(&mut self, deadline: Deadline) -> Result<()> {
-        let refs = match &mut self.origin {
-            Origin::Http(http) if self.moved => {
+        let refs = match &mut self.reached {
+            Reached::Http(http) if self.moved => {
                 http.1 = http.0.list(deadline).await?;
                 &http.1.refs
             }
-            Origin::Ssh(shell) if self.moved || shell.session.as_ref().is_none_or(Session::is_over) => {
-                **shell = Shell::list(&shell.ssh, &self.access, deadline).await?;
+            Reached::Ssh(shell) if self.moved || shell.session.as_ref().is_none_or(Session::is_over) => {
+                **shell = Shell::list(&shell.address, &self.access, deadline).await?;
                 &shell.refs
             }
             _ => return Ok(()),
@@ -319,10 +300,10 @@ impl Git {
 
     /// What the remote said that it has, as it was understood and as it was received.
     fn listed(&self) -> Option<(&Refs, &[u8])> {
-        match &self.origin {
-            Origin::Http(http) => Some((&http.1.refs, &http.1.body)),
-            Origin::Ssh(shell) => Some((&shell.refs, &shell.body)),
-            Origin::File(..) => None,
+        match &self.reached {
+            Reached::Http(http) => Some((&http.1.refs, &http.1.body)),
+            Reached::Ssh(shell) => Some((&shell.refs, &shell.body)),
+            Reached::File(..) => None,
         }
     }
 
@@ -352,7 +333,7 @@ impl Git {
             let wire = Wire { listing: ask.listing, request, packets };
             transport::download(&repository, wire, &ask.refspecs, ask.depth, limit, deadline).map_err(|error| {
                 match error.code() {
-                    ErrorCode::User if deadline.passed() => late(&doing, deadline).unreachable(),
+                    ErrorCode::User if deadline.passed() => deadline.late(&doing).unreachable(),
                     ErrorCode::User => too_large(&doing, "the pack alone comes to", limit.0, limit),
                     _ => failure(&doing, &error),
                 }
@@ -361,13 +342,13 @@ impl Git {
         let network = async {
             // libgit2 may give up before it asks for anything, and says why.
             let Ok(body) = requested.await else { return Ok(None) };
-            match &mut self.origin {
-                Origin::Http(http) => http.0.upload_pack(&what, &http.1.endpoint, body, send, deadline).await,
-                Origin::Ssh(shell) => match shell.session.take() {
+            match &mut self.reached {
+                Reached::Http(http) => http.0.upload_pack(&what, &http.1.endpoint, body, send, deadline).await,
+                Reached::Ssh(shell) => match shell.session.take() {
                     Some(session) => Box::pin(session.upload_pack(&what, body, send, deadline)).await,
                     None => Err(Error::internal("nobody is there to ask for a pack")),
                 },
-                Origin::File(..) => Ok(None),
+                Reached::File(..) => Ok(None),
             }
         };
         let (network, libgit2) = tokio::join!(network, libgit2);
@@ -409,111 +390,4 @@ fn without_shallow(body: &[u8]) -> Vec<u8> {
 
 fn has(capabilities: &str, name: &str) -> bool {
     capabilities.split(' ').any(|word| word == name)
-}
-
-/// A new bare repository in place of whatever a failed try left there.
-pub(super) fn create(path: &Path) -> Result<()> {
-    if path.exists() {
-        std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
-    }
-    let what = format!("cannot create a scratch repository in {}", path.display());
-    let made = (|| {
-        let mut options = RepositoryInitOptions::new();
-        let mut config = Repository::init_opts(path, options.bare(true).external_template(false))?.config()?;
-        for (name, value) in [
-            // What makes a name dangerous elsewhere is refused here as well.
-            ("core.protectHFS", true),
-            ("core.protectNTFS", true),
-            ("core.symlinks", true),
-            ("core.fileMode", true),
-            ("core.autocrlf", false),
-        ] {
-            config.set_bool(name, value)?;
-        }
-        Ok(())
-    })();
-    made.map_err(|error| failure(&what, &error))
-}
-
-/// The references of a repository on this machine, and where its objects are.
-fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
-    let read = || {
-        let repo = Repository::open(path)?;
-        let mut refs = Refs::default();
-        for reference in repo.references()? {
-            let reference = reference?;
-            // One that leads nowhere is as good as none.
-            let (Ok(name), Some(oid)) = (reference.name(), reference.resolve().ok().and_then(|direct| direct.target()))
-            else {
-                continue;
-            };
-            let peeled =
-                repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
-            refs.all.push(Ref { name: name.to_owned(), oid, peeled });
-        }
-        let shallow = std::fs::read_to_string(repo.commondir().join("shallow")).unwrap_or_default();
-        refs.shallow = shallow.lines().filter_map(|line| git2::Oid::from_str(line).ok()).collect();
-        let head = repo.find_reference("HEAD")?;
-        refs.head = head.symbolic_target().ok().flatten().map(str::to_owned);
-        if let Some(oid) = head.resolve().ok().and_then(|direct| direct.target()) {
-            refs.all.insert(0, Ref { name: "HEAD".to_owned(), oid, peeled: None });
-        }
-        Ok((refs, repo.commondir().join("objects")))
-    };
-    read().map_err(|error: git2::Error| {
-        Error::source(format!("{url} is no Git repository that can be read"))
-            .because(error.message())
-            .hint("give a repository's directory; to copy a directory as it is, give its path without file://")
-    })
-}
-
-/// libgit2's words for a failure. What the volume caused is told by the text that libgit2 takes
-/// from the system; a pack that arrived damaged may arrive whole the next time.
-pub(super) fn failure(what: &str, error: &git2::Error) -> Error {
-    let message = error.message();
-    if let Some(system) = said_of_volume(message) {
-        return volume_error(format!("{what}: {message}"), &system);
-    }
-    let made = Error::source(what).because(message);
-    match error.class() {
-        git2::ErrorClass::NoMemory => {
-            made.because(format!("an object takes more than {}", Size(MAX_OBJECT as u64))).hint(
-                "git clone and git repack make no deltas of such files: repack the repository, or keep them out of it",
-            )
-        }
-        git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
-        _ => made,
-    }
-}
-
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    pub use super::checkout::fuzz as entry_names;
-    pub use super::http::fuzz as redirects;
-    pub use super::known_hosts::fuzz as known_hosts;
-    pub use super::pktline::fuzz as pktline;
-    pub use super::refs::fuzz as references;
-    pub use super::ssh::fuzz as private_key;
-    pub use super::submodules::fuzz as submodules;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Kind;
-    use git2::ErrorClass;
-
-    #[test]
-    fn what_the_volume_caused_is_an_error_of_the_volume() {
-        let error = |class, message: &str| {
-            failure("cannot fetch x", &git2::Error::new(ErrorCode::GenericError, class, message))
-        };
-        let full = error(ErrorClass::Os, "cannot extend packfile '/x': No space left on device");
-        assert_eq!((full.kind(), full.retry()), (Kind::Volume, None));
-        assert!(full.to_string().contains("hint: the volume is full"), "{full}");
-        assert_eq!(error(ErrorClass::Os, "failed to open '/x': Read-only file system").kind(), Kind::Volume);
-        let damaged = error(ErrorClass::Indexer, "unexpected end of pack");
-        assert!(damaged.kind() == Kind::Source && damaged.retry().is_some());
-        assert_eq!(error(ErrorClass::Object, "no such object").retry(), None);
-    }
 }

@@ -10,24 +10,23 @@ use std::path::{Path, PathBuf};
 use git2::{Config, ConfigLevel};
 
 use crate::error::{Error, IoContext, Result};
-use crate::plan::GitUrl;
-use crate::plan::Ssh;
+use crate::plan::{GitUrl, Ssh};
 use crate::redact::RemoteUrl;
 
 /// Where a repository keeps it, at its top.
-pub(super) const FILE: &str = ".gitmodules";
+pub(crate) const FILE: &str = ".gitmodules";
 
 /// One that the file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) path: PathBuf,
+pub(crate) struct NamedModule {
+    pub(crate) path: PathBuf,
     /// As it is written, relative or not.
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 /// Reads the file's `text`, by way of a file in `scratch`. Left out is what is not to be checked out
 /// (`update = none`), or has no path or no URL (gitmodules(5)).
-pub(super) fn read(text: &[u8], scratch: &Path) -> Result<Vec<Entry>> {
+pub(crate) fn read(text: &[u8], scratch: &Path) -> Result<Vec<NamedModule>> {
     // libgit2 would open the files that these name.
     let includes = text.split(|byte| *byte == b'[').skip(1).any(|section| {
         let name = section.trim_ascii_start();
@@ -44,7 +43,7 @@ pub(super) fn read(text: &[u8], scratch: &Path) -> Result<Vec<Entry>> {
     parsed
 }
 
-fn parse(path: &Path) -> Result<Vec<Entry>, git2::Error> {
+fn parse(path: &Path) -> Result<Vec<NamedModule>, git2::Error> {
     #[derive(Default)]
     struct Section {
         name: String,
@@ -75,7 +74,7 @@ fn parse(path: &Path) -> Result<Vec<Entry>, git2::Error> {
             _ => {}
         }
     }
-    let whole = |section: Section| Some(Entry { path: section.path?, url: section.url? });
+    let whole = |section: Section| Some(NamedModule { path: section.path?, url: section.url? });
     Ok(sections.into_iter().filter(|section| !section.none).filter_map(whole).collect())
 }
 
@@ -83,7 +82,7 @@ fn parse(path: &Path) -> Result<Vec<Entry>, git2::Error> {
 ///
 /// # Errors
 /// It is none of a server. A repository of this machine (file://) may name its neighbours.
-pub(super) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
+pub(crate) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
     let refused = |why: &str| {
         Error::source(format!("{FILE} names {:?}", shown(url))).because(why).hint(
             "a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)",
@@ -232,7 +231,7 @@ mod tests {
         let read = |text: &str| read(text.as_bytes(), dir.path());
         let text = "[submodule \"a.b\"]\n\tpath = libs/a\n\turl = ../a.git # x\n[submodule \"c\"]\n\
             path=\"l i b\"\nurl=https://host/c\n[submodule \"none\"]\npath=n\nurl=n\nupdate=none\n[submodule \"half\"]\npath=h\n";
-        let entry = |path: &str, url: &str| Entry { path: path.into(), url: url.into() };
+        let entry = |path: &str, url: &str| NamedModule { path: path.into(), url: url.into() };
         assert_eq!(read(text).unwrap(), [entry("libs/a", "../a.git"), entry("l i b", "https://host/c")]);
         for hostile in ["[include]\npath=/etc/passwd", "[a][ InClude]\npath = x", "[includeIf \"x\"]\npath=x"] {
             assert!(read(hostile).unwrap_err().to_string().contains("includes other files"), "{hostile}");

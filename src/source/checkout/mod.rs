@@ -1,0 +1,226 @@
+//! A commit's files. No code of the repository runs, nothing is written through a link of the
+//! repository, and names that would leave the tree or pose as Git's own directory are refused.
+//!
+//! Two writers give the same tree. libgit2's knows attributes and judges names, and takes most of
+//! a clone's time: it looks at everything on disk again and again. The plain one writes blobs as
+//! they are; it is used when no attribute asks for a conversion and no name needs a second look.
+//!
+//! | file | |
+//! |---|---|
+//! | entries | reads a commit entry by entry |
+//! | attributes | what files of attributes ask for, and libgit2's writer |
+//! | scan | what a tree comes to, and which writer it needs |
+//! | plain | the plain writer |
+//! | settle | modes and times |
+
+mod attributes;
+mod entries;
+mod plain;
+mod scan;
+mod settle;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, Tree};
+
+use crate::error::{Error, IoContext, Result};
+use crate::plan::{GitSource, GitUrl, RESERVED, Submodules, TreePath};
+use crate::retry::Deadline;
+use crate::source::checkout::entries::{Entries, FileKind, Objects, PATH_MAX, Step};
+use crate::source::destination::Destination;
+use crate::source::lfs;
+use crate::source::objects::failure;
+use crate::source::remote::refs::Choice;
+use crate::source::remote::submodules;
+use crate::tree::{Written, few, reserved};
+
+#[cfg(fuzzing)]
+pub use scan::fuzz;
+
+/// How many directories a hint names.
+const LISTED: usize = 8;
+
+/// A commit that was checked out, and what else belongs to it.
+pub(crate) struct CheckedOut {
+    pub(crate) written: Written,
+    /// To be fetched from elsewhere; their directories are there, and empty.
+    pub(crate) submodules: Vec<Submodule>,
+}
+
+/// A commit of another repository that the tree names.
+pub(crate) struct Submodule {
+    /// In the tree.
+    pub(crate) path: PathBuf,
+    /// As `.gitmodules` has it.
+    pub(crate) url: String,
+    pub(crate) commit: Oid,
+}
+
+/// Writes the chosen commit's files.
+pub(crate) fn write(
+    repo: &Repository,
+    source: &GitSource,
+    choice: &Choice,
+    to: Destination<'_>,
+    deadline: Deadline,
+) -> Result<CheckedOut> {
+    let Destination { tree, scratch, subdir, limit, lfs_pointers } = to;
+    let subdir = subdir.map(TreePath::as_path);
+    let commit = find(repo, choice, &source.url)?;
+    let what = format!("cannot check out {} of {}", commit.id(), source.url);
+    let failed = |error: git2::Error| failure(&what, &error).permanent();
+    let whole = commit.tree().map_err(failed)?;
+    let files = match subdir {
+        Some(path) => part(repo, &whole, path, &what)?,
+        None => whole.clone(),
+    };
+    if files.get_name_bytes(RESERVED.as_bytes()).is_some() {
+        return Err(reserved(format!("{} has an entry {RESERVED} at its top level", source.url)));
+    }
+    let objects = Objects { repo, odb: repo.odb().map_err(failed)?, what: &what, deadline };
+    let mut scan = scan::scan(&objects, &files, PATH_MAX - 1 - tree.as_os_str().len(), limit)?;
+    // What stands above a part counts for it as well.
+    let above = subdir.into_iter().flat_map(|path| path.ancestors().skip(1));
+    for directory in above {
+        scan.attributes.read_in(&objects, &whole, directory)?;
+    }
+    match fs::create_dir(tree) {
+        // A submodule's directory.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree) => {}
+        made => made.on_volume(|| format!("cannot create {}", tree.display()))?,
+    }
+    scan.attributes.warn();
+    let seen = if scan.plain() {
+        Some(plain::write(&objects, &files, tree, &scan)?)
+    } else {
+        attributes::write(&objects, &whole, &files, subdir, tree, scratch, &scan.attributes)?;
+        None
+    };
+    let settled = settle::settle(tree, &commit, seen.is_none(), deadline)?;
+    lfs::judge(&what, &seen.unwrap_or(settled.pointers), lfs_pointers)?;
+    let submodules = match scan.submodules {
+        0 => Vec::new(),
+        _ if source.submodules == Submodules::Off => {
+            let found = gitlinks(&objects, &files)?;
+            let paths: Vec<PathBuf> = found.into_iter().map(|(path, _)| path).collect();
+            tracing::warn!("not fetched, as --submodules says: {} empty: {}", stay(paths.len()), few(&paths));
+            Vec::new()
+        }
+        _ => named_submodules(&objects, &whole, &files, subdir, scratch)?,
+    };
+    Ok(CheckedOut { written: settled.written, submodules })
+}
+
+/// The directory of the repository that becomes the tree.
+fn part<'repo>(repo: &'repo Repository, whole: &Tree<'repo>, path: &Path, what: &str) -> Result<Tree<'repo>> {
+    let refused = |why: String| Err(Error::source(what).because(format!("--subdir {}: {why}", path.display())));
+    let mut at = whole.clone();
+    let mut seen = PathBuf::new();
+    for name in path {
+        let Some(entry) = at.get_name_bytes(name.as_bytes()) else {
+            let names = at.iter().filter(|entry| entry.kind() == Some(ObjectType::Tree));
+            let names: Vec<_> = names.map(|entry| String::from_utf8_lossy(entry.name_bytes()).into_owned()).collect();
+            let place = if seen.as_os_str().is_empty() { "the repository".into() } else { seen.display().to_string() };
+            return refused(format!("there is no {} in {place}", name.display()))
+                .map_err(|error| error.hint(format!("the directories in {place}: {}", listed(&names))));
+        };
+        seen.push(name);
+        let kind = FileKind::of(entry.filemode());
+        let next = match kind {
+            FileKind::Directory => entry
+                .to_object(repo)
+                .and_then(|object| object.peel_to_tree())
+                .map_err(|error| failure(what, &error).permanent())?,
+            FileKind::Submodule => {
+                return refused(format!("{} is a submodule", seen.display()))
+                    .map_err(|error| error.hint("name the submodule's own repository with --repo"));
+            }
+            FileKind::Link => return refused(format!("{} is a symbolic link", seen.display())),
+            FileKind::Regular { .. } => return refused(format!("{} is a file", seen.display())),
+        };
+        drop(entry);
+        at = next;
+    }
+    Ok(at)
+}
+
+/// A few names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
+    format!("{}{more}", names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", "))
+}
+
+fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result<Commit<'repo>> {
+    let name = choice.reference.clone().unwrap_or_else(|| choice.commit.to_string());
+    let object = repo.find_object(choice.want, None).map_err(|error| {
+        if error.code() == ErrorCode::NotFound {
+            return Error::source(format!("{url} has no commit {}", choice.want))
+                .hint("is it pushed? Only what a branch or a tag leads to can be fetched");
+        }
+        failure(&format!("cannot read {name} of {url}"), &error).permanent()
+    })?;
+    object.peel_to_commit().map_err(|_| {
+        let kind =
+            object.as_tag().and_then(git2::Tag::target_type).or(object.kind()).map_or("nothing", |kind| kind.str());
+        Error::source(format!("{name} of {url} leads to a {kind}, not to a commit"))
+            .hint("choose a branch, a tag of a commit, or a commit with --ref")
+    })
+}
+
+/// The commits of other repositories that a tree names, with their places.
+fn gitlinks<'a>(objects: &Objects<'a>, root: &Tree<'a>) -> Result<Vec<(PathBuf, Oid)>> {
+    let (mut entries, mut found) = (Entries::new(objects, root)?, Vec::new());
+    while let Some(step) = entries.next()? {
+        match step {
+            Step::Entry { kind: FileKind::Submodule, oid, .. } => found.push((entries.path.clone(), oid)),
+            Step::Entry { kind: FileKind::Directory, oid, .. } => entries.enter(oid)?,
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The same with where they come from. `whole` has the file that says so, `files` is its part at
+/// `subdir`.
+fn named_submodules<'a>(
+    objects: &Objects<'a>,
+    whole: &Tree<'a>,
+    files: &Tree<'a>,
+    subdir: Option<&Path>,
+    scratch: &Path,
+) -> Result<Vec<Submodule>> {
+    let entry = whole.get_name_bytes(submodules::FILE.as_bytes());
+    let entry = entry.filter(|entry| matches!(FileKind::of(entry.filemode()), FileKind::Regular { .. }));
+    let known = match entry {
+        Some(entry) => submodules::read(objects.read(entry.id())?.data(), scratch)?,
+        None => Vec::new(),
+    };
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for (path, commit) in gitlinks(objects, files)? {
+        let place = subdir.unwrap_or(Path::new("")).join(&path);
+        match known.iter().find(|entry| entry.path == place) {
+            Some(entry) => found.push(Submodule { path, url: entry.url.clone(), commit }),
+            None => unknown.push(path),
+        }
+    }
+    if !unknown.is_empty() {
+        // As git clone --recurse-submodules leaves what is not active.
+        let file = submodules::FILE;
+        tracing::warn!("not to be fetched by {file}, {} empty: {}", stay(unknown.len()), few(&unknown));
+    }
+    Ok(found)
+}
+
+fn stay(directories: usize) -> &'static str {
+    if directories == 1 { "the submodule's directory stays" } else { "the submodules' directories stay" }
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}

@@ -1,0 +1,56 @@
+//! Modes and times that depend on the commit alone, not on who wrote it or with which umask.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use git2::Commit;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
+use crate::error::{IoContext, Result};
+use crate::retry::Deadline;
+use crate::source::lfs;
+use crate::tree::{Written, set_mode};
+use crate::walk::{WalkError, walk};
+
+/// What was found on the way.
+pub(super) struct Settled {
+    pub(super) written: Written,
+    /// Pointers of Git LFS, if they were looked for.
+    pub(super) pointers: Vec<PathBuf>,
+}
+
+/// Gives everything the mode that Git has for it and the commit's time, and counts. Looks for pointers
+/// of Git LFS if it is told to.
+pub(super) fn settle(tree: &Path, commit: &Commit<'_>, pointers: bool, deadline: Deadline) -> Result<Settled> {
+    let mut settled = Settled { written: Written::default(), pointers: Vec::new() };
+    let time = Timespec { tv_sec: commit.time().seconds(), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    for entry in walk(tree) {
+        let entry = entry.map_err(WalkError::on_volume)?;
+        if entry.is_dir() && deadline.passed() {
+            return Err(deadline.late(&format!("cannot finish {}", tree.display())));
+        }
+        let volume = || format!("cannot finish {}", entry.path.display());
+        utimensat(CWD, &entry.path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from).on_volume(volume)?;
+        if entry.is_dir() {
+            set_mode(&entry.path, 0o755).on_volume(volume)?;
+            continue;
+        }
+        settled.written.files += 1;
+        if entry.is_symlink() {
+            continue;
+        }
+        let meta = entry.metadata().map_err(WalkError::on_volume)?;
+        settled.written.bytes += meta.len();
+        let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+        if meta.permissions().mode() & 0o7777 != mode {
+            set_mode(&entry.path, mode).on_volume(volume)?;
+        }
+        if pointers && meta.len() <= lfs::LONGEST && lfs::is_pointer(&fs::read(&entry.path).on_volume(volume)?) {
+            settled.pointers.push(entry.name);
+        }
+    }
+    Ok(settled)
+}

@@ -1,0 +1,170 @@
+//! One file: an archive becomes a tree of what is in it, any other file the only one of its tree.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::archive::{self, Rules};
+use crate::error::{Error, IoContext, Result};
+use crate::plan::{RESERVED, TreePath, Unpack};
+use crate::retry::Deadline;
+use crate::runtime::{blocking, hex};
+use crate::source::destination::Destination;
+use crate::source::lfs;
+use crate::source::revision::Revision;
+use crate::tree::{Written, count, reserved, set_mode};
+use crate::walk::WalkError;
+
+const BUFFER: usize = 256 << 10;
+
+/// A file that may be all there is.
+#[derive(Debug, Clone)]
+pub(crate) struct SingleFile {
+    pub(crate) path: PathBuf,
+    /// In messages.
+    pub(crate) shown: String,
+    /// What it is called where it comes from.
+    pub(crate) name: String,
+    pub(crate) modified: Option<SystemTime>,
+    /// Whether a server says that it is one.
+    pub(crate) web_page: bool,
+}
+
+/// A file of this machine.
+#[derive(Debug)]
+pub(crate) struct LocalFile {
+    path: PathBuf,
+    unpack: Unpack,
+    revision: Revision,
+}
+
+impl LocalFile {
+    pub(crate) async fn resolve(path: &Path, unpack: &Unpack, deadline: Deadline) -> Result<Self> {
+        let from = path.to_owned();
+        let sha256 = blocking(move || digest(&from, deadline)).await?;
+        Ok(Self { path: path.to_owned(), unpack: unpack.clone(), revision: Revision::of_file(&sha256) })
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision.clone()
+    }
+
+    /// Makes a tree of the file.
+    pub(crate) async fn check_out(&self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
+        let file = SingleFile {
+            path: self.path.clone(),
+            shown: self.path.display().to_string(),
+            name: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            modified: fs::metadata(&self.path).and_then(|meta| meta.modified()).ok(),
+            web_page: false,
+        };
+        check_out(file, self.unpack.clone(), to, deadline).await
+    }
+}
+
+/// Makes a tree of a file.
+pub(crate) async fn check_out(
+    file: SingleFile,
+    unpack: Unpack,
+    to: Destination<'_>,
+    deadline: Deadline,
+) -> Result<Written> {
+    let (tree, scratch, subdir) = (to.tree.to_owned(), to.scratch.to_owned(), to.subdir.cloned());
+    let (limit, lfs_pointers) = (to.limit, to.lfs_pointers);
+    blocking(move || {
+        let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
+        let written = file.write(&unpack, to, deadline)?;
+        lfs::judge_tree(&file.shown, &tree, lfs_pointers)?;
+        Ok(written)
+    })
+    .await
+}
+
+impl SingleFile {
+    fn write(&self, unpack: &Unpack, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
+        if unpack.file.is_none() && archive::is_archive(&self.head()?) {
+            let rules = Rules { strip: unpack.strip, forbidden: Some(RESERVED), limit: to.limit, deadline };
+            return match to.subdir {
+                None => archive::unpack(&self.path, to.tree, &self.shown, rules),
+                Some(subdir) => self.unpack_part(subdir, to, rules),
+            };
+        }
+        let named = unpack.file.as_deref();
+        let known_as_archive = crate::plan::is_archive(Path::new(&self.name));
+        if named.is_none() && (known_as_archive || self.web_page || to.subdir.is_some() || unpack.strip > 0) {
+            let is = if self.web_page {
+                "the server answers with a web page"
+            } else {
+                "it is neither a tar, gzip'd or not, nor a zip"
+            };
+            return Err(Error::source(format!("{} is no archive", self.shown))
+                .because(is)
+                .hint("check the URL, and whether it asks for a login; to publish it as it is: --file NAME"));
+        }
+        self.copy(named.unwrap_or(&self.name), to.tree)
+    }
+
+    /// The first bytes, which tell an archive.
+    fn head(&self) -> Result<Vec<u8>> {
+        let mut head = Vec::new();
+        fs::File::open(&self.path)
+            .and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head))
+            .map_err(|error| Error::source(format!("cannot read {}", self.shown)).because(error))?;
+        Ok(head)
+    }
+
+    /// All of the archive comes to the scratch directory: what is wanted is known only when it is there.
+    fn unpack_part(&self, subdir: &TreePath, to: Destination<'_>, rules: Rules) -> Result<Written> {
+        let whole = to.scratch.join("unpacked");
+        archive::unpack(&self.path, &whole, &self.shown, rules)?;
+        let part = crate::tree::directory("--subdir", &whole, subdir).map_err(|error| error.within(&self.shown))?;
+        if fs::symlink_metadata(part.join(RESERVED)).is_ok() {
+            return Err(reserved(format!("{} of {} has an entry {RESERVED}", subdir, self.shown)));
+        }
+        fs::rename(&part, to.tree).on_volume(|| format!("cannot move the files to {}", to.tree.display()))?;
+        count(to.tree).map_err(WalkError::on_volume)
+    }
+
+    /// Makes it the only file of the tree.
+    fn copy(&self, name: &str, tree: &Path) -> Result<Written> {
+        if TreePath::new(Path::new(name)).is_none_or(|path| path.as_path() != Path::new(name)) || name == RESERVED {
+            return Err(Error::source(format!("{} has no name that a file can have", self.shown))
+                .hint("give it one with --file NAME"));
+        }
+        let to = tree.join(name);
+        let written = || {
+            fs::create_dir(tree)?;
+            set_mode(tree, 0o755)?;
+            let bytes = fs::copy(&self.path, &to)?;
+            set_mode(&to, 0o644)?;
+            if let Some(modified) = self.modified {
+                fs::File::open(&to)?.set_modified(modified)?;
+            }
+            Ok(Written { files: 1, bytes })
+        };
+        written().on_volume(|| format!("cannot write {}", to.display()))
+    }
+}
+
+/// The digest of a file.
+fn digest(path: &Path, deadline: Deadline) -> Result<String> {
+    let unreadable = |error: &io::Error| {
+        Error::source(format!("cannot read {}", path.display()))
+            .because(io::Error::new(error.kind(), error.to_string()))
+    };
+    let mut file = fs::File::open(path).map_err(|error| unreadable(&error))?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+    loop {
+        let length = file.read(&mut buffer).map_err(|error| unreadable(&error))?;
+        if length == 0 {
+            return Ok(hex(&digest.finalize()));
+        }
+        digest.update(&buffer[..length]);
+        if deadline.passed() {
+            return Err(deadline.late(&format!("cannot read {}", path.display())));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Repositories on this machine: new ones for the objects that come, those of the user, and what
+//! libgit2's errors about them mean.
+
+use std::path::{Path, PathBuf};
+
+use git2::{AutotagOption, FetchOptions, RemoteCallbacks, Repository, RepositoryInitOptions};
+
+use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
+use crate::retry::Deadline;
+use crate::size::Size;
+use crate::source::objects::transport::MAX_OBJECT;
+use crate::source::remote::refs::{Ref, Refs};
+
+/// A new bare repository in place of whatever a failed try left there.
+pub(crate) fn create(path: &Path) -> Result<()> {
+    if path.exists() {
+        std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
+    }
+    let what = format!("cannot create a scratch repository in {}", path.display());
+    let made = (|| {
+        let mut options = RepositoryInitOptions::new();
+        let mut config = Repository::init_opts(path, options.bare(true).external_template(false))?.config()?;
+        for (name, value) in [
+            // What makes a name dangerous elsewhere is refused here as well.
+            ("core.protectHFS", true),
+            ("core.protectNTFS", true),
+            ("core.symlinks", true),
+            ("core.fileMode", true),
+            ("core.autocrlf", false),
+        ] {
+            config.set_bool(name, value)?;
+        }
+        Ok(())
+    })();
+    made.map_err(|error| failure(&what, &error))
+}
+
+/// The references of a repository on this machine, and where its objects are.
+pub(crate) fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
+    let read = || {
+        let repo = Repository::open(path)?;
+        let mut refs = Refs::default();
+        for reference in repo.references()? {
+            let reference = reference?;
+            // One that leads nowhere is as good as none.
+            let (Ok(name), Some(oid)) = (reference.name(), reference.resolve().ok().and_then(|direct| direct.target()))
+            else {
+                continue;
+            };
+            let peeled =
+                repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
+            refs.all.push(Ref { name: name.to_owned(), oid, peeled });
+        }
+        let shallow = std::fs::read_to_string(repo.commondir().join("shallow")).unwrap_or_default();
+        refs.shallow = shallow.lines().filter_map(|line| git2::Oid::from_str(line).ok()).collect();
+        let head = repo.find_reference("HEAD")?;
+        refs.head = head.symbolic_target().ok().flatten().map(str::to_owned);
+        if let Some(oid) = head.resolve().ok().and_then(|direct| direct.target()) {
+            refs.all.insert(0, Ref { name: "HEAD".to_owned(), oid, peeled: None });
+        }
+        Ok((refs, repo.commondir().join("objects")))
+    };
+    read().map_err(|error: git2::Error| {
+        Error::source(format!("{url} is no Git repository that can be read"))
+            .because(error.message())
+            .hint("give a repository's directory; to copy a directory as it is, give its path without file://")
+    })
+}
+
+/// Copies what a repository of this machine has into a new one: its objects would not be there where
+/// the tree is used.
+pub(crate) fn fetch_local(
+    from: &Path,
+    to: &Path,
+    refspecs: &[String],
+    limit: Size,
+    deadline: Deadline,
+    what: &str,
+) -> Result<()> {
+    create(to)?;
+    let fetch = || {
+        let repo = Repository::open_bare(to)?;
+        let mut callbacks = RemoteCallbacks::new();
+        callbacks.transfer_progress(|done| !deadline.passed() && done.received_bytes() as u64 <= limit.0);
+        let mut options = FetchOptions::new();
+        options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
+        repo.remote_anonymous(&from.to_string_lossy())?.download(refspecs, Some(&mut options))
+    };
+    fetch().map_err(|error: git2::Error| failure(what, &error).permanent())
+}
+
+/// libgit2's words for a failure. What the volume caused is told by the text that libgit2 takes
+/// from the system; a pack that arrived damaged may arrive whole the next time.
+pub(crate) fn failure(what: &str, error: &git2::Error) -> Error {
+    let message = error.message();
+    if let Some(system) = said_of_volume(message) {
+        return volume_error(format!("{what}: {message}"), &system);
+    }
+    let made = Error::source(what).because(message);
+    match error.class() {
+        git2::ErrorClass::NoMemory => {
+            made.because(format!("an object takes more than {}", Size(MAX_OBJECT as u64))).hint(
+                "git clone and git repack make no deltas of such files: repack the repository, or keep them out of it",
+            )
+        }
+        git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
+        _ => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use git2::{ErrorClass, ErrorCode};
+
+    #[test]
+    fn what_the_volume_caused_is_an_error_of_the_volume() {
+        let error = |class, message: &str| {
+            failure("cannot fetch x", &git2::Error::new(ErrorCode::GenericError, class, message))
+        };
+        let full = error(ErrorClass::Os, "cannot extend packfile '/x': No space left on device");
+        assert_eq!((full.kind(), full.retry()), (Kind::Volume, None));
+        assert!(full.to_string().contains("hint: the volume is full"), "{full}");
+        assert_eq!(error(ErrorClass::Os, "failed to open '/x': Read-only file system").kind(), Kind::Volume);
+        let damaged = error(ErrorClass::Indexer, "unexpected end of pack");
+        assert!(damaged.kind() == Kind::Source && damaged.retry().is_some());
+        assert_eq!(error(ErrorClass::Object, "no such object").retry(), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether a host is the one that its key says. Host keys are always verified, and there is no switch
+//! for it.
+
+use std::path::PathBuf;
+
+use russh::keys::{HashAlg, PublicKey};
+
+use crate::error::Error;
+use crate::plan::Ssh;
+use crate::source::access::auth::GIVE_KEYS;
+use crate::source::remote::ssh::known_hosts::{self, HostKeys, Verdict};
+
+/// What is wrong with the key that the host shows, if anything is. `known` is what `files` say of it.
+pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &PublicKey) -> Option<Error> {
+    let (host, shown) = (ssh.known_as(), shown_as(key));
+    let line = known_hosts::line_for(&host, key);
+    let scan = ssh.keyscan();
+    let same = format!(
+        "ask whoever runs the host, by another way, whether {} is its fingerprint",
+        key.fingerprint(HashAlg::Sha256)
+    );
+    match known.judge(key) {
+        Verdict::Known => None,
+        Verdict::Revoked(at) => Some(
+            Error::source(format!("{host} shows a revoked key: somebody else may have it"))
+                .because(format!("{at} revokes {shown}"))
+                .hint("do not connect before whoever runs the host says what happened"),
+        ),
+        Verdict::Changed(old, at) => Some(
+            Error::source(format!("the key of {host} has changed: this may be an attack"))
+                .because(format!("the host shows {shown}"))
+                .because(format!("{at} has {}", shown_as(old)))
+                .excerpt(line)
+                .hint(format!("{same}; only if it is, put the line above in place of the old one")),
+        ),
+        Verdict::Unknown => {
+            let error = Error::source(format!("{host} is not known, and host keys are always verified"))
+                .because(format!("the host shows {shown}"));
+            let error = match (files, &*known.types()) {
+                ([], _) => error.because("no known_hosts file was given"),
+                (files, []) => {
+                    let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+                    error.because(format!("{} does not name it", files.join(", ")))
+                }
+                (_, types) => error.because(format!("known for it is only {}", types.join(", "))),
+            };
+            let error = match (known.authority(), known.unreadable()) {
+                (Some(at), _) => error.because(format!("{at}: @cert-authority is not supported")),
+                (None, Some(at)) => error.because(format!("{at} cannot be read")),
+                (None, None) => error,
+            };
+            let place = if files.is_empty() { " in a known_hosts file" } else { "" };
+            let error = error
+                .excerpt(line)
+                .hint(format!("{same}; if it is, the line above{place} makes it known ({scan} prints such lines)"));
+            Some(if files.is_empty() { error.hint(GIVE_KEYS) } else { error })
+        }
+    }
+}
+
+/// `ssh-ed25519 SHA256:…`.
+pub(super) fn shown_as(key: &PublicKey) -> String {
+    format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
+}

@@ -1,0 +1,246 @@
+//! `git-upload-pack` on a server: its list of references, and one pack (gitprotocol-pack, version 0).
+//! Every way in which a server can fail becomes an [`Error`] here.
+
+use std::fmt;
+use std::time::Duration;
+
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, Disconnect};
+use tokio::sync::mpsc;
+use tokio::time::{timeout, timeout_at};
+
+use crate::error::{Error, Result};
+use crate::plan::Ssh;
+use crate::retry::Deadline;
+use crate::source::access::auth::Keys;
+use crate::source::access::pace::Pace;
+use crate::source::remote::answer::{self, MAX_LIST};
+use crate::source::remote::pktline::{Framer, packet, payload};
+use crate::source::remote::refs::{Refs, Unreadable};
+use crate::source::remote::ssh::connection::{Connection, SAID, locked, lost, step};
+use crate::source::remote::ssh::login::{first_lines, log_in};
+
+/// How long a server is given to hear that it is not needed any more.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What ends a list over HTTP's first part, and asks for nothing here (gitprotocol-pack, "Packfile
+/// Negotiation").
+const FLUSH: &[u8] = b"0000";
+
+/// `git-upload-pack` on the other side, which has sent its list and waits for a request. Dropped
+/// before, it is told that there will be none.
+pub(crate) struct Session {
+    command: Option<Command>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+/// A command on a server, and what came of it.
+struct Command {
+    channel: Channel<Msg>,
+    connection: Connection,
+    /// The command's standard error.
+    said: Vec<u8>,
+    status: Option<u32>,
+    signal: Option<String>,
+}
+
+/// Starts `git-upload-pack` for the repository and reads its list of references. The list comes
+/// back parsed, and as an HTTP server would have sent it.
+pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(Session, Refs, Vec<u8>)> {
+    let what = format!("cannot list the references of {ssh}");
+    let connection = log_in(ssh, keys, deadline).await?;
+    let line = ssh.command();
+    tracing::debug!("{}: {line}", ssh.known_as());
+    let open = async {
+        let channel = connection.handle.channel_open_session().await?;
+        channel.exec(true, line).await?;
+        Ok(channel)
+    };
+    let channel = step(&what, deadline, open)
+        .await
+        .and_then(|done| done.map_err(|error| lost(ssh, &what, error, &connection.heard)))?;
+    let mut command = Command { channel, connection, said: Vec::new(), status: None, signal: None };
+
+    let mut body = [packet(b"# service=git-upload-pack\n"), FLUSH.to_vec()].concat();
+    let (start, mut framer, mut pace) = (body.len(), Framer::default(), Pace::new(deadline));
+    'list: while let Some(bytes) = command.chunk(&what, (body.len() - start) as u64, &mut pace).await? {
+        framer.push(&bytes);
+        body.extend_from_slice(&bytes);
+        if body.len() > MAX_LIST {
+            return Err(Error::source(what).because(format!("the list is longer than {MAX_LIST} bytes")));
+        }
+        loop {
+            match framer.next() {
+                Ok(Some(packet)) if payload(packet).is_none_or(|line| line.starts_with(b"ERR ")) => break 'list,
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    // A greeting, or a shell that runs nothing. It may have more to say.
+                    let _ = timeout(FAREWELL, async {
+                        while body.len() - start < SAID
+                            && let Some(more) = command.chunk(&what, body.len() as u64, &mut pace).await?
+                        {
+                            body.extend_from_slice(&more);
+                        }
+                        Ok::<_, Error>(())
+                    })
+                    .await;
+                    command.said.splice(0..0, body[start..].iter().copied().take(SAID));
+                    let error = Error::source(&what).because("the server does not start with Git's protocol");
+                    return Err(command.quoted(error).hint("check the host, the user and the path"));
+                }
+            }
+        }
+    }
+    match Refs::parse(&body) {
+        Ok(refs) => Ok((Session { command: Some(command) }, refs, body)),
+        Err(Unreadable::Truncated) => Err(command.ended(&what)),
+        Err(error) => Err(command.quoted(Error::source(what).because(error))),
+    }
+}
+
+impl Command {
+    /// The next bytes of the command's output, of which `received` are here; none at its end.
+    async fn chunk(
+        &mut self,
+        what: &str,
+        received: u64,
+        pace: &mut Pace,
+    ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>> {
+        loop {
+            let Ok(message) = timeout_at(pace.until(), self.channel.wait()).await else {
+                let error = pace.stalled(what).because(format!("{received} bytes of the answer had come"));
+                return Err(self.quoted(error));
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => {
+                    pace.came(data.len());
+                    return Ok(Some(data));
+                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    pace.came(data.len());
+                    let room = SAID.saturating_sub(self.said.len());
+                    self.said.extend_from_slice(&data[..data.len().min(room)]);
+                }
+                Some(ChannelMsg::ExitStatus { exit_status }) => self.status = Some(exit_status),
+                Some(ChannelMsg::ExitSignal { signal_name, .. }) => self.signal = Some(format!("{signal_name:?}")),
+                Some(ChannelMsg::Failure) => {
+                    return Err(self.quoted(Error::source(what).because("the server refuses to run git-upload-pack")));
+                }
+                Some(ChannelMsg::Close) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The command ended before it said what it was to say.
+    fn ended(&self, what: &str) -> Error {
+        let error = Error::source(what);
+        if let Some(signal) = &self.signal {
+            return self.quoted(error.because(format!("git-upload-pack was ended by SIG{signal}"))).transient(None);
+        }
+        match self.status {
+            Some(127) => self.quoted(error.because("the server has no git-upload-pack on its PATH")),
+            Some(status) => self
+                .quoted(error.because(format!("git-upload-pack ended with exit status {status}")))
+                .hint("check the path, and whether the key may read this repository"),
+            None if !self.said.is_empty() => self.quoted(error.because("git-upload-pack ended")),
+            None => {
+                let farewell = locked(&self.connection.heard).farewell.take();
+                let farewell = farewell.map(|text| format!(": {text}")).unwrap_or_default();
+                error.because(format!("the server closed the connection{farewell}")).transient(None)
+            }
+        }
+    }
+
+    /// With the server's own words, if it has any.
+    fn quoted(&self, error: Error) -> Error {
+        let said = first_lines(&self.said);
+        if said.is_empty() { error } else { error.excerpt(said) }
+    }
+
+    /// Says that nothing more is wanted, and waits a moment for it to be heard.
+    async fn end(mut self, unasked: bool) {
+        let farewell = async {
+            if unasked {
+                self.channel.data_bytes(FLUSH).await?;
+            }
+            self.channel.eof().await?;
+            if unasked {
+                while self.channel.wait().await.is_some() {}
+            }
+            self.connection.handle.disconnect(Disconnect::ByApplication, "", "").await?;
+            (&mut self.connection.handle).await
+        };
+        if !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+            tracing::trace!("the server did not take leave");
+        }
+        drop(self.connection.socket);
+    }
+}
+
+impl Session {
+    /// Whether nobody answers any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.command.as_ref().is_none_or(|command| command.connection.is_over())
+    }
+
+    /// Sends a request for a pack and hands the packets of the answer to `packets` one by one,
+    /// until the answer ends or nobody takes them any more. What the server itself says against
+    /// it (`ERR`, sideband 3) comes back as text.
+    pub(crate) async fn upload_pack(
+        mut self,
+        what: &str,
+        body: Vec<u8>,
+        packets: mpsc::Sender<Vec<u8>>,
+        deadline: Deadline,
+    ) -> Result<Option<String>> {
+        let Some(mut command) = self.command.take() else { return Err(Error::internal("a session was used twice")) };
+        let answered = command.ask(what, body, &packets, deadline).await;
+        // The packets end here, not when the server has heard of it.
+        drop(packets);
+        leave(command, false);
+        answered
+    }
+}
+
+impl Command {
+    async fn ask(
+        &mut self,
+        what: &str,
+        body: Vec<u8>,
+        packets: &mpsc::Sender<Vec<u8>>,
+        deadline: Deadline,
+    ) -> Result<Option<String>> {
+        let pace = Pace::new(deadline);
+        // A server that closes before it read everything may still have said why.
+        if timeout_at(pace.until(), self.channel.data_bytes(body)).await.is_err() {
+            return Err(self.quoted(pace.stalled(what)));
+        }
+        let answered = {
+            let chunk = async |received, pace: &mut Pace| self.chunk(what, received, pace).await;
+            answer::pass_on(what, chunk, str::to_owned, packets, deadline).await
+        };
+        answered.map_err(|error| self.quoted(error))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(command) = self.command.take() {
+            leave(command, true);
+        }
+    }
+}
+
+/// Takes leave of a server without waiting for it; where nothing runs any more the connection just
+/// ends.
+fn leave(command: Command, unasked: bool) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(command.end(unasked));
+    }
+}
