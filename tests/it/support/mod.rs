@@ -8,6 +8,7 @@ pub mod fake_unit;
 pub mod git;
 pub mod http;
 pub mod index;
+pub mod inputs;
 pub mod kill;
 pub mod namespaces;
 pub mod packages;
