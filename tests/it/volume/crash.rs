@@ -49,17 +49,19 @@ enum Threads {
 /// The system calls that `init` changes the volume with, and the steps of the table in `src/volume`
 /// that they belong to. Before a call there is the effect of the one before it.
 const STEPS: [(&str, Threads); 7] = [
-    // The lock's directories and staging.
+    // Lock: podstrap's directories. Prepare: staging.
     ("mkdir", Threads::Main),
-    // Prepare: the environment into the tree, the release into place. Switch and retain: each link, each old release.
+    // Prepare: the environment into the tree, the release into place. Switch: links. Retain: old releases to staging.
     ("rename", Threads::Main),
+    // Switch: links, in staging first.
     ("symlink", Threads::Main),
-    // Prepare: `release.json` is written, and nothing is known to be on the disk.
+    // Prepare: all is written, and nothing is known to be on the disk.
     ("syncfs", Threads::All),
+    // Prepare and switch: the renames to the disk.
     ("fsync", Threads::Main),
-    // Switch: links of entries that are gone.
+    // Switch: links of deleted entries.
     ("unlink", Threads::Main),
-    // Lock, prepare and retain: whatever is deleted in staging.
+    // Lock, prepare and retain: whatever is deleted.
     ("unlinkat", Threads::All),
 ];
 /// What such kills must meet in every setup.
@@ -79,6 +81,8 @@ fn a_kill_before_each_single_step_of_publishing_is_no_different() {
             let next = |number: &usize| Some(if threads == Threads::Main { number + 1 } else { number * 2 });
             let numbers = std::iter::successors(Some(1), next).take_while(|number| *number < MANY);
             let kills = numbers.take_while(|number| trial.step(call, threads, *number, &mut counts)).count();
+            // Where no entry is deleted, no link is.
+            assert!(kills > 0 || call == "unlink", "{setup}: no kill before {call}");
             println!("{setup}, {call}: {kills}");
             counts.kills += kills;
         }
