@@ -5,10 +5,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use podstrap::config::Config;
 use podstrap::error::{Error, Result};
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Applied, Config, Setup};
+use podstrap::unit::{self, Applied, Setup};
 
 use super::fake_unit::CASES;
 use super::sandbox::Sandbox;

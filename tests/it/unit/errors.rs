@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
+use podstrap::config::read_config;
 use podstrap::plan::Control;
 use podstrap::unit;
 use url::Url;
@@ -23,7 +24,7 @@ fn configurations_that_cannot_be_read() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("unit")).unwrap();
     sandbox.write("empty.json", "\u{feff} \n\t");
-    let said = |name: &str| row(name, || failed(&sandbox, unit::read_config(&sandbox.path(name))));
+    let said = |name: &str| row(name, || failed(&sandbox, read_config(&sandbox.path(name))));
     assert_snapshot!(["none.json", "unit", "empty.json"].map(said).concat(), @r"
     -- none.json
     exit 2
