@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images of the Dockerfile, and base images to run them with, and runs tests/it/containers.rs.
+# Builds the images of the Dockerfile, and base images to run them with, and runs tests/it/cli/containers.rs.
 #
 #   tests/containers.sh                     as root; PODSTRAP_TEST_UNITD=/usr/sbin/unitd runs Unit inside
 #   tests/containers.sh --images            only builds
@@ -136,4 +136,4 @@ fi
 [ "${1:-}" != --images ] || exit 0
 
 [ -n "${PODSTRAP_TEST_UNITD:-}" ] || say "PODSTRAP_TEST_UNITD names no unitd: the app runs under Python's own server, a fake of Unit takes the hook's configuration"
-PODSTRAP_TEST_WHEELS=$wheels cargo test --locked --test it containers:: -- --ignored
+PODSTRAP_TEST_WHEELS=$wheels cargo test --locked --test it cli::containers:: -- --ignored

@@ -18,6 +18,7 @@
 //!
 //! | step | if killed during it, the next run finds |
 //! |---|---|
+//! | lock: create the directories, empty staging | the old release; it empties staging |
 //! | prepare: build in staging | the old release; it empties staging |
 //! | prepare: rename the release into place | no release, or a complete one, which it reuses |
 //! | switch: add top-level links | dangling links until the switch |

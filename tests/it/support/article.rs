@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::git::{GitServer, Repo};
+use super::git::{GitServer, Repo, listing};
 use super::index::{self, IndexServer};
 use super::sandbox::{Ran, Sandbox};
 
@@ -77,5 +77,25 @@ impl Article {
 
     pub(crate) fn last_words(&self) -> String {
         fs::read_to_string(self.sandbox.path("termination-log")).unwrap()
+    }
+
+    /// Fails, publishes nothing, loses nothing, and leaves its words in the termination message.
+    pub(crate) fn refused(&self, command: &mut Command, code: i32) -> String {
+        let before = listing(&self.sandbox.root());
+        let ran = self.run(command);
+        assert_eq!(ran.code, Some(code), "{}", ran.raw);
+        let shown: Vec<_> = self.last_words().lines().map(str::to_owned).collect();
+        assert!(
+            !shown.is_empty() && shown.iter().all(|line| ran.raw.contains(line.as_str())),
+            "{shown:?}\n{}",
+            ran.raw
+        );
+        let after = listing(&self.sandbox.root());
+        let published = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.contains("\".podstrap")).map(str::to_owned).collect()
+        };
+        assert_eq!(published(&before), published(&after));
+        let at = ran.text.find("podstrap: error").or_else(|| ran.text.find("error: ")).unwrap_or(0);
+        ran.text[at..].trim_end().to_owned()
     }
 }

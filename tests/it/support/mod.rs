@@ -3,14 +3,19 @@
 
 pub mod article;
 pub mod chaos;
+pub mod environment;
 pub mod fake_unit;
 pub mod git;
 pub mod http;
 pub mod index;
+pub mod inputs;
 pub mod kill;
 pub mod namespaces;
 pub mod packages;
 pub mod proxy;
 pub mod sandbox;
+pub mod source;
 pub mod sshd;
+pub mod table;
+pub mod unit;
 pub mod volume;

@@ -9,11 +9,11 @@ use podstrap::plan::Control;
 use podstrap::retry::Deadline;
 
 use super::real::Place;
-use super::{client, run};
 use crate::support::fake_unit::{Asked, Behaviour, CASES, Came, Case, FakeUnit, NOT_REPLAYED, Recorded, ask, shown};
 use crate::support::sandbox::Sandbox;
 
 /// How many of the 207 cases the fake answers.
+use crate::support::unit::{client, run, setup};
 const REPLAYED: usize = 193;
 
 fn without_date(mut came: Came) -> Came {
@@ -96,7 +96,7 @@ fn podstrap_understands_every_recorded_answer() {
     for (case, body) in applied() {
         let socket = sandbox.path("socket");
         let _fake = FakeUnit::with(&socket, Behaviour { like: Some(&case.name), ..Behaviour::default() });
-        let config = super::setup(body);
+        let config = setup(body);
         let result = run(client(&sandbox).apply(
             Some(&Control::Unix(socket)),
             &config,

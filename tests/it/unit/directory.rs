@@ -11,11 +11,11 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use super::real::{HELLO, Place, put};
-use super::{AMPLE, failed, run, said};
 use crate::support::fake_unit::{Asked, Came, Case, ask};
 use crate::support::sandbox::Sandbox;
 
 /// A self-signed certificate that is valid from a year on, with its key.
+use crate::support::unit::{AMPLE, failed, run, said};
 pub(super) fn bundle(since: i32) -> String {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.not_before = rcgen::date_time_ymd(since, 2, 3);
@@ -217,7 +217,7 @@ fn init_puts_the_configuration_where_the_entrypoint_looks() {
     hint: mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container
     ");
     let ran = init(&["--config=deploy/unit.json"]);
-    assert!(ran.code == Some(2) && ran.text.contains("--config without --entrypoint-dir"), "{}", ran.raw);
+    assert!(ran.code == Some(2) && ran.text.contains("--config needs --entrypoint-dir"), "{}", ran.raw);
     std::os::unix::fs::symlink("/etc/passwd", sandbox.path("repo/link.json")).unwrap();
     let ran = init(&["--entrypoint-dir=d", "--config=link.json"]);
     assert!(ran.code == Some(2), "{}", ran.raw);

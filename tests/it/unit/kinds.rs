@@ -9,7 +9,7 @@ use podstrap::unit::{self, Setup};
 
 use super::directory::{browser, bundle};
 use super::real::Place;
-use super::{AMPLE, run, said};
+use crate::support::unit::{AMPLE, run, said};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs")

@@ -13,10 +13,10 @@ use podstrap::retry::Deadline;
 use podstrap::unit;
 
 use super::real::{Place, put, unitd};
-use super::{AMPLE, MS, body_of, client, run, setup, within};
 use crate::support::fake_unit::shown;
 use crate::support::namespaces::{first_process, namespaced};
 use crate::support::sandbox::Sandbox;
+use crate::support::unit::{AMPLE, MS, body_of, client, run, setup, within};
 
 fn count(name: &str, default: u32) -> u32 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))

@@ -15,11 +15,12 @@ use podstrap::retry::Deadline;
 use podstrap::unit::{self, Applied};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{AMPLE, MS, as_nobody, body_of, refused, run, said};
+use super::errors::{as_nobody, refused};
 use crate::support::fake_unit::{Asked, Came, Case, ask, shown};
 use crate::support::sandbox::Sandbox;
 
 /// One at a time: they share port 8300.
+use crate::support::unit::{AMPLE, MS, body_of, run, said, setup};
 static PORT: Mutex<()> = Mutex::new(());
 
 /// A place for one unitd after another.
@@ -99,7 +100,7 @@ impl Place {
     }
 
     pub(super) fn apply(&self, config: impl Into<Vec<u8>>) -> Result<Applied> {
-        let config = super::setup(config);
+        let config = setup(config);
         run(unit::apply(Some(&self.control()), &config, Deadline::after(AMPLE)))
     }
 
@@ -221,7 +222,7 @@ fn a_unit_that_is_controlled_over_tcp_is_configured_too() {
     }
     let _unitd = Unitd(command.arg("--no-daemon").process_group(0).stderr(Stdio::null()).spawn().unwrap());
     let control = Control::Http("http://127.0.0.1:8301".parse().unwrap());
-    let apply = |config: String| run(unit::apply(Some(&control), &super::setup(config), Deadline::after(AMPLE)));
+    let apply = |config: String| run(unit::apply(Some(&control), &setup(config), Deadline::after(AMPLE)));
     assert_eq!(apply(place.app(HELLO, "")).unwrap().sent, ["/config"]);
     assert_eq!(probe(), "hello");
     assert!(apply(place.app(HELLO, "")).unwrap().sent.is_empty());
@@ -317,7 +318,7 @@ fn what_cannot_be_found_out_is_looked_up_in_the_log() {
     let place = Place::new();
     let _unitd = place.start();
     let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
-    let broken = super::setup(place.app("import nosuchpackage\n", ""));
+    let broken = setup(place.app("import nosuchpackage\n", ""));
     let error = run(client.apply(Some(&place.control()), &broken, Deadline::after(AMPLE))).unwrap_err();
     assert!(error.to_string().contains("Unit gives no reason here, its log does"), "{error}");
     // Only Unit's own process fails: what podstrap can do itself finds nothing.
@@ -474,7 +475,7 @@ fn a_daemon_of_another_container_is_seen_through() {
     let place = Place::new();
     let _unitd = entrypoint(&place, "0");
     let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
-    let config = super::setup(place.app(HELLO, ""));
+    let config = setup(place.app(HELLO, ""));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             place.await_socket();

@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::directory::{bundle, get};
 use super::real::{HELLO, Place, put};
-use super::{AMPLE, MS, body_of};
 use crate::support::fake_unit::{Behaviour, FakeUnit, shown};
 use crate::support::namespaces::{first_process, namespaced};
 use crate::support::sandbox::Sandbox;
+use crate::support::unit::{AMPLE, MS, body_of};
 
 struct Sidecar<'a> {
     sandbox: &'a Sandbox,

@@ -11,9 +11,9 @@ use podstrap::unit::{Applied, Setup};
 use serde_json::{Value, json};
 
 use super::directory::bundle;
-use super::{AMPLE, client, failed, run, within};
 use crate::support::http::{Request, Response, Server};
 use crate::support::sandbox::Sandbox;
+use crate::support::unit::{AMPLE, client, failed, run, within};
 
 #[derive(Default)]
 struct Store {

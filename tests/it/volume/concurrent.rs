@@ -3,7 +3,7 @@
 //!
 //! `PODSTRAP_TEST_SEED` chooses who is killed and when, `PODSTRAP_TEST_ROUNDS` how often it is done.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,7 @@ const PROMPT: Duration = Duration::from_mins(1);
 #[test]
 fn of_many_inits_at_once_one_builds() {
     for (round, mut rng) in rounds() {
-        let app = App::new();
-        // Another in each round.
-        let known = Known::new(&app, *rng.choice(&SETUPS).unwrap());
-        let volume = app.place(known.setup).join("volume");
-        copy(&known.before, &volume);
+        let (app, known, volume) = place(&mut rng);
         let fetched = app.fetched();
         let runs = at_once(&app, &known, &volume, &[(known.setup.link, "new"); INITS], &[None; INITS]);
         let what = format!("round {round}, {}, PODSTRAP_TEST_SEED={}", known.setup, seed());
@@ -38,10 +34,7 @@ fn of_many_inits_at_once_one_builds() {
 #[test]
 fn of_many_inits_at_once_the_killed_ones_block_nobody() {
     for (round, mut rng) in rounds() {
-        let app = App::new();
-        let known = Known::new(&app, *rng.choice(&SETUPS).unwrap());
-        let volume = app.place(known.setup).join("volume");
-        copy(&known.before, &volume);
+        let (app, known, volume) = place(&mut rng);
         let fetched = app.fetched();
         let kills = kills(&mut rng, known.took);
         let runs = at_once(&app, &known, &volume, &[(known.setup.link, "new"); INITS], &kills);
@@ -94,6 +87,15 @@ fn inits_of_many_links_share_a_root_though_some_are_killed() {
 fn rounds() -> impl Iterator<Item = (u64, Rng)> {
     let rounds = std::env::var("PODSTRAP_TEST_ROUNDS").map_or(1, |text| text.parse().unwrap());
     (0..rounds).map(|round| (round, Rng::with_seed(seed() + round)))
+}
+
+/// An app in one of the setups, another in each round, and its volume before the run.
+fn place(rng: &mut Rng) -> (App, Known, PathBuf) {
+    let app = App::new();
+    let known = Known::new(&app, *rng.choice(&SETUPS).unwrap());
+    let volume = app.place(known.setup).join("volume");
+    copy(&known.before, &volume);
+    (app, known, volume)
 }
 
 /// Instants at which half of them are killed, while the first builds and while the next do.

@@ -8,6 +8,7 @@ use crate::support::git::{GitServer, Repo, listing};
 use crate::support::http::Response;
 use crate::support::index::{self, IndexServer};
 use crate::support::sandbox::{Ran, Sandbox};
+use crate::support::table::row;
 
 /// A sandbox with a repository `app.git`.
 fn sandbox() -> Sandbox {
@@ -116,61 +117,63 @@ fn what_cannot_log_in_says_why() {
     let sandbox = sandbox();
     let server = GitServer::start(&sandbox.path("git"));
     server.require("Basic bWU6czNjcmV0");
-    let fails = |flags: &[&str], code: i32| {
-        let mut command = sandbox.podstrap();
-        command.args(["init", "--venv=none", "--repo", &server.url("app.git"), "--root"]).arg(sandbox.root());
-        let ran = sandbox.run(command.args(flags));
-        assert_eq!(ran.code, Some(code), "{}", ran.raw);
-        ran.error().to_owned()
-    };
-    let at = |path: PathBuf| format!("--auth={}", path.display());
-    let wrong = secret(&sandbox, "wrong", &[("username", "me"), ("password", "wrong")]);
-    insta::assert_snapshot!(fails(&[&at(wrong)], 3), @"
+    let secret = |name: &str, entries: &[(&str, &str)]| secret(&sandbox, name, entries);
+    let file = |name: &str, text: &str| sandbox.write(name, text);
+    let rows = [
+        ("a wrong password", "--auth", Some(secret("wrong", &[("username", "me"), ("password", "wrong")])), 3),
+        ("a wrong token", "--auth", Some(file("token", "wrong")), 3),
+        ("another host's netrc", "--auth", Some(file("netrc", "machine other.example login me password s3cret")), 3),
+        ("nothing", "", None, 3),
+        ("a file that is not there", "--auth", Some(sandbox.path("none")), 2),
+        ("a Secret of other keys", "--auth", Some(secret("useless", &[("user", "me"), ("pass", "wrong")])), 2),
+        ("no netrc", "--auth", Some(file("broken", "machine x login y password two words")), 2),
+        ("no certificate", "--ca-file", Some(file("ca.pem", "no certificate")), 2),
+    ];
+    let mut told = String::new();
+    for (name, flag, path, code) in rows {
+        told += &row(name, || {
+            let mut command = sandbox.podstrap();
+            command.args(["init", "--venv=none", "--repo", &server.url("app.git"), "--root"]).arg(sandbox.root());
+            let ran = sandbox.run(command.args(path.map(|path| format!("{flag}={}", path.display()))));
+            assert_eq!(ran.code, Some(code), "{}", ran.raw);
+            ran.error().to_owned()
+        });
+    }
+    insta::assert_snapshot!(told, @r"
+    -- a wrong password
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
     hint: the user name or the token in --auth [TMP]/wrong is wrong, or has expired
-    ");
-    let token = sandbox.write("token", "wrong");
-    insta::assert_snapshot!(fails(&[&at(token)], 3), @"
+    -- a wrong token
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
     hint: the user name or the token in --auth [TMP]/token is wrong, or has expired
     hint: some hosts take a token as a password only: mount it as password, with a username beside it
-    ");
-    let other = sandbox.write("netrc", "machine other.example login me password s3cret");
-    insta::assert_snapshot!(fails(&[&at(other)], 3), @"
+    -- another host's netrc
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
     hint: no credentials were sent to http://[HOST]/app.git: a login is for the host that --repo names, a netrc for those in it
-    ");
-    insta::assert_snapshot!(fails(&[], 3), @"
+    -- nothing
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
     hint: if the repository exists it is private: mount a Secret with username and password, or a file with a token, and name it with --auth
-    ");
-    insta::assert_snapshot!(fails(&[&at(sandbox.path("none"))], 2), @"
+    -- a file that is not there
     --auth [TMP]/none: cannot read [TMP]/none
       because: No such file or directory (os error 2)
     hint: mount the Secret there (volumeMounts), in this container
-    ");
-    let useless = secret(&sandbox, "useless", &[("user", "me"), ("pass", "wrong")]);
-    insta::assert_snapshot!(fails(&[&at(useless)], 2), @"
+    -- a Secret of other keys
     --auth [TMP]/useless holds nothing to log in with
       because: it has pass, user
     hint: a Secret's directory has username and password, ssh-privatekey (and known_hosts), token, or netrc in it
-    ");
-    let broken = sandbox.write("broken", "machine x login y password two words");
-    insta::assert_snapshot!(fails(&[&at(broken)], 2), @"
+    -- no netrc
     --auth [TMP]/broken: [TMP]/broken cannot be read as a netrc file
       because: a word is neither a keyword nor its value; quote a password with spaces
     hint: it has lines such as: machine git.example login NAME password TOKEN
-    ");
-    let ca = sandbox.write("ca.pem", "no certificate");
-    insta::assert_snapshot!(fails(&[&format!("--ca-file={}", ca.display())], 2), @"
+    -- no certificate
     --ca-file [TMP]/ca.pem gives no usable CA certificate
     hint: name a file with certificates in PEM: -----BEGIN CERTIFICATE-----
     ");

@@ -388,9 +388,9 @@ fn what_cannot_be_read_is_a_usage_error() {
     podstrap: error: --tree [TMP]/none is no directory
     hint: name the tree as it is published, or a checkout
     podstrap: error: --venv ../venv is not inside the tree
-    hint: give a path relative to --tree, without ..; where the app sees the tree is --tree-final-path
+    hint: give a path relative to --tree, without ..; --tree-final-path is the tree's path in the app's container
     podstrap: error: --tree-final-path app is not absolute
-    hint: give the path that the app's container will see, e.g. /app
+    hint: give the path in the app's container, such as /app
     "#);
 }
 

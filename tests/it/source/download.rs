@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::http::{Request, Response, Server};
 use crate::support::sandbox::{Ran, Sandbox};
+use crate::support::table::row;
 
 /// A web server that gives one body for every path, and what it was asked.
 struct Web {
@@ -211,46 +212,55 @@ fn a_body_that_breaks_off_is_tried_again_and_one_that_is_packed_stays_so() {
 #[test]
 fn what_is_no_archive_says_so() {
     let sandbox = Sandbox::new();
-    let web =
-        Web::start(|_| Response::new(200, "<html>Log in</html>").header("Content-Type", "text/html; charset=utf-8"));
-    insta::assert_snapshot!(error(&sandbox, &web.url("app.tar.gz"), &[], 3), @"
+    let page = Response::new(200, "<html>Log in</html>").header("Content-Type", "text/html; charset=utf-8");
+    let archive = || Response::new(200, tarball(&sandbox, "x"));
+    let rows = [
+        ("a web page", page, "app.tar.gz", &[][..]),
+        ("plain text", Response::new(200, "plain text"), "app.zip", &[]),
+        ("nothing there", Response::new(404, "Not Found: no such release\n"), "app.zip", &[]),
+        ("an archive without that directory", archive(), "a.tgz", &["--subdir=app-1.0/none"]),
+        ("a file in it", archive(), "a.tgz", &["--subdir=app-1.0/index.py"]),
+        ("no repository", archive(), "app", &[]),
+        ("too large", Response::new(200, vec![b'x'; 3 << 20]), "big", &["--file=big", "--size-limit=1Mi"]),
+    ];
+    let mut told = String::new();
+    for (name, answer, path, flags) in rows {
+        told += &row(name, || {
+            let web = Web::start(move |_| answer.clone());
+            let text = error(&sandbox, &web.url(path), flags, 3);
+            assert_eq!(fs::read_dir(sandbox.root().join(".podstrap/staging")).unwrap().count(), 0);
+            text
+        });
+    }
+    insta::assert_snapshot!(told, @r#"
+    -- a web page
     http://[HOST]/app.tar.gz is no archive
       because: the server answers with a web page
     hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
-    ");
-    let web = Web::gives("plain text");
-    insta::assert_snapshot!(error(&sandbox, &web.url("app.zip"), &[], 3), @"
+    -- plain text
     http://[HOST]/app.zip is no archive
       because: it is neither a tar, gzip'd or not, nor a zip
     hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
-    ");
-    let missing = Web::start(|_| Response::new(404, "Not Found: no such release\n"));
-    insta::assert_snapshot!(error(&sandbox, &missing.url("app.zip"), &[], 3), @"
+    -- nothing there
     cannot download http://[HOST]/app.zip
       because: http://[HOST]/app.zip answers 404 Not Found
       | Not Found: no such release
     hint: check the path in the URL; if the file is private: mount a Secret with username and password, or a file with a token, and name it with --auth
-    ");
-    let web = Web::gives(tarball(&sandbox, "x"));
-    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/none"], 3), @"
+    -- an archive without that directory
     http://[HOST]/a.tgz: --subdir app-1.0/none: there is no app-1.0/none
     hint: paths are relative to the repository's top; app-1.0 has index.py, web
-    ");
-    insta::assert_snapshot!(error(&sandbox, &web.url("a.tgz"), &["--subdir=app-1.0/index.py"], 3), @"http://[HOST]/a.tgz: --subdir app-1.0/index.py: app-1.0/index.py is a file");
-    assert_eq!(fs::read_dir(sandbox.root().join(".podstrap/staging")).unwrap().count(), 0);
-    // Nor is it a repository.
-    insta::assert_snapshot!(error(&sandbox, &web.url("app"), &[], 3), @r#"
+    -- a file in it
+    http://[HOST]/a.tgz: --subdir app-1.0/index.py: app-1.0/index.py is a file
+    -- no repository
     cannot list the references of http://[HOST]/app
       because: http://[HOST]/app is not a Git repository over HTTP: it answers with content type ""
     hint: give the address that git clone takes; it often ends with .git
     hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
-    "#);
-    let large = Web::gives(vec![b'x'; 3 << 20]);
-    insta::assert_snapshot!(error(&sandbox, &large.url("big"), &["--file=big", "--size-limit=1Mi"], 3), @"
+    -- too large
     cannot download http://[HOST]/big
       because: the file has 3.2 MB or more, and the limit is 1.1 MB
     hint: if that is what it should be, raise --size-limit, and the volume's size with it
-    ");
+    "#);
 }
 
 #[test]

@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::support::article::Article;
 use crate::support::git::{GitServer, Repo};
 use crate::support::index::{self, Behaviour, IndexServer};
 use crate::support::sandbox::Sandbox;
@@ -123,5 +127,78 @@ fn credentials_reach_git_and_the_index_and_show_nowhere() {
         for dir in ["volume", "tmp", "home"].map(|name| sandbox.path(name)).iter().filter(|dir| dir.exists()) {
             assert_eq!(holding(dir), [""; 0], "{engine}");
         }
+    }
+}
+
+#[test]
+fn an_address_that_is_none_keeps_its_secret() {
+    let sandbox = Sandbox::new();
+    let broken = ["https://ada:s3c/ret@host/x.git", "https://ada:s3c#ret@host/x.git", "ada:s3c?ret@host/x.git"];
+    for url in broken.into_iter().chain(["https:/ada:s3c/ret@host/x.git"]) {
+        let ran = sandbox.run(sandbox.podstrap().args(["init", "--root", "root"]).env("PODSTRAP_REPO", url));
+        assert_eq!(ran.code, Some(2), "{}", ran.raw);
+        assert!(!ran.raw.contains("s3c") && !ran.raw.contains("ret@"), "{}", ran.raw);
+    }
+}
+
+#[test]
+fn json_is_as_clean_as_text() {
+    let article = Article::new();
+    let url = format!("http://ada:s3cret@{}/no\u{1b}[31m.whl", article.index.url().split('/').nth(2).unwrap());
+    let ran = article.run(article.init("uv").args(["--log-format", "json", "--log-level", "debug"]).arg(url));
+    assert_eq!(ran.code, Some(4), "{}", ran.raw);
+    assert!(!ran.raw.contains("s3cret") && !ran.raw.contains("u001b"), "{}", ran.raw);
+    for line in ran.raw.lines() {
+        let line: Value = serde_json::from_str(line).expect(line);
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn secrets_are_nowhere() {
+    let article = Article::new();
+    article.git.require("Basic YWRhOnMzY3JldA==");
+    let private = IndexServer::behaving(
+        &index::wheelhouse(),
+        Behaviour { login: Some(("joe", "pa55word")), ..Behaviour::default() },
+    );
+    for engine in ["uv", "pip"] {
+        let ran = article.ok(article
+            .init_from(&article.git.url_as("ada:s3cret", "testapp.git"), engine)
+            .args(["--log-level", "debug", "--refresh", "Flask"])
+            .env("PIP_INDEX_URL", private.url_with("joe", "pa55word")));
+        let output = Command::new("grep")
+            .args(["-rlE", "s3cret|pa55word"])
+            .arg(article.sandbox.root())
+            .arg(article.sandbox.path("tmp"))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{engine}");
+        for text in [&ran.raw, &article.last_words()] {
+            assert!(!text.contains("s3cret") && !text.contains("pa55word"), "{engine}: {text}");
+        }
+    }
+}
+
+#[test]
+fn nothing_printed_shows_a_secret() {
+    let article = Article::new();
+    let package = format!("click @ {}", article.index.url_with("ada", "s3cret").replace("/simple/", "/no.whl"));
+    for format in ["text", "json"] {
+        let flags = ["--log-format", format, "--log-level", "debug", "--timeout", "20s", package.as_str()];
+        let ran = article.run(article.init("pip").args(flags));
+        assert!(!ran.raw.contains("s3cret") && ran.raw.contains("***@"), "{format}: {}", ran.raw);
+    }
+}
+
+#[test]
+fn the_help_names_variables_and_does_not_show_what_they_hold() {
+    let sandbox = Sandbox::new();
+    for command in ["init", "up"] {
+        let mut help = sandbox.podstrap();
+        help.args([command, "--help"]).env("PODSTRAP_REPO", "https://ada:s3cret@host/x.git");
+        let ran = sandbox.run(help.env("PODSTRAP_PACKAGE", "git+https://ada:s3cret@host/x.git"));
+        assert!(ran.stdout.contains("[env: PODSTRAP_REPO]"), "{command}: {}", ran.stdout);
+        assert!(!ran.stdout.contains("s3cret"), "{command}: {}", ran.stdout);
     }
 }

@@ -60,31 +60,9 @@ fn in_an_empty_root_it_clones_over_https() {
 }
 
 #[test]
-fn copy_self_copies_the_binary_and_a_static_uv_beside_it() {
-    let sandbox = Sandbox::new();
-    fs::create_dir(sandbox.path("image")).unwrap();
-    let (podstrap, uv) = (sandbox.path("image/podstrap"), sandbox.path("image/uv"));
-    fs::copy(PODSTRAP, &podstrap).unwrap();
-    // Static is static: the binary itself stands in for a uv.
-    fs::copy(PODSTRAP, &uv).unwrap();
-    let run = |to: &str| {
-        let output = Command::new(&podstrap).arg("copy-self").arg(sandbox.path(to)).env_clear().output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    run("bin/");
-    for name in ["podstrap", "uv"] {
-        let copy = sandbox.path("bin").join(name);
-        assert!(Command::new(copy).arg("--version").output().unwrap().status.success());
-    }
-    // The same again changes nothing; under another name as well.
-    let before = fs::metadata(sandbox.path("bin/podstrap")).unwrap().ino();
-    run("bin/podstrap");
-    assert_eq!(fs::metadata(sandbox.path("bin/podstrap")).unwrap().ino(), before);
-
-    // One that needs a loader would not run in another image.
-    fs::copy("/bin/sh", &uv).unwrap();
-    let text = run("other/");
-    assert!(text.contains("dynamically linked"), "{text}");
-    assert!(!sandbox.path("other/uv").exists());
+fn a_shell_completes_flags_by_the_script() {
+    let ask = r#"source <("$0" completions bash); COMP_WORDS=(podstrap init --venv-f); COMP_CWORD=2
+        _podstrap podstrap --venv-f init; echo "${COMPREPLY[@]}""#;
+    let output = Command::new("bash").args(["-c", ask, env!("CARGO_BIN_EXE_podstrap")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--venv-final-path", "{output:?}");
 }

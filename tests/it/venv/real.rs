@@ -52,7 +52,7 @@ const CASES: &[Case] = &[
     FLASK,
     Case {
         name: "Django, with psycopg, redis, celery",
-        files: &[("requirements.txt", DJANGO), ("wsgi.py", include_str!("../fixtures/real/django_app.py"))],
+        files: &[("requirements.txt", DJANGO), ("wsgi.py", include_str!("../../fixtures/real/django_app.py"))],
         install: &[],
         lock: &[],
         answer: "psycopg binary, redis, celery and 3 models",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::support::git::{GitServer, Repo, git, listing};
 use crate::support::sandbox::{Ran, Sandbox};
+use crate::support::table::row;
 
 /// Adds `url` at `path` as a submodule that stands at the commit of the repository `at`.
 fn add(repo: &Repo, path: &str, url: &str, at: &Repo) {
@@ -14,6 +15,13 @@ fn add(repo: &Repo, path: &str, url: &str, at: &Repo) {
     repo.git(["add", ".gitmodules"]);
     repo.git(["update-index", "--add", "--cacheinfo", &format!("160000,{},{path}", at.rev("HEAD"))]);
     repo.git(["commit", "--quiet", "-m", path]);
+}
+
+/// A repository of one commit with one file.
+fn repo(sandbox: &Sandbox, name: &str, file: &str) -> Repo {
+    let repo = Repo::new(&sandbox.path("git").join(name));
+    repo.file(file, "1").commit("one");
+    repo
 }
 
 /// `app.git` has `libs/lib`, which has `deep`; each commit but the submodules' last.
@@ -112,13 +120,11 @@ fn a_server_that_gives_no_single_commits_does_not_matter() {
 #[test]
 fn credentials_are_by_host() {
     let sandbox = Sandbox::new();
-    let lib = Repo::new(&sandbox.path("git/lib.git"));
-    lib.file("lib.py", "1").commit("one");
+    let lib = repo(&sandbox, "lib.git", "lib.py");
     let here = GitServer::start(&sandbox.path("git"));
     // Another port of the same name is another place; a netrc knows hosts only.
     let there = GitServer::start(&sandbox.path("git"));
-    let app = Repo::new(&sandbox.path("git/app.git"));
-    app.file("index.py", "1").commit("one");
+    let app = repo(&sandbox, "app.git", "index.py");
     add(&app, "near", "../lib.git", &lib);
     add(&app, "far", &there.url("lib.git"), &lib);
     let token = sandbox.write("token", "s3cret");
@@ -140,50 +146,52 @@ fn credentials_are_by_host() {
 #[test]
 fn submodules_that_cannot_be_had_say_why() {
     let sandbox = Sandbox::new();
-    let lib = Repo::new(&sandbox.path("git/lib.git"));
-    lib.file("lib.py", "1").commit("one");
+    let lib = repo(&sandbox, "lib.git", "lib.py");
+    let other = repo(&sandbox, "other.git", "other.py");
     let server = GitServer::start(&sandbox.path("git"));
-    let app = |name: &str, url: &str, at: &Repo| {
-        let app = Repo::new(&sandbox.path(&format!("git/{name}")));
-        app.file("index.py", "1").commit("one");
-        add(&app, "lib", url, at);
-        error(&sandbox, &server.url(name), &[])
-    };
-    insta::assert_snapshot!(app("gone.git", "../none.git", &lib), @"
+    let file = format!("file://{}", sandbox.path("git/lib.git").display());
+    let rows = [
+        ("a repository that is gone", "gone.git", "../none.git", &lib),
+        ("a program", "program.git", "ext::sh -c id% >/tmp/x", &lib),
+        ("a repository on this machine", "local.git", &file, &lib),
+        ("an option", "option.git", "--upload-pack=id", &lib),
+        ("another commit", "lost.git", "../lib.git", &other),
+    ];
+    let told = rows.map(|(name, app, url, at)| {
+        row(name, || {
+            add(&repo(&sandbox, app, "index.py"), "lib", url, at);
+            error(&sandbox, &server.url(app), &[])
+        })
+    });
+    insta::assert_snapshot!(told.concat(), @r#"
+    -- a repository that is gone
     submodule lib: cannot list the references of http://[HOST]/none.git
       because: http://[HOST]/none.git answers 404 Not Found
     hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
     hint: --submodules off leaves the directories of submodules empty
-    ");
-    insta::assert_snapshot!(app("program.git", "ext::sh -c id% >/tmp/x", &lib), @r#"
+    -- a program
     submodule lib: .gitmodules names "ext::sh -c id% >/tmp/x"
       because: that is no URL of a server
     hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
     hint: --submodules off leaves the directories of submodules empty
-    "#);
-    insta::assert_snapshot!(app("local.git", &format!("file://{}", sandbox.path("git/lib.git").display()), &lib), @r#"
+    -- a repository on this machine
     submodule lib: .gitmodules names "file://[TMP]/git/lib.git"
       because: that is no URL of a server
     hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
     hint: --submodules off leaves the directories of submodules empty
-    "#);
-    insta::assert_snapshot!(app("option.git", "--upload-pack=id", &lib), @r#"
+    -- an option
     submodule lib: .gitmodules names "--upload-pack=id"
       because: that is no URL of a server
     hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
     hint: --submodules off leaves the directories of submodules empty
-    "#);
-    let other = Repo::new(&sandbox.path("git/other.git"));
-    other.file("other.py", "1").commit("other");
-    insta::assert_snapshot!(app("lost.git", "../lib.git", &other), @"
+    -- another commit
     submodule lib: http://[HOST]/lib.git has no commit [COMMIT]
     hint: is it pushed? Only what a branch or a tag leads to can be fetched
     hint: --submodules off leaves the directories of submodules empty
-    ");
+    "#);
 
     // One that nobody says where to fetch stays empty, as git leaves it.
-    let app = Repo::new(&sandbox.path("git/stray.git"));
-    app.file("index.py", "1").commit("one");
+    let app = repo(&sandbox, "stray.git", "index.py");
     app.git(["update-index", "--add", "--cacheinfo", &format!("160000,{},stray", lib.rev("HEAD"))]);
     app.git(["commit", "--quiet", "-m", "two"]);
     let ran = init(&sandbox, &server.url("stray.git"), &[]);
@@ -198,8 +206,7 @@ fn submodules_that_cannot_be_had_say_why() {
 #[test]
 fn a_repository_that_contains_itself_ends() {
     let sandbox = Sandbox::new();
-    let app = Repo::new(&sandbox.path("git/app.git"));
-    app.file("index.py", "1").commit("one");
+    let app = repo(&sandbox, "app.git", "index.py");
     for _ in 0..20 {
         add(&app, "self", "../app.git", &app);
     }

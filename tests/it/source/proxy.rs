@@ -5,6 +5,7 @@ use crate::support::git::{GitServer, Repo};
 use crate::support::http::Response;
 use crate::support::proxy::Proxy;
 use crate::support::sandbox::{Ran, Sandbox};
+use crate::support::table::row;
 
 const LOGIN: &str = "squid:pr0xy p4ss";
 /// As it stands in a URL.
@@ -147,6 +148,7 @@ fn some_hosts_are_asked_without_the_proxy() {
 
 #[test]
 fn a_proxy_that_refuses_is_named_and_asked_once() {
+    let mut told = String::new();
     for tls in [false, true] {
         let world = World::new(tls);
         let url = world.server.url("app.git");
@@ -156,36 +158,35 @@ fn a_proxy_that_refuses_is_named_and_asked_once() {
             let ran = world.init(&url, &[(world.variable(), &proxy)]);
             assert_eq!((ran.code, world.asked().len()), (Some(3), before + 1), "{}", ran.raw);
             assert!(ran.raw.contains(&format!("the proxy {} ", world.proxy.address())), "{}", ran.raw);
-            match (tls, login.is_empty()) {
-                (false, false) => insta::assert_snapshot!(error(&ran), @r"
-                podstrap: error: cannot list the references of http://[HOST]/app.git
-                  because: the proxy [HOST] answers 407 Proxy Authentication Required
-                hint: the user or the password in HTTP_PROXY is wrong
-                "),
-                (false, true) => insta::assert_snapshot!(error(&ran), @r"
-                podstrap: error: cannot list the references of http://[HOST]/app.git
-                  because: the proxy [HOST] answers 407 Proxy Authentication Required
-                hint: set HTTP_PROXY from a Secret, with user:password@ before the proxy's host
-                "),
-                (true, false) => insta::assert_snapshot!(error(&ran), @r"
-                podstrap: error: cannot list the references of https://[HOST]/app.git
-                  because: the proxy [HOST] answers 407 Proxy Authentication Required
-                hint: the user or the password in HTTPS_PROXY is wrong
-                "),
-                (true, true) => insta::assert_snapshot!(error(&ran), @r"
-                podstrap: error: cannot list the references of https://[HOST]/app.git
-                  because: the proxy [HOST] answers 407 Proxy Authentication Required
-                hint: set HTTPS_PROXY from a Secret, with user:password@ before the proxy's host
-                "),
-            }
+            let login = if login.is_empty() { "without a login".to_owned() } else { format!("with {login}") };
+            told += &row(&format!("{} {login}", world.variable()), || error(&ran));
         }
         assert_eq!(world.server.seen(), [""; 0]);
     }
+    insta::assert_snapshot!(told, @r"
+    -- HTTP_PROXY with squid:wr0ng
+    podstrap: error: cannot list the references of http://[HOST]/app.git
+      because: the proxy [HOST] answers 407 Proxy Authentication Required
+    hint: the user or the password in HTTP_PROXY is wrong
+    -- HTTP_PROXY without a login
+    podstrap: error: cannot list the references of http://[HOST]/app.git
+      because: the proxy [HOST] answers 407 Proxy Authentication Required
+    hint: set HTTP_PROXY from a Secret, with user:password@ before the proxy's host
+    -- HTTPS_PROXY with squid:wr0ng
+    podstrap: error: cannot list the references of https://[HOST]/app.git
+      because: the proxy [HOST] answers 407 Proxy Authentication Required
+    hint: the user or the password in HTTPS_PROXY is wrong
+    -- HTTPS_PROXY without a login
+    podstrap: error: cannot list the references of https://[HOST]/app.git
+      because: the proxy [HOST] answers 407 Proxy Authentication Required
+    hint: set HTTPS_PROXY from a Secret, with user:password@ before the proxy's host
+    ");
 }
 
 #[test]
 fn a_proxy_that_is_not_there_is_named() {
     let tries = regex::Regex::new(r"after \d+ tries in").unwrap();
+    let mut told = String::new();
     for tls in [false, true] {
         let world = World::new(tls);
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -199,39 +200,36 @@ fn a_proxy_that_is_not_there_is_named() {
         assert_eq!(through.code, Some(3), "{}", through.raw);
         assert!(through.raw.contains(&format!("the proxy {}", world.proxy.address())), "{}", through.raw);
         let text = |ran| tries.replace(&error(ran), "after [N] tries in").into_owned();
-        if tls {
-            insta::assert_snapshot!(text(&ran), @r"
-            podstrap: error: cannot list the references of https://[HOST]/app.git
-              because: through the proxy [HOST]
-              because: tunnel error: failed to create underlying connection
-              because: tcp connect error
-              because: Connection refused (os error 111)
-              because: gave up after [N] tries in [TIME] (--timeout 4s)
-            hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
-            ");
-            insta::assert_snapshot!(text(&through), @r"
-            podstrap: error: cannot list the references of https://[HOST]/app.git
-              because: through the proxy [HOST]
-              because: tunnel error: unsuccessful
-              because: gave up after [N] tries in [TIME] (--timeout 4s)
-            hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
-            ");
-        } else {
-            insta::assert_snapshot!(text(&ran), @r"
-            podstrap: error: cannot list the references of http://[HOST]/app.git
-              because: through the proxy [HOST]
-              because: tcp connect error
-              because: Connection refused (os error 111)
-              because: gave up after [N] tries in [TIME] (--timeout 4s)
-            hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
-            ");
-            insta::assert_snapshot!(text(&through), @r"
-            podstrap: error: cannot list the references of http://[HOST]/app.git
-              because: http://[HOST]/app.git, through the proxy [HOST], answers 502 Bad Gateway
-              because: gave up after [N] tries in [TIME] (--timeout 4s)
-            ");
-        }
+        told += &row(&format!("{}: nobody there", world.variable()), || text(&ran));
+        told += &row(&format!("{}: it does not get through", world.variable()), || text(&through));
     }
+    insta::assert_snapshot!(told, @r"
+    -- HTTP_PROXY: nobody there
+    podstrap: error: cannot list the references of http://[HOST]/app.git
+      because: through the proxy [HOST]
+      because: tcp connect error
+      because: Connection refused (os error 111)
+      because: gave up after [N] tries in [TIME] (--timeout 4s)
+    hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
+    -- HTTP_PROXY: it does not get through
+    podstrap: error: cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git, through the proxy [HOST], answers 502 Bad Gateway
+      because: gave up after [N] tries in [TIME] (--timeout 4s)
+    -- HTTPS_PROXY: nobody there
+    podstrap: error: cannot list the references of https://[HOST]/app.git
+      because: through the proxy [HOST]
+      because: tunnel error: failed to create underlying connection
+      because: tcp connect error
+      because: Connection refused (os error 111)
+      because: gave up after [N] tries in [TIME] (--timeout 4s)
+    hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
+    -- HTTPS_PROXY: it does not get through
+    podstrap: error: cannot list the references of https://[HOST]/app.git
+      because: through the proxy [HOST]
+      because: tunnel error: unsuccessful
+      because: gave up after [N] tries in [TIME] (--timeout 4s)
+    hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
+    ");
 }
 
 #[test]

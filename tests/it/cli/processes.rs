@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use podstrap::retry::Deadline;
 use podstrap::volume::Volume;
 
+use crate::support::article::Article;
 use crate::support::git::{GitServer, Repo};
 use crate::support::index;
 use crate::support::namespaces::{first_process, namespaced};
@@ -363,4 +364,48 @@ fn up_ends_what_its_build_and_its_app_started() {
     kill("TERM", child.id().cast_signed());
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", app.log());
     app.assert_nothing_is_left("after up");
+}
+
+#[test]
+fn a_signal_is_heard_while_leftovers_are_cleared() {
+    use std::time::{Duration, Instant};
+    let article = Article::new();
+    article.ok(&mut article.init("auto"));
+    for dir in 0..40 {
+        let dir = article.root(&format!(".podstrap/staging/killed/{dir}"));
+        fs::create_dir_all(&dir).unwrap();
+        (0..500).for_each(|file| fs::write(dir.join(file.to_string()), "").unwrap());
+    }
+    let left = || fs::read_dir(article.root(".podstrap/staging/killed")).map_or(0, Iterator::count);
+    let child = article.init("auto").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while left() == 40 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = Instant::now();
+    Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    let ran = article.sandbox.ran(&child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(143), "{}", ran.raw);
+    assert!(sent.elapsed() < Duration::from_millis(500), "{:?}", sent.elapsed());
+    assert!(left() > 0, "it is left to the next run");
+    assert_eq!(article.ok(&mut article.init("auto")).code, Some(0));
+    assert_eq!(fs::read_dir(article.root(".podstrap/staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_signal_ends_it_and_is_its_exit_code() {
+    use std::time::{Duration, Instant};
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let article = Article::new();
+        article.git.instead(|_| {
+            std::thread::sleep(Duration::from_secs(3));
+            None
+        });
+        let child = article.init("auto").stderr(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let sent = Instant::now();
+        Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        let ran = article.sandbox.ran(&child.wait_with_output().unwrap());
+        assert!(sent.elapsed() < Duration::from_secs(1));
+        assert_eq!(ran.code, Some(code), "{}", ran.raw);
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use podstrap::error::Kind;
+use podstrap::error::{Kind, Result};
 use podstrap::plan::{Shape, Target};
 use podstrap::retry::Deadline;
 use podstrap::source::Revision;
@@ -40,15 +40,20 @@ fn manifest(key: &str) -> Manifest {
     }
 }
 
-/// Publishes a tree of these files, each holding `key`.
-fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> podstrap::error::Result<Release> {
+/// Builds a release of these files, each holding `key`.
+fn commit(volume: &Volume, key: &str, files: &[&str], manifest: Manifest) -> Result<Release> {
     let staging = volume.stage()?;
     for file in files {
         let path = staging.tree().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, key).unwrap();
     }
-    let release = wait(volume.commit(&staging, key, manifest(key)))?;
+    wait(volume.commit(&staging, key, manifest))
+}
+
+/// Builds and shows a release, and deletes the ones that it replaces.
+fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> Result<Release> {
+    let release = commit(volume, key, files, manifest(key))?;
     volume.switch(&release, target)?;
     wait(volume.retain(0));
     Ok(release)
@@ -110,6 +115,63 @@ fn links_and_entries_share_a_root_without_losing_releases() {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
     assert_eq!([read("index.py"), read("one/index.py"), read("two/index.py")], ["a", "d", "c"]);
     assert_eq!(entries(&root.join(".podstrap/releases")).len(), 3);
+}
+
+/// Five releases, built in the order of their keys. The links `one` and `two` show `b` and `e`; nothing
+/// shows the others. Beside them is a release that was never completed.
+fn five(root: &Path) -> Volume {
+    let volume = lock(root);
+    // Neither their order on the disk nor that of their making decides.
+    for (key, day) in [("c", 3), ("e", 5), ("a", 1), ("d", 4), ("b", 2)] {
+        let built_at = format!("2026-01-0{day}T00:00:00Z");
+        let release = commit(&volume, key, &["index.py"], Manifest { built_at, ..manifest(key) }).unwrap();
+        if let Some(link) = match key {
+            "b" => Some("one"),
+            "e" => Some("two"),
+            _ => None,
+        } {
+            volume.switch(&release, &target(root.to_owned(), Some(link))).unwrap();
+        }
+    }
+    fs::create_dir_all(root.join(".podstrap/releases/incomplete/tree")).unwrap();
+    volume
+}
+
+/// The keys of all releases.
+fn keys(root: &Path) -> String {
+    let releases = entries(&root.join(".podstrap/releases"));
+    releases.iter().map(|id| id.split('-').next().unwrap()).collect()
+}
+
+#[test]
+fn retain_keeps_shown_releases_and_the_newest_of_the_others() {
+    for (previous, left) in [(0, "be"), (1, "bde"), (2, "bcde"), (3, "abcde"), (9, "abcde")] {
+        let sandbox = Sandbox::new();
+        let root = sandbox.root();
+        let volume = five(&root);
+        wait(volume.retain(previous));
+        assert_eq!(keys(&root), left, "retain({previous})");
+        let read = |link: &str| fs::read_to_string(root.join(link).join("index.py")).unwrap();
+        assert_eq!([read("one"), read("two")], ["b", "e"], "retain({previous})");
+        assert_eq!(entries(&root.join(".podstrap/staging")), [""; 0], "retain({previous})");
+    }
+}
+
+#[test]
+fn a_retained_release_can_be_shown_again_and_then_the_other_is_retained() {
+    let sandbox = Sandbox::new();
+    let target = target(sandbox.root(), Some("two"));
+    let volume = five(&target.root);
+    wait(volume.retain(1));
+    let previous = volume.find(&manifest("d").key, &target).unwrap();
+    assert!(volume.switch(&previous, &target).unwrap());
+    wait(volume.retain(1));
+    assert_eq!(keys(&target.root), "bde");
+    assert_eq!(fs::read_to_string(target.root.join("two/index.py")).unwrap(), "d");
+    // Once nothing shows `b`, it is older than `e`.
+    fs::remove_file(target.root.join("one")).unwrap();
+    wait(volume.retain(1));
+    assert_eq!(keys(&target.root), "de");
 }
 
 #[test]

@@ -37,11 +37,37 @@ fn hundreds_of_killed_inits_leave_the_old_or_the_new_state_and_reruns_complete_t
     crash(kills);
 }
 
-/// The system calls that publishing consists of. The main thread makes them, the only one that is
-/// traced.
-const STEPS: [&str; 4] = ["symlink", "rename", "fsync", "unlink"];
-/// More than there can be of one.
-const MANY: usize = 100;
+/// Whose system calls count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// The main thread's: each call, one after another.
+    Main,
+    /// Those of any thread, but of no child: the first, second, fourth … of one thread.
+    All,
+}
+
+/// The system calls that `init` changes the volume with, and the steps of the table in `src/volume`
+/// that they belong to. Before a call there is the effect of the one before it.
+const STEPS: [(&str, Threads); 7] = [
+    // Lock: podstrap's directories. Prepare: staging.
+    ("mkdir", Threads::Main),
+    // Prepare: the environment into the tree, the release into place. Switch: links. Retain: old releases to staging.
+    ("rename", Threads::Main),
+    // Switch: links, in staging first.
+    ("symlink", Threads::Main),
+    // Prepare: all is written, and nothing is known to be on the disk.
+    ("syncfs", Threads::All),
+    // Prepare and switch: the renames to the disk.
+    ("fsync", Threads::Main),
+    // Switch: links of deleted entries.
+    ("unlink", Threads::Main),
+    // Lock, prepare and retain: whatever is deleted.
+    ("unlinkat", Threads::All),
+];
+/// What such kills must meet in every setup.
+const MET: [Phase; 5] = [Phase::Begin, Phase::Clone, Phase::Write, Phase::Link, Phase::Tidy];
+/// More than there can be of one call.
+const MANY: usize = 100_000;
 
 #[test]
 #[ignore = "needs strace, and minutes: just crash"]
@@ -51,10 +77,18 @@ fn a_kill_before_each_single_step_of_publishing_is_no_different() {
     for (number, setup) in SETUPS.iter().enumerate().filter(|(_, setup)| setup.engine == "uv") {
         let trial = Trial::new(&app, number, *setup);
         let mut counts = Counts::default();
-        for call in STEPS {
-            counts.kills += (1..MANY).take_while(|number| trial.step(call, *number, &mut counts)).count();
+        for (call, threads) in STEPS {
+            let next = |number: &usize| Some(if threads == Threads::Main { number + 1 } else { number * 2 });
+            let numbers = std::iter::successors(Some(1), next).take_while(|number| *number < MANY);
+            let kills = numbers.take_while(|number| trial.step(call, threads, *number, &mut counts)).count();
+            // Where no entry is deleted, no link is.
+            assert!(kills > 0 || call == "unlink", "{setup}: no kill before {call}");
+            println!("{setup}, {call}: {kills}");
+            counts.kills += kills;
         }
-        assert!(counts.phases.contains_key(&Phase::Link), "{setup}: strace was to kill it");
+        for phase in MET {
+            assert!(counts.phases.contains_key(&phase), "{setup}: no kill in {phase:?}: {counts:?}");
+        }
         counts.alone = counts.kills;
         table.insert(number, counts);
     }
@@ -308,13 +342,16 @@ impl<'a> Trial<'a> {
     }
 
     /// Kills podstrap before its call of this number. False if there are not so many.
-    fn step(&self, call: &str, number: usize, counts: &mut Counts) -> bool {
+    fn step(&self, call: &str, threads: Threads, number: usize, counts: &mut Counts) -> bool {
         copy(&self.known.before, &self.root);
         let command = self.app.run_of(self.known.setup, &self.root);
         let mut strace = Command::new("strace");
+        // The main thread's calls by the name that the C library gives them, `renameat2` for `rename`.
+        let calls = if threads == Threads::Main { format!("/^{call}") } else { call.to_owned() };
         strace
-            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace=/^{call}")])
-            .args(["-e", &format!("inject=/^{call}:signal=SIGKILL:when={number}")])
+            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:signal=SIGKILL:when={number}")])
+            .args(if threads == Threads::Main { &[][..] } else { &["--follow-forks", "--detach-on=execve"] })
             .arg(command.get_program())
             .args(command.get_args())
             .env_clear()

@@ -1,0 +1,14 @@
+//! From where an app comes to the files of its tree.
+
+mod checkout;
+mod clone;
+mod compare;
+mod directory;
+mod download;
+mod errors;
+mod hostile;
+mod network;
+mod private;
+mod proxy;
+mod ssh;
+mod submodules;

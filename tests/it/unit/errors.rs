@@ -1,0 +1,486 @@
+//! What podstrap says about each bad configuration, socket and answer.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use podstrap::config::read_config;
+use podstrap::plan::Control;
+use podstrap::unit;
+use url::Url;
+
+use crate::support::fake_unit::{Behaviour, FakeUnit};
+use crate::support::http::{Response, Server};
+use crate::support::sandbox::Sandbox;
+use crate::support::table::row;
+use crate::support::unit::{
+    AMPLE, MS, OURS, SHORT, apply, apply_case, client, config_of, failed, process, run, setup, within,
+};
+
+#[test]
+fn configurations_that_cannot_be_read() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("unit")).unwrap();
+    sandbox.write("empty.json", "\u{feff} \n\t");
+    let said = |name: &str| row(name, || failed(&sandbox, read_config(&sandbox.path(name))));
+    assert_snapshot!(["none.json", "unit", "empty.json"].map(said).concat(), @r"
+    -- none.json
+    exit 2
+    error: cannot read the configuration [TMP]/none.json
+      because: No such file or directory (os error 2)
+    hint: is the ConfigMap or volume mounted there, in this container?
+    -- unit
+    exit 2
+    error: cannot read the configuration [TMP]/unit
+      because: it is a directory
+    hint: name the file in it: [TMP]/unit/unit.json; a missing subPath also becomes a directory
+    -- empty.json
+    exit 2
+    error: the configuration [TMP]/empty.json is empty
+    hint: the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?
+    ");
+}
+
+/// What is said about a recorded refusal.
+pub(super) fn refused(case: &'static str) -> String {
+    let sandbox = Sandbox::new();
+    let behaviour = Behaviour { like: Some(case), ..Behaviour::default() };
+    let fake = FakeUnit::with(&sandbox.path("socket"), behaviour);
+    let text = failed(&sandbox, apply_case(&sandbox, case, AMPLE));
+    assert_eq!(fake.puts(), 1, "a refusal is final");
+    text
+}
+
+#[test]
+fn configurations_that_unit_refuses() {
+    let cases = [
+        "put-bad-json-missing-comma",
+        "put-bad-json-utf8-column",
+        "put-bad-json-truncated",
+        "put-unknown-app-option",
+        "put-article-verbatim",
+        "put-wrong-type-processes",
+        "put-pass-missing-app",
+        "put-template-not-rendered",
+        "put-listener-hostname",
+        "app-import-error",
+    ];
+    assert_snapshot!(cases.map(|case| row(case, || refused(case))).concat(), @r#"
+    -- put-bad-json-missing-comma
+    exit 7
+    error: /cfg/unit.json:3:3: invalid JSON: Either a closing brace (}) or a comma (,) is expected here. Each JSON object must be enclosed in braces and its members must be separated by commas
+      |   "routes": []
+      |   ^
+    -- put-bad-json-utf8-column
+    exit 7
+    error: /cfg/unit.json:1:75: invalid JSON: Either a closing bracket (]) or a comma (,) is expected here. Each array must be enclosed in brackets and its members must be separated by commas
+      | {"listeners":{},"routes":[{"action":{"return":200},"match":{"uri":"/é€"}} "x"]}
+      |                                                                           ^
+    -- put-bad-json-truncated
+    exit 7
+    error: /cfg/unit.json:1:41: invalid JSON: Unexpected end of JSON payload. There's a string without a final double quote (")
+      | {"listeners":{"127.0.0.1:8300":{"pass":"
+      |                                         ^
+    -- put-unknown-app-option
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Invalid configuration. Unknown parameter "modules".
+      because: /cfg/unit.json:1:226
+      | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
+      |                                                                                     ^
+    hint: check the name's spelling and the object it stands in, and that this Unit's version has it
+    -- put-article-verbatim
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Invalid configuration. The module to run "python 3.5" is not found among the available application modules.
+      because: /cfg/unit.json:1:87
+      | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
+      |                                                    ^
+    hint: this Unit has python 3.11.2; "type" is a language, alone ("python") or with the beginning of a version that ends at a dot ("python 3", "python 3.11"); another language needs another image
+    -- put-wrong-type-processes
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Invalid configuration. The "processes" value must be either an integer number or an object, but not a string.
+      because: /cfg/unit.json:1:226
+      | …on", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "processes": "1"}}}
+      |                                                                                   ^
+    -- put-pass-missing-app
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Invalid configuration. Request "pass" points to invalid location "applications/nope".
+      because: /cfg/unit.json:1:33
+      | {"listeners":{"127.0.0.1:8300":{"pass":"applications/nope"}},"applications":{}}
+      |                                 ^
+    hint: this configuration defines nothing for "pass" to name
+    -- put-template-not-rendered
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Invalid configuration. The listener address "*:{{ .Values.port }}" is invalid.
+      because: /cfg/unit.json:1:15
+      | {"listeners":{"*:{{ .Values.port }}":{"pass":"routes"}},"routes":[]}
+      |               ^
+    hint: the template was not rendered: the file still has its placeholders
+    -- put-listener-hostname
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Invalid configuration. The listener address "localhost:8300" is invalid.
+      because: /cfg/unit.json:1:15
+      | {"listeners":{"localhost:8300":{"pass":"routes"}},"routes":[]}
+      |               ^
+    hint: give "*:PORT", "IP:PORT", "[IPv6]:PORT" or "unix:PATH"; host names are not accepted
+    -- app-import-error
+    exit 7
+    error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
+      because: Failed to apply new configuration.
+    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+    hint: the usual ones: the module cannot be imported or has no such callable; "home", "path" or "working_directory" does not exist; "home" was made by another Python X.Y than Unit's; an unknown "user" or "group"; the listener's port is in use
+    "#);
+}
+
+type Arrange = fn(&Sandbox) -> Option<FakeUnit>;
+
+#[test]
+fn sockets_without_an_answer() {
+    let long = format!("/tmp/{}", "x".repeat(110));
+    // The socket's path, whether waiting could help, and what is there.
+    let rows: [(&str, &str, bool, Arrange); 9] = [
+        ("never there", "socket", true, |_| None),
+        ("in no directory", "run/unit/socket", true, |_| None),
+        ("stale", "socket", true, |sandbox| {
+            drop(UnixListener::bind(sandbox.path("socket")).unwrap());
+            None
+        }),
+        ("a plain file", "socket", true, |sandbox| {
+            sandbox.write("socket", "");
+            None
+        }),
+        ("a directory", "socket", false, |sandbox| {
+            std::fs::create_dir(sandbox.path("socket")).unwrap();
+            None
+        }),
+        ("too long a path", &long, false, |_| None),
+        ("closed without a byte", "socket", true, |sandbox| {
+            Some(FakeUnit::with(&sandbox.path("socket"), Behaviour { closes: true, ..Behaviour::default() }))
+        }),
+        ("connected, and no answer", "socket", true, |sandbox| {
+            Some(FakeUnit::with(&sandbox.path("socket"), Behaviour { warm_up: AMPLE, ..Behaviour::default() }))
+        }),
+        ("the entrypoint's, without an end", "socket", true, |sandbox| {
+            process(sandbox, 1, "docker-entrypoi", "/bin/sh /usr/local/bin/docker-entrypoint.sh unitd --no-daemon");
+            Some(FakeUnit::start(&sandbox.path("socket")))
+        }),
+    ];
+    let mut told = String::new();
+    for (name, path, helps, arrange) in rows {
+        told += &row(name, || {
+            let sandbox = Sandbox::new();
+            let client = client(&sandbox);
+            let _fake = arrange(&sandbox);
+            let started = Instant::now();
+            let control = Control::Unix(sandbox.path(path));
+            let deadline = within(if helps { SHORT } else { AMPLE });
+            let text = failed(&sandbox, run(client.apply(Some(&control), &config_of(OURS), deadline)));
+            assert!(helps || started.elapsed() < MS(1000), "it cannot get better, so nothing is waited for");
+            text.replace(&"x".repeat(110), "[LONG]")
+        });
+    }
+    assert_snapshot!(told, @r"
+    -- never there
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: no such file
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    -- in no directory
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/run/unit/socket
+      because: no directory [TMP]/run
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    -- stale
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: nobody listens on the socket (stale: its Unit is gone)
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    -- a plain file
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: not a socket
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    -- a directory
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: a directory, not a socket
+    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    -- too long a path
+    exit 6
+    error: no answer from Unit's control API at unix:/tmp/[LONG]
+      because: the path is longer than the 107 bytes a socket's may have
+    hint: choose a shorter path for unitd's --control option
+    -- closed without a byte
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: the connection was closed without an answer
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    -- connected, and no answer
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: connected, but no answer yet: Unit still starts, or applies something else
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: an application that takes long to start holds Unit up: raise --timeout; Unit's log names the application
+    -- the entrypoint's, without an end
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: the entrypoint's temporary Unit (pid [PID]) answers, the final one has not started
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy: raise --timeout
+    ");
+}
+
+#[test]
+fn no_usual_socket() {
+    let sandbox = Sandbox::new();
+    drop(UnixListener::bind(sandbox.path("b")).unwrap());
+    let sockets = ["a", "b", "run/c"].map(|name| sandbox.path(name)).to_vec();
+    let client = unit::Client { sockets, ..client(&sandbox) };
+    assert_snapshot!(failed(&sandbox, run(client.apply(None, &config_of(OURS), within(SHORT)))), @r"
+    exit 6
+    error: no answer from Unit's control API at any of the usual sockets
+      because: unix:[TMP]/b: nobody listens on the socket (stale: its Unit is gone)
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+      | unix:[TMP]/a: no such file
+      | unix:[TMP]/b: nobody listens on the socket (stale: its Unit is gone)
+      | unix:[TMP]/run/c: no directory [TMP]/run
+    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    ");
+}
+
+/// The answers of FreeUnit to other users, and the kernel's, need another user: this test's own
+/// binary, run again as `nobody`.
+#[test]
+fn another_user() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(sandbox.path(""), open).unwrap();
+    let listener = UnixListener::bind(sandbox.path("socket")).unwrap();
+    std::fs::set_permissions(sandbox.path("socket"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_snapshot!(as_nobody(&sandbox), @r"
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: permission denied: the socket has mode 0600 and belongs to uid 0 gid 0, and podstrap runs as uid 65534
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: run podstrap as the socket's owner, or start unitd with --control-mode 0660 and a --control-group that podstrap's user is in (Unit 1.32 and later)
+    ");
+    drop(listener);
+    std::fs::remove_file(sandbox.path("socket")).unwrap();
+    let _fake = FakeUnit::with(&sandbox.path("socket"), Behaviour { closes: true, ..Behaviour::default() });
+    std::fs::set_permissions(sandbox.path("socket"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert_snapshot!(as_nobody(&sandbox), @r"
+    exit 6
+    error: no answer from Unit's control API at unix:[TMP]/socket
+      because: the connection was closed without an answer, as FreeUnit does to other users: it runs as uid 0, podstrap as uid 65534
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: FreeUnit 1.36 and later answer only root and the user that unitd runs as: give both containers the same runAsUser
+    ");
+}
+
+pub(super) fn as_nobody(sandbox: &Sandbox) -> String {
+    use std::os::unix::process::CommandExt as _;
+    // The build directory may be root's own: nobody runs a copy.
+    let copy = sandbox.path("it");
+    if !copy.exists() {
+        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    }
+    let mut command = std::process::Command::new(copy);
+    command
+        .args(["--exact", "unit::errors::child_of_another_user", "--nocapture"])
+        .env("PODSTRAP_TEST_CHILD", sandbox.path("socket"))
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = text.split("--8<--\n").nth(1).unwrap_or_else(|| panic!("{text} {output:?}"));
+    said.replace(&*sandbox.path("").to_string_lossy(), "[TMP]/").trim_end().to_owned()
+}
+
+/// The other half of [`another_user`].
+#[test]
+fn child_of_another_user() {
+    let Some(socket) = std::env::var_os("PODSTRAP_TEST_CHILD") else { return };
+    let sandbox = Sandbox::new();
+    let result = run(unit::apply(Some(&Control::Unix(socket.into())), &config_of(OURS), within(SHORT)));
+    println!("--8<--\n{}\n--8<--", failed(&sandbox, result));
+}
+
+#[test]
+fn puts_without_an_end() {
+    // How often each is sent.
+    let rows = [
+        ("no answer", Behaviour { put_takes: AMPLE, ..Behaviour::default() }, SHORT, 1),
+        ("always cut", Behaviour { cut_puts: 99, ..Behaviour::default() }, AMPLE, 4),
+    ];
+    let mut told = String::new();
+    for (name, behaviour, deadline, puts) in rows {
+        told += &row(name, || {
+            let sandbox = Sandbox::new();
+            let fake = FakeUnit::with(&sandbox.path("socket"), behaviour);
+            let text = failed(&sandbox, apply(&sandbox, deadline));
+            assert_eq!(fake.puts(), puts);
+            text
+        });
+    }
+    assert_snapshot!(told, @r#"
+    -- no answer
+    exit 6
+    error: Unit at unix:[TMP]/socket has not finished applying /cfg/unit.json
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: it answers when every process of every application has started, one after another: raise --timeout
+    hint: it goes on with it: its log (`kubectl logs POD -c CONTAINER`) names the application it waits for
+    -- always cut
+    exit 7
+    error: Unit at unix:[TMP]/socket cut the connection 4 times while applying /cfg/unit.json
+      because: the connection was closed without an answer
+    hint: look for "exited on signal" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled
+    "#);
+}
+
+#[test]
+fn addresses_of_something_else() {
+    let answer = |status, body: &str, server: &str| Some(Response::new(status, body).header("Server", server));
+    let rows = [
+        ("refused", None, SHORT),
+        ("not the control API", answer(404, "no such page", "nginx/1.27"), AMPLE),
+        ("yes to everything", answer(200, "<h1>Welcome</h1>", "nginx/1.27"), AMPLE),
+        // It takes everything and shows nothing of it.
+        ("a configuration that does not stay", answer(200, "{}", "Unit/1.34.2"), MS(700)),
+    ];
+    let mut told = String::new();
+    for (name, answer, deadline) in rows {
+        told += &row(name, || {
+            let sandbox = Sandbox::new();
+            let (url, _server) = serving(answer.map(|answer| (answer, MS(0))));
+            let control = Control::Http(url);
+            failed(&sandbox, run(client(&sandbox).apply(Some(&control), &config_of(OURS), within(deadline))))
+        });
+    }
+    assert_snapshot!(told, @r"
+    -- refused
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: Connection refused (os error 111)
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: check --control-socket against unitd's --control option
+    -- not the control API
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: nginx/1.27 answered GET /config with 404: no control API of Unit
+    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+    -- yes to everything
+    exit 6
+    error: no answer from Unit's control API at http://[HOST]
+      because: nginx/1.27 answered GET /config with no JSON object: no control API of Unit
+    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+    -- a configuration that does not stay
+    exit 7
+    error: /cfg/unit.json does not stay in Unit at http://[HOST]
+      because: Unit took it, but shows another configuration
+    hint: does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?
+    ");
+}
+
+/// The URL of a server that gives this answer after a while, each time; with none, of nobody.
+fn serving(answer: Option<(Response, Duration)>) -> (Url, Option<Server>) {
+    let somebody = answer.is_some();
+    let (response, wait) = answer.unwrap_or_else(|| (Response::new(200, ""), MS(0)));
+    let server = Server::start(move |_| {
+        std::thread::sleep(wait);
+        response.clone()
+    });
+    (server.url().parse().unwrap(), somebody.then_some(server))
+}
+
+#[test]
+fn an_application_without_a_process() {
+    let sandbox = Sandbox::new();
+    // Unit starts a process anew that ends, so this takes a Unit that cannot.
+    let server = Server::start(|request| {
+        let body = match (request.method.as_str(), request.path()) {
+            ("PUT", _) => "{\"success\": \"x\"}",
+            (_, "/status") => "{\"applications\": {\"a\": {\"processes\": {\"running\": 0}}}}",
+            _ => "{\"applications\": {\"a\": {\"type\": \"php\"}, \"b\": {\"processes\": {\"spare\": 0}}}}",
+        };
+        Response::new(200, body).header("Server", "Unit/1.34.2")
+    });
+    let control = Control::Http(server.url().parse().unwrap());
+    let wanted = setup("{\"applications\": {\"a\": {\"type\": \"php\"}, \"b\": {\"processes\": {\"spare\": 0}}}}");
+    let result = run(client(&sandbox).apply(Some(&control), &wanted, within(AMPLE)));
+    assert_snapshot!(failed(&sandbox, result), @r#"
+    exit 7
+    error: /cfg/unit.json is applied, but "a" has no running process
+      because: it started and ended again: Unit starts the next when a request comes in
+    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+    "#);
+}
+
+#[test]
+fn an_answer_without_an_end() {
+    let sandbox = Sandbox::new();
+    let listener = UnixListener::bind(sandbox.path("socket")).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Who listens is asked first, without a request.
+            if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                while stream.write_all(&[b' '; 1 << 14]).is_ok() {}
+            }
+        }
+    });
+    let text = failed(&sandbox, apply(&sandbox, AMPLE));
+    assert!(text.starts_with("exit 6") && text.contains("its answer is longer than 67108864 bytes"), "{text}");
+}
+
+#[test]
+fn probes_that_fail() {
+    let rows = [
+        ("an error", Some((Response::new(500, "\n<b>Traceback</b>\nmore"), MS(0)))),
+        ("nobody listens", None),
+        ("no answer", Some((Response::new(200, ""), MS(1000)))),
+    ];
+    let sandbox = Sandbox::new();
+    let mut told = String::new();
+    for (name, answer) in rows {
+        told += &row(name, || {
+            let (url, _server) = serving(answer);
+            failed(&sandbox, run(unit::probe(&url, within(SHORT))))
+        });
+    }
+    assert_snapshot!(told, @r"
+    -- an error
+    exit 8
+    error: the configuration is applied, but http://[HOST]/ answers 500
+      because: <b>Traceback</b>
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)
+    -- nobody listens
+    exit 8
+    error: the configuration is applied, but http://[HOST]/ cannot be reached
+      because: Connection refused (os error 111)
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: does a listener of the configuration have this address and port?
+    -- no answer
+    exit 8
+    error: the configuration is applied, but http://[HOST]/ gave no answer
+      because: gave up after [N] tries in [TIME] (--timeout 300ms)
+    hint: the application takes longer than that, or hangs: raise --timeout, or look into Unit's log
+    ");
+}

@@ -1,0 +1,366 @@
+//! What goes wrong with an environment, as its reader sees it, with both engines.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use podstrap::error::Kind;
+use podstrap::plan::{EngineRequest, PythonRequest};
+use podstrap::retry::Deadline;
+use podstrap::venv::{self};
+
+use crate::support::environment::{Bench, engines, script};
+use crate::support::index::{Behaviour, IndexServer, wheelhouse};
+use crate::support::table::row;
+
+#[test]
+fn no_python() {
+    let bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/").var("PATH", "/nowhere");
+    insta::assert_snapshot!(bench.fails(), @r"
+    error: found no Python
+      because: looked for python3, python in PATH ([PATH])
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    ");
+    // A shim that does not run is no Python either.
+    let bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
+    script(&bench.sandbox, "shims/python3", "#!/bin/sh\necho 'shim: python3: command not found' >&2\nexit 127\n");
+    let path = bench.sandbox.path("shims").to_str().unwrap().to_owned();
+    let bench = bench.var("PATH", path);
+    insta::assert_snapshot!(bench.fails(), @r"
+    error: found no Python
+      because: looked for python3, python in PATH ([PATH])
+      | [TMP]/shims/python3: does not run (exit status: 127): shim: python3: command not found
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    ");
+}
+
+#[test]
+fn another_version() {
+    let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let deadline = Deadline::after(bench.limit);
+    let found = runtime
+        .block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline))
+        .unwrap();
+    std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
+    symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
+    bench = Bench { python: PythonRequest::Version { major: 3, minor: 99 }, ..bench };
+    let path = bench.sandbox.path("bin").to_str().unwrap().to_owned();
+    let bench = bench.var("PATH", path);
+    let text =
+        regex::Regex::new(r"is Python 3\.\d+").unwrap().replace_all(&bench.fails(), "is Python 3.N").into_owned();
+    insta::assert_snapshot!(text, @r"
+    error: found no Python 3.99
+      because: looked for python3.99, python3, python in PATH ([PATH])
+      | [TMP]/bin/python3 is Python 3.N
+    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    ");
+}
+
+#[test]
+fn a_python_that_is_too_old() {
+    let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
+    let old = script(&bench.sandbox, "python", "#!/bin/sh\necho 3 5\necho /bin/sh\n");
+    bench.python = PythonRequest::Path(old);
+    let text = bench.fails();
+    let path = Path::new("/bin/sh").canonicalize().unwrap();
+    insta::assert_snapshot!(text.replace(path.to_str().unwrap(), "[PYTHON]"), @r"
+    error: [PYTHON] is Python 3.5, which is too old
+      because: podstrap needs Python 3.8 or newer
+    hint: use an app image with a newer Python (and Unit's module for it), or name another interpreter with --python
+    ");
+    // The real thing, where there is one.
+    let versions = std::env::home_dir().unwrap().join(".pyenv/versions");
+    let real = |minor: &str| {
+        let mut dirs = versions.read_dir().ok()?.flatten().map(|entry| entry.path());
+        dirs.find(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(minor)))
+    };
+    for minor in ["2.7.", "3.6.", "3.7."] {
+        let Some(dir) = real(minor) else {
+            eprintln!("SKIPPED: no Python {minor}x here");
+            continue;
+        };
+        bench.python = PythonRequest::Path(dir.join("bin/python"));
+        let text = bench.fails();
+        assert!(text.contains(&format!("is Python {minor}")[..minor.len() + 9]) && text.contains("too old"), "{text}");
+    }
+}
+
+/// A table for both engines: what each row's environment comes to.
+fn with_both(rows: &[(&str, &dyn Fn(EngineRequest) -> Bench)]) -> String {
+    let each = rows.iter().flat_map(|(name, bench)| {
+        ["uv", "pip"]
+            .into_iter()
+            .zip(engines())
+            .map(move |(engine, request)| row(&format!("{name}, {engine}"), || bench(request).fails()))
+    });
+    each.collect()
+}
+
+#[test]
+fn requirements_that_no_package_meets() {
+    let index = IndexServer::start(&wheelhouse());
+    let url = index.url();
+    let of = |packages: &'static [&str]| {
+        let url = &url;
+        move |engine| Bench::new(engine, url).packages(packages)
+    };
+    insta::assert_snapshot!(with_both(&[
+        ("no such name", &of(&["no-such-thing"])),
+        ("no such version", &of(&["flask==99"])),
+        ("a conflict", &of(&["flask==3.1.2", "click==8.1.7", "click==8.1.8"])),
+    ]), @r"
+    -- no such name, uv
+    error: cannot find no-such-thing in the package index
+      | error: No solution found when resolving dependencies
+      |   cause: Because no-such-thing was not found in the package registry and you require no-such-thing, we can conclude that your requirements are unsatisfiable.
+    hint: check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
+    -- no such name, pip
+    error: cannot find no-such-thing in the package index
+      | ERROR: Could not find a version that satisfies the requirement no-such-thing (from versions: none)
+      | ERROR: No matching distribution found for no-such-thing
+    hint: check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
+    -- no such version, uv
+    error: cannot find flask==99 in the package index
+      | error: No solution found when resolving dependencies
+      |   cause: Because there is no version of flask==99 and you require flask==99, we can conclude that your requirements are unsatisfiable.
+    hint: check the name and the version; it must also fit [PLATFORM]
+    -- no such version, pip
+    error: cannot find flask==99 in the package index
+      | ERROR: Could not find a version that satisfies the requirement flask==99 (from versions: 3.1.2)
+      | ERROR: No matching distribution found for flask==99
+    hint: check the name and the version; it must also fit [PLATFORM]
+    -- a conflict, uv
+    error: the requirements contradict each other
+      | error: No solution found when resolving dependencies
+      |   cause: Because you require click==8.1.7 and click==8.1.8, we can conclude that your requirements are unsatisfiable.
+    hint: loosen or drop one of the versions that the lines above name
+    -- a conflict, pip
+    error: the requirements contradict each other
+      | ERROR: Cannot install click==8.1.7 and click==8.1.8 because these package versions have conflicting dependencies.
+    hint: loosen or drop one of the versions that the lines above name
+    ");
+}
+
+#[test]
+fn a_name_that_sounds_like_trouble_is_only_a_name() {
+    let index = IndexServer::start(&wheelhouse());
+    for engine in engines() {
+        let text = Bench::new(engine, &index.url()).packages(&["async-timeout==99"]).fails();
+        assert!(text.starts_with("error: cannot find async-timeout"), "{text}");
+    }
+}
+
+#[test]
+fn no_wheel_and_no_compiler() {
+    let index = IndexServer::start(&wheelhouse());
+    let texts = engines().map(|engine| {
+        let bench = Bench::new(engine, &index.url()).packages(&["./fast"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let deadline = Deadline::after(bench.limit);
+        let found =
+            runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline)).unwrap();
+        std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
+        symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
+        bench.sandbox.write(
+            "tree/fast/setup.py",
+            "from setuptools import setup, Extension\nsetup(name='fast', version='1', ext_modules=[Extension('fast', ['fast.c'])])\n",
+        );
+        bench.sandbox.write("tree/fast/fast.c", "");
+        let path = bench.sandbox.path("bin").to_str().unwrap().to_owned();
+        let text = bench.var("PATH", path).fails();
+        // The excerpt is the build's own talk.
+        text.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>().join("\n")
+    });
+    assert_eq!(texts[0].replace("uv", "pip"), texts[1]);
+    insta::assert_snapshot!(texts[1], @r"
+    error: fast has no wheel for [PLATFORM] and this image has no C compiler
+    hint: pin a version with a wheel, use another image, or supply a wheelhouse (--find-links)
+    ");
+}
+
+#[test]
+fn requirements_files_that_cannot_be_read() {
+    let nowhere = "http://127.0.0.1:9/";
+    insta::assert_snapshot!(with_both(&[
+        ("missing", &|engine| {
+            let mut bench = Bench::new(engine, nowhere);
+            bench.inputs.requirements = vec![bench.sandbox.path("tree/requirements.txt")];
+            bench
+        }),
+        ("includes a missing one", &|engine| Bench::new(engine, nowhere).requirements("-r base/more.txt\n")),
+        ("written wrongly", &|engine| Bench::new(engine, nowhere).requirements("flask ==3 nonsense!\n")),
+    ]), @r"
+    -- missing, uv
+    error: the requirements file [TMP]/tree/requirements.txt is not there
+    hint: paths are relative to the repository's top; commit the file, or fix -r or -c
+    -- missing, pip
+    error: the requirements file [TMP]/tree/requirements.txt is not there
+    hint: paths are relative to the repository's top; commit the file, or fix -r or -c
+    -- includes a missing one, uv
+    error: a requirements file names [TMP]/tree/base/more.txt, which is not there
+      | error: Error parsing included file in `requirements.txt` at position 0
+      |   cause: failed to read from file `[TMP]/tree/base/more.txt`: No such file or directory (os error 2)
+    hint: paths after -r and -c are relative to the file that names them; commit the file, or fix the path
+    -- includes a missing one, pip
+    error: a requirements file names [TMP]/tree/base/more.txt, which is not there
+      | ERROR: Could not open requirements file: [Errno 2] No such file or directory: '[TMP]/tree/base/more.txt'
+    hint: paths after -r and -c are relative to the file that names them; commit the file, or fix the path
+    -- written wrongly, uv
+    error: a requirement is written wrongly
+      | error: Couldn't parse requirement in `requirements.txt` at position 0
+      |   cause: Trailing `nonsense!` is not allowed
+      |          flask ==3 nonsense!
+      |                ^^^^^^^^^^^^^
+    hint: each line is a name with an optional version (Flask==3.1.0), a URL or a path
+    -- written wrongly, pip
+    error: a requirement is written wrongly
+      | ERROR: Invalid requirement: 'flask ==3 nonsense!' (from line 1 of [TMP]/tree/requirements.txt)
+    hint: each line is a name with an optional version (Flask==3.1.0), a URL or a path
+    ");
+}
+
+#[test]
+fn an_index_that_cannot_be_reached() {
+    let [with_uv, with_pip] = engines().map(|engine| {
+        let bench = Bench::new(engine, "http://127.0.0.1:9/simple").packages(&["flask"]).within(Duration::from_mins(1));
+        bench.var("PIP_RETRIES", "0").fails()
+    });
+    insta::assert_snapshot!(with_uv, @r"
+    error: cannot download from http://[HOST]/simple/flask/
+      because: Connection refused (os error 111)
+      because: gave up after [N] tries in [TIME] (--timeout 1m)
+      | error: Failed to fetch: http://[HOST]/simple/flask/
+      |   cause: error sending request for url (http://[HOST]/simple/flask/)
+      |   cause: client error (Connect)
+      |   cause: tcp connect error
+      |   cause: Connection refused (os error 111)
+    hint: check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL
+    ");
+    insta::assert_snapshot!(with_pip, @r"
+    error: cannot download from http://[HOST]/simple/flask/
+      because: Could not fetch URL http://[HOST]/simple/flask/: connection error: HTTPConnectionPool(host='127.0.0.1', p …  object at [ADDRESS]>: Failed to establish a new connection: [Errno 111] Connection refused')) - skipping
+      because: gave up after [N] tries in [TIME] (--timeout 1m)
+      | Could not fetch URL http://[HOST]/simple/flask/: connection error: HTTPConnectionPool(host='127.0.0.1', p …  object at [ADDRESS]>: Failed to establish a new connection: [Errno 111] Connection refused')) - skipping
+      | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
+      | ERROR: No matching distribution found for flask
+    hint: check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL
+    ");
+}
+
+#[test]
+fn an_index_that_wants_a_login() {
+    let behaviour = Behaviour { login: Some(("me", "s3cr3t")), ..Behaviour::default() };
+    let index = IndexServer::behaving(&wheelhouse(), behaviour);
+    let [with_uv, with_pip] =
+        engines().map(|engine| Bench::new(engine, &index.url_with("me", "wrong")).packages(&["flask"]).fails());
+    insta::assert_snapshot!(with_uv, @r"
+    error: the package index http://[HOST]/simple/ answers 401 Unauthorized
+      | error: No solution found when resolving dependencies
+      |   cause: Because flask was not found in the package registry and you require flask, we can conclude that your requirements are unsatisfiable.
+    hint: mount a netrc file with the login for its host, and name it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
+    ");
+    insta::assert_snapshot!(with_pip, @r"
+    error: the package index http://[HOST]/simple/ answers 401 Unauthorized
+      | Could not fetch URL http://[HOST]/simple/flask/: 401 Client Error: X for url: http://[HOST]/simple/flask/ - skipping
+      | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
+      | ERROR: No matching distribution found for flask
+    hint: mount a netrc file with the login for its host, and name it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
+    ");
+}
+
+#[test]
+fn a_requirement_for_another_python() {
+    let texts = engines().map(|engine| {
+        let bench = Bench::new(engine, "http://127.0.0.1:9/").packages(&["./next"]).var("PIP_NO_INDEX", "1");
+        bench.sandbox.write(
+            "tree/next/pyproject.toml",
+            "[project]\nname = \"next\"\nversion = \"1\"\nrequires-python = \">=3.99\"\n",
+        );
+        let bench = bench.var("PIP_FIND_LINKS", wheelhouse().to_str().unwrap());
+        let text = regex::Regex::new(r"3\.\d+\.\d+").unwrap().replace_all(&bench.fails(), "3.N").into_owned();
+        text.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>().join("\n")
+    });
+    assert_eq!(texts[0], texts[1]);
+    insta::assert_snapshot!(texts[0], @r"
+    error: a requirement does not support Python 3.N
+    hint: pin a version that does, or use an app image with another Python
+    ");
+}
+
+#[test]
+fn a_hash_that_does_not_match() {
+    let index = IndexServer::start(&wheelhouse());
+    let line = format!("itsdangerous==2.2.0 --hash=sha256:{}\n", "0".repeat(64));
+    let texts = engines().map(|engine| Bench::new(engine, &index.url()).requirements(&line).fails());
+    for text in texts {
+        assert!(text.starts_with("error: a download is not what the requirements' hashes allow\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_full_volume_is_the_volumes_failure() {
+    let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/").packages(&["flask"]);
+    let full = "#!/bin/sh\n[ $1 = --version ] && { echo uv 9.9; exit; }\n\
+        echo 'error: failed to write: No space left on device (os error 28)' >&2\nexit 2\n";
+    bench.engine = EngineRequest::UvAt(script(&bench.sandbox, "uv", full));
+    let error = bench.build_with(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Volume);
+    insta::assert_snapshot!(bench.normal(&error), @r"
+    error: uv [VERSION] could not write all files
+      because: No space left on device (os error 28)
+      | error: failed to write: No space left on device (os error 28)
+    hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
+    ");
+}
+
+#[test]
+fn no_time_left() {
+    let index = IndexServer::start(&wheelhouse());
+    let mut bench = Bench::new(EngineRequest::Pip, &index.url()).packages(&["flask"]).within(Duration::from_secs(3));
+    let slow = script(
+        &bench.sandbox,
+        "uv",
+        "#!/bin/sh\n[ $1 = --version ] && { echo uv 9.9; exit; }\necho 'still at it' >&2\nsleep 60\n",
+    );
+    bench.engine = EngineRequest::UvAt(slow);
+    insta::assert_snapshot!(bench.fails(), @r"
+    error: uv [VERSION] did not finish the installation
+      because: [TMP]/uv was ended at the deadline, after [TIME] (--timeout 3s)
+      because: gave up after [N] tries in [TIME] (--timeout 3s)
+      | still at it
+    hint: raise --timeout, or find out what is slow with --log-level debug
+    ");
+}
+
+#[test]
+fn an_index_that_stalls_when_it_is_asked_again_costs_no_more_than_the_time_out() {
+    let stalls = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let index = format!("http://{}/simple", stalls.local_addr().unwrap());
+    let mut bench = Bench::new(EngineRequest::Pip, &index).packages(&["flask"]).within(Duration::from_secs(2));
+    let says = "#!/bin/sh\n[ $1 = --version ] && { echo uv 9.9; exit; }\n\
+        echo 'Because flask was not found in the package registry' >&2\nexit 1\n";
+    bench.engine = EngineRequest::UvAt(script(&bench.sandbox, "uv", says));
+    let started = Instant::now();
+    let text = bench.fails();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(text.starts_with("error: the package index") && text.contains("does not answer"), "{text}");
+    assert!(text.contains("gave up after"), "{text}");
+}
+
+#[test]
+fn a_uv_that_does_not_run() {
+    let index = IndexServer::start(&wheelhouse());
+    let mut bench = Bench::new(EngineRequest::Auto, &index.url()).packages(&["itsdangerous"]);
+    let broken = script(&bench.sandbox, "bin/uv", "#!/nonexistent/loader\n");
+    let path = format!("{}:{}", bench.sandbox.path("bin").display(), bench.vars["PATH"]);
+    bench = bench.var("PATH", path);
+    assert!(bench.build().engine.starts_with("pip "));
+    bench.engine = EngineRequest::UvAt(broken);
+    insta::assert_snapshot!(bench.fails(), @r"
+    error: the uv at [TMP]/bin/uv does not run
+      because: cannot start [TMP]/bin/uv
+      because: No such file or directory (os error 2)
+    hint: use the static (musl) build of uv for this processor, or --engine pip
+    ");
+}

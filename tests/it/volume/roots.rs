@@ -1,0 +1,137 @@
+//! Roots that cannot be used, or only up to a point.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use insta::assert_snapshot;
+
+use crate::support::article::Article;
+use crate::support::index::{self};
+use crate::support::sandbox::Ran;
+
+#[test]
+fn roots_that_cannot_be_used() {
+    let article = Article::new();
+    let init = |root: &Path| {
+        let mut command = article.sandbox.podstrap();
+        command.args(["init", "--repo", &article.git.url("testapp.git"), "--root"]).arg(root);
+        command
+    };
+    assert_snapshot!(article.refused(&mut init(&article.sandbox.path("nowhere")), 5), @r"
+    podstrap: error: --root [TMP]/nowhere does not exist
+    hint: mount the shared volume there (volumeMounts), or give the path where it is mounted
+    ");
+    assert_snapshot!(article.refused(&mut init(&article.sandbox.write("file", "")), 5), @r"
+    podstrap: error: --root [TMP]/file is not a directory
+    hint: give the directory where the shared volume is mounted
+    ");
+    article.ok(&mut article.init("auto"));
+    fs::remove_file(article.root("python")).unwrap();
+    fs::write(article.root("python"), "mine").unwrap();
+    article.repo.file("x", "").commit("second");
+    assert_snapshot!(article.refused(&mut article.init("auto"), 5), @r"
+    podstrap: error: [TMP]/volume/python is in the way
+      because: podstrap did not create it and will not replace it
+    hint: move it, publish under another name with --link NAME, or use a separate volume
+    ");
+}
+
+/// Runs `script` where `$1` is the binary, `$2` the root (a tmpfs with these options that nobody else
+/// sees) and `$3` the repository. None where the machine does not allow mounts.
+fn on_tmpfs(article: &Article, options: &str, script: &str) -> Option<Ran> {
+    let namespace: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-r", "-m"] };
+    let unshare = || {
+        let mut command = article.sandbox.podstrap();
+        let env: Vec<_> =
+            command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        command = Command::new("unshare");
+        command.args(namespace).env_clear().envs(env).current_dir(article.sandbox.path(""));
+        command
+    };
+    let mount = format!("mount -t tmpfs -o mode=0755,{options} none \"$2\" || exit 99\n");
+    let allowed = unshare()
+        .args(["sh", "-c", &mount, "sh", ""])
+        .arg(article.sandbox.root())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !allowed {
+        eprintln!("SKIPPED: no mount in a namespace of its own here (unshare {})", namespace.join(" "));
+        return None;
+    }
+    let mut command = unshare();
+    command
+        .args(["sh", "-c", &(mount + script), "sh", env!("CARGO_BIN_EXE_podstrap")])
+        .arg(article.sandbox.root())
+        .args([article.git.url("testapp.git"), article.index.url(), index::uv().display().to_string()])
+        .env("PIP_INDEX_URL", article.index.url());
+    Some(article.run(&mut command))
+}
+
+#[test]
+fn a_root_that_is_read_only() {
+    let article = Article::new();
+    let script = "mount -o remount,ro \"$2\" && \"$1\" init --repo \"$3\" --root \"$2\"";
+    let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
+    assert_eq!(ran.code, Some(5), "{}", ran.raw);
+    assert_snapshot!(ran.text, @r"
+    podstrap: error: cannot create the directory [TMP]/volume/.podstrap
+      because: Read-only file system (os error 30)
+    hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
+    ");
+    // What was published before is still there.
+    let script = "\"$1\" init --repo \"$3\" --root \"$2\" 2>&1 && mount -o remount,ro \"$2\"\n\
+        \"$1\" init --repo \"$3\" --root \"$2\" --ref main; echo \"$? $(cat \"$2/README.md\")\"";
+    let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
+    assert!(ran.stdout.ends_with("\n5 testapp\n"), "{ran:?}");
+    assert_snapshot!(ran.text, @r"
+    podstrap: error: cannot open [TMP]/volume/.podstrap/lock
+      because: Read-only file system (os error 30)
+    hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
+    ");
+}
+
+#[test]
+fn a_root_that_is_full() {
+    let article = Article::new();
+    article.repo.git(["checkout", "-q", "-b", "big"]);
+    article.repo.file("big.txt", "x".repeat(600_000)).commit("big");
+    // A small release, then one for which there is no room.
+    let run = |size: u32, flags: &str| {
+        let script = format!(
+            "\"$1\" init --repo \"$3\" --root \"$2\" --ref main 2>&1 || exit 98\n\
+             \"$1\" init --repo \"$3\" --root \"$2\" {flags}; code=$?\n\
+             echo; cat \"$2/README.md\"; ls \"$2/.podstrap/releases\" \"$2/.podstrap/staging\" | wc -w; exit $code"
+        );
+        on_tmpfs(&article, &format!("size={size}k"), &script)
+    };
+    let last_words = |ran: &Ran| {
+        let words = &ran.text[ran.text.find("podstrap: error").unwrap_or(0)..];
+        words.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>().join("\n")
+    };
+    let Some(clone) = run(400, "--ref big --venv none") else { return };
+    assert_eq!(clone.code, Some(5), "{}", clone.raw);
+    assert_snapshot!(last_words(&clone), @r"
+    podstrap: error: cannot write [TMP]/volume/.podstrap/staging/[RANDOM]/release/tree/big.txt
+      because: No space left on device (os error 28)
+    hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
+    ");
+    for (engine, size) in [("pip", 1_500), ("\"$5\"", 1_500)] {
+        let install = run(size, &format!("--engine {engine} Flask")).unwrap();
+        assert_eq!(install.code, Some(5), "{}", install.raw);
+        assert!(last_words(&install).contains("hint: the volume is full"), "{}", install.raw);
+    }
+    // Whatever it is that finds no room: the volume's code, the old release, and nothing besides.
+    let mut fitted = false;
+    for size in (2_000..20_000).step_by(700) {
+        let ran = run(size, "--engine pip Flask").unwrap();
+        fitted = ran.code == Some(0);
+        if fitted {
+            break;
+        }
+        assert_eq!(ran.code, Some(5), "{size}k: {}", ran.raw);
+        // One release, and the two names that ls puts above what it lists.
+        assert!(ran.stdout.ends_with("\ntestapp\n3\n"), "{size}k: {ran:?}");
+    }
+    assert!(fitted, "20 MB are enough");
+}
