@@ -99,7 +99,7 @@ fn check_proxies() -> Result<()> {
     for (name, value) in asked.into_iter().flatten() {
         if !usable(&value.to_string_lossy()) {
             return Err(Error::usage(format!("{name} has no usable proxy"))
-                .because("it is not a URL like http://host:port, or like http://user:password@host:port with a login")
+                .because("it is not a URL like http://host:port or http://user:password@host:port")
                 .hint(
                     "write special characters in the password as %XX (%23 for #, %40 for @); SOCKS is not supported",
                 ));

@@ -195,7 +195,7 @@ impl Site {
         let bearer = credential.as_ref().is_some_and(|credential| matches!(credential.login, Login::Bearer(_)));
         let error = match (status.as_u16(), credential) {
             (401 | 403 | 404, None) if given => error.hint(format!(
-                "give credentials for {place}, to which none were sent: \
+                "give credentials for {place}, to which podstrap sent none: \
                  a login is for the host of --repo, a netrc for the hosts in it"
             )),
             (401, Some(from)) => {

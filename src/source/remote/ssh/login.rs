@@ -117,7 +117,8 @@ fn no_key(ssh: &Ssh, what: String, refused: Vec<String>, keys: &Keys, accepts: &
         return error.hint(GIVE_KEYS);
     }
     error.hint(format!(
-        "add the public key of one of them to {}'s account there, or to the repository as a deploy key (ssh-keygen -y prints it)",
+        "add the public key of one of them to {}'s account, or to the repository as a deploy key \
+         (ssh-keygen -y prints it)",
         ssh.user
     ))
 }
