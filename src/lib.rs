@@ -6,6 +6,7 @@ mod archive;
 pub mod check;
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod error;
 pub mod http;
 pub mod init;
@@ -140,6 +141,7 @@ async fn apply(plan: plan::Apply) -> Result<()> {
 pub mod fuzzing {
     pub use crate::archive::fuzz as archive;
     pub use crate::check::fuzzing::*;
+    pub use crate::config::fuzzing::*;
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};
     pub use crate::redact::fuzz as redact;

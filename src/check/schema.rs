@@ -1,4 +1,6 @@
-//! The members of each object of a configuration, their types, and the rule behind each.
+//! The members of each object of a configuration, their types, and the rule behind each: one table for
+//! each object, and nothing else, however many there are. A new member is a line in its object's table;
+//! a rule that no member has yet is an arm of `rule` in `validate/members.rs`.
 //!
 //! From the tables of `nxt_conf_validation.c` of Unit 1.35, built with everything that FreeUnit's and
 //! NGINX's images have; a test holds names, types and flags to the list in

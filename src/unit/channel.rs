@@ -38,7 +38,7 @@ pub(super) struct Reply {
 
 /// Why nothing came back.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum NoReply {
     /// No connection, so nothing was sent.
     Connect(io::Error),
     /// The connection ended before the answer did: what became of the request is unknown. Holds
@@ -48,7 +48,7 @@ pub(super) enum Failure {
     Garbled(String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
@@ -73,7 +73,7 @@ pub(super) async fn peer(path: &Path) -> io::Result<Peer> {
 }
 
 /// Sends one request and reads its whole answer. There is no time-out: who calls has the deadline.
-pub(super) async fn send(control: &Control, method: Method, path: &str, body: Bytes) -> Result<Reply, Failure> {
+pub(super) async fn send(control: &Control, method: Method, path: &str, body: Bytes) -> Result<Reply, NoReply> {
     match control {
         Control::Unix(socket) => {
             let uri: Uri = hyperlocal::Uri::new(socket, path).into();
@@ -82,7 +82,7 @@ pub(super) async fn send(control: &Control, method: Method, path: &str, body: By
         }
         Control::Http(url) => {
             let uri = format!("{}{path}", url.as_str().trim_end_matches('/'));
-            let uri = uri.parse().map_err(|error| Failure::Connect(io::Error::other(error)))?;
+            let uri = uri.parse().map_err(|error| NoReply::Connect(io::Error::other(error)))?;
             let mut connector = HttpConnector::new();
             connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
             exchange(connector, method, uri, None, body).await
@@ -96,7 +96,7 @@ async fn exchange<C>(
     uri: Uri,
     host: Option<&'static str>,
     body: Bytes,
-) -> Result<Reply, Failure>
+) -> Result<Reply, NoReply>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
@@ -106,23 +106,23 @@ where
     if let Some(host) = host {
         request = request.header(header::HOST, host);
     }
-    let request = request.body(Full::new(body)).map_err(|error| Failure::Connect(io::Error::other(error)))?;
+    let request = request.body(Full::new(body)).map_err(|error| NoReply::Connect(io::Error::other(error)))?;
     let answer = client.request(request).await.map_err(|error| failure(&error))?;
     let (head, body) = answer.into_parts();
     let server = head.headers.get(header::SERVER).and_then(|value| value.to_str().ok());
     let server = server.unwrap_or("a server without a name").to_owned();
     let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            Failure::Garbled(format!("its answer is longer than {LONGEST_ANSWER} bytes"))
+            NoReply::Garbled(format!("its answer is longer than {LONGEST_ANSWER} bytes"))
         } else {
-            Failure::Cut("closed within the answer".into())
+            NoReply::Cut("closed within the answer".into())
         }
     })?;
     let body = body.to_bytes();
     Ok(Reply { status: head.status.as_u16(), server, body })
 }
 
-fn failure(error: &hyper_util::client::legacy::Error) -> Failure {
+fn failure(error: &hyper_util::client::legacy::Error) -> NoReply {
     use io::ErrorKind as K;
     let io = innermost_io(error);
     if error.is_connect() {
@@ -133,16 +133,16 @@ fn failure(error: &hyper_util::client::legacy::Error) -> Failure {
                     .map_or_else(|| io::Error::new(io.kind(), io.to_string()), io::Error::from_raw_os_error)
             },
         );
-        return Failure::Connect(io);
+        return NoReply::Connect(io);
     }
     let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
     match (hyper, io) {
-        (Some(hyper), None) if hyper.is_parse() => Failure::Garbled(hyper.to_string()),
+        (Some(hyper), None) if hyper.is_parse() => NoReply::Garbled(hyper.to_string()),
         // Which of these it is depends on who was faster.
         (_, Some(io)) if !matches!(io.kind(), K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof) => {
-            Failure::Cut(format!("broken: {io}"))
+            NoReply::Cut(format!("broken: {io}"))
         }
-        _ => Failure::Cut("closed without an answer".into()),
+        _ => NoReply::Cut("closed without an answer".into()),
     }
 }
 

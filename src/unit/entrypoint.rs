@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::read_config;
+use crate::config::read_config;
 use crate::error::{Error, IoContext as _, Result};
 
 /// What it is called there, and before it is complete. The entrypoint looks for `*.json`.

@@ -18,11 +18,9 @@
 //! A daemon's listener is mostly gone: Unit becomes a daemon after listen(2), and the kernel goes on
 //! to name the process that called it.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use super::process::Process;
 
 /// What a listener is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,61 +53,6 @@ pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
     }
     // A script that is PID 1 may start and stop what it likes.
     if foreground && !first.is_shell() { Listener::Final } else { Listener::Unknown }
-}
-
-/// The standard output of PID 1, where that is Unit or the entrypoint and its output is not our
-/// stderr. Under `pause` or an init nobody would read it.
-pub(super) fn output(proc: &Path) -> Option<File> {
-    let first = Process::read(proc, "1");
-    if std::process::id() == 1 || !(first.is_unit() || first.is_entrypoint()) {
-        return None;
-    }
-    let path = proc.join("1/fd/1");
-    let id = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-    if id(&path) == id(&proc.join("self/fd/2")) {
-        return None;
-    }
-    // A pipe that nobody empties must not hold us up.
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().append(true).custom_flags(nonblock).open(path).ok()
-}
-
-struct Process {
-    /// The executable's name, or the script's for one with `#!`; 15 bytes at most.
-    comm: String,
-    words: Vec<String>,
-}
-
-impl Process {
-    /// What cannot be read, as under `hidepid`, is empty.
-    fn read(proc: &Path, pid: &str) -> Self {
-        let text = |name| std::fs::read(proc.join(pid).join(name)).unwrap_or_default();
-        Self {
-            comm: String::from_utf8_lossy(&text("comm")).trim_end().to_owned(),
-            words: text("cmdline").split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect(),
-        }
-    }
-    fn is_unit(&self) -> bool {
-        // unitd and unitd-debug; a script's name would be longer.
-        self.comm.starts_with("unitd") || self.comm.starts_with("freeunitd")
-    }
-    /// `/bin/sh /usr/local/bin/docker-entrypoint.sh unitd …`; not `tini docker-entrypoint.sh …`.
-    fn is_entrypoint(&self) -> bool {
-        let script = self.words.get(1).or(self.words.first());
-        (self.is_shell() || self.comm.starts_with("docker-entrypoi"))
-            && script.is_some_and(|script| base(script).starts_with("docker-entrypoint"))
-    }
-    /// Whether its arguments are Unit's command line.
-    fn starts_unit(&self) -> bool {
-        self.words.iter().any(|word| base(word).starts_with("unitd") || base(word).starts_with("freeunitd"))
-    }
-    fn is_shell(&self) -> bool {
-        self.words.first().is_some_and(|word| ["sh", "dash", "bash", "ash", "busybox"].contains(&base(word)))
-    }
-}
-
-fn base(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn entrypoint_runs(proc: &Path) -> bool {

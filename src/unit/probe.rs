@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Url};
 use tokio::time::{sleep, timeout_at};
 
-use super::{Answer, gave_up};
+use super::deadline::gave_up;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 use crate::retry::Deadline;
@@ -16,6 +16,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How much of an answer is kept.
 const BODY: usize = 64 * 1024;
+
+/// What a listener answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// At most 64 KiB of it.
+    pub body: Vec<u8>,
+}
 
 /// GETs `url` until it answers below 500 or the deadline passes; redirects are not followed.
 pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::time::{sleep, timeout_at};
 
+use super::channel;
+use super::expected::Expected;
 use super::log::Log;
-use super::wait::Found;
-use super::{Setup, Wanted, channel};
+use super::setup::Setup;
+use super::wait::Answering;
+use crate::config::applications::applications_at;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
 
@@ -20,13 +23,13 @@ const LOOKS: u32 = 5;
 
 /// Wants a process of every application of the setup that is to have one without being asked.
 pub(super) async fn applications(
-    found: &Found,
+    found: &Answering,
     setup: &Setup,
-    wanted: &Wanted,
+    wanted: &Expected,
     log: &Log,
     deadline: Deadline,
 ) -> Result<()> {
-    let applications = wanted.0.as_ref().map(|config| of(&setup.at, config)).unwrap_or_default();
+    let applications = wanted.value().map(|config| applications_at(&setup.at, config)).unwrap_or_default();
     let wanted: Vec<_> = applications.iter().filter(|(_, app)| is_kept_running(app)).map(|(name, _)| name).collect();
     if wanted.is_empty() {
         return Ok(());
@@ -62,17 +65,6 @@ pub(super) async fn applications(
     })
 }
 
-/// The applications of a configuration, or of the part at a place in it.
-pub(super) fn of(at: &str, config: &Value) -> Map<String, Value> {
-    let path: Vec<_> = at.trim_matches('/').split('/').collect();
-    match path[..] {
-        ["config"] => config.get("applications").and_then(Value::as_object).cloned().unwrap_or_default(),
-        ["config", "applications"] => config.as_object().cloned().unwrap_or_default(),
-        ["config", "applications", name] => [(name.to_owned(), config.clone())].into_iter().collect(),
-        _ => Map::new(),
-    }
-}
-
 /// Whether Unit starts a process before the first request: `processes` is a number, 1 by default, or
 /// an object whose `spare` is how many wait, 0 by default.
 pub(super) fn is_kept_running(app: &Value) -> bool {
@@ -102,15 +94,6 @@ mod tests {
         assert!(is_kept_running(&json!({"processes": {"max": 4, "spare": 1}})));
         assert!(!is_kept_running(&json!({"processes": {"max": 4}})));
         assert!(!is_kept_running(&json!({"processes": {"spare": 0}})));
-    }
-
-    #[test]
-    fn applications_are_found_at_any_place() {
-        let config = json!({"applications": {"a": {}, "b": {}}});
-        assert_eq!(of("/config", &config).len(), 2);
-        assert_eq!(of("/config/applications/", &config["applications"]).len(), 2);
-        assert_eq!(of("/config/applications/a", &json!({"type": "php"}))["a"]["type"], "php");
-        assert!(of("/config/routes", &json!([])).is_empty() && of("/config", &json!([])).is_empty());
     }
 
     #[test]

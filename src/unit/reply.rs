@@ -7,12 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::channel::Reply;
-use super::diagnose::Finding;
-use super::{Config, dialect, json, places};
+use super::diagnose::Explanation;
+use crate::config::applications::destinations;
+use crate::config::position::{caret, line_and_column, without_bom};
+use crate::config::{Config, json, places};
 use crate::error::{Error, Kind};
-
-/// How much of a long line is shown around the place.
-const WINDOW: usize = 100;
 
 /// How many lines are named where several may be meant.
 const NAMED_LINES: usize = 8;
@@ -49,7 +48,7 @@ pub(super) struct About {
     pub(super) log: String,
     pub(super) lines: Option<String>,
     /// What was found out where Unit gives no reason.
-    pub(super) finding: Option<Finding>,
+    pub(super) explanation: Option<Explanation>,
 }
 
 /// Whether the modules that Unit has would help to explain the reply.
@@ -125,7 +124,7 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
 fn located(error: Error, detail: &str, pointer: Option<&str>, config: &Config) -> Error {
     let path = config.path.display();
     let quoted = || detail.split('"').skip(1).step_by(2);
-    let place = |offset: usize| json::place(dialect::without_bom(&config.bytes), offset);
+    let place = |offset: usize| line_and_column(without_bom(&config.bytes), offset);
     if let Some(at) = pointer.and_then(|pointer| places::at(&config.bytes, pointer, quoted().next())) {
         let (line, column) = place(at);
         return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
@@ -153,7 +152,7 @@ fn invalid(complaint: &Complaint) -> String {
 }
 
 fn failed_to_apply(error: Error, about: &About) -> Error {
-    if let Some(Finding { why, excerpt, hint }) = &about.finding {
+    if let Some(Explanation { why, excerpt, hint }) = &about.explanation {
         let error = error.because(why.clone());
         let error = match excerpt.as_ref().or(about.lines.as_ref()) {
             Some(text) => error.excerpt(text),
@@ -185,7 +184,7 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
         ));
     }
     if detail.starts_with("Request \"pass\"") {
-        let names = targets(config);
+        let names = json::parse(&config.bytes).map(|document| destinations(&document)).unwrap_or_default();
         let names = if names.is_empty() { "nothing".into() } else { names.join(", ") };
         return Some(format!("this configuration defines {names} for \"pass\" to name"));
     }
@@ -201,19 +200,6 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
         .then(|| "check the name's spelling and the object it stands in, and that this Unit's version has it".into())
 }
 
-/// What a `pass` could name in this configuration.
-fn targets(config: &Config) -> Vec<String> {
-    let value = dialect::to_value(&config.bytes).unwrap_or_default();
-    ["applications", "upstreams", "routes"]
-        .iter()
-        .flat_map(|part| match value.get(part) {
-            Some(Value::Object(names)) => names.keys().map(|name| format!("{part}/{name}")).collect(),
-            Some(Value::Array(_)) => vec![(*part).to_owned()],
-            _ => Vec::new(),
-        })
-        .collect()
-}
-
 impl Location {
     /// Line and column of bad JSON, counted here where Unit gave none.
     fn place(&self, bytes: &[u8]) -> Option<(usize, usize)> {
@@ -221,24 +207,8 @@ impl Location {
         if let (Some(line), Some(column)) = (self.line, self.column) {
             return Some((line, column));
         }
-        Some(json::place(dialect::without_bom(bytes), offset))
+        Some(line_and_column(without_bom(bytes), offset))
     }
-}
-
-/// The line, and a caret below the column. Tabs stay in both, so that they line up.
-pub(crate) fn caret(bytes: &[u8], line: usize, column: usize) -> String {
-    let text = String::from_utf8_lossy(dialect::without_bom(bytes));
-    let shown = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().trim_end_matches('\r');
-    // What would not be printed must still take its column.
-    let printable = |c: char| if c == '\t' || !c.is_control() { c } else { '\u{fffd}' };
-    let shown: Vec<char> = shown.chars().map(printable).collect();
-    let at = column.saturating_sub(1).min(shown.len());
-    let from = if shown.len() <= WINDOW { 0 } else { at.saturating_sub(WINDOW / 2).min(shown.len() - WINDOW) };
-    let to = shown.len().min(from + WINDOW);
-    let cut = |cut: bool| if cut { "…" } else { "" };
-    let gap: String = shown[from..at].iter().map(|c| if *c == '\t' { '\t' } else { ' ' }).collect();
-    let head = if from > 0 { " " } else { "" };
-    format!("{}{}{}\n{head}{gap}^", cut(from > 0), shown[from..to].iter().collect::<String>(), cut(to < shown.len()))
 }
 
 /// Whatever answers, and whatever it complains about, makes a message without control characters.
@@ -259,27 +229,6 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_caret_stands_below_the_column() {
-        assert_eq!(caret(b"{\n\t\"a\": 1\r\n\t\"b\": 2\n}", 3, 2), "\t\"b\": 2\n\t^");
-        assert_eq!(caret("\u{feff}{\"é€\" 1}".as_bytes(), 1, 7), "{\"é€\" 1}\n      ^");
-        assert_eq!(caret(b"{", 1, 2), "{\n ^");
-        assert_eq!(caret(b"{", 0, 0), "{\n^");
-        assert_eq!(caret(b"{\"a\":\n", 2, 1), "\n^");
-    }
-
-    #[test]
-    fn a_long_line_is_cut_around_the_column() {
-        let line = format!("{}x{}", "a".repeat(300), "b".repeat(300));
-        let text = caret(line.as_bytes(), 1, 301);
-        let (shown, below) = text.split_once('\n').unwrap();
-        assert_eq!(shown.chars().count(), WINDOW + 2);
-        assert_eq!(shown.chars().nth(below.chars().count() - 1), Some('x'));
-        let end = caret(line.as_bytes(), 1, 602);
-        let (shown, below) = end.split_once('\n').unwrap();
-        assert_eq!((shown.chars().count(), below.chars().count()), (WINDOW + 1, WINDOW + 2));
-    }
 
     #[test]
     fn a_place_that_unit_does_not_count_is_counted_here() {

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, read_config};
+use crate::config::{Config, read_config};
 use crate::error::{Error, Result};
 
 /// The link that the kubelet flips (`pkg/volume/util/atomic_writer.go` of Kubernetes).
@@ -101,10 +101,10 @@ impl Setup {
         let mut before = None;
         for file in names(root).map_err(|error| unreadable(shown, error))? {
             let (path, real) = (shown.join(&file), root.join(&file));
-            match Kind::of(&file) {
-                Some((Kind::Certificate, name)) => setup.certificates.push(Part::read(name, path, &real)?),
-                Some((Kind::Module, name)) => setup.modules.push(Part::read(name, path, &real)?),
-                Some((Kind::Config, _)) => {
+            match SetupFile::of(&file) {
+                Some((SetupFile::Certificate, name)) => setup.certificates.push(Part::read(name, path, &real)?),
+                Some((SetupFile::Module, name)) => setup.modules.push(Part::read(name, path, &real)?),
+                Some((SetupFile::Config, _)) => {
                     if let Some(before) = before.replace(path) {
                         tracing::warn!("{} is left out: a later configuration replaces it", before.display());
                     }
@@ -121,6 +121,12 @@ impl Setup {
                 .hint("is the ConfigMap or volume mounted there? A missing subPath becomes an empty directory"));
         }
         Ok(setup)
+    }
+
+    /// Whether the same would be sent.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let bytes = |setup: &Self| setup.config.as_ref().map(|config| config.bytes.clone());
+        self.certificates == other.certificates && self.modules == other.modules && bytes(self) == bytes(other)
     }
 
     /// Every file, for whoever wants to know whether one changed.
@@ -142,13 +148,14 @@ impl Setup {
     }
 }
 
-enum Kind {
+/// What a directory's file becomes.
+enum SetupFile {
     Certificate,
     Module,
     Config,
 }
 
-impl Kind {
+impl SetupFile {
     fn of(file: &str) -> Option<(Self, &str)> {
         let (name, ending) = file.rsplit_once('.')?;
         match ending {

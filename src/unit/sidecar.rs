@@ -13,9 +13,13 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
-use super::store::{self, Trouble};
-use super::wait::{self, Found};
-use super::{Client, Setup, Wanted, probe, setup};
+use super::client::Client;
+use super::expected::Expected;
+use super::probe::probe;
+use super::setup::{self, Setup};
+use super::store;
+use super::trouble::Trouble;
+use super::wait::{self, Answering};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
 use crate::retry::Deadline;
@@ -32,7 +36,7 @@ const TURN: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_mins(1);
 
 /// The file and the inode of a listening socket, and when it was made: another Unit, another socket.
-type Socket = (PathBuf, u64, i64, i64);
+type SocketFile = (PathBuf, u64, i64, i64);
 
 /// One sidecar's memory.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ pub struct Sidecar {
     /// What Unit took last.
     good: Option<Setup>,
     stamp: Vec<(PathBuf, u64, i64, i64, u64)>,
-    socket: Option<Socket>,
+    socket: Option<SocketFile>,
     looked: Option<Instant>,
     /// What was last said to be in the way, and of the newest setup, so that it is said once.
     said: Option<String>,
@@ -171,12 +175,12 @@ impl Sidecar {
     }
 
     /// Applies a setup unless Unit has it.
-    async fn see_to(&mut self, found: &Found, setup: &Setup, anew: bool) -> Result<()> {
+    async fn see_to(&mut self, found: &Answering, setup: &Setup, anew: bool) -> Result<()> {
         let deadline = Deadline::after(self.timeout);
-        let wanted = Wanted::new(setup);
+        let wanted = Expected::new(setup);
         let took = self.good.as_ref().is_some_and(|good| good.same(setup));
         // What podstrap cannot read is not sent again and again to a Unit that took it.
-        let unread = wanted.0.is_none() && took && !anew;
+        let unread = wanted.value().is_none() && took && !anew;
         if setup.config.is_none() || unread || wanted.is_surely(&found.config) {
             match store::has(found, setup, deadline).await {
                 Ok(true) => {
@@ -218,15 +222,7 @@ impl Sidecar {
     }
 }
 
-impl Setup {
-    /// Whether the same would be sent.
-    fn same(&self, other: &Self) -> bool {
-        let bytes = |setup: &Self| setup.config.as_ref().map(|config| config.bytes.clone());
-        self.certificates == other.certificates && self.modules == other.modules && bytes(self) == bytes(other)
-    }
-}
-
-fn identity(path: &Path) -> Option<Socket> {
+fn identity(path: &Path) -> Option<SocketFile> {
     let meta = path.metadata().ok()?;
     Some((path.to_owned(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
 }

@@ -7,7 +7,11 @@ use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
-use super::{Client, channel, dialect, gave_up, prove, wait};
+use super::client::Client;
+use super::deadline::gave_up;
+use super::{channel, prove, wait};
+use crate::config::applications::{applications, listeners};
+use crate::config::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
 use crate::redact;
@@ -93,7 +97,7 @@ impl Status {
         );
         let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let mut rows = vec![["LISTENER", "PASS"].map(str::to_owned).to_vec()];
-        for (name, listener) in self.config["listeners"].as_object().into_iter().flatten() {
+        for (name, listener) in listeners(&self.config) {
             rows.push(vec![name.clone(), word(&listener["pass"])]);
         }
         table(&mut text, &rows);
@@ -127,7 +131,7 @@ impl Status {
     }
 
     fn applications(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.config["applications"].as_object().into_iter().flatten()
+        applications(&self.config)
     }
     fn of(&self, name: &str) -> &Value {
         &self.told["applications"][name]

@@ -24,36 +24,26 @@ use hyper::body::Bytes;
 use serde_json::Value;
 use tokio::time::timeout_at;
 
+use super::chain;
 use super::channel::{self, Reply};
+use super::deadline::gave_up;
 use super::setup::{Part, Setup};
-use super::wait::Found;
-use super::{chain, dialect, gave_up};
+use super::trouble::Trouble;
+use super::wait::Answering;
+use crate::config::applications::listeners_mut;
+use crate::config::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
 
 /// The end of the name that the detour gives a certificate.
 const DETOUR: &str = ".podstrap";
 
-/// Why something was not done.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The connection was cut: what became of the request is unknown.
-    Cut(String),
-    Failed(Error),
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 /// Uploads what Unit lacks of the setup, and says what that was.
-pub(super) async fn sync(found: &Found, setup: &Setup, deadline: Deadline) -> Result<Vec<String>, Trouble> {
+pub(super) async fn sync(found: &Answering, setup: &Setup, deadline: Deadline) -> Result<Vec<String>, Trouble> {
     let store = Store { found, deadline };
     let mut sent = Vec::new();
     if !setup.certificates.is_empty() {
-        let shown = store.get("/certificates").await?.unwrap_or_default();
+        let shown = store.get(Shelf::Certificates.path()).await?.unwrap_or_default();
         for part in &setup.certificates {
             if store.certificate(part, &shown).await? {
                 sent.push(format!("certificate {}", part.name));
@@ -61,7 +51,7 @@ pub(super) async fn sync(found: &Found, setup: &Setup, deadline: Deadline) -> Re
         }
     }
     if !setup.modules.is_empty() {
-        let shown = store.get("/js_modules").await?.ok_or_else(|| without_njs(found, &setup.modules[0]))?;
+        let shown = store.get(Shelf::Modules.path()).await?.ok_or_else(|| without_njs(found, &setup.modules[0]))?;
         for part in &setup.modules {
             if store.module(part, &shown).await? {
                 sent.push(format!("module {}", part.name));
@@ -72,16 +62,16 @@ pub(super) async fn sync(found: &Found, setup: &Setup, deadline: Deadline) -> Re
 }
 
 /// Whether Unit shows every certificate and module of the setup.
-pub(super) async fn has(found: &Found, setup: &Setup, deadline: Deadline) -> Result<bool, Trouble> {
+pub(super) async fn has(found: &Answering, setup: &Setup, deadline: Deadline) -> Result<bool, Trouble> {
     let store = Store { found, deadline };
     if !setup.certificates.is_empty() {
-        let shown = store.get("/certificates").await?.unwrap_or_default();
+        let shown = store.get(Shelf::Certificates.path()).await?.unwrap_or_default();
         if !setup.certificates.iter().all(|part| shown.get(&part.name).is_some_and(|shown| is(part, shown))) {
             return Ok(false);
         }
     }
     if !setup.modules.is_empty() {
-        let shown = store.get("/js_modules").await?.unwrap_or_default();
+        let shown = store.get(Shelf::Modules.path()).await?.unwrap_or_default();
         return Ok(setup.modules.iter().all(|part| shown.get(&part.name).is_some_and(|shown| says(part, shown))));
     }
     Ok(true)
@@ -97,8 +87,27 @@ fn says(part: &Part, shown: &Value) -> bool {
     shown.as_str().is_some_and(|text| text.as_bytes() == part.bytes)
 }
 
+/// Where Unit keeps them.
+#[derive(Debug, Clone, Copy)]
+enum Shelf {
+    Certificates,
+    Modules,
+}
+
+impl Shelf {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Certificates => "/certificates",
+            Self::Modules => "/js_modules",
+        }
+    }
+    fn object(self, name: &str) -> String {
+        format!("{}/{name}", self.path())
+    }
+}
+
 struct Store<'a> {
-    found: &'a Found,
+    found: &'a Answering,
     deadline: Deadline,
 }
 
@@ -110,37 +119,37 @@ impl Store<'_> {
         if shown.get(&detour).is_some() {
             // The end of a detour that was cut short.
             if there.is_none() {
-                self.upload("certificates", name, part).await?;
-                there = self.get(&format!("/certificates/{name}")).await?;
+                self.upload(Shelf::Certificates, name, part).await?;
+                there = self.get(&Shelf::Certificates.object(name)).await?;
             }
             self.refer(&detour, name).await?;
-            self.delete("certificates", &detour, part).await?;
+            self.delete(Shelf::Certificates, &detour, part).await?;
         }
         let Some(there) = there else {
-            self.upload("certificates", name, part).await?;
+            self.upload(Shelf::Certificates, name, part).await?;
             return Ok(true);
         };
         if is(part, &there) {
             return Ok(false);
         }
-        self.upload("certificates", &detour, part).await?;
+        self.upload(Shelf::Certificates, &detour, part).await?;
         let used = self.refer(name, &detour).await?;
-        self.delete("certificates", name, part).await?;
-        self.upload("certificates", name, part).await?;
+        self.delete(Shelf::Certificates, name, part).await?;
+        self.upload(Shelf::Certificates, name, part).await?;
         if used {
             self.refer(&detour, name).await?;
         }
-        self.delete("certificates", &detour, part).await?;
+        self.delete(Shelf::Certificates, &detour, part).await?;
         Ok(true)
     }
 
     async fn module(&self, part: &Part, shown: &Value) -> Result<bool, Trouble> {
         match shown.get(&part.name) {
             Some(there) if says(part, there) => return Ok(false),
-            Some(_) => self.delete("js_modules", &part.name, part).await?,
+            Some(_) => self.delete(Shelf::Modules, &part.name, part).await?,
             None => {}
         }
-        self.upload("js_modules", &part.name, part).await?;
+        self.upload(Shelf::Modules, &part.name, part).await?;
         Ok(true)
     }
 
@@ -158,24 +167,24 @@ impl Store<'_> {
         Ok(true)
     }
 
-    async fn upload(&self, kind: &str, name: &str, part: &Part) -> Result<(), Trouble> {
-        let reply = self.ask(Method::PUT, &format!("/{kind}/{name}"), Bytes::from(part.bytes.clone())).await?;
+    async fn upload(&self, shelf: Shelf, name: &str, part: &Part) -> Result<(), Trouble> {
+        let reply = self.ask(Method::PUT, &shelf.object(name), Bytes::from(part.bytes.clone())).await?;
         if reply.status == 200 {
             return Ok(());
         }
         let error = complaint(format!("Unit at {} did not take {}", self.found.control, part.path.display()), &reply);
-        Err(match kind {
-            "certificates" => error.hint(
+        Err(match shelf {
+            Shelf::Certificates => error.hint(
                 "a bundle is PEM: the certificate, those that signed it up to the root's, and the private key without \
                  a passphrase, in one file",
             ),
-            _ => error,
+            Shelf::Modules => error,
         }
         .into())
     }
 
-    async fn delete(&self, kind: &str, name: &str, part: &Part) -> Result<(), Trouble> {
-        let reply = self.ask(Method::DELETE, &format!("/{kind}/{name}"), Bytes::new()).await?;
+    async fn delete(&self, shelf: Shelf, name: &str, part: &Part) -> Result<(), Trouble> {
+        let reply = self.ask(Method::DELETE, &shelf.object(name), Bytes::new()).await?;
         if reply.status == 200 {
             return Ok(());
         }
@@ -216,9 +225,8 @@ impl Store<'_> {
 
 /// Puts one certificate's name in another's place, in every listener; says whether one had it.
 fn renamed(config: &mut Value, from: &str, to: &str) -> bool {
-    let Some(listeners) = config.get_mut("listeners").and_then(Value::as_object_mut) else { return false };
     let mut any = false;
-    for listener in listeners.values_mut() {
+    for (_, listener) in listeners_mut(config) {
         // One name, or several for SNI.
         let names = match listener.pointer_mut("/tls/certificate") {
             Some(Value::Array(names)) => &mut names[..],
@@ -244,7 +252,7 @@ fn complaint(what: String, reply: &Reply) -> Error {
     }
 }
 
-fn without_njs(found: &Found, part: &Part) -> Error {
+fn without_njs(found: &Answering, part: &Part) -> Error {
     let what = format!("{} at {} takes no JavaScript modules", found.server, found.control);
     Error::new(Kind::UnitRefused, what)
         .because("it was built without njs")

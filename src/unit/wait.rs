@@ -15,8 +15,8 @@ use hyper::Method;
 use hyper::body::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::channel::{self, Failure, Peer, Reply};
-use super::gave_up;
+use super::channel::{self, NoReply, Peer, Reply};
+use super::deadline::gave_up;
 use super::listener::{Listener, judge};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// A control API that has just answered.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Answering {
     pub(super) control: Control,
     /// None over TCP.
     pub(super) peer: Option<Peer>,
@@ -153,7 +153,7 @@ impl Obstacle {
 }
 
 /// Looks at the addresses in turn until one answers, none ever can, or the deadline passes.
-pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) -> Result<Found> {
+pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) -> Result<Answering> {
     search(controls, proc, PAUSE, deadline).await.map_err(|(seen, tries)| unreachable(controls, &seen, tries, deadline))
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn wait_slowly(
     proc: &Path,
     pause: Duration,
     deadline: Deadline,
-) -> Result<Found, String> {
+) -> Result<Answering, String> {
     search(controls, proc, pause, deadline).await.map_err(|(seen, _)| {
         let (control, obstacle) = farthest(controls, &seen);
         // A Unit that starts needs no advice.
@@ -178,7 +178,7 @@ async fn search(
     proc: &Path,
     pause: Duration,
     deadline: Deadline,
-) -> Result<Found, (Vec<Obstacle>, u32)> {
+) -> Result<Answering, (Vec<Obstacle>, u32)> {
     let mut tries = 0;
     let mut seen: Vec<Obstacle> = Vec::new();
     loop {
@@ -229,7 +229,7 @@ fn unreachable(controls: &[Control], seen: &[Obstacle], tries: u32, deadline: De
 }
 
 /// One look at one address.
-async fn look(control: &Control, proc: &Path) -> Result<Found, Obstacle> {
+async fn look(control: &Control, proc: &Path) -> Result<Answering, Obstacle> {
     let (peer, listener) = match control {
         Control::Unix(path) => {
             let peer = channel::peer(path).await.map_err(|error| classify(path, &error))?;
@@ -243,11 +243,11 @@ async fn look(control: &Control, proc: &Path) -> Result<Found, Obstacle> {
     }
     let Reply { status, server, body } = match channel::send(control, Method::GET, "/config", Bytes::new()).await {
         Ok(reply) => reply,
-        Err(Failure::Connect(error)) => match control {
+        Err(NoReply::Connect(error)) => match control {
             Control::Unix(path) => return Err(classify(path, &error)),
             Control::Http(_) => return Err(Obstacle::Other(error.to_string())),
         },
-        Err(failure @ Failure::Cut(_)) => match peer {
+        Err(failure @ NoReply::Cut(_)) => match peer {
             Some(peer) if uid() != 0 && uid() != peer.uid => return Err(Obstacle::Shut { peer: peer.uid }),
             _ => return Err(Obstacle::Dying(failure.to_string())),
         },
@@ -263,7 +263,7 @@ async fn look(control: &Control, proc: &Path) -> Result<Found, Obstacle> {
             "{server} answered GET /config with no JSON object: no control API of Unit"
         )));
     }
-    Ok(Found { control: control.clone(), peer, listener, server, config: body })
+    Ok(Answering { control: control.clone(), peer, listener, server, config: body })
 }
 
 /// What a failed connect says about the path. connect(2) tells neither a directory nor a plain

@@ -5,7 +5,8 @@
 //! configuration has the paths of the app's container. podstrap maps them to the temporary tree and
 //! changes nothing else except `user` and `group`.
 
-mod config;
+mod listener;
+mod wsgi;
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -16,13 +17,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::command::{Command, Running};
+use crate::config::applications::applications;
+use crate::config::localize::localize;
+use crate::config::{Config, dialect, read_config};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::init::{self, Outcome};
 use crate::plan::{self, AppTarget, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::runtime::Signals;
 use crate::unit;
-
-pub(crate) use config::split;
 
 /// The app to serve if the user gives no source: `examples/flask` of this repository.
 const EXAMPLE: &[(&str, &str)] = &[
@@ -59,7 +61,7 @@ pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
 struct App {
     plan: Up,
     outcome: Outcome,
-    config: unit::Config,
+    config: Config,
     /// The same configuration, parsed.
     value: Value,
     url: reqwest::Url,
@@ -106,17 +108,17 @@ impl App {
         let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;
 
         config_is_there(&tree, &plan.config)?;
-        let mut config = unit::read_config(&tree.join(&plan.config))?;
+        let mut config = read_config(&tree.join(&plan.config))?;
         // Messages name the file that the user knows, not its copy.
         config.path.clone_from(&plan.config);
-        let mut value = unit::dialect::to_value(&config.bytes).map_err(|error| {
+        let mut value = dialect::to_value(&config.bytes).map_err(|error| {
             Error::usage(format!("{} is not valid JSON for Unit", plan.config.display()))
                 .because(error)
                 .hint("correct the JSON; Unit also allows comments and one trailing comma")
         })?;
         let named = environment.final_path_named.then_some(environment.final_path.as_path());
-        config::localize(&mut value, named, environment.venv.as_path(), &tree);
-        if let Some(home) = config::missing_home(&value) {
+        localize(&mut value, named, environment.venv.as_path(), &tree);
+        if let Some(home) = missing_home(&value) {
             return Err(Error::usage(format!("the configuration's \"home\" does not exist: {home}")).hint(
                 "give packages or a requirements file to build an environment, set its path with --venv, or remove \
                  \"home\": Unit cannot start the application like this",
@@ -124,7 +126,7 @@ impl App {
         }
         config.bytes = serde_json::to_vec_pretty(&value)
             .map_err(|error| Error::internal("cannot serialize the configuration").because(error))?;
-        let url = config::listener(&value).and_then(config::url_of).ok_or_else(|| {
+        let url = listener::listener(&value).and_then(|(address, _)| listener::url_of(address)).ok_or_else(|| {
             Error::usage(format!("{} has no TCP listener", plan.config.display()))
                 .hint("add one for `up`, such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")
         })?;
@@ -172,7 +174,7 @@ impl App {
             "no unitd on PATH: serving with Python's WSGI server instead, \
              without Unit's processes, limits, routes or static files"
         );
-        let application = config::wsgi(&self.value)?;
+        let application = wsgi::wsgi(&self.value)?;
         let python = match &self.outcome.release.manifest.environment {
             Some(record) => {
                 application.warn_of_version(&record.python);
@@ -185,7 +187,7 @@ impl App {
         };
         let wanted = scratch.dir.join("wsgi.json");
         let host = self.url.host_str().unwrap_or("127.0.0.1");
-        let any = config::listener(&self.value).is_some_and(|listener| listener.starts_with('*'));
+        let any = listener::listener(&self.value).is_some_and(|(address, _)| address.starts_with('*'));
         let text = json!({
             "host": if any { "0.0.0.0" } else { host },
             "port": self.url.port_or_known_default(),
@@ -216,6 +218,11 @@ fn config_is_there(tree: &Path, config: &Path) -> Result<()> {
         "add Unit's configuration as unit.conf.json, or give another file with --config: \
          a path in the app's tree or an absolute path",
     ))
+}
+
+/// The first `home` that does not exist.
+fn missing_home(config: &Value) -> Option<&str> {
+    applications(config).filter_map(|(_, app)| app.get("home")?.as_str()).find(|home| !Path::new(home).is_dir())
 }
 
 fn port_is_free(url: &reqwest::Url) -> Result<()> {
@@ -309,5 +316,13 @@ impl Drop for Scratch {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    pub use super::config::fuzz as local_config;
+    use serde_json::Value;
+
+    /// A configuration is made local, and read for the server in Unit's place.
+    pub fn local_config(data: &[u8]) {
+        let Ok(mut config) = serde_json::from_slice::<Value>(data) else { return };
+        crate::config::localize::fuzz(&mut config);
+        let _ = super::missing_home(&config);
+        super::wsgi::fuzz(&config);
+    }
 }

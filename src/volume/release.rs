@@ -11,6 +11,7 @@ use super::manifest::{Manifest, Release};
 use super::root::{LIST, Volume};
 use crate::error::{Error, IoContext, Result};
 use crate::runtime::blocking;
+use crate::walk::walk;
 
 /// A directory for one build. [`Volume::clear`] removes it, in the next run if this one was killed.
 #[derive(Debug)]
@@ -87,19 +88,11 @@ impl Volume {
     }
 }
 
-/// The paths of everything below a directory, sorted.
+/// The paths of everything below a directory, sorted, with a NUL between them.
 fn list(dir: &Path) -> io::Result<Vec<u8>> {
-    let mut names = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in fs::read_dir(&at)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.path());
-            }
-            names.extend(entry.path().strip_prefix(dir).map(Path::to_owned));
-        }
-    }
+    let names: Result<Vec<_>, _> = walk(dir).map(|entry| entry.map(|entry| entry.name)).collect();
+    let mut names = names?;
+    names.retain(|name| !name.as_os_str().is_empty());
     names.sort();
     Ok(names.iter().map(|name| name.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0))
 }

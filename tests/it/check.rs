@@ -46,8 +46,8 @@ fn made(case: &Case) -> Option<Vec<u8>> {
     }
     let whole = |step: &&Asked| step.method == "PUT" && step.path == "/config";
     let before = case.setup.iter().rev().find(whole)?;
-    let mut config: Value = podstrap::unit::dialect::to_value(&before.body).ok()?;
-    let value = podstrap::unit::dialect::to_value(&asked.body).ok()?;
+    let mut config: Value = podstrap::config::dialect::to_value(&before.body).ok()?;
+    let value = podstrap::config::dialect::to_value(&asked.body).ok()?;
     match asked.method.as_str() {
         "PUT" => {
             let (parent, name) = part.rsplit_once('/')?;
@@ -130,7 +130,7 @@ fn deep_and_long_texts_are_refused_or_read() {
     // At the bound, in the stack that a worker's thread has.
     for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"share\": \"/x$uri\", \"fallback\": ", "}")] {
         let deep = |levels: usize| open.repeat(levels) + "{\"return\": 200}" + &close.repeat(levels);
-        let config = format!("{{\"routes\": [{{\"action\": {}}}]}}", deep(podstrap::unit::json::DEPTH - 4));
+        let config = format!("{{\"routes\": [{{\"action\": {}}}]}}", deep(podstrap::config::json::DEPTH - 4));
         let tree = Tree { dir: "/nonexistent".into(), venv: "venv".into(), final_path: Some("/x".into()) };
         let findings = check(config.as_bytes(), Some(&tree)).findings;
         assert!(findings.iter().all(|finding| finding.rule != "json"), "{findings:?}");
@@ -138,7 +138,7 @@ fn deep_and_long_texts_are_refused_or_read() {
             findings.iter().any(|finding| finding.refused),
             close == "]" || open.contains('a') && !open.contains("share")
         );
-        podstrap::unit::dialect::to_value(config.as_bytes()).unwrap();
+        podstrap::config::dialect::to_value(config.as_bytes()).unwrap();
     }
     let route = r#"{"match": {"uri": "/a/*"}, "action": {"return": 200}},"#;
     let routes = format!("{{\"listeners\": {{}}, \"routes\": [{}]}}", route.repeat(60_000));

@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
+use podstrap::config::{Config, read_config};
 use podstrap::error::{Error, Result};
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Applied, Config, Setup};
+use podstrap::unit::{self, Applied, Setup};
 
 use crate::support::fake_unit::{Asked, Behaviour, CASES, FakeUnit};
 use crate::support::http::{Response, Server};
@@ -332,7 +333,7 @@ fn a_probe_keeps_the_beginning_of_a_long_answer() {
 // ---- what podstrap says about bad input ----
 
 fn read(sandbox: &Sandbox, path: &Path) -> String {
-    failed(sandbox, unit::read_config(path))
+    failed(sandbox, read_config(path))
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use podstrap::config::dialect;
+use podstrap::config::position::without_bom;
 use podstrap::plan::Control;
 use podstrap::retry::Deadline;
-use podstrap::unit::dialect;
 
 use super::real::Place;
 use super::{client, run};
@@ -137,7 +138,7 @@ fn caret_is_right(text: &str, body: &[u8], offset: usize) {
         [below] => ("", below),
         _ => panic!("{text}"),
     };
-    let Ok(body) = std::str::from_utf8(dialect::without_bom(body)) else { return };
+    let Ok(body) = std::str::from_utf8(without_bom(body)) else { return };
     let expected = body[offset..].chars().next().filter(|c| *c != '\n');
     assert_eq!(line.chars().nth(below.chars().count() - 1), expected, "{text}");
 }

@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use podstrap::config::dialect;
 use podstrap::retry::Deadline;
-use podstrap::unit::{self, Setup, dialect};
+use podstrap::unit::{self, Setup};
 
 use super::directory::{browser, bundle};
 use super::real::Place;

@@ -1,19 +1,19 @@
 //! Where a name or a string stands in a configuration: Unit's `detail` names it, and not its place.
 
-use super::json::{self, Kind};
+use super::json::{self, Node};
 
 /// The places where a member has this name, or a string is this one: offsets of bytes after a byte
 /// order mark, in the order of the text. None in what cannot be read.
-pub(super) fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
+pub fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
     let mut found = Vec::new();
     // What Unit refuses for its form, it gives a place itself.
     let Ok(document) = json::parse(bytes) else { return found };
     let mut open = vec![document.root()];
     while let Some(id) = open.pop() {
-        match document.kind(id) {
-            Kind::String(text) if text == wanted.as_bytes() => found.push(document.span(id).start),
-            Kind::Array(elements) => open.extend(elements),
-            Kind::Object(members) => {
+        match document.node(id) {
+            Node::String(text) if text == wanted.as_bytes() => found.push(document.span(id).start),
+            Node::Array(elements) => open.extend(elements),
+            Node::Object(members) => {
                 found.extend(members.iter().filter(|member| member.name == wanted.as_bytes()).map(|member| member.at));
                 open.extend(members.iter().map(|member| member.value));
             }
@@ -26,13 +26,13 @@ pub(super) fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
 
 /// Where the value stands to which a JSON Pointer leads (RFC 6901), or in it the member with the
 /// quoted name, which the complaint is about then. The root itself is no answer.
-pub(super) fn at(bytes: &[u8], pointer: &str, quoted: Option<&str>) -> Option<usize> {
+pub fn at(bytes: &[u8], pointer: &str, quoted: Option<&str>) -> Option<usize> {
     let document = json::parse(bytes).ok()?;
     let mut id = document.root();
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");
-        id = match document.kind(id) {
-            Kind::Array(elements) => *elements.get(part.parse::<usize>().ok()?)?,
+        id = match document.node(id) {
+            Node::Array(elements) => *elements.get(part.parse::<usize>().ok()?)?,
             _ => document.get(id, &part)?,
         };
     }
@@ -43,8 +43,7 @@ pub(super) fn at(bytes: &[u8], pointer: &str, quoted: Option<&str>) -> Option<us
 /// A place is within the text, and begins a string or a word.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
-    use super::dialect;
-    let text = dialect::without_bom(data);
+    let text = super::position::without_bom(data);
     let (pointer, _) = data.split_at(data.iter().position(|byte| *byte == b'{').unwrap_or(0));
     let pointed = at(data, &String::from_utf8_lossy(pointer), Some("a"));
     assert!(pointed.is_none_or(|at| at < text.len()), "{text:?}");
@@ -54,7 +53,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::unit::dialect;
+    use crate::config::position::without_bom;
 
     #[test]
     fn pointers_lead_to_values_and_to_what_is_wrong_in_them() {
@@ -71,7 +70,7 @@ mod tests {
     fn names_and_strings_are_found() {
         let text = "\u{feff}{ \"a\": [\"b\", {\"b\": \"\\u0061\"}] /* \"b\" */ }".as_bytes();
         let words = |wanted| {
-            let text = dialect::without_bom(text);
+            let text = without_bom(text);
             of(text, wanted).into_iter().map(|at| std::str::from_utf8(&text[at..at + 3]).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(words("a"), ["\"a\"", "\"\\u"]);

@@ -1,15 +1,15 @@
 # Does what Unit's Python module does to load an application (nxt_python_set_target), and prints why
-# it fails. The job comes on stdin.
+# it fails. The job comes on stdin; the exit code is one of import.rs's `Cause`.
 import importlib, json, os, sys, traceback
 
 job = json.load(sys.stdin)
-if job["site"]:
-    import site
-    site.addsitedir(job["site"])
-if job["chdir"]:
-    os.chdir(job["chdir"])
-sys.path[:0] = job["path"]
-sys.argv = ["python"]
+RAISED, NO_CALLABLE = 1, 91
+RAISED_BY_NAME = {"ModuleNotFoundError": 92, "PermissionError": 93}
+
+
+def stop(code, text):
+    print(text, file=sys.stderr)
+    sys.exit(code)
 
 
 def fail():
@@ -18,8 +18,19 @@ def fail():
     while frames and ("importlib" in frames.tb_frame.f_code.co_filename or frames.tb_frame.f_code.co_filename == "<string>"):
         frames = frames.tb_next
     traceback.print_exception(kind, error, frames)
-    sys.exit(1)
+    sys.exit(RAISED_BY_NAME.get(kind.__name__, RAISED))
 
+
+if job["site"]:
+    import site
+    site.addsitedir(job["site"])
+if job["chdir"]:
+    try:
+        os.chdir(job["chdir"])
+    except OSError:
+        fail()
+sys.path[:0] = job["path"]
+sys.argv = ["python"]
 
 for target in job["targets"]:
     module, name = target["module"], target["callable"]
@@ -29,13 +40,13 @@ for target in job["targets"]:
         fail()
     if found is None:
         there = sorted(n for n, value in vars(sys.modules[module]).items() if callable(value) and not n.startswith("_"))
-        sys.exit(f'module "{module}" has no "{name}"; what can be called in it: {", ".join(there[:20]) or "nothing"}')
+        stop(NO_CALLABLE, f'module "{module}" has no "{name}"; what can be called in it: {", ".join(there[:20]) or "nothing"}')
     if target["factory"]:
         if not callable(found):
-            sys.exit(f'"{name}" in module "{module}" is no factory: it cannot be called')
+            stop(RAISED, f'"{name}" in module "{module}" is no factory: it cannot be called')
         try:
             found = found()
         except BaseException:
             fail()
     if not callable(found):
-        sys.exit(f'"{name}" in module "{module}" cannot be called: it is of type {type(found).__name__}')
+        stop(RAISED, f'"{name}" in module "{module}" cannot be called: it is of type {type(found).__name__}')

@@ -1,13 +1,13 @@
-//! Unit's JSON: what it accepts in a configuration, and how it shows one.
+//! A configuration as a value, and whether two are the same.
 //!
-//! A UTF-8 byte order mark is skipped (`nxt_controller.c`); the rest is [`json`]'s. Unit echoes a
-//! number as it was written (`2e2` stays `2e2`), so two texts are compared by value.
+//! Unit shows a number as it was written (`2e2` stays `2e2`), so two texts are compared by value.
 
 use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
 use super::json;
+use super::position::{line_and_column, without_bom};
 
 /// Reads a configuration as Unit does. The error says where and why.
 ///
@@ -17,15 +17,10 @@ pub fn to_value(bytes: &[u8]) -> Result<Value, String> {
     match json::parse(bytes) {
         Ok(document) => Ok(document.to_value(document.root())),
         Err(flaw) => {
-            let (line, column) = json::place(without_bom(bytes), flaw.offset);
-            Err(format!("line {line}, column {column}: {}", flaw.what))
+            let (line, column) = line_and_column(without_bom(bytes), flaw.offset);
+            Err(format!("line {line}, column {column}: {}", flaw.fault))
         }
     }
-}
-
-/// The bytes that Unit counts offsets and columns from: it skips a byte order mark first.
-pub fn without_bom(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// Equal in meaning: member order is free, numbers count by value.
@@ -54,8 +49,8 @@ pub fn fuzz(data: &[u8]) {
         match json::parse(data) {
             Ok(document) => assert!(same(&document.to_value(document.root()), &plain), "{plain:?}"),
             Err(flaw) => {
-                use json::What::{Duplicate, LongNumber, NumberRange};
-                assert!(matches!(flaw.what, Duplicate(_) | LongNumber | NumberRange), "{flaw:?}");
+                use json::Fault::{Duplicate, LongNumber, NumberRange};
+                assert!(matches!(flaw.fault, Duplicate(_) | LongNumber | NumberRange), "{flaw:?}");
             }
         }
     }

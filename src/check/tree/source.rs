@@ -239,15 +239,15 @@ fn assigned(text: &str) -> Vec<&str> {
     parts
 }
 
-struct Line {
+struct LogicalLine {
     indent: usize,
     text: String,
 }
 
 /// Statements on a line each: strings are `""`, comments are gone, brackets hold lines together.
-fn logical_lines(source: &str) -> Vec<Line> {
+fn logical_lines(source: &str) -> Vec<LogicalLine> {
     let mut lines = Vec::new();
-    let mut line = Line { indent: 0, text: String::new() };
+    let mut line = LogicalLine { indent: 0, text: String::new() };
     let mut depth = 0_i32;
     let mut fresh = true;
     let mut rest = source;
@@ -276,9 +276,9 @@ fn logical_lines(source: &str) -> Vec<Line> {
             '\n' if depth > 0 => line.text.push(' '),
             '\n' => {
                 if !line.text.trim().is_empty() {
-                    lines.push(Line { indent: line.indent, text: std::mem::take(&mut line.text) });
+                    lines.push(LogicalLine { indent: line.indent, text: std::mem::take(&mut line.text) });
                 }
-                line = Line { indent: 0, text: String::new() };
+                line = LogicalLine { indent: 0, text: String::new() };
                 fresh = true;
             }
             '(' | '[' | '{' => {

@@ -1,0 +1,113 @@
+//! A Python application's `home`: an environment, of one Python, that `type` asks for.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{There, at, files, is_a, near, read};
+use super::look::{Look, Named};
+use super::search::Search;
+use crate::config::language::{language, version_matches};
+
+impl Look<'_> {
+    /// The environment: there, of the right Python, readable.
+    pub fn home(&mut self, home: &Named, kind: &Named, search: &mut Search) {
+        let Some(here) = self.here(&home.text) else {
+            search.elsewhere = true;
+            return;
+        };
+        match at(&here) {
+            There::Directory => {}
+            There::Unknown => {
+                search.elsewhere = true;
+                return;
+            }
+            There::File | There::Nothing => {
+                // A checkout has no environment yet.
+                let built = self.tree.dir.join(&self.tree.venv).is_dir();
+                let message = format!("there is no environment at {} in the tree", home.text);
+                let hint = near(&here).map(|name| format!("did you mean {name}?"));
+                if built {
+                    let other = format!("there is one at {}", self.tree.venv.display());
+                    self.error("home", home, message).hint = hint.or(Some(other));
+                } else {
+                    let none = "what it would hold is not looked up; `podstrap init` builds it".to_owned();
+                    self.warn("home", home, message).hint = hint.or(Some(none));
+                }
+                search.elsewhere = true;
+                return;
+            }
+        }
+        let pyvenv = here.join("pyvenv.cfg");
+        let config = read(&pyvenv);
+        let libraries = libraries(&here);
+        if config.is_some() {
+            self.readable(home, &pyvenv);
+        } else if !libraries.iter().any(|(_, library)| library.join("os.py").exists()) {
+            self.error("home", home, format!("{} is no environment: it has no pyvenv.cfg", home.text)).hint =
+                Some("Unit needs it, and lib/pythonX.Y/site-packages".to_owned());
+            search.elsewhere = true;
+            return;
+        }
+        let version = config.as_deref().and_then(version).or_else(|| libraries.last().map(|(name, _)| name.clone()));
+        let minor = version.as_deref().map(minor_of);
+        if libraries.is_empty() {
+            self.error("home", home, format!("{} has no lib/pythonX.Y", home.text));
+        } else if let Some(minor) = &minor
+            && !libraries.iter().any(|(name, _)| name == minor)
+        {
+            let has: Vec<_> = libraries.iter().map(|(name, _)| format!("lib/python{name}")).collect();
+            self.error("home", home, format!("{} is of Python {minor}, but has {}", home.text, has.join(", ")));
+        }
+        for (_, library) in &libraries {
+            let packages = library.join("site-packages");
+            // An editable installation is found by a line in such a file.
+            search.elsewhere |= files(&packages).iter().any(|name| is_a(name, "pth"));
+            if at(&packages) == There::Directory {
+                self.readable(home, &packages);
+                search.dirs.push(packages);
+            }
+        }
+        if let (Some(version), Some(minor)) = (version, minor) {
+            self.type_and_version(kind, &version, &minor);
+        }
+    }
+
+    /// Whether a Unit that takes `type` can use the environment. Its own Python is not known here:
+    /// it must have the environment's X.Y, and may have another patch.
+    fn type_and_version(&mut self, kind: &Named, version: &str, minor: &str) {
+        let wanted = language(&kind.text).1;
+        if version_matches(version, wanted) {
+            return;
+        }
+        if minor_of(wanted) == minor {
+            let message = format!("the environment is of Python {version}: Unit must have {wanted} exactly");
+            self.warn("type", kind, message).hint = Some(format!("write \"python {minor}\""));
+            return;
+        }
+        let message = format!("the environment is of Python {version}, which \"{}\" does not match", kind.text);
+        let cut = if version.starts_with(wanted) { "a version ends at a dot: " } else { "" };
+        self.error("type", kind, message).hint = Some(format!(
+            "{cut}write \"python {minor}\", and use an image of Unit with it; or build the environment with {wanted}"
+        ));
+    }
+}
+
+/// `lib/pythonX.Y`, each with its X.Y.
+fn libraries(home: &Path) -> Vec<(String, PathBuf)> {
+    let lib = home.join("lib");
+    let version = |name: &String| name.strip_prefix("python").filter(|rest| rest.contains('.')).map(str::to_owned);
+    files(&lib).iter().filter_map(|name| Some((version(name)?, lib.join(name)))).collect()
+}
+
+/// `version = 3.11.2` as venv writes it, `version_info = 3.11.2` as uv and virtualenv do.
+fn version(pyvenv: &str) -> Option<String> {
+    pyvenv.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let digits: Vec<_> =
+            value.trim().split('.').take_while(|part| part.chars().all(|c| c.is_ascii_digit())).collect();
+        (matches!(name.trim(), "version" | "version_info") && digits.len() > 1).then(|| digits.join("."))
+    })
+}
+
+fn minor_of(version: &str) -> String {
+    version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
+}

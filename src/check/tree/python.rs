@@ -1,0 +1,145 @@
+//! A Python application: its `path`, its environment, its modules and callables.
+
+use std::collections::BTreeSet;
+
+use super::files::{There, is_a, read};
+use super::look::{Look, Named};
+use super::search::Search;
+use super::source::{Binding, Module};
+use crate::check::finding::pointer;
+use crate::check::spelling::meant;
+use crate::config::json::{Id, Node};
+
+impl Look<'_> {
+    pub fn python(&mut self, app: Id, kind: &Named, directory: Option<&Named>) {
+        let mut search = Search::default();
+        for path in self.paths(app) {
+            match Self::absolute(directory, &path.text).map(|text| (self.here(&text), text)) {
+                Some((Some(_), text)) => search.dirs.extend(self.expect("path", &path, &text, There::Directory, false)),
+                _ => search.elsewhere = true,
+            }
+        }
+        if let Some(home) = self.named(app, "home") {
+            self.home(&home, kind, &mut search);
+            self.environment(app);
+        } else {
+            // The packages of the container's own Python.
+            search.elsewhere = true;
+            if self.tree.dir.join(&self.tree.venv).is_dir() {
+                let message = format!("without \"home\" the environment at {} is not used", self.tree.venv.display());
+                self.warn("home", kind, message).hint = Some("name its path in the container as \"home\"".to_owned());
+            }
+        }
+        let protocol = self.named(app, "protocol").map(|protocol| protocol.text);
+        self.each_entry(app, |look, entry| look.module(entry, &search, protocol.as_deref(), directory));
+    }
+
+    fn paths(&self, app: Id) -> Vec<Named> {
+        let Some(id) = self.document.get(app, "path") else { return Vec::new() };
+        let Node::Array(values) = self.document.node(id) else { return self.named(app, "path").into_iter().collect() };
+        let each = values.iter().enumerate().filter_map(|(index, value)| {
+            let pointer = format!("{}/path/{index}", self.pointer);
+            Some(Named { text: self.document.string(*value)?, at: self.document.span(*value).start, pointer })
+        });
+        each.collect()
+    }
+
+    /// With a `home` Unit starts Python isolated (`nxt_python.c`), which does not read these.
+    fn environment(&mut self, app: Id) {
+        let Some(environment) = self.document.get(app, "environment") else { return };
+        for found in self.document.members(environment).iter().filter(|found| found.name.starts_with(b"PYTHON")) {
+            let name = String::from_utf8_lossy(&found.name).into_owned();
+            if !matches!(name.as_str(), "PYTHONPATH" | "PYTHONHOME") {
+                continue;
+            }
+            let place = Named {
+                text: String::new(),
+                at: found.at,
+                pointer: self.pointer.clone() + &pointer(["environment", &name]),
+            };
+            self.warn("environment", &place, format!("Python does not read {name} when \"home\" is given")).hint =
+                Some("name the directories in \"path\"".to_owned());
+        }
+    }
+
+    fn module(&mut self, entry: Id, search: &Search, protocol: Option<&str>, directory: Option<&Named>) {
+        let Some(module) = self.named(entry, "module") else { return };
+        if search.dirs.is_empty() && search.elsewhere {
+            return;
+        }
+        let Some((dir, file)) = search.module(&module.text) else {
+            let message = format!("there is no module {} in \"path\" or the environment", module.text);
+            let hint = search.hint(&module.text, self, directory);
+            let finding = if search.elsewhere {
+                self.warn("module", &module, message)
+            } else {
+                self.error("module", &module, message)
+            };
+            finding.hint = hint;
+            return;
+        };
+        self.readable(&module, &file);
+        let Some(source) = Some(&file).filter(|file| is_a(&file.to_string_lossy(), "py")).and_then(|file| read(file))
+        else {
+            return;
+        };
+        let shown = file.strip_prefix(&dir).unwrap_or(&file).display().to_string();
+        let parsed = Module::read(&source);
+        let given = self.named(entry, "callable");
+        let name = given.as_ref().map_or("application", |given| given.text.as_str());
+        let place = given.as_ref().unwrap_or(&module);
+        let factory =
+            self.document.get(entry, "factory").is_some_and(|id| matches!(self.document.node(id), Node::Boolean(true)));
+        match parsed.get(name) {
+            None => {
+                if let Some(why) = parsed.unclear {
+                    self.warn("callable", place, format!("it cannot be told whether {shown} has \"{name}\": {why}"));
+                    return;
+                }
+                let others =
+                    parsed.names.iter().filter(|(_, binding)| !matches!(binding, Binding::Import | Binding::Constant));
+                let others: BTreeSet<_> = others.map(|(name, _)| name.as_str()).collect();
+                let usual = ["application", "app", "wsgi", "asgi", "create_app", "make_app"];
+                let hint = usual
+                    .into_iter()
+                    .find(|usual| others.contains(usual))
+                    .or_else(|| meant(name, others.iter().copied()));
+                self.error("callable", place, format!("{shown} has no \"{name}\" at its top level")).hint =
+                    Some(match hint {
+                        Some(other) if other.starts_with("create") || other.starts_with("make") => {
+                            format!("it has {other}: \"callable\": \"{other}\", \"factory\": true")
+                        }
+                        Some(other) => format!("it has {other}: \"callable\": \"{other}\""),
+                        None => "\"callable\" is \"application\" unless it is given".to_owned(),
+                    });
+            }
+            Some(Binding::Constant) => {
+                self.error("callable", place, format!("\"{name}\" in {shown} is a constant, nothing to call"));
+            }
+            Some(Binding::Function { asynchronous, needs, takes }) => {
+                let message = match protocol {
+                    _ if factory && needs > 0 => {
+                        Some(format!("\"{name}\" in {shown} needs arguments, and a factory gets none"))
+                    }
+                    _ if factory => None,
+                    _ if takes == 0 => {
+                        Some(format!("\"{name}\" in {shown} takes no arguments: it looks like a factory"))
+                    }
+                    Some("wsgi") if asynchronous => {
+                        Some(format!("\"{name}\" in {shown} is async, and \"protocol\" is \"wsgi\""))
+                    }
+                    Some("asgi") if !asynchronous && needs == 2 && takes == 2 => {
+                        Some(format!("\"{name}\" in {shown} looks like WSGI, and \"protocol\" is \"asgi\""))
+                    }
+                    _ => None,
+                };
+                let hint =
+                    (!factory && takes == 0).then(|| "\"factory\": true calls it for the application".to_owned());
+                if let Some(message) = message {
+                    self.warn("callable", place, message).hint = hint;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Where Python looks for modules.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{files, is_a};
+use super::look::{Look, Named};
+use crate::check::spelling::meant;
+
+/// The directories, in order.
+#[derive(Default)]
+pub struct Search {
+    pub dirs: Vec<PathBuf>,
+    /// It looks at places as well that cannot be seen here.
+    pub elsewhere: bool,
+}
+
+impl Search {
+    /// The directory that has a module, and its file.
+    pub fn module(&self, name: &str) -> Option<(PathBuf, PathBuf)> {
+        let relative: PathBuf = Some(name).filter(|name| !name.contains('/'))?.split('.').collect();
+        self.dirs.iter().find_map(|dir| Some((dir.clone(), module_in(dir, &relative)?)))
+    }
+
+    pub fn hint(&self, name: &str, look: &Look, directory: Option<&Named>) -> Option<String> {
+        if let Some(stem) = name.strip_suffix(".py") {
+            return Some(format!("a module's name has no .py: \"{}\"", stem.replace('/', ".")));
+        }
+        if name.contains('/') {
+            return Some(format!("a module in a package is named with dots: \"{}\"", name.replace('/', ".")));
+        }
+        let relative: PathBuf = name.split('.').collect();
+        let beside =
+            directory.filter(|dir| look.here(&dir.text).is_some_and(|dir| module_in(&dir, &relative).is_some()));
+        if let Some(directory) = beside {
+            return Some(format!("Python does not look into working_directory: \"path\": \"{}\"", directory.text));
+        }
+        let names: Vec<_> = self.dirs.iter().flat_map(|dir| files(dir)).collect();
+        let stems = names.iter().map(|name| name.strip_suffix(".py").unwrap_or(name));
+        meant(name, stems).map(|meant| format!("did you mean \"{meant}\"?"))
+    }
+}
+
+/// The file of a module, or its directory if it is a package without a file of its own.
+fn module_in(dir: &Path, relative: &Path) -> Option<PathBuf> {
+    let base = dir.join(relative);
+    let init = base.join("__init__.py");
+    let source = base.with_file_name(format!("{}.py", base.file_name()?.to_string_lossy()));
+    if init.is_file() {
+        return Some(init);
+    }
+    if source.is_file() {
+        return Some(source);
+    }
+    // Compiled: foo.cpython-311-x86_64-linux-gnu.so, foo.abi3.so, foo.pyc.
+    let stem = format!("{}.", base.file_name()?.to_string_lossy());
+    let parent = base.parent()?;
+    let compiled =
+        files(parent).into_iter().find(|name| name.starts_with(&stem) && (is_a(name, "so") || is_a(name, "pyc")));
+    compiled.map(|name| parent.join(name)).or_else(|| base.is_dir().then_some(base))
+}

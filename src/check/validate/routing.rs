@@ -1,0 +1,114 @@
+//! Where requests come in and go: listeners, routes, and the destinations of a `pass`.
+
+use super::placeholders::unrendered;
+use super::walk::{PathStep, Validator, lossy};
+use crate::check::finding::Finding;
+use crate::check::schema::{self, OBJECT, Table};
+use crate::check::spelling::meant;
+use crate::config::address::Address;
+use crate::config::applications::{destinations, leads_somewhere, listeners_in};
+use crate::config::json::{Field, Id};
+use crate::config::segments;
+
+impl Validator<'_> {
+    pub fn listener(&mut self, found: &Field) {
+        self.address("listener", found.at, &found.name);
+        if !self.is(&self.subject(), found.value, OBJECT) {
+            return;
+        }
+        self.object(found.value, &schema::LISTENER);
+        let has = |name: &str| self.document.get(found.value, name).is_some();
+        if !has("pass") && !has("application") && !self.misspelt(found.value, "pass") {
+            // Unit takes it, fails to apply it and does not say why.
+            self.add(Finding::error("missing-member", found.at, "a listener must have \"pass\"")).hint =
+                Some(self.targets_hint(""));
+        }
+    }
+
+    /// Two listeners on one port, which Unit cannot open.
+    pub fn listeners_clash(&mut self) {
+        let addresses: Vec<_> =
+            listeners_in(self.document).iter().filter_map(|found| Some((found, Address::read(&found.name)?))).collect();
+        for (index, (found, address)) in addresses.iter().enumerate() {
+            let Some((other, _)) = addresses[..index].iter().find(|(_, other)| clash(address, other)) else { continue };
+            let message = format!("\"{}\" and \"{}\" clash", lossy(&found.name), lossy(&other.name));
+            self.path
+                .extend(["listeners".into(), lossy(&found.name)].map(|name: String| PathStep { name, at: found.at }));
+            self.add(Finding::error("listener-clash", found.at, message)).hint =
+                Some("a port can be listened on once: * is every IPv4 address".to_owned());
+            self.path.clear();
+        }
+    }
+
+    pub fn route(&mut self, id: Id) {
+        if self.is("a route", id, OBJECT) {
+            self.object(id, &schema::ROUTE);
+        }
+    }
+
+    pub fn action(&mut self, id: Id) {
+        let kinds: [(&str, &Table); 4] = [
+            ("pass", &schema::PASS_ACTION),
+            ("return", &schema::RETURN_ACTION),
+            ("share", &schema::SHARE_ACTION),
+            ("proxy", &schema::PROXY_ACTION),
+        ];
+        let found: Vec<_> = kinds.iter().filter(|(name, _)| self.document.get(id, name).is_some()).collect();
+        match found[..] {
+            [(_, table)] => self.object(id, table),
+            [] => {
+                let members = self.document.members(id);
+                let names = kinds.iter().map(|(name, _)| *name);
+                let near = members.iter().find_map(|found| meant(&lossy(&found.name), names.clone()));
+                self.refuse(
+                    "missing-member",
+                    self.here(),
+                    "an action must have \"pass\", \"return\", \"share\" or \"proxy\"",
+                )
+                .hint = near.map(|name| format!("did you mean \"{name}\"?"));
+            }
+            _ => {
+                let names: Vec<_> = found.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+                self.refuse("conflict", self.here(), format!("an action must have one of {}", names.join(" and ")));
+            }
+        }
+    }
+
+    pub fn pass(&mut self, id: Id) {
+        let pass = self.bytes(id);
+        let shown = lossy(pass);
+        let Some(names) = segments::of_pass(pass) else {
+            let message = format!("\"{shown}\" is no place to pass to");
+            self.refuse("pass", self.start(id), message).hint = Some(self.targets_hint(&shown));
+            return;
+        };
+        if !leads_somewhere(self.document, &names) {
+            let message = format!("\"{shown}\" does not exist in this configuration");
+            self.refuse("pass", self.start(id), message).hint = Some(self.targets_hint(&shown));
+        }
+    }
+
+    /// What a `pass` could have meant, or could name.
+    pub fn targets_hint(&self, pass: &str) -> String {
+        if unrendered(pass, true) {
+            return "the template was not rendered: the file still has its placeholders".to_owned();
+        }
+        let all = destinations(self.document);
+        match meant(pass, all.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None if all.is_empty() => "this configuration has no application, upstream or route to pass to".to_owned(),
+            None => format!("it has {}", all.join(", ")),
+        }
+    }
+}
+
+/// Whether the second of two sockets cannot be opened: * is any address of IPv4. Of IPv6 Unit sets
+/// `IPV6_V6ONLY`, so that [::] and * are apart.
+fn clash(a: &Address, b: &Address) -> bool {
+    match (a, b) {
+        (Address::Unix(a), Address::Unix(b)) => a == b,
+        (Address::V4(a, port), Address::V4(b, other)) => port == other && (a == b || *a == [0; 4] || *b == [0; 4]),
+        (Address::V6(a, port), Address::V6(b, other)) => port == other && (a == b || *a == [0; 16] || *b == [0; 16]),
+        _ => false,
+    }
+}

@@ -1,0 +1,113 @@
+//! The way through a configuration: where the value that is looked at stands, and of which type it is.
+
+use crate::check::finding::{Finding, pointer};
+use crate::check::schema::{self, INTEGER, NAMES, STRING, Types};
+use crate::config::json::{Document, Field, Id, Node};
+
+/// A step on the way from the root: a member's name, or an index.
+#[derive(Clone)]
+pub struct PathStep {
+    pub name: String,
+    /// Where the member begins.
+    pub at: usize,
+}
+
+pub struct Validator<'a> {
+    pub document: &'a Document<'a>,
+    pub path: Vec<PathStep>,
+    /// Actions that are still to be looked at: they stand in each other, as deep as one likes.
+    pub later: Vec<(Id, Vec<PathStep>)>,
+    pub findings: Vec<Finding>,
+}
+
+pub fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl<'a> Validator<'a> {
+    /// What Unit refuses with 400.
+    pub fn refuse(&mut self, rule: &'static str, at: usize, message: impl Into<String>) -> &mut Finding {
+        let finding = Finding::error(rule, at, message);
+        self.add(Finding { refused: true, ..finding })
+    }
+    pub fn add(&mut self, mut finding: Finding) -> &mut Finding {
+        finding.pointer = pointer(self.path.iter().map(|step| step.name.as_str()));
+        self.findings.push(finding);
+        let last = self.findings.len() - 1;
+        &mut self.findings[last]
+    }
+    pub fn start(&self, id: Id) -> usize {
+        self.document.span(id).start
+    }
+    /// Where the object that is looked at begins: its name, if it has one.
+    pub fn here(&self) -> usize {
+        self.path.last().map_or(self.start(self.document.root()), |step| step.at)
+    }
+    /// How messages call the value that is looked at.
+    pub fn subject(&self) -> String {
+        self.path.last().map_or("the configuration".into(), |step| format!("\"{}\"", step.name))
+    }
+    pub fn bytes(&self, id: Id) -> &'a [u8] {
+        self.document.bytes(id).unwrap_or_default()
+    }
+
+    pub fn below(&mut self, member: &Field, look: impl FnOnce(&mut Self, Id)) {
+        self.path.push(PathStep { name: lossy(&member.name), at: member.at });
+        look(self, member.value);
+        self.path.pop();
+    }
+    pub fn each_member(&mut self, id: Id, mut look: impl FnMut(&mut Self, &'a Field)) {
+        for member in self.document.members(id) {
+            self.below(member, |walk, _| look(walk, member));
+        }
+    }
+    /// Each element, or the value itself if it is no array.
+    pub fn each(&mut self, id: Id, mut look: impl FnMut(&mut Self, Id)) {
+        let Node::Array(values) = self.document.node(id) else { return look(self, id) };
+        for (index, value) in values.iter().enumerate() {
+            self.path.push(PathStep { name: index.to_string(), at: self.start(*value) });
+            look(self, *value);
+            self.path.pop();
+        }
+    }
+    pub fn each_string(&mut self, id: Id, mut look: impl FnMut(&mut Self, Id)) {
+        self.each(id, |walk, value| {
+            if walk.is("each of them", value, STRING) {
+                look(walk, value);
+            }
+        });
+    }
+
+    /// Whether a value has one of the types.
+    pub fn is(&mut self, what: &str, id: Id, types: Types) -> bool {
+        let kind = self.document.node(id);
+        let found = match kind {
+            Node::Null => 0,
+            Node::Boolean(_) => 1,
+            Node::Number(value) if value.fract() == 0.0 => 2,
+            Node::Number(_) => 3,
+            Node::String(_) => 4,
+            Node::Array(_) => 5,
+            Node::Object(_) => 6,
+        };
+        if types & (1 << found) != 0 {
+            return true;
+        }
+        let number = types & schema::NUMBER == schema::NUMBER;
+        let wanted: Vec<_> = (0..7)
+            .filter(|bit| types & (1 << bit) != 0 && !(number && *bit == 3))
+            .map(|bit| if number && bit == 2 { "a number" } else { NAMES[bit] })
+            .collect();
+        let quoted = self.document.string(id).filter(|text| {
+            let word = matches!(text.as_str(), "true" | "false") && types & schema::BOOLEAN != 0;
+            word || (types & INTEGER != 0 && text.parse::<f64>().is_ok())
+        });
+        let hint = match kind {
+            Node::Null => Some("null is a value for Unit: take the member out".to_owned()),
+            _ => quoted.map(|text| format!("write {text} without the quotes")),
+        };
+        let message = format!("{what} must be {}, but is {}", wanted.join(" or "), NAMES[found]);
+        self.refuse("wrong-type", self.document.span(id).start, message).hint = hint;
+        false
+    }
+}

@@ -1,0 +1,148 @@
+//! Paths of the app's container made paths of this machine.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::applications::{applications, applications_mut};
+
+/// Members that are about requests, whose paths are no files.
+const OF_REQUESTS: [&str; 4] = ["match", "prefix", "rewrite", "location"];
+
+/// A directory in the app's container, and the same one on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    there: PathBuf,
+    here: PathBuf,
+}
+
+impl Mapping {
+    pub fn new(there: PathBuf, here: PathBuf) -> Self {
+        Self { there, here }
+    }
+
+    /// Follows from the path of the environment in the container and its directory in the tree, by what
+    /// the two end in alike: `/app/python/venv` and `python/venv` are `/app` there and the tree itself
+    /// here; `/venv` and `python/venv` are `/` and `python`.
+    pub fn by_environment(home: &Path, venv: &Path, tree: &Path) -> Self {
+        let (mut there, mut inside) = (home, venv);
+        while ends_alike(there, inside) {
+            there = there.parent().unwrap_or(Path::new("/"));
+            inside = inside.parent().unwrap_or(Path::new(""));
+        }
+        Self::new(there.to_owned(), joined(tree, inside))
+    }
+
+    /// A path of the container on this machine; none for what is outside of the directory.
+    pub fn here(&self, path: &Path) -> Option<PathBuf> {
+        path.strip_prefix(&self.there).ok().map(|rest| joined(&self.here, rest))
+    }
+}
+
+/// Whether two paths have the same last name.
+pub fn ends_alike(a: &Path, b: &Path) -> bool {
+    a.file_name().is_some_and(|name| b.file_name() == Some(name))
+}
+
+/// An empty path would put a slash at the end.
+fn joined(dir: &Path, rest: &Path) -> PathBuf {
+    if rest.as_os_str().is_empty() { dir.to_owned() } else { dir.join(rest) }
+}
+
+/// Makes a configuration that was written for the app's container right for this machine: paths
+/// below the tree's place there become paths in `tree`; `user` and `group` go.
+///
+/// Where the tree is in the container follows from where the environment is: `final_path`, or
+/// else the `home` of the first application that has one.
+pub fn localize(config: &mut Value, final_path: Option<&Path>, venv: &Path, tree: &Path) {
+    let home = applications(config).find_map(|(_, app)| app.get("home")?.as_str().map(PathBuf::from));
+    if let Some(home) = final_path.map(Path::to_owned).or(home) {
+        remap(config, &Mapping::by_environment(&home, venv, tree));
+    }
+    for (_, application) in applications_mut(config) {
+        let Some(members) = application.as_object_mut() else { continue };
+        for name in ["user", "group"] {
+            if members.shift_remove(name).is_some() {
+                tracing::info!("the configuration's \"{name}\" is left out here");
+            }
+        }
+    }
+}
+
+/// Replaces the paths of the container in every string that begins with one.
+fn remap(value: &mut Value, mapping: &Mapping) {
+    match value {
+        Value::String(text) => {
+            if let Some(here) = mapping.here(Path::new(text.as_str())) {
+                *text = here.to_string_lossy().into_owned();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| remap(value, mapping)),
+        Value::Object(members) => members
+            .iter_mut()
+            .filter(|(name, _)| !OF_REQUESTS.contains(&name.as_str()))
+            .for_each(|(_, value)| remap(value, mapping)),
+        _ => {}
+    }
+}
+
+/// A configuration made local names no user or group.
+#[cfg(fuzzing)]
+pub fn fuzz(config: &mut Value) {
+    localize(config, None, Path::new("python/venv"), Path::new("/here"));
+    assert!(applications(config).all(|(_, app)| app.get("user").is_none() && app.get("group").is_none()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn where_the_tree_is_follows_from_the_environment() {
+        for (home, venv, there, here) in [
+            ("/app/python/venv", "python/venv", "/app", "/t"),
+            ("/venv", "python/venv", "/", "/t/python"),
+            ("/other", "venv", "/other", "/t/venv"),
+        ] {
+            let mapping = Mapping::by_environment(Path::new(home), Path::new(venv), Path::new("/t"));
+            assert_eq!(mapping, Mapping::new(there.into(), here.into()), "{home}");
+            assert_eq!(mapping.here(Path::new(home)), Some(Path::new("/t").join(venv)), "{home}");
+        }
+        let mapping = Mapping::new("/app".into(), "/t".into());
+        assert_eq!(mapping.here(Path::new("/appendix")), None);
+    }
+
+    #[test]
+    fn container_paths_become_paths_in_the_tree() {
+        let mut config = json!({
+            "listeners": {"*:8300": {"pass": "applications/flask"}},
+            "applications": {"flask": {
+                "type": "python 3.5", "user": "root", "working_directory": "/app/python",
+                "path": ["/app/python/flask", "/appendix"], "home": "/app/python/venv", "module": "index",
+            }},
+        });
+        localize(&mut config, None, Path::new("python/venv"), Path::new("/t"));
+        let app = &config["applications"]["flask"];
+        assert_eq!(app["working_directory"], "/t/python");
+        assert_eq!(app["path"], json!(["/t/python/flask", "/appendix"]));
+        assert_eq!(app["home"], "/t/python/venv");
+        assert_eq!(app.get("user"), None);
+    }
+
+    #[test]
+    fn paths_of_requests_stay() {
+        let routes =
+            json!([{"match": {"uri": ["/app/*", "!/app"]}, "action": {"rewrite": "/app/x", "location": "/app"}}]);
+        let mut config = json!({"routes": routes, "applications": {"a": {"home": "/app/venv", "prefix": "/app"}}});
+        localize(&mut config, None, Path::new("venv"), Path::new("/t"));
+        assert_eq!((&config["routes"], &config["applications"]["a"]["prefix"]), (&routes, &json!("/app")));
+    }
+
+    #[test]
+    fn the_tree_itself_gets_no_slash() {
+        let mut config = json!({"applications": {"a": {"working_directory": "/app", "home": "/app/venv"}}});
+        localize(&mut config, None, Path::new("venv"), Path::new("/t"));
+        assert_eq!(config["applications"]["a"]["working_directory"], "/t");
+    }
+}

@@ -1,0 +1,192 @@
+//! A setup is applied: wait, PUT, read back, prove.
+//!
+//! ```text
+//! wait ── an answer ──▶ PUT /config ── 200 ──▶ GET /config: ours? ──▶ prove ──▶ applied
+//!   ▲          the bytes as they are │            │ the listener may be the entrypoint's:
+//!   │                                ▼            ▼ watch it for SETTLE
+//!   └──────── the connection was cut, or another daemon or configuration is there
+//! ```
+//!
+//! Certificates and modules go before the configuration. What Unit has already is not sent.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::client::Client;
+use super::expected::Expected;
+use super::log::Log;
+use super::setup::Setup;
+use super::trouble::Trouble;
+use super::wait::{Answering, wait};
+use super::{prove, put, readback, store};
+use crate::error::{Error, Kind, Result};
+use crate::plan::Control;
+use crate::retry::Deadline;
+use crate::telemetry::Phase;
+
+/// The pause before the configuration is applied again: others get their turn.
+const AGAIN: Duration = Duration::from_millis(250);
+/// A PUT whose connection is cut this often has crashed Unit rather than met its restart.
+const CUTS: u32 = 4;
+
+/// What was proven.
+#[derive(Debug)]
+pub struct Applied {
+    /// Where Unit answered.
+    pub control: Control,
+    /// `Unit/1.35.0`, from the Server header.
+    pub server: String,
+    /// What was sent; nothing if Unit had it all.
+    pub sent: Vec<String>,
+    log: Log,
+}
+
+impl Applied {
+    /// Adds Unit's log since then to a failure that came after it.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        match self.log.since() {
+            Some(lines) => error.excerpt(lines).hint(self.log.hint()),
+            None => error,
+        }
+    }
+}
+
+/// Waits for the control socket, PUTs what Unit lacks of the setup, reads it back, and sees that
+/// the applications run.
+///
+/// Without `control` the [`SOCKETS`](super::SOCKETS) are looked at in turn, and the first that answers is used.
+///
+/// # Errors
+/// `UnitUnreachable`: no answer until the deadline, to the wait or to the PUT. `UnitRefused`: Unit
+/// says no, the configuration does not stay, or an application has no process.
+pub async fn apply(control: Option<&Control>, setup: &Setup, deadline: Deadline) -> Result<Applied> {
+    Client::default().apply(control, setup, deadline).await
+}
+
+impl Client {
+    /// See [`apply`].
+    pub async fn apply(&self, control: Option<&Control>, setup: &Setup, deadline: Deadline) -> Result<Applied> {
+        let controls = self.controls(control);
+        let mut attempts =
+            Attempts { client: self, setup, wanted: Expected::new(setup), deadline, sent: Vec::new(), cuts: 0 };
+        let mut setback = None;
+        loop {
+            let waiting = Phase::start("wait", "for Unit's control API");
+            let found = wait(&controls, &self.proc, deadline).await.map_err(|error| after(error, setback))?;
+            waiting.done(&format!("{} at {}", found.server, found.control));
+
+            let log = Log::of(&self.proc, found.peer);
+            let applying = Phase::start("apply", &setup.shown());
+            match attempts.one(&found, &log).await {
+                Ok(()) => {
+                    applying.done(&attempts.result());
+                    return Ok(Applied { control: found.control, server: found.server, sent: attempts.sent, log });
+                }
+                Err(why) => {
+                    let why = attempts.may_go_on(why, &found)?;
+                    tracing::warn!("{why}; applying it again");
+                    sleep(AGAIN.min(deadline.remaining())).await;
+                    setback = Some(why);
+                }
+            }
+        }
+    }
+}
+
+/// One apply, with all its tries.
+struct Attempts<'a> {
+    client: &'a Client,
+    setup: &'a Setup,
+    wanted: Expected,
+    deadline: Deadline,
+    /// What was sent, over all tries.
+    sent: Vec<String>,
+    /// How often the connection was cut.
+    cuts: u32,
+}
+
+/// Why a try did not succeed.
+enum Setback {
+    Trouble(Trouble),
+    /// It was taken, but is not there; holds what is there instead.
+    Lost(String),
+}
+
+impl From<Trouble> for Setback {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        Self::Trouble(error.into())
+    }
+}
+
+impl Attempts<'_> {
+    async fn one(&mut self, found: &Answering, log: &Log) -> Result<(), Setback> {
+        let (at, deadline) = (&self.setup.at, self.deadline);
+        self.sent.extend(store::sync(found, self.setup, deadline).await?);
+        // A PUT that was cut may have been applied all the same; what cannot be compared is sent again.
+        if let Some(config) = &self.setup.config
+            && !readback::is_there(found, at, &self.wanted, deadline).await?
+        {
+            put::put(found, config, at, log, &self.client.proc, deadline).await?;
+            self.sent.push(at.clone());
+        }
+        readback::stays(found, at, &self.wanted, self.client.settle, deadline).await.map_err(Setback::Lost)?;
+        prove::applications(found, self.setup, &self.wanted, log, deadline).await?;
+        Ok(())
+    }
+
+    /// What went wrong, if another try may help.
+    fn may_go_on(&mut self, setback: Setback, found: &Answering) -> Result<String> {
+        match setback {
+            Setback::Trouble(Trouble::Failed(error)) => Err(error),
+            Setback::Trouble(Trouble::Cut(how)) => {
+                self.cuts += 1;
+                if self.cuts == CUTS {
+                    Err(crashes(found, self.setup, &how))
+                } else {
+                    Ok(format!("while Unit applied it: {how}"))
+                }
+            }
+            Setback::Lost(why) if self.deadline.remaining() <= AGAIN => Err(lost(found, self.setup, &why)),
+            Setback::Lost(why) => Ok(why),
+        }
+    }
+
+    fn result(&self) -> String {
+        let shown = self.setup.shown();
+        if self.sent.is_empty() {
+            format!("{shown}: unchanged, Unit has it already (and goes on with the code it has loaded)")
+        } else {
+            format!("{shown}: applied and read back")
+        }
+    }
+}
+
+/// A failure after an earlier setback.
+fn after(error: Error, setback: Option<String>) -> Error {
+    match setback {
+        Some(why) => error.because(format!("before that, {why}")),
+        None => error,
+    }
+}
+
+fn crashes(found: &Answering, setup: &Setup, how: &str) -> Error {
+    let what = format!("Unit at {} cut the connection {CUTS} times while applying", found.control);
+    Error::new(Kind::UnitRefused, format!("{what} {}", setup.shown()))
+        .because(how)
+        .hint("look for \"exited on signal\" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled")
+}
+
+fn lost(found: &Answering, setup: &Setup, why: &str) -> Error {
+    let what = format!("{} does not stay in Unit at {}", setup.shown(), found.control);
+    Error::new(Kind::UnitRefused, what)
+        .because(why)
+        .hint("does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?")
+}

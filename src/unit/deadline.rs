@@ -1,0 +1,9 @@
+//! How messages say that the deadline ended an attempt.
+
+use crate::retry::Deadline;
+
+pub(super) fn gave_up(tries: u32, deadline: Deadline) -> String {
+    let plural = if tries == 1 { "try" } else { "tries" };
+    let limit = humantime::format_duration(deadline.limit());
+    format!("gave up after {tries} {plural} in {:.1} s (--timeout {limit})", deadline.elapsed().as_secs_f64())
+}

@@ -1,0 +1,36 @@
+//! Suspect: a directory that an application names does not exist.
+
+use super::application::NewApp;
+use super::explanation::Explanation;
+use super::scene::Scene;
+
+/// For every path that is missing in Unit's container.
+pub(super) const GONE: &str =
+    "is the volume mounted in this container, at this path? Paths are those of Unit's container";
+
+/// The working directory.
+pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
+    let dir = app.path("working_directory").filter(|dir| !dir.is_dir())?;
+    let why = format!("application {:?}: its \"working_directory\" {} is no directory", app.name, dir.display());
+    Some(Explanation::new(why, GONE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ask, dir, scene};
+    use super::*;
+    use insta::assert_snapshot;
+    use serde_json::json;
+
+    #[test]
+    fn a_working_directory_that_is_missing() {
+        let dir = dir();
+        let told = |path: &str| ask(missing, &scene(dir.path()), dir.path(), json!({"working_directory": path}));
+        assert_snapshot!(told("/no/where"), @r#"
+        application "a": its "working_directory" /no/where is no directory
+
+        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        "#);
+        assert_eq!(told("/"), "nothing");
+    }
+}

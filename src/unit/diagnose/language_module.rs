@@ -1,0 +1,44 @@
+//! Suspect: the file of Unit's language module is gone.
+
+use std::path::Path;
+
+use super::application::NewApp;
+use super::explanation::Explanation;
+use super::scene::Scene;
+
+pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
+    let (language, module) = app.language_module(scene)?;
+    let lib = Path::new(module.get("lib")?.as_str()?);
+    (scene.files && !lib.exists()).then(|| {
+        Explanation::new(
+            format!(
+                "application {:?}: Unit's module for {language} is gone: {} does not exist",
+                app.name,
+                lib.display()
+            ),
+            "is a volume mounted over the image's modules? unitd finds them at its start, and loads them for each \
+             application",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ask, dir, scene};
+    use super::*;
+    use insta::assert_snapshot;
+    use serde_json::json;
+
+    #[test]
+    fn a_module_whose_file_is_gone() {
+        let dir = dir();
+        let told = || ask(missing, &scene(dir.path()), dir.path(), json!({}));
+        assert_eq!(told(), "nothing");
+        std::fs::remove_file(dir.path().join("python.so")).unwrap();
+        assert_snapshot!(told(), @r#"
+        application "a": Unit's module for python is gone: [TMP]/python.so does not exist
+
+        hint: is a volume mounted over the image's modules? unitd finds them at its start, and loads them for each application
+        "#);
+    }
+}

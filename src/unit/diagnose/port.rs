@@ -1,0 +1,111 @@
+//! Suspect: a new listener's address cannot be had.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::explanation::Explanation;
+use super::scene::{Scene, ours};
+use crate::config::address::Address;
+use crate::config::applications::{listeners, listeners_at};
+
+pub(super) fn taken(scene: &Scene, at: &str, wanted: &Value) -> Option<Explanation> {
+    if !scene.network {
+        return None;
+    }
+    let has = |name: &str| listeners(&scene.before).any(|(known, _)| known == name);
+    let wanted = listeners_at(at, wanted).into_iter().map(|(name, _)| name);
+    wanted.filter(|name| !has(name)).find_map(|name| try_it(scene, &name))
+}
+
+/// Listens on an address for a moment.
+fn try_it(scene: &Scene, name: &str) -> Option<Explanation> {
+    let address = Address::read(name.as_bytes())?.socket()?;
+    let error = TcpListener::bind(address).err()?;
+    let (what, hint) = match error.kind() {
+        ErrorKind::AddrInUse => (
+            match owner(&scene.proc, address.port()) {
+                Some(owner) => format!("port {} is taken by {owner}", address.port()),
+                None => format!("port {} is taken by another process in this Pod", address.port()),
+            },
+            "containers of a Pod share its ports: give the listener or the other process another one".to_owned(),
+        ),
+        ErrorKind::AddrNotAvailable => {
+            ("no network interface here has that address".to_owned(), format!("listen on \"*:{}\"", address.port()))
+        }
+        // The privilege is that of whoever asks.
+        ErrorKind::PermissionDenied if scene.uid().is_some_and(|uid| uid == ours()) && ours() != 0 => (
+            format!("uid {} may not listen on ports below 1024", ours()),
+            "choose a port from 1024 on; a Service may map 80 to it".to_owned(),
+        ),
+        _ => return None,
+    };
+    Some(Explanation::new(format!("the listener {name:?} cannot be had: {what}"), hint))
+}
+
+/// Who listens on a port, if that can be seen: `pid 7 (nginx)`. /proc/net/tcp names the socket by its
+/// inode: `sl local_address rem_address st … uid timeout inode`, state 0A for one that listens.
+fn owner(proc: &Path, port: u16) -> Option<String> {
+    let tables = ["net/tcp", "net/tcp6"].map(|name| fs::read_to_string(proc.join(name)).unwrap_or_default());
+    let inode = tables.iter().flat_map(|table| table.lines()).find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let listens = words.get(3) == Some(&"0A") && words.get(1)?.ends_with(&format!(":{port:04X}"));
+        listens.then(|| words.get(9).map(|inode| format!("socket:[{inode}]")))?
+    })?;
+    fs::read_dir(proc).ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name().into_string().ok().filter(|name| name.bytes().all(|b| b.is_ascii_digit()))?;
+        let mut open = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
+        open.any(|fd| fd.path().read_link().is_ok_and(|link| link == Path::new(&inode))).then(|| {
+            let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            format!("pid {name} ({})", comm.trim())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{dir, scene, shown};
+    use super::*;
+    use insta::assert_snapshot;
+    use serde_json::json;
+
+    #[test]
+    fn a_port_that_is_taken() {
+        let dir = dir();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = other.local_addr().unwrap().to_string();
+        let port = other.local_addr().unwrap().port().to_string();
+        let real = || Scene { proc: "/proc".into(), ..scene(dir.path()) };
+        let wanted = json!({"listeners": {&name: {"pass": "routes"}}});
+        let told = |scene: Scene, at: &str, wanted: &Value| {
+            let text = shown(taken(&scene, at, wanted), dir.path()).replace(&port, "[PORT]");
+            text.replace(&std::process::id().to_string(), "[PID]")
+        };
+        let text = told(real(), "/config", &wanted);
+        let comm = text[text.find('(').unwrap()..=text.find(')').unwrap()].to_owned();
+        assert_snapshot!(text.replace(&comm, "(…)"), @r#"
+        the listener "127.0.0.1:[PORT]" cannot be had: port [PORT] is taken by pid [PID] (…)
+
+        hint: containers of a Pod share its ports: give the listener or the other process another one
+        "#);
+        assert_eq!(told(real(), "/config/listeners", &wanted["listeners"]), text);
+        assert_eq!(told(real(), &format!("/config/listeners/{name}"), &wanted["listeners"][&name]), text);
+        // It is Unit's own.
+        assert_eq!(told(Scene { before: wanted.clone(), ..real() }, "/config", &wanted), "nothing");
+        assert_eq!(told(Scene { network: false, ..real() }, "/config", &wanted), "nothing");
+    }
+
+    #[test]
+    fn an_address_of_another_machine() {
+        let dir = dir();
+        let wanted = json!({"listeners": {"192.0.2.1:8300": {}}});
+        assert_snapshot!(shown(taken(&scene(dir.path()), "/config", &wanted), dir.path()), @r#"
+        the listener "192.0.2.1:8300" cannot be had: no network interface here has that address
+
+        hint: listen on "*:8300"
+        "#);
+    }
+}

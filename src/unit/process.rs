@@ -1,0 +1,42 @@
+//! A process as the process file system shows it: is it Unit, the image's entrypoint, a shell?
+
+use std::path::Path;
+
+/// What is known of a process.
+pub(super) struct Process {
+    /// The executable's name, or the script's for one with `#!`; 15 bytes at most.
+    comm: String,
+    pub(super) words: Vec<String>,
+}
+
+impl Process {
+    /// What cannot be read, as under `hidepid`, is empty.
+    pub(super) fn read(proc: &Path, pid: &str) -> Self {
+        let text = |name| std::fs::read(proc.join(pid).join(name)).unwrap_or_default();
+        Self {
+            comm: String::from_utf8_lossy(&text("comm")).trim_end().to_owned(),
+            words: text("cmdline").split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect(),
+        }
+    }
+    pub(super) fn is_unit(&self) -> bool {
+        // unitd and unitd-debug; a script's name would be longer.
+        self.comm.starts_with("unitd") || self.comm.starts_with("freeunitd")
+    }
+    /// `/bin/sh /usr/local/bin/docker-entrypoint.sh unitd …`; not `tini docker-entrypoint.sh …`.
+    pub(super) fn is_entrypoint(&self) -> bool {
+        let script = self.words.get(1).or(self.words.first());
+        (self.is_shell() || self.comm.starts_with("docker-entrypoi"))
+            && script.is_some_and(|script| base(script).starts_with("docker-entrypoint"))
+    }
+    /// Whether its arguments are Unit's command line.
+    pub(super) fn starts_unit(&self) -> bool {
+        self.words.iter().any(|word| base(word).starts_with("unitd") || base(word).starts_with("freeunitd"))
+    }
+    pub(super) fn is_shell(&self) -> bool {
+        self.words.first().is_some_and(|word| ["sh", "dash", "bash", "ash", "busybox"].contains(&base(word)))
+    }
+}
+
+fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
