@@ -48,7 +48,7 @@ pub(crate) fn judge(what: &str, pointers: &[PathBuf], allowed: bool) -> Result<(
         return Ok(());
     }
     Err(Error::source(what)
-        .because(format!("{are}, and podstrap does not fetch their contents: {}", few(pointers)))
+        .because(format!("{are}, and podstrap does not fetch the contents: {}", few(pointers)))
         .hint("mount or download these files in another way, or store them in the source itself")
         .hint("use --allow-lfs-pointers if the app does not need them"))
 }
