@@ -1,7 +1,7 @@
 //! One overall deadline, and retries with growing pauses within it.
 //!
-//! podstrap retries only errors marked [`transient`](crate::error::Error::transient). The pauses are 0.25 s, 0.5
-//! s, 1 s, 2 s and 4 s, each plus a random part of at most the same length. A longer Retry-After of the server
+//! podstrap retries only errors marked [`transient`](crate::error::Error::transient). The pauses last 0.25, 0.5,
+//! 1, 2 and 4 seconds, each plus a random part of at most the same length. A longer Retry-After of the server
 //! replaces the pause. One that is longer than the remaining time ends the retries. After six tries, or at the
 //! deadline, the last error is returned with the number of tries, their duration and the cause of the previous
 //! failure.

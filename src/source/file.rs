@@ -115,7 +115,8 @@ impl SingleFile {
         Ok(head)
     }
 
-    /// Unpacks the whole archive to the scratch directory, because only then podstrap can check the part.
+    /// Unpacks the whole archive to the scratch directory, because only then it is known whether the part
+    /// exists.
     fn unpack_part(&self, subdir: &TreePath, to: Destination<'_>, rules: Rules) -> Result<Written> {
         let whole = to.scratch.join("unpacked");
         archive::unpack(&self.path, &whole, &self.shown, rules)?;

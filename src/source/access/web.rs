@@ -75,8 +75,8 @@ impl Site {
         Ok(Self::with(crate::http::client()?, url, access))
     }
 
-    /// A site whose bodies stay as the server sent them, even if it declares a compression as a transfer detail:
-    /// a digest covers those bytes.
+    /// A site whose bodies stay as the server sent them, even with a Content-Encoding: a digest covers those
+    /// bytes.
     pub(crate) fn verbatim(url: RemoteUrl, access: Access) -> Result<Self> {
         Ok(Self::with(crate::http::client_verbatim()?, url, access))
     }
