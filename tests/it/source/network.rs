@@ -177,7 +177,7 @@ fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String;
         assert!(took < TIMEOUT + GRACE, "{}", say("too late"));
         // What comes after the last request has no tries to tell of.
         let told = regex::Regex::new(
-            r"because: (gave up after \d+ (try|tries) in|.* was ended at the deadline, after) \d+\.\d s \(--timeout 40s\)",
+            r"because: (gave up after \d+ (try|tries) in|.* was killed at the deadline, after) \d+\.\d s \(--timeout 40s\)",
         );
         assert!(told.unwrap().is_match(&ran.raw), "{}", say("does not tell of its tries"));
         assert!(after == before, "{}", say("not what was published before"));
@@ -303,7 +303,7 @@ fn an_index_that_wants_more_time_than_there_is_is_not_waited_for() {
         let started = Instant::now();
         let ran = run.run(&mut World::init(&run, engine, world.ports().0, index.port(), false));
         assert_eq!(ran.code, Some(4), "{engine}: {}", ran.raw);
-        assert!(ran.raw.contains("the server asks to wait for 1h, longer than the time left"), "{engine}: {}", ran.raw);
+        assert!(ran.raw.contains("the server asks to wait for 1h, longer than the remaining time"), "{engine}: {}", ran.raw);
         assert!(started.elapsed() < TIMEOUT, "{engine}: {}", ran.raw);
     }
 }
