@@ -244,8 +244,7 @@ fn what_the_app_cannot_load_is_told() {
         assert!(ran.text.contains(&words), "{}", ran.raw);
         let error = world.fails(engine, &["--strict", musl.to_str().unwrap()]);
         assert!(
-            error
-                .starts_with("the installed packages have problems, which --strict forbids\n  because: MarkupSafe"),
+            error.starts_with("the installed packages have problems, which --strict forbids\n  because: MarkupSafe"),
             "{error}"
         );
         let error = world.fails(engine, &[processor.to_str().unwrap()]);

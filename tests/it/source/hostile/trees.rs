@@ -150,7 +150,11 @@ fn strange_names_and_modes_are_what_git_makes_of_them() {
 fn trees_that_cannot_be_files_are_refused() {
     let cases: Vec<(&str, &str, Make)> = vec![
         ("a name of 256 bytes", "too long", Box::new(|odb| tree(odb, &[("100644", &[b'n'; 256], blob(odb, b""))]))),
-        ("a link without a target", "cannot be created", Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b""))]))),
+        (
+            "a link without a target",
+            "cannot be created",
+            Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b""))])),
+        ),
         (
             "a link to a name that is too long",
             "cannot be created",
