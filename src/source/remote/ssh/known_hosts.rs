@@ -1,4 +1,4 @@
-//! The keys that a host may show, from known_hosts files (sshd(8), `SSH_KNOWN_HOSTS FILE FORMAT`). The crate for
+//! The keys that a host may show, from `known_hosts` files (sshd(8), `SSH_KNOWN_HOSTS FILE FORMAT`). The crate for
 //! keys parses the lines. This module finds the lines of a host and judges its key. No I/O.
 
 use std::path::PathBuf;
