@@ -66,6 +66,12 @@ fn no_answer(found: &Answering, config: &Config, deadline: Deadline) -> Error {
     let what = format!("Unit at {} has not finished applying {}", found.control, config.path.display());
     Error::new(Kind::UnitUnreachable, what)
         .because(gave_up(1, deadline))
-        .hint("raise --timeout: Unit answers after it has started every process of every application, one after another")
-        .hint("read Unit's log (`kubectl logs POD -c CONTAINER`): Unit continues, and the log names the application it waits for")
+        .hint(
+            "raise --timeout: Unit answers after it has started every process of every application, one after \
+             another",
+        )
+        .hint(
+            "read Unit's log (`kubectl logs POD -c CONTAINER`): Unit continues, and the log names the application \
+             it waits for",
+        )
 }

@@ -83,7 +83,8 @@ impl fmt::Display for Obstacle {
             Self::Busy => f.write_str("connected, but no answer yet: Unit is starting or applying something else"),
             Self::Shut { peer } => write!(
                 f,
-                "the connection was closed without an answer, as FreeUnit does for other users: it runs as uid {peer}, podstrap as uid {}",
+                "the connection was closed without an answer, as FreeUnit does for other users: it runs as uid \
+                 {peer}, podstrap as uid {}",
                 uid()
             ),
             Self::Temporary(pid) => {

@@ -81,8 +81,11 @@ impl Look<'_> {
         if !ends_alike(Path::new(&home.text), &self.tree.venv) {
             let message =
                 format!("\"home\" does not end with --venv {}, so podstrap checks no paths", self.tree.venv.display());
-            self.warn("tree-place", &home, message).hint =
-                Some("set --venv to the environment's directory in the tree, or --tree-final-path to the tree's path in the container".to_owned());
+            self.warn("tree-place", &home, message).hint = Some(
+                "set --venv to the environment's directory in the tree, or --tree-final-path to the tree's \
+                     path in the container"
+                    .to_owned(),
+            );
             return;
         }
         self.mapping = Some(Mapping::by_environment(Path::new(&home.text), &self.tree.venv, &self.tree.dir));

@@ -52,11 +52,13 @@ impl Cause {
                 "set \"home\": Unit searches it for packages, and \"path\" for the application's own modules"
             }
             (Self::NoModule, ..) => {
-                "add the package to the requirements: Unit searches \"home\" for packages, and \"path\" for the application's own modules"
+                "add the package to the requirements: Unit searches \"home\" for packages, and \"path\" for the \
+                 application's own modules"
             }
             (Self::NoCallable, ..) => "set \"callable\" to the right name",
             (Self::Forbidden, ..) => {
-                "make it readable for the application's \"user\": Unit runs the application as that user, not as unitd's"
+                "make it readable for the application's \"user\": Unit runs the application as that user, not as \
+                 unitd's"
             }
             (Self::Raised, ..) => "correct the application: it fails to load with any server",
         }
