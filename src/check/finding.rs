@@ -1,10 +1,10 @@
-//! What `check` finds: something to change, or to know.
+//! The findings of `check`.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// Whether the configuration can be used in spite of it.
+/// Whether the configuration works despite the finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -12,25 +12,25 @@ pub enum Severity {
     Warning,
 }
 
-/// Something to change, or to know.
+/// An error or a warning, with its place.
 #[derive(Debug, Clone)]
 pub struct Finding {
     pub severity: Severity,
-    /// Unit answers it with 400.
+    /// Unit answers 400.
     pub refused: bool,
-    /// What it is about, in a word: `unknown-member`, `pass`, …
+    /// The topic: `unknown-member`, `pass`, …
     pub rule: &'static str,
-    /// Where it stands, in bytes behind a byte order mark.
+    /// The offset in bytes, after a byte order mark.
     pub offset: usize,
     /// The member, as a JSON Pointer (RFC 6901).
     pub pointer: String,
     pub message: String,
     pub hint: Option<String>,
-    /// What must be uploaded before, or Unit refuses it.
+    /// The object that Unit needs first, else it refuses the configuration.
     pub needs: Option<Upload>,
 }
 
-/// What Unit has by a name of its own, apart from its configuration.
+/// A named object that Unit stores outside its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upload {
     Certificate(String),
@@ -38,7 +38,7 @@ pub enum Upload {
 }
 
 impl Upload {
-    /// The file that the image's entrypoint uploads it from.
+    /// The name of the file from which the image's entrypoint uploads it.
     pub(super) fn file(&self) -> String {
         match self {
             Self::Certificate(name) => format!("{name}.pem"),
@@ -60,15 +60,15 @@ impl Finding {
     }
 }
 
-/// A JSON Pointer (RFC 6901): `/`, `~` and all.
+/// A JSON Pointer (RFC 6901), with `/` and `~` escaped.
 pub(super) fn pointer<'n>(steps: impl IntoIterator<Item = &'n str>) -> String {
     steps.into_iter().fold(String::new(), |all, step| all + "/" + &step.replace('~', "~0").replace('/', "~1"))
 }
 
-/// What was found in a text, and what of it must not be shown.
+/// The findings in a text, and the parts of the text to hide.
 #[derive(Debug)]
 pub struct Checked {
-    /// In the order of the text.
+    /// Sorted by offset.
     pub findings: Vec<Finding>,
     pub(super) hidden: Vec<Range<usize>>,
 }

@@ -1,14 +1,14 @@
-//! `podstrap check`: a Unit configuration read without a Unit.
+//! `podstrap check`: checks a Unit configuration without a Unit.
 //!
 //! ```text
-//! bytes ──▶ config::json ──▶ validate ──▶ tree ──▶ print: findings, each with its line
-//!           Unit's JSON      what Unit    what the tree
-//!           (syntax)         refuses      does not have
+//! bytes ──▶ config::json ──▶ validate ──▶ tree ──▶ print: findings with their lines
+//!           Unit's JSON      Unit's       files in
+//!           (syntax)         rules        the tree
 //!                            (schema)
 //! ```
 //!
-//! Errors that Unit itself answers with 400 are marked ([`Finding::refused`]); the others are what it
-//! takes and then fails on. Where only a running Unit can know, there is a warning.
+//! [`Finding::refused`] marks errors that Unit answers with 400. Unit accepts the other errors and then
+//! fails. Findings that depend on the running Unit are warnings.
 
 mod finding;
 mod print;
@@ -28,7 +28,7 @@ use print::Report;
 
 pub use finding::{Checked, Finding, Severity, Upload};
 
-/// Looks at a configuration, and at the tree if there is one.
+/// Checks a configuration, and the files of the tree if one is given.
 pub fn check(bytes: &[u8], tree: Option<&Tree>) -> Checked {
     let document = match json::parse(bytes) {
         Ok(document) => document,
@@ -42,23 +42,23 @@ pub fn check(bytes: &[u8], tree: Option<&Tree>) -> Checked {
     Checked { findings, hidden: document.hidden }
 }
 
-/// Checks the files, prints what was found to stdout, and fails if there is an error.
+/// Checks the files, prints the findings to stdout, and fails if one is an error.
 ///
 /// # Errors
-/// `Usage`: a file cannot be read. `UnitRefused`: one has errors.
+/// `Usage`: a file is unreadable. `UnitRefused`: a file has errors.
 pub fn run(plan: &plan::Check) -> Result<()> {
     if let Some(tree) = &plan.tree
         && !tree.dir.is_dir()
     {
-        return Err(Error::usage(format!("--tree {} is no directory", tree.dir.display()))
-            .hint("name the tree as it is published, or a checkout"));
+        return Err(Error::usage(format!("--tree {} is not a directory", tree.dir.display()))
+            .hint("use a published tree or a checkout"));
     }
     let (files, beside) = files(&plan.config)?;
     let mut report = Report::new(plan.json);
     for path in &files {
         let config = read_config(path)?;
         let mut checked = check(&config.bytes, plan.tree.as_ref());
-        // The image's entrypoint uploads what lies beside before the configuration.
+        // The image's entrypoint uploads the files next to the configuration first.
         let is_beside = |upload: &Upload| beside.contains(&upload.file());
         checked.findings.retain(|finding| !finding.needs.as_ref().is_some_and(is_beside));
         report.add(&config, &checked)?;
@@ -71,11 +71,11 @@ pub fn run(plan: &plan::Check) -> Result<()> {
     if !report.has_errors() {
         return Ok(());
     }
-    let what = format!("{} is not fit for Unit: {}", plan.config.display(), report.counted());
-    Err(Error::new(Kind::UnitRefused, what).hint("each is on stdout, with its line"))
+    let what = format!("{} is not valid for Unit: {}", plan.config.display(), report.counted());
+    Err(Error::new(Kind::UnitRefused, what).hint("read the findings and their lines on stdout"))
 }
 
-/// The file itself, or the directory's `*.json` in order; and the names of all that lie there.
+/// The file itself, or the directory's `*.json` in order; and the names of all entries of the directory.
 fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     if !path.is_dir() {
         return Ok((vec![path.to_owned()], Vec::new()));
@@ -88,8 +88,8 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let json = |name: &&String| Path::new(name).extension().is_some_and(|extension| extension == "json");
     let files: Vec<_> = names.iter().filter(json).map(|name| path.join(name)).collect();
     if files.is_empty() {
-        return Err(Error::usage(format!("there is no *.json in {}", path.display()))
-            .hint("name the configuration's file, or a directory for the image's entrypoint"));
+        return Err(Error::usage(format!("no *.json in {}", path.display()))
+            .hint("give the configuration file, or a directory for the image's entrypoint"));
     }
     Ok((files, names))
 }
@@ -100,7 +100,7 @@ pub mod fuzzing {
     pub use super::tree::python_source;
 }
 
-/// Any text gives findings that lie in it, and can be shown; the verdict on its JSON is the parser's.
+/// For any text: findings lie in it and can be printed, and the parser agrees about its JSON.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     use crate::config::{Config, dialect, position};
@@ -117,7 +117,7 @@ pub fn fuzz(data: &[u8]) {
         print::fuzz(&config, &checked);
         for finding in &checked.findings {
             assert!(!finding.refused || finding.severity == Severity::Error, "{finding:?}");
-            // The pointer leads to a value, in spite of all escapes.
+            // The pointer refers to a value, whatever its escapes.
             if !json && let Ok(value) = &value {
                 assert!(value.pointer(&finding.pointer).is_some(), "{finding:?}");
             }

@@ -1,4 +1,4 @@
-//! Findings as text and as JSON, each with its line.
+//! Prints findings as text or as JSON, each with its line.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -14,18 +14,19 @@ use crate::error::{Error, Result};
 use crate::redact;
 use crate::size::count;
 
-/// Bytes of a line to either side of a finding.
+/// Bytes of a line to show on either side of a finding.
 const AROUND: usize = 1024;
 
-/// So many of a file's findings are shown; nobody reads more, and each shows its line.
+/// Most findings to show for each file, because each includes its line.
 const SHOWN: usize = 100;
 
-/// The findings of all files, as they are printed.
+/// The findings of all files.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     json: bool,
-    /// As JSON, and as text.
+    /// The findings, if `json`.
     values: Vec<Value>,
+    /// The findings, unless `json`.
     text: String,
     errors: u64,
     warnings: u64,
@@ -54,8 +55,8 @@ impl Report {
         let (path, more) = (config.path.display(), checked.findings.len().saturating_sub(SHOWN));
         match more {
             0 => {}
-            _ if self.json => tracing::warn!("{path}: {more} more are not shown"),
-            _ => drop(writeln!(self.text, "{path}: {more} more are not shown")),
+            _ if self.json => tracing::warn!("{path}: {more} more findings not shown"),
+            _ => drop(writeln!(self.text, "{path}: {more} more findings not shown")),
         }
         Ok(())
     }
@@ -69,13 +70,13 @@ impl Report {
         format!("{}, {}", count(self.errors, "error"), count(self.warnings, "warning"))
     }
 
-    /// All of it; text ends with a line about `what`.
+    /// Prints everything to stdout. Text ends with a summary of `what`.
     pub(super) fn print(&self, what: &str, with_tree: bool) -> Result<()> {
         let text = if self.json {
             let values = serde_json::to_string_pretty(&self.values);
             values.map_err(|error| Error::internal("cannot write the findings").because(error))? + "\n"
         } else {
-            let looked = if with_tree { "" } else { "; no path was looked up: that needs --tree" };
+            let looked = if with_tree { "" } else { "; use --tree to check paths" };
             format!("{}{what}: {}{looked}\n", self.text, self.counted())
         };
         io::stdout()
@@ -84,7 +85,7 @@ impl Report {
     }
 }
 
-/// One finding as `--format json` has it. The names are a contract: docs/check.md lists them.
+/// A finding in `--format json`. The names are a contract: docs/check.md lists them.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
     file: String,
@@ -100,7 +101,7 @@ struct Shown<'a> {
     excerpt: String,
 }
 
-/// A finding with its place; `hidden` is what of the text must not be shown.
+/// Adds line, column and excerpt to a finding. `hidden` are the parts of the text to hide.
 fn shown<'a>(config: &Config, hidden: &[Range<usize>], finding: &'a Finding) -> Shown<'a> {
     let text = without_bom(&config.bytes);
     let (line, column) = line_and_column(text, finding.offset);
@@ -118,11 +119,11 @@ fn shown<'a>(config: &Config, hidden: &[Range<usize>], finding: &'a Finding) -> 
     }
 }
 
-/// The line with a caret; what must not be shown is dots.
+/// The line with a caret. Hidden characters are `*`.
 fn excerpt(text: &[u8], hidden: &[Range<usize>], offset: usize) -> String {
     let start = text[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let end = text[offset..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| offset + at);
-    // More of a long line than `caret` shows of it, from the beginning of a character.
+    // Take more of a long line than `caret` shows, from the start of a character.
     let mut start = start.max(offset.saturating_sub(AROUND));
     while start < offset && matches!(text[start], 0x80..=0xbf) {
         start += 1;
@@ -133,7 +134,7 @@ fn excerpt(text: &[u8], hidden: &[Range<usize>], offset: usize) -> String {
     let mut at = start;
     for chunk in text[start..end].utf8_chunks() {
         for (c, length) in chunk.valid().chars().map(|c| (c, c.len_utf8())).chain(
-            // What is no UTF-8 is one character for each run, as `place` counts it.
+            // Each invalid UTF-8 sequence is one character, as in `line_and_column`.
             (!chunk.invalid().is_empty()).then_some(('\u{fffd}', chunk.invalid().len())),
         ) {
             let secret = hidden.partition_point(|range| range.end <= at);
@@ -168,7 +169,7 @@ fn told(out: &mut String, finding: &Shown) {
     }
 }
 
-/// Whatever was found lies in the text, and can be shown.
+/// For any finding: it lies in the text and can be printed.
 #[cfg(fuzzing)]
 pub(super) fn fuzz(config: &Config, checked: &Checked) {
     let text = without_bom(&config.bytes);

@@ -1,12 +1,13 @@
-//! The members of each object of a configuration, their types, and the rule behind each: one table for
-//! each object, and nothing else, however many there are. A new member is a line in its object's table;
-//! a rule that no member has yet is an arm of `rule` in `validate/members.rs`.
+//! The schema of a configuration: one table for each object, with the types and rules of its members.
 //!
-//! From the tables of `nxt_conf_validation.c` of Unit 1.35, built with everything that FreeUnit's and
-//! NGINX's images have; a test holds names, types and flags to the list in
+//! This file has only tables. To add a member, add a line to the table of its object. A new rule also
+//! needs an arm of `rule` in `validate/members.rs`.
+//!
+//! The source is `nxt_conf_validation.c` of Unit 1.35, built with all features of FreeUnit's and NGINX's
+//! images. A test compares names, types and flags with
 //! `tests/fixtures/unit-contract/config-members.json`.
 
-/// Sets of JSON types. An integer is a number without a fraction: `2e2`, `1.0`.
+/// A set of JSON types, one bit each. An integer is a number without a fraction: `2e2`, `1.0`.
 pub type Types = u8;
 pub const NULL: Types = 1;
 pub const BOOLEAN: Types = 1 << 1;
@@ -18,17 +19,17 @@ pub const OBJECT: Types = 1 << 6;
 pub const NUMBER: Types = INTEGER | FRACTION;
 pub const ANY: Types = 127;
 
-/// The types' names, in the order of their bits.
+/// The names of the types, in the order of their bits.
 pub const NAMES: [&str; 7] =
     ["null", "a boolean", "an integer", "a number with a fraction", "a string", "an array", "an object"];
 
-/// An object's members.
+/// The members of an object.
 #[derive(Debug)]
 pub struct Table {
-    /// What messages call such an object.
+    /// The name of the object in messages.
     pub title: &'static str,
     pub members: &'static [Member],
-    /// Where more members are.
+    /// A table with further members of the same object.
     pub then: Option<&'static Table>,
 }
 
@@ -38,22 +39,22 @@ pub struct Member {
     pub types: Types,
     pub rule: Rule,
     pub required: bool,
-    /// A string with variables in it (`$uri`) is checked for them, and for nothing else.
+    /// The string may contain variables (`$uri`). If it does, only these are validated.
     pub template: bool,
 }
 
-/// What a value must be beyond its type.
+/// The requirement on a value beyond its type.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
     Anything,
     Object(&'static Table),
-    /// An integer's bounds, both allowed.
+    /// An integer within these bounds, inclusive.
     Within(i64, i64),
-    /// One of these, as they are written.
+    /// One of these strings.
     OneOf(&'static [&'static str]),
-    /// A string without a null character, or Unit cuts it.
+    /// A string without a null character, at which Unit truncates it.
     Path,
-    /// An array, or a single one, of strings.
+    /// A string or an array of strings.
     Strings,
     /// The same without null characters.
     Arguments,
@@ -119,7 +120,7 @@ impl Member {
 }
 
 impl Table {
-    /// All members, those of the tables behind it included.
+    /// All members, including those of the following tables.
     pub fn all(&'static self) -> impl Iterator<Item = &'static Member> {
         std::iter::successors(Some(self), |table| table.then).flat_map(|table| table.members)
     }
@@ -322,7 +323,7 @@ pub static PYTHON_COMMON: Table = Table::new(
 )
 .then(&COMMON);
 
-/// An application with `targets`, which have the members that it then must not have.
+/// An application with `targets`. It must not have the members that its targets have.
 pub static PYTHON: Table = Table::new(
     "a Python application with \"targets\"",
     &[
@@ -495,7 +496,7 @@ pub static ACCESS_LOG: Table = Table::new(
     &[plain("path", STRING), member("format", STRING | OBJECT, Rule::LogFormat), member("if", STRING, Rule::Condition)],
 );
 
-/// By the names of `config-members.json`: all there are, for "that belongs there" and the tests.
+/// All tables, with their names in `config-members.json`, for hints about misplaced members and for tests.
 pub static TABLES: [(&str, &Table); 47] = [
     ("root", &ROOT),
     ("setting", &SETTINGS),
@@ -578,7 +579,7 @@ mod tests {
                 |list: &[&Value]| list.iter().map(|m| m["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
             assert_eq!(named(&members), table.members.iter().map(|m| m.name.to_owned()).collect::<Vec<_>>(), "{name}");
             for (listed, ours) in members.iter().zip(table.members) {
-                // The list lost the type of one: `hooks` is a string (`nxt_conf_validation.c`).
+                // The list lacks the type of `hooks`, which is a string (`nxt_conf_validation.c`).
                 let known = if ours.name == "hooks" { STRING } else { types(listed) };
                 let flags = listed["flags"].as_str().unwrap_or_default();
                 assert_eq!(known, ours.types, "{name}.{}", ours.name);

@@ -1,6 +1,6 @@
-//! What a misspelt name was meant to be.
+//! Suggests the right spelling of a name.
 
-/// The candidate that a name is likely to be a slip for.
+/// The candidate that is most similar to a misspelt name, if one is similar enough.
 pub fn meant<'n>(name: &str, candidates: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let within = |candidate: &str| (candidate.len().max(name.len()) / 3).clamp(1, 3);
     candidates

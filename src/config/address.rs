@@ -1,28 +1,29 @@
-//! Addresses of sockets: of listeners, servers and proxies, and the patterns of `match` and `source`.
-//! Each is read as the function of Unit 1.35 that is named with it, oddities included.
+//! Parses socket addresses of listeners, servers and proxies, and the patterns of `match` and `source`.
+//!
+//! Each function behaves as the named function of Unit 1.35, including its oddities.
 
 use std::net::SocketAddr;
 
-/// What reads as an address of a socket.
+/// The address of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     Unix(Vec<u8>),
-    /// In network order.
+    /// Octets in network order, and port.
     V4([u8; 4], u16),
     V6([u8; 16], u16),
 }
 
-/// The longest path of a socket: `sun_path` without its last byte, unix(7).
+/// Limit of the path of a socket in bytes: `sun_path` without its last byte, unix(7).
 const SUN_PATH: usize = 107;
 
 impl Address {
-    /// A listener's, proxy's or server's: `nxt_sockaddr_parse` (`nxt_sockaddr.c`).
+    /// Parses the address of a listener, proxy or server: `nxt_sockaddr_parse` (`nxt_sockaddr.c`).
     pub fn read(text: &[u8]) -> Option<Self> {
         if text.len() > 6 && text.starts_with(b"unix:") {
             return (text.len() - 5 <= SUN_PATH).then(|| Self::Unix(text[5..].to_owned()));
         }
         if text.first() == Some(&b'[') || two_colons(text) {
-            // Without brackets there is no port, which must be there.
+            // An address without brackets has no port, but the port is required.
             let end = text.strip_prefix(b"[")?.iter().position(|byte| *byte == b']')? + 1;
             let port = port(text[end + 1..].strip_prefix(b":")?)?;
             return Some(Self::V6(ipv6(&text[1..end])?, port));
@@ -32,7 +33,7 @@ impl Address {
         Some(Self::V4(host, port(&text[colon + 1..])?))
     }
 
-    /// As bind(2) takes it; none for a Unix socket.
+    /// The address for bind(2); None for a Unix socket.
     pub fn socket(&self) -> Option<SocketAddr> {
         match *self {
             Self::Unix(_) => None,
@@ -46,7 +47,7 @@ fn port(digits: &[u8]) -> Option<u16> {
     integer(digits).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
 }
 
-/// `nxt_int_parse` (`nxt_parse.c`): digits and nothing else.
+/// `nxt_int_parse` (`nxt_parse.c`): only digits.
 fn integer(digits: &[u8]) -> Option<i64> {
     let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| all)?.parse().ok()
@@ -57,7 +58,7 @@ fn two_colons(text: &[u8]) -> bool {
     text.split(|byte| *byte == b':').count() > 2
 }
 
-/// `nxt_inet_addr`: four parts, of which all but the last may be empty; 255.255.255.255 is none.
+/// `nxt_inet_addr`: four parts; all but the last may be empty. 255.255.255.255 is invalid.
 fn ipv4(text: &[u8]) -> Option<[u8; 4]> {
     let parts: Vec<&[u8]> = text.split(|byte| *byte == b'.').collect();
     let mut out = [0; 4];
@@ -79,7 +80,7 @@ fn ipv6(text: &[u8]) -> Option<[u8; 16]> {
     let mut groups: Vec<u16> = Vec::new();
     let mut gap = None;
     let (mut nibbles, mut group) = (0, 0_u16);
-    // Where a part begins that may be an IPv4 address; not the first one.
+    // The rest from the start of the current part, which may be an IPv4 address. None for the first part.
     let mut part: Option<&[u8]> = None;
     while let Some((byte, more)) = rest.split_first() {
         match byte {
@@ -125,9 +126,10 @@ fn ipv6(text: &[u8]) -> Option<[u8; 16]> {
     Some(out)
 }
 
-/// A pattern of addresses in `match` and `source`: `nxt_http_route_addr_pattern_parse`
-/// (`nxt_http_route_addr.c`). The error says what is wrong; `Ok(false)` is what Unit takes although
-/// it makes no sense.
+/// Validates an address pattern of `match` and `source`: `nxt_http_route_addr_pattern_parse`
+/// (`nxt_http_route_addr.c`).
+///
+/// `Ok(false)` is a meaningless pattern that Unit accepts.
 pub fn address_pattern(text: &[u8]) -> Result<bool, &'static str> {
     let text = text.strip_prefix(b"!").unwrap_or(text);
     if text == b"unix" {
@@ -151,7 +153,7 @@ pub fn address_pattern(text: &[u8]) -> Result<bool, &'static str> {
         };
         let parse = |host: &[u8]| {
             let blocks = host.split(|byte| *byte == b':').all(|block| block.len() <= 4);
-            ipv6(host).filter(|_| blocks).ok_or("it is no IPv6 address")
+            ipv6(host).filter(|_| blocks).ok_or("it is not an IPv6 address")
         };
         if let Some(at) = split(host, b'-') {
             if parse(&host[..at])? > parse(&host[at + 1..])? {
@@ -169,7 +171,7 @@ pub fn address_pattern(text: &[u8]) -> Result<bool, &'static str> {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     };
-    let parse = |host: &[u8]| ipv4(host).ok_or("it is no IPv4 address");
+    let parse = |host: &[u8]| ipv4(host).ok_or("it is not an IPv4 address");
     let mut sensible = true;
     if let Some(at) = split(host, b'-') {
         if parse(&host[..at])? > parse(&host[at + 1..])? {
@@ -177,7 +179,7 @@ pub fn address_pattern(text: &[u8]) -> Result<bool, &'static str> {
         }
     } else if let Some(at) = split(host, b'/') {
         let bits = prefix(&host[at + 1..], 32)?;
-        // Any text becomes the address 255.255.255.255, which only /32 tells from others.
+        // Unit turns any text into the address 255.255.255.255, and refuses that only with /32.
         match parse(&host[..at]) {
             Err(what) if bits == 32 => return Err(what),
             Err(_) => sensible = false,
@@ -190,13 +192,13 @@ pub fn address_pattern(text: &[u8]) -> Result<bool, &'static str> {
 }
 
 fn prefix(digits: &[u8], most: i64) -> Result<i64, &'static str> {
-    integer(digits).filter(|bits| *bits <= most).ok_or("the prefix length behind / is wrong")
+    integer(digits).filter(|bits| *bits <= most).ok_or("the prefix length after / is invalid")
 }
 
 fn port_pattern(ports: Option<&[u8]>) -> Result<(), &'static str> {
     let Some(ports) = ports else { return Ok(()) };
-    let Some((_, searched)) = ports.split_last() else { return Err("there is no port behind the colon") };
-    let port = |digits: &[u8]| integer(digits).filter(|port| *port <= 65535).ok_or("the port is wrong");
+    let Some((_, searched)) = ports.split_last() else { return Err("no port after the colon") };
+    let port = |digits: &[u8]| integer(digits).filter(|port| *port <= 65535).ok_or("the port is invalid");
     match searched.iter().position(|byte| *byte == b'-') {
         Some(at) if port(&ports[..at])? > port(&ports[at + 1..])? => Err("the range of ports ends before it begins"),
         Some(_) => Ok(()),

@@ -1,8 +1,8 @@
-//! The applications and listeners of a configuration, and the destinations of a `pass`: the one place
-//! that knows where a configuration has them.
+//! Finds the applications, listeners and `pass` targets of a configuration.
 //!
-//! A configuration comes as a [`Value`], or as a [`Document`] where positions matter. Of a value `at` is
-//! its place in the control API: `/config`, or that of a part, such as `/config/applications/blog`.
+//! Only this file knows their paths. A configuration is a [`Value`], or a [`Document`] where positions
+//! matter. For a value, `at` is its path in the control API: `/config`, or that of a part, such as
+//! `/config/applications/blog`.
 
 use serde_json::Value;
 
@@ -33,17 +33,17 @@ pub fn applications_mut(config: &mut Value) -> impl Iterator<Item = (&String, &m
     section_mut(config, APPLICATIONS)
 }
 
-/// The applications of a configuration, or of the part that goes to a place.
+/// The applications of a configuration, or of the part at the path `at`.
 pub fn applications_at<'v>(at: &str, part: &'v Value) -> Vec<(String, &'v Value)> {
     section_at(at, part, APPLICATIONS)
 }
 
-/// The same of listeners.
+/// The same for listeners.
 pub fn listeners_at<'v>(at: &str, part: &'v Value) -> Vec<(String, &'v Value)> {
     section_at(at, part, LISTENERS)
 }
 
-/// What an application loads: each of its `targets`, or the application itself.
+/// The parts of an application that name code: each of its `targets`, or the application itself.
 pub fn entries(app: &Value) -> Vec<&Value> {
     match app.get("targets").and_then(Value::as_object) {
         Some(targets) => targets.values().collect(),
@@ -81,12 +81,12 @@ pub fn listeners_in<'d>(document: &'d Document) -> &'d [Field] {
     section_in(document, LISTENERS)
 }
 
-/// The targets of an application; none: the application is its own.
+/// The targets of an application; None if it has no `targets`.
 pub fn targets_in<'d>(document: &'d Document, app: Id) -> Option<&'d [Field]> {
     document.get(app, "targets").map(|targets| document.members(targets))
 }
 
-/// Whether the names of a `pass` lead to something that the document has.
+/// Whether the target of a `pass` exists in the document.
 pub fn leads_somewhere(document: &Document, names: &[Vec<u8>]) -> bool {
     let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
     let named = |part: &str, name: &[u8]| {
@@ -104,7 +104,7 @@ pub fn leads_somewhere(document: &Document, names: &[Vec<u8>]) -> bool {
     }
 }
 
-/// Everything in the document that a `pass` can name, as it would be written.
+/// All possible targets of a `pass` in the document, in its syntax.
 pub fn destinations(document: &Document) -> Vec<String> {
     let text = |bytes: &[u8]| segments::encoded(&String::from_utf8_lossy(bytes));
     let mut all = Vec::new();

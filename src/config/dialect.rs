@@ -1,6 +1,6 @@
-//! A configuration as a value, and whether two are the same.
+//! Converts a configuration to a value, and compares two values.
 //!
-//! Unit shows a number as it was written (`2e2` stays `2e2`), so two texts are compared by value.
+//! Unit keeps the notation of numbers (`2e2` stays `2e2`), so podstrap compares by value.
 
 use std::cmp::Ordering;
 
@@ -9,9 +9,9 @@ use serde_json::{Number, Value};
 use super::json;
 use super::position::{line_and_column, without_bom};
 
-/// Reads a configuration as Unit does. The error says where and why.
+/// Parses a configuration as Unit does. The error has line, column and cause.
 ///
-/// Text that is no UTF-8 is refused, which Unit does not: a `Value` could not hold it.
+/// Unlike Unit, refuses text that is not UTF-8, because a `Value` cannot hold it.
 pub fn to_value(bytes: &[u8]) -> Result<Value, String> {
     std::str::from_utf8(without_bom(bytes)).map_err(|error| error.to_string())?;
     match json::parse(bytes) {
@@ -23,7 +23,7 @@ pub fn to_value(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// Equal in meaning: member order is free, numbers count by value.
+/// Whether two values have the same meaning. Ignores the order of members and the notation of numbers.
 pub fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => same_number(a, b),
@@ -36,12 +36,12 @@ pub fn same(a: &Value, b: &Value) -> bool {
 }
 
 fn same_number(a: &Number, b: &Number) -> bool {
-    // Two integers are equal or not; one that is written `2e2` or `200.0` is read as a float.
+    // Compare two integers exactly. `2e2` and `200.0` are floats.
     a == b || (a.is_f64() != b.is_f64() && a.as_f64().partial_cmp(&b.as_f64()) == Some(Ordering::Equal))
 }
 
-/// Plain JSON is read as everybody reads it, where Unit is not stricter; what is read at all is read
-/// again from what it shows.
+/// For any input: plain JSON parses as in `serde_json` unless Unit is stricter, and a printed value parses
+/// to the same value.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     json::fuzz(data);
@@ -55,7 +55,7 @@ pub fn fuzz(data: &[u8]) {
         }
     }
     if let Ok(read) = to_value(data) {
-        // serde_json may show a number in more digits than Unit takes, and reads 127 levels.
+        // serde_json may print more digits than Unit accepts, and parses at most 127 levels.
         let text = read.to_string();
         if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() < 128 {
             let again: Value = serde_json::from_str(&text).expect("it is JSON");

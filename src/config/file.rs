@@ -1,4 +1,4 @@
-//! Reading a configuration's file.
+//! Reads a configuration file.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,30 +6,33 @@ use std::path::{Path, PathBuf};
 use super::position::without_bom;
 use crate::error::{Error, Result};
 
-/// A configuration and the name that messages give it.
+/// The text of a configuration, and its path for messages.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from, for `file:line:column`.
+    /// The file, for `file:line:column`.
     pub path: PathBuf,
-    /// Sent verbatim.
+    /// podstrap sends them unchanged.
     pub bytes: Vec<u8>,
 }
 
-/// Reads the configuration file; a missing, empty or unreadable one is a usage error.
+/// Reads the configuration file.
+///
+/// # Errors
+/// Usage: the file is missing, empty or unreadable.
 pub fn read_config(path: &Path) -> Result<Config> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|error| {
         let made = Error::usage(format!("cannot read the configuration {shown}"));
         match error.kind() {
             ErrorKind::NotFound => {
-                made.because(error).hint("is the ConfigMap or volume mounted there, in this container?")
+                made.because(error).hint("check that the ConfigMap or volume is mounted there in this container")
             }
             ErrorKind::IsADirectory => made.because("it is a directory").hint(format!(
-                "name the file in it: {}; a missing subPath also becomes a directory",
+                "give the file in it: {}; a missing subPath also becomes a directory",
                 path.join("unit.json").display()
             )),
             ErrorKind::PermissionDenied => made.because(error).hint(format!(
-                "podstrap runs as uid {}: give the file to it, or widen the volume's defaultMode",
+                "make it readable for podstrap's uid {}, for example with the volume's defaultMode",
                 rustix::process::geteuid().as_raw()
             )),
             _ => made.because(error),
@@ -37,7 +40,7 @@ pub fn read_config(path: &Path) -> Result<Config> {
     })?;
     if without_bom(&bytes).trim_ascii().is_empty() {
         return Err(Error::usage(format!("the configuration {shown} is empty"))
-            .hint("the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?"));
+            .hint("check the template or the ConfigMap key; the smallest configuration that Unit accepts is {}"));
     }
     Ok(Config { path: path.to_owned(), bytes })
 }

@@ -1,10 +1,10 @@
-//! Unit's own JSON, read as `nxt_conf_json_parse` (`nxt_conf.c`) reads it, with positions.
+//! Parses Unit's JSON as `nxt_conf_json_parse` (`nxt_conf.c`) does, with positions.
 //!
-//! It is JSON with `//` and `/* */` comments and one trailing comma, and it is stricter than most in
-//! what it does not say: names are unique, control characters in strings are escaped, a number has
-//! at most 14 characters, a `//` comment ends with a line feed. Strings are bytes: Unit takes any.
-//! Fault is refused is refused at Unit's own offset. Nothing here calls itself, so that a deep text
-//! ends in an error.
+//! Unit allows `//` and `/* */` comments and one trailing comma. In other respects it is stricter than
+//! most parsers: names are unique, control characters in strings are escaped, a number has at most 14
+//! characters, and a `//` comment ends with a line feed. Strings are bytes, because Unit accepts any.
+//! The offset of an error is Unit's. The parser does not recurse, so a deeply nested text is an error, not
+//! a stack overflow.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,28 +14,29 @@ use serde_json::{Map, Number, Value};
 
 use super::position::without_bom;
 
-/// How deep arrays and objects may stand in each other. Unit has no bound and crashes: 1.35 applied
-/// 20,000 `fallback`s in each other, failed to apply 30,000 and did not survive 50,000. Configurations
-/// are about ten deep, and what walks a document may call itself for each level.
+/// Most levels of nested arrays and objects.
+///
+/// Unit has no limit: 1.35 applied 20,000 nested `fallback`s, failed to apply 30,000 and crashed at
+/// 50,000. Real configurations have about ten levels. The limit lets code that walks a document recurse.
 pub const DEPTH: usize = 200;
 
 /// `NXT_CONF_MAX_NUMBER_LEN`.
 const NUMBER_LENGTH: usize = 14;
 
-/// `NXT_INT64_T_MAX` as Unit compares with it: 2^63.
+/// `NXT_INT64_T_MAX`, which is 2^63 in the comparison that Unit makes.
 const INT64_MAX: f64 = 9_223_372_036_854_775_808.0;
 
-/// A value's place in [`Document`].
+/// The index of a value in a [`Document`].
 pub type Id = usize;
 
-/// A text that was read: its values, and where each stands.
+/// A parsed text: its values and their positions.
 #[derive(Debug)]
 pub struct Document<'a> {
-    /// Without a byte order mark; all offsets count from here, as Unit's do.
+    /// The text without a byte order mark. All offsets start here, as in Unit.
     pub text: &'a [u8],
     nodes: Vec<Placed>,
     root: Id,
-    /// Fault an excerpt must not show: the values of `environment`.
+    /// The ranges that an excerpt must hide: the values of `environment`.
     pub hidden: Vec<Range<usize>>,
 }
 
@@ -50,7 +51,7 @@ pub enum Node {
     Null,
     Boolean(bool),
     Number(f64),
-    /// Mostly UTF-8, but Unit does not ask for it.
+    /// Usually UTF-8, but Unit does not require it.
     String(Vec<u8>),
     Array(Vec<Id>),
     Object(Vec<Field>),
@@ -59,15 +60,15 @@ pub enum Node {
 #[derive(Debug)]
 pub struct Field {
     pub name: Vec<u8>,
-    /// Where the name's opening quote stands.
+    /// The offset of the opening quote of the name.
     pub at: usize,
     pub value: Id,
 }
 
-/// Why a text is not Unit's JSON.
+/// The error in a text that is not Unit's JSON.
 #[derive(Debug)]
 pub struct Flaw {
-    /// In bytes, after a byte order mark: what Unit calls `offset`.
+    /// In bytes, after a byte order mark: Unit's `offset`.
     pub offset: usize,
     pub fault: Fault,
     /// See [`Document::hidden`].
@@ -91,7 +92,7 @@ pub enum Fault {
     Backslash,
     Hex,
     Surrogate,
-    /// Where the name stood first.
+    /// The offset of the first occurrence.
     Duplicate(usize),
     Fraction,
     LeadingZero,
@@ -104,33 +105,37 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "there is no value: it is empty",
-            Self::AfterEnd => "something follows the end of the value",
-            Self::Value => "a value is expected here: an object, an array, a string in double quotes, a number, true, false or null",
-            Self::Name => "a member's name in double quotes, or }, is expected here",
-            Self::Colon => "a colon is expected after the member's name",
+            Self::Empty => "the text has no value",
+            Self::AfterEnd => "unexpected text after the end of the value",
+            Self::Value => {
+                "expected a value: an object, an array, a string in double quotes, a number, true, false or null"
+            }
+            Self::Name => "expected a member name in double quotes, or }",
+            Self::Colon => "expected a colon after the member name",
             Self::MemberWithoutValue => "the text ends before the member's value",
-            Self::CommaOrBrace => "a comma or } is expected here",
-            Self::CommaOrBracket => "a comma or ] is expected here",
+            Self::CommaOrBrace => "expected a comma or }",
+            Self::CommaOrBracket => "expected a comma or ]",
             Self::OpenObject => "the text ends before the object's }",
             Self::OpenArray => "the text ends before the array's ]",
             Self::OpenString => "the text ends before the string's double quote",
             Self::Control => "a control character in a string must be escaped",
-            Self::Backslash => "a backslash in a string must be doubled, or begin \\\" \\/ \\b \\f \\n \\r \\t or \\u0041",
+            Self::Backslash => {
+                "a backslash in a string must be doubled, or start \\\" \\/ \\b \\f \\n \\r \\t or \\u0041"
+            }
             Self::Hex => "\\u needs four hexadecimal digits",
-            Self::Surrogate => "\\u names half of a surrogate pair",
-            Self::Duplicate(_) => "the object has a member of this name already",
+            Self::Surrogate => "\\u encodes half of a surrogate pair",
+            Self::Duplicate(_) => "the object already has a member with this name",
             Self::Fraction => "a number's fraction needs a digit",
-            Self::LeadingZero => "a number has no leading zero",
+            Self::LeadingZero => "a number must not have a leading zero",
             Self::Exponent => "a number's exponent needs a digit",
-            Self::LongNumber => "a number may have 14 characters",
+            Self::LongNumber => "a number may have at most 14 characters",
             Self::NumberRange => "the number is out of range",
-            Self::TooDeep => return write!(f, "objects and arrays stand more than {DEPTH} deep in each other"),
+            Self::TooDeep => return write!(f, "objects and arrays are nested more than {DEPTH} levels deep"),
         })
     }
 }
 
-/// Reads a text as Unit does.
+/// Parses a text as Unit does.
 pub fn parse(bytes: &[u8]) -> Result<Document<'_>, Flaw> {
     let text = without_bom(bytes);
     let mut parser = Parser { text, at: 0, nodes: Vec::new(), hidden: Vec::new() };
@@ -150,7 +155,7 @@ impl Document<'_> {
     pub fn span(&self, id: Id) -> Range<usize> {
         self.nodes[id].span.clone()
     }
-    /// No member at all for what is no object.
+    /// The members of an object; empty for other values.
     pub fn members(&self, id: Id) -> &[Field] {
         if let Node::Object(members) = self.node(id) { members } else { &[] }
     }
@@ -167,7 +172,7 @@ impl Document<'_> {
         self.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// As others know it. Fault is no UTF-8 becomes U+FFFD.
+    /// Converts a value. Invalid UTF-8 becomes U+FFFD.
     pub fn to_value(&self, id: Id) -> Value {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match self.node(id) {
@@ -182,10 +187,10 @@ impl Document<'_> {
         }
     }
 
-    /// As it is written: 64 bits of an integer are more than a float holds.
+    /// The number from its text, because a float cannot hold all 64-bit integers.
     fn number(&self, id: Id, value: f64) -> Number {
         let text = String::from_utf8_lossy(&self.text[self.span(id)]);
-        // Unit takes -01.
+        // Unit accepts -01.
         let digits = text.strip_prefix('-').map(|rest| rest.trim_start_matches('0'));
         let text = match digits {
             Some("") => "0".into(),
@@ -197,7 +202,7 @@ impl Document<'_> {
     }
 }
 
-/// An array or object that is not closed yet.
+/// An unclosed array or object.
 struct Open {
     start: usize,
     holds: Holds,
@@ -227,12 +232,12 @@ impl Parser<'_> {
         }
         let mut open: Vec<Open> = Vec::new();
         loop {
-            // Here a value begins, or one that holds others.
+            // A value starts here: a scalar, array or object.
             let mut done = match self.value(&mut open)? {
                 Some(id) => Some(id),
                 None => self.enter(&mut open)?,
             };
-            // Each complete value goes into what holds it, which it may complete in turn.
+            // Add each complete value to its container, which may then be complete too.
             while let Some(id) = done {
                 let Some(holder) = open.last_mut() else {
                     self.skip_space();
@@ -250,7 +255,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A scalar is complete; an object or array is opened.
+    /// Parses a scalar, or opens an object or array (None).
     fn value(&mut self, open: &mut Vec<Open>) -> Fallible<Option<Id>> {
         let start = self.at;
         let inherited = open.last().is_some_and(|holder| {
@@ -261,7 +266,7 @@ impl Parser<'_> {
             b'{' => Holds::Object { members: Vec::new(), seen: HashMap::new(), name: None },
             b'[' => Holds::Array(Vec::new()),
             b'"' => {
-                // Until it is complete all that follows may be its own.
+                // Hide everything up to the end of the string, or of the text if the string has no end.
                 if inherited {
                     self.hidden.push(start + 1..self.text.len());
                 }
@@ -288,7 +293,7 @@ impl Parser<'_> {
         self.nodes.len() - 1
     }
 
-    /// Behind an opening bracket or a comma: at the next value, or the innermost one is complete.
+    /// After an opening bracket or a comma: moves to the next value, or returns the closed container.
     fn enter(&mut self, open: &mut Vec<Open>) -> Fallible<Option<Id>> {
         self.at += 1;
         self.skip_space();
@@ -328,7 +333,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Behind a value: its holder is complete, or at its next value.
+    /// After a value: moves to the next value of the container, or returns the closed container.
     fn after_value(&mut self, open: &mut Vec<Open>) -> Fallible<Option<Id>> {
         self.skip_space();
         let array = matches!(open.last(), Some(Open { holds: Holds::Array(_), .. }));
@@ -352,7 +357,7 @@ impl Parser<'_> {
         Some(self.complete(start, node))
     }
 
-    /// Moves to what is neither space nor comment: to the beginning of one that does not end.
+    /// Skips white space and comments. Stops at the start of a comment without an end.
     fn skip_space(&mut self) {
         while let Some(byte) = self.text.get(self.at) {
             let rest = &self.text[self.at..];
@@ -369,7 +374,7 @@ impl Parser<'_> {
         }
     }
 
-    /// true, false, null or a number.
+    /// Parses true, false, null or a number.
     fn literal(&mut self) -> Fallible<Node> {
         let rest = &self.text[self.at..];
         for (word, node) in [("true", Node::Boolean(true)), ("false", Node::Boolean(false)), ("null", Node::Null)] {
@@ -409,7 +414,7 @@ impl Parser<'_> {
                 return Err((first, Fault::Fraction));
             }
         }
-        // Of a negative number Unit looks at the sign.
+        // For a negative number, Unit tests the sign instead of the first digit.
         if whole - first > 1 && self.text[start] == b'0' {
             return Err((first, Fault::LeadingZero));
         }
@@ -426,7 +431,7 @@ impl Parser<'_> {
         }
         let text = &self.text[start..end];
         let value: f64 = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(f64::INFINITY);
-        // strtod(3) reports an underflow too.
+        // strtod(3) also reports an underflow.
         let mantissa = text.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
         let vanished = (value == 0.0 || value.is_subnormal()) && mantissa.clone().any(|b| matches!(b, b'1'..=b'9'));
         if value.abs() > INT64_MAX || vanished {
@@ -436,7 +441,7 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    /// From the opening quote to behind the closing one.
+    /// Parses from the opening quote to after the closing one.
     fn string(&mut self) -> Fallible<Vec<u8>> {
         let start = self.at + 1;
         let mut at = start;
@@ -509,13 +514,13 @@ impl Parser<'_> {
         Ok(out)
     }
 
-    /// Four digits that were looked at before.
+    /// The value of four hexadecimal digits, already validated.
     fn hex(&self, at: usize) -> u32 {
         self.text[at..at + 4].iter().fold(0, |sum, byte| (sum << 4) | (*byte as char).to_digit(16).unwrap_or(0))
     }
 }
 
-/// Whatever the bytes, what is found lies within them, and values within those that hold them.
+/// For any bytes: positions lie within the text, and those of values within their containers.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = without_bom(data);
@@ -546,7 +551,7 @@ pub fn fuzz(data: &[u8]) {
             }
             _ => {}
         }
-        // A value by itself is the same value.
+        // Parsing only the text of a value gives the same value.
         if id < 64 {
             let again = parse(&text[span]).expect("a value is a text");
             assert_eq!(again.to_value(again.root()), document.to_value(id));
@@ -567,7 +572,7 @@ mod tests {
     fn flaws_stand_where_unit_sees_them() {
         assert_eq!(flaw("  "), (0, Fault::Empty));
         assert_eq!(flaw("{} x"), (3, Fault::AfterEnd));
-        // A comment that does not end is none.
+        // An unfinished comment is not a comment.
         assert_eq!(flaw("{} // x"), (3, Fault::AfterEnd));
         assert_eq!(flaw("{} /* x"), (3, Fault::AfterEnd));
         assert_eq!(flaw("{\"a\": 1"), (7, Fault::OpenObject));

@@ -1,7 +1,7 @@
-//! An application's `type`: a language, and which version of it.
+//! Parses an application's `type`: a language and a version.
 
-/// A language and what is asked of its version, as `nxt_app_lang_module` (`nxt_application.c`) takes
-/// `type` apart: at the first space, or the first digit.
+/// Splits `type` into language and version at the first space or digit, as `nxt_app_lang_module`
+/// (`nxt_application.c`) does.
 pub fn language(kind: &str) -> (&str, &str) {
     match kind.find(|c: char| c == ' ' || c.is_ascii_digit()) {
         Some(at) if kind[at..].starts_with(' ') => (&kind[..at], &kind[at + 1..]),
@@ -10,8 +10,9 @@ pub fn language(kind: &str) -> (&str, &str) {
     }
 }
 
-/// Whether a module's version is one that is asked for: `nxt_strvers_match` (`nxt_string.c`). It
-/// begins so, and at a boundary: 3.1 does not match 3.11.
+/// Whether the version of a module matches the wanted one: `nxt_strvers_match` (`nxt_string.c`).
+///
+/// The wanted version is a prefix that ends at a boundary: 3.1 does not match 3.11.
 pub fn version_matches(version: &str, wanted: &str) -> bool {
     let Some(rest) = version.strip_prefix(wanted) else { return false };
     match (wanted.chars().last(), rest.chars().next()) {

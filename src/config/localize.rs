@@ -1,4 +1,4 @@
-//! Paths of the app's container made paths of this machine.
+//! Maps paths of the app's container to paths of this machine.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::applications::{applications, applications_mut};
 
-/// Members that are about requests, whose paths are no files.
+/// Members that concern requests. Their paths are not files.
 const OF_REQUESTS: [&str; 4] = ["match", "prefix", "rewrite", "location"];
 
 /// A directory in the app's container, and the same one on this machine.
@@ -21,9 +21,10 @@ impl Mapping {
         Self { there, here }
     }
 
-    /// Follows from the path of the environment in the container and its directory in the tree, by what
-    /// the two end in alike: `/app/python/venv` and `python/venv` are `/app` there and the tree itself
-    /// here; `/venv` and `python/venv` are `/` and `python`.
+    /// Derives the mapping from the environment: its path in the container, and its directory in the tree.
+    ///
+    /// Removes their common ending. `/app/python/venv` and `python/venv` map `/app` to the tree itself.
+    /// `/venv` and `python/venv` map `/` to `python` in the tree.
     pub fn by_environment(home: &Path, venv: &Path, tree: &Path) -> Self {
         let (mut there, mut inside) = (home, venv);
         while ends_alike(there, inside) {
@@ -33,7 +34,7 @@ impl Mapping {
         Self::new(there.to_owned(), joined(tree, inside))
     }
 
-    /// A path of the container on this machine; none for what is outside of the directory.
+    /// Maps a path of the container to this machine; None outside the directory.
     pub fn here(&self, path: &Path) -> Option<PathBuf> {
         path.strip_prefix(&self.there).ok().map(|rest| joined(&self.here, rest))
     }
@@ -44,16 +45,16 @@ pub fn ends_alike(a: &Path, b: &Path) -> bool {
     a.file_name().is_some_and(|name| b.file_name() == Some(name))
 }
 
-/// An empty path would put a slash at the end.
+/// Joins without a trailing slash if the rest is empty.
 fn joined(dir: &Path, rest: &Path) -> PathBuf {
     if rest.as_os_str().is_empty() { dir.to_owned() } else { dir.join(rest) }
 }
 
-/// Makes a configuration that was written for the app's container right for this machine: paths
-/// below the tree's place there become paths in `tree`; `user` and `group` go.
+/// Adapts a configuration for the app's container to this machine.
 ///
-/// Where the tree is in the container follows from where the environment is: `final_path`, or
-/// else the `home` of the first application that has one.
+/// Paths below the tree in the container become paths in `tree`. Removes `user` and `group`. The path of
+/// the tree in the container follows from that of the environment: `final_path`, or the `home` of the
+/// first application that has one.
 pub fn localize(config: &mut Value, final_path: Option<&Path>, venv: &Path, tree: &Path) {
     let home = applications(config).find_map(|(_, app)| app.get("home")?.as_str().map(PathBuf::from));
     if let Some(home) = final_path.map(Path::to_owned).or(home) {
@@ -63,13 +64,13 @@ pub fn localize(config: &mut Value, final_path: Option<&Path>, venv: &Path, tree
         let Some(members) = application.as_object_mut() else { continue };
         for name in ["user", "group"] {
             if members.shift_remove(name).is_some() {
-                tracing::info!("the configuration's \"{name}\" is left out here");
+                tracing::info!("the configuration's \"{name}\" is ignored on this machine");
             }
         }
     }
 }
 
-/// Replaces the paths of the container in every string that begins with one.
+/// Maps every string that is a path below the directory in the container.
 fn remap(value: &mut Value, mapping: &Mapping) {
     match value {
         Value::String(text) => {
@@ -86,7 +87,7 @@ fn remap(value: &mut Value, mapping: &Mapping) {
     }
 }
 
-/// A configuration made local names no user or group.
+/// For any configuration: the adapted one has no user or group.
 #[cfg(fuzzing)]
 pub fn fuzz(config: &mut Value) {
     localize(config, None, Path::new("python/venv"), Path::new("/here"));

@@ -1,18 +1,17 @@
-//! Unit's configuration as a language: how a text is read, and how to find things in it. Nothing here
-//! speaks to a Unit.
+//! The language of Unit's configuration: parsing, and finding parts of it. Does not contact Unit.
 //!
-//! | file | what it knows |
+//! | file | content |
 //! |---|---|
-//! | `file` | a configuration's file, and why it cannot be read |
+//! | `file` | reading a configuration file |
 //! | `json` | Unit's JSON, with positions |
-//! | `dialect` | a configuration as a value, and whether two are the same |
-//! | `position` | lines and columns, and the line with a caret |
-//! | `places` | where a name, a string or a JSON Pointer stands in a text |
-//! | `applications` | applications, listeners and the destinations of a `pass` |
+//! | `dialect` | a configuration as a value, and the comparison of two |
+//! | `position` | lines and columns, and a line with a caret |
+//! | `places` | the offset of a name, a string or a JSON Pointer in a text |
+//! | `applications` | applications, listeners and the targets of `pass` |
 //! | `segments` | paths of names: `applications/a%2Fb` |
-//! | `address` | addresses of sockets |
+//! | `address` | socket addresses |
 //! | `language` | an application's `type` |
-//! | `localize` | paths of the app's container on this machine |
+//! | `localize` | mapping paths of the app's container to this machine |
 
 pub mod address;
 pub mod applications;

@@ -1,12 +1,13 @@
-//! Where a name or a string stands in a configuration: Unit's `detail` names it, and not its place.
+//! Finds names, strings and JSON Pointers in a configuration: Unit's `detail` has names but no positions.
 
 use super::json::{self, Node};
 
-/// The places where a member has this name, or a string is this one: offsets of bytes after a byte
-/// order mark, in the order of the text. None in what cannot be read.
+/// The offsets of members with this name and of strings with this content.
+///
+/// In bytes after a byte order mark, in the order of the text. Empty if the text is invalid.
 pub fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
     let mut found = Vec::new();
-    // What Unit refuses for its form, it gives a place itself.
+    // For invalid JSON, Unit reports the position itself.
     let Ok(document) = json::parse(bytes) else { return found };
     let mut open = vec![document.root()];
     while let Some(id) = open.pop() {
@@ -24,8 +25,10 @@ pub fn of(bytes: &[u8], wanted: &str) -> Vec<usize> {
     found
 }
 
-/// Where the value stands to which a JSON Pointer leads (RFC 6901), or in it the member with the
-/// quoted name, which the complaint is about then. The root itself is no answer.
+/// The offset of the value at a JSON Pointer (RFC 6901).
+///
+/// If the value has a member with the quoted name, returns the offset of that member, which the message
+/// is then about. None for the root itself.
 pub fn at(bytes: &[u8], pointer: &str, quoted: Option<&str>) -> Option<usize> {
     let document = json::parse(bytes).ok()?;
     let mut id = document.root();
@@ -40,7 +43,7 @@ pub fn at(bytes: &[u8], pointer: &str, quoted: Option<&str>) -> Option<usize> {
     member.or_else(|| (id != document.root()).then(|| document.span(id).start))
 }
 
-/// A place is within the text, and begins a string or a word.
+/// For any input: a position lies within the text, at the start of a string or word.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = super::position::without_bom(data);

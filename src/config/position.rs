@@ -1,15 +1,14 @@
-//! Where something stands in a configuration's text, and the line that shows it.
+//! Lines and columns of a text, and excerpts with a caret.
 
-/// How much of a long line is shown around the place.
+/// Characters of a long line to show around the position.
 const WINDOW: usize = 100;
 
-/// The bytes that Unit counts offsets and columns from: it skips a byte order mark first
-/// (`nxt_controller.c`).
+/// The text without a byte order mark. Unit's offsets and columns exclude it (`nxt_controller.c`).
 pub fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Line and column, from 1; a column is a character.
+/// Line and column, starting at 1. Columns are characters.
 pub fn line_and_column(text: &[u8], offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -17,11 +16,11 @@ pub fn line_and_column(text: &[u8], offset: usize) -> (usize, usize) {
     (line, 1 + String::from_utf8_lossy(&before[start..]).chars().count())
 }
 
-/// The line, and a caret below the column. Tabs stay in both, so that they line up.
+/// The line, and a caret below the column. Both keep tabs, so they align.
 pub fn caret(bytes: &[u8], line: usize, column: usize) -> String {
     let text = String::from_utf8_lossy(without_bom(bytes));
     let shown = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default().trim_end_matches('\r');
-    // What would not be printed must still take its column.
+    // Replace unprintable characters to keep the columns.
     let printable = |c: char| if c == '\t' || !c.is_control() { c } else { '\u{fffd}' };
     let shown: Vec<char> = shown.chars().map(printable).collect();
     let at = column.saturating_sub(1).min(shown.len());

@@ -1,7 +1,8 @@
-//! Paths of names: `applications/blog/admin` in a `pass`, `/config/applications/blog` in the control
-//! API. A name's own `/` is written `%2F`, and its `%` is `%25`.
+//! Paths of names: `applications/blog/admin` in a `pass`, `/config/applications/blog` in the control API.
+//!
+//! In a name, `/` is encoded as `%2F` and `%` as `%25`.
 
-/// %-escapes: `nxt_decode_uri` (`nxt_string.c`).
+/// Decodes %-escapes: `nxt_decode_uri` (`nxt_string.c`).
 pub fn decode_uri(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
@@ -16,7 +17,7 @@ pub fn decode_uri(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The names of a `pass`, up to three: `nxt_http_pass_segments` (`nxt_http_route.c`).
+/// Splits a `pass` into at most three names: `nxt_http_pass_segments` (`nxt_http_route.c`).
 pub fn of_pass(pass: &[u8]) -> Option<Vec<Vec<u8>>> {
     let parts: Vec<_> = pass.split(|byte| *byte == b'/').collect();
     if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
@@ -25,13 +26,13 @@ pub fn of_pass(pass: &[u8]) -> Option<Vec<Vec<u8>>> {
     parts.into_iter().map(decode_uri).collect()
 }
 
-/// The names that lead to a place in the control API: `config` is the first of a configuration's.
+/// Splits a path of the control API into names. The first name of a configuration is `config`.
 pub fn of_place(place: &str) -> Option<Vec<String>> {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     place.trim_matches('/').split('/').map(|name| decode_uri(name.as_bytes()).map(text)).collect()
 }
 
-/// A name as one segment of a path.
+/// Encodes a name as one segment of a path.
 pub fn encoded(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }

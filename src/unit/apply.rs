@@ -1,13 +1,14 @@
-//! A setup is applied: wait, PUT, read back, prove.
+//! Applies a setup: wait, PUT, read back, prove.
 //!
 //! ```text
 //! wait ── an answer ──▶ PUT /config ── 200 ──▶ GET /config: ours? ──▶ prove ──▶ applied
-//!   ▲          the bytes as they are │            │ the listener may be the entrypoint's:
+//!   ▲            the unchanged bytes │            │ the listener may be the entrypoint's:
 //!   │                                ▼            ▼ watch it for SETTLE
-//!   └──────── the connection was cut, or another daemon or configuration is there
+//!   └──────── the connection was cut, or Unit has another process or configuration
 //! ```
 //!
-//! Certificates and modules go before the configuration. What Unit has already is not sent.
+//! podstrap uploads certificates and modules before it sends the configuration. It does not resend
+//! unchanged objects.
 
 use std::time::Duration;
 
@@ -25,25 +26,25 @@ use crate::plan::Control;
 use crate::retry::Deadline;
 use crate::telemetry::Phase;
 
-/// The pause before the configuration is applied again: others get their turn.
+/// The pause before another try, so that other clients can finish.
 const AGAIN: Duration = Duration::from_millis(250);
-/// A PUT whose connection is cut this often has crashed Unit rather than met its restart.
+/// After this many cut connections, assume that the PUT crashes Unit. A restart cuts only one.
 const CUTS: u32 = 4;
 
-/// What was proven.
+/// A setup that Unit has and runs.
 #[derive(Debug)]
 pub struct Applied {
-    /// Where Unit answered.
+    /// The address that answered.
     pub control: Control,
     /// `Unit/1.35.0`, from the Server header.
     pub server: String,
-    /// What was sent; nothing if Unit had it all.
+    /// The uploaded objects and the path of the configuration. Empty if Unit had everything.
     pub sent: Vec<String>,
     log: Log,
 }
 
 impl Applied {
-    /// Adds Unit's log since then to a failure that came after it.
+    /// Adds Unit's log since the apply to a later failure.
     #[must_use]
     pub fn explain(&self, error: Error) -> Error {
         match self.log.since() {
@@ -53,14 +54,14 @@ impl Applied {
     }
 }
 
-/// Waits for the control socket, PUTs what Unit lacks of the setup, reads it back, and sees that
-/// the applications run.
+/// Waits for the control socket, PUTs the missing parts of the setup, reads them back, and verifies
+/// that the applications run.
 ///
-/// Without `control` the [`SOCKETS`](super::SOCKETS) are looked at in turn, and the first that answers is used.
+/// Without `control`, tries the [`SOCKETS`](super::SOCKETS) in turn and uses the first that answers.
 ///
 /// # Errors
-/// `UnitUnreachable`: no answer until the deadline, to the wait or to the PUT. `UnitRefused`: Unit
-/// says no, the configuration does not stay, or an application has no process.
+/// `UnitUnreachable`: no answer before the deadline, to the wait or to the PUT. `UnitRefused`: Unit
+/// refuses the configuration or does not keep it, or an application has no process.
 pub async fn apply(control: Option<&Control>, setup: &Setup, deadline: Deadline) -> Result<Applied> {
     Client::default().apply(control, setup, deadline).await
 }
@@ -95,22 +96,22 @@ impl Client {
     }
 }
 
-/// One apply, with all its tries.
+/// The state of one apply, over all its tries.
 struct Attempts<'a> {
     client: &'a Client,
     setup: &'a Setup,
     wanted: Expected,
     deadline: Deadline,
-    /// What was sent, over all tries.
+    /// See [`Applied::sent`].
     sent: Vec<String>,
-    /// How often the connection was cut.
+    /// The number of cut connections.
     cuts: u32,
 }
 
-/// Why a try did not succeed.
+/// The reason why a try failed.
 enum Setback {
     Trouble(Trouble),
-    /// It was taken, but is not there; holds what is there instead.
+    /// Unit accepted the configuration but does not have it. Holds the reason.
     Lost(String),
 }
 
@@ -130,7 +131,7 @@ impl Attempts<'_> {
     async fn one(&mut self, found: &Answering, log: &Log) -> Result<(), Setback> {
         let (at, deadline) = (&self.setup.at, self.deadline);
         self.sent.extend(store::sync(found, self.setup, deadline).await?);
-        // A PUT that was cut may have been applied all the same; what cannot be compared is sent again.
+        // Unit may have applied a PUT whose connection was cut. Resend a configuration that cannot be compared.
         if let Some(config) = &self.setup.config
             && !readback::is_there(found, at, &self.wanted, deadline).await?
         {
@@ -142,7 +143,7 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    /// What went wrong, if another try may help.
+    /// The reason of the setback, if another try may help; else an error.
     fn may_go_on(&mut self, setback: Setback, found: &Answering) -> Result<String> {
         match setback {
             Setback::Trouble(Trouble::Failed(error)) => Err(error),
@@ -162,14 +163,14 @@ impl Attempts<'_> {
     fn result(&self) -> String {
         let shown = self.setup.shown();
         if self.sent.is_empty() {
-            format!("{shown}: unchanged, Unit has it already (and goes on with the code it has loaded)")
+            format!("{shown}: unchanged, so not sent again; Unit keeps the code that it has loaded")
         } else {
             format!("{shown}: applied and read back")
         }
     }
 }
 
-/// A failure after an earlier setback.
+/// Adds the earlier setback to a failure.
 fn after(error: Error, setback: Option<String>) -> Error {
     match setback {
         Some(why) => error.because(format!("before that, {why}")),
@@ -185,8 +186,8 @@ fn crashes(found: &Answering, setup: &Setup, how: &str) -> Error {
 }
 
 fn lost(found: &Answering, setup: &Setup, why: &str) -> Error {
-    let what = format!("{} does not stay in Unit at {}", setup.shown(), found.control);
+    let what = format!("{} disappeared from Unit at {}", setup.shown(), found.control);
     Error::new(Kind::UnitRefused, what)
         .because(why)
-        .hint("does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?")
+        .hint("look for another program that configures this Unit: a hook, a sidecar, a file in /docker-entrypoint.d")
 }

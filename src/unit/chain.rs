@@ -1,24 +1,24 @@
-//! What tells one certificate chain from its successor: the times between which each of its
-//! certificates is valid, as Unit shows them (`GET /certificates/NAME`), which has no fingerprint.
+//! Compares certificate chains by the validity times of their certificates.
 //!
-//! Two chains count as the same when they are as long and valid between the same seconds. A renewed
-//! certificate begins at another second than the one before.
+//! Unit shows these times (`GET /certificates/NAME`), but no fingerprint. Two chains are equal if they
+//! have the same length and the same times, to the second. A renewed certificate starts at another second.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 
-/// `(since, until)` of each certificate, in the order of the chain, as
-/// `Sep 18 19:46:19 2018 GMT`: the words of OpenSSL's `ASN1_TIME_print`, which Unit uses.
+/// `(since, until)` of each certificate, in the order of the chain.
+///
+/// The format is that of OpenSSL's `ASN1_TIME_print`, which Unit uses: `Sep 18 19:46:19 2018 GMT`.
 pub(super) type Validities = Vec<(String, String)>;
 
-/// Of a PEM bundle; None if a certificate of it cannot be read.
+/// The validities in a PEM bundle; None if one of its certificates is invalid.
 pub(super) fn of_pem(pem: &[u8]) -> Option<Validities> {
     let all: Option<Validities> = CertificateDer::pem_slice_iter(pem).map(|der| validity(der.ok()?.as_ref())).collect();
     all.filter(|all| !all.is_empty())
 }
 
-/// Of what Unit shows.
+/// The validities in an object of `GET /certificates`.
 pub(super) fn of_shown(shown: &Value) -> Option<Validities> {
     let text = |one: &Value, name| one["validity"][name].as_str().map(str::to_owned);
     shown["chain"].as_array()?.iter().map(|one| Some((text(one, "since")?, text(one, "until")?))).collect()
@@ -43,21 +43,22 @@ fn validity(der: &[u8]) -> Option<(String, String)> {
     Some((since, time(tag, until)?))
 }
 
-/// The contents of an element with this tag, and what follows it.
+/// The contents of an element with this tag, and the rest after it.
 fn inside(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
     let (tag, contents, rest) = element(der)?;
     (tag == wanted).then_some((contents, rest))
 }
 
-/// Tag, contents and what follows (X.690, 8.1): one byte of tag, a length in one byte or, after
-/// `0x80 + n`, in n.
+/// Splits off one element: tag, contents, and the rest (X.690, 8.1).
+///
+/// The tag is one byte. The length is one byte or, after `0x80 + n`, n bytes.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, der) = der.split_first()?;
     let (&first, mut der) = der.split_first()?;
     let mut length = usize::from(first);
     if first >= 0x80 {
         let (digits, rest) = der.split_at_checked(usize::from(first & 0x7f))?;
-        // More than four bytes would be more than any certificate is.
+        // No certificate needs a length of more than four bytes.
         length = (!digits.is_empty() && digits.len() <= 4)
             .then(|| digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit)))?;
         der = rest;
@@ -84,7 +85,7 @@ fn time(tag: u8, digits: &[u8]) -> Option<String> {
     Some(format!("{month} {day:2} {}:{}:{} {year} GMT", &rest[4..6], &rest[6..8], &rest[8..10]))
 }
 
-/// Whatever it is given, it ends; and what is read has Unit's form.
+/// For any input: parsing ends, and the result has Unit's format.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     of_pem(data);

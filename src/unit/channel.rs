@@ -1,9 +1,9 @@
-//! One request over one new connection to the control API, and who is at its other end.
+//! Sends one request over a new connection to the control API, and identifies the listening process.
 //!
-//! Unit answers one request per connection, closes without a word when the head is longer than
-//! 1,024 bytes, and knows neither chunked bodies nor 100-continue (recorded in
-//! tests/fixtures/unit-contract). So: an explicit short `Host`, an exact Content-Length, nothing
-//! pooled, nothing sent twice.
+//! Unit answers one request per connection. It closes the connection without an answer if the head is
+//! longer than 1,024 bytes, and supports neither chunked bodies nor 100-continue (recorded in
+//! tests/fixtures/unit-contract). Therefore each request has an explicit short `Host` and an exact
+//! Content-Length. There is no connection pool and no automatic retry.
 
 use std::error::Error as _;
 use std::fmt;
@@ -21,13 +21,13 @@ use hyperlocal::UnixConnector;
 
 use crate::plan::Control;
 
-/// How long a TCP handshake with a control address may take.
+/// Time limit for the TCP handshake with a control address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More than any configuration is; the app's container shares its memory with podstrap.
+/// Limit of an answer in bytes, above any configuration. podstrap shares the memory of the app's container.
 const LONGEST_ANSWER: usize = 64 << 20;
 
-/// What came back.
+/// The answer of the server.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
@@ -36,15 +36,15 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
-/// Why nothing came back.
+/// The reason for a missing answer.
 #[derive(Debug)]
 pub(super) enum NoReply {
-    /// No connection, so nothing was sent.
+    /// No connection, so podstrap sent nothing.
     Connect(io::Error),
-    /// The connection ended before the answer did: what became of the request is unknown. Holds
-    /// what the connection was.
+    /// The connection ended before the answer did: Unit may or may not have processed the request.
+    /// Holds how it ended, to complete `the connection was …`.
     Cut(String),
-    /// Something answered, but not in HTTP, or without an end.
+    /// The answer is not HTTP, or too long.
     Garbled(String),
 }
 
@@ -53,31 +53,31 @@ impl fmt::Display for NoReply {
         match self {
             Self::Connect(error) => error.fmt(f),
             Self::Cut(how) => write!(f, "the connection was {how}"),
-            Self::Garbled(how) => write!(f, "what answers does not speak as Unit does: {how}"),
+            Self::Garbled(how) => write!(f, "the server does not answer as Unit does: {how}"),
         }
     }
 }
 
-/// The process that listens on a socket, as the kernel knows it.
+/// The process that listens on a socket, from the kernel (`SO_PEERCRED`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// 0 for a process of another PID namespace.
+    /// 0 for a process in another PID namespace.
     pub(super) pid: Option<i32>,
     pub(super) uid: u32,
 }
 
-/// Connects to a socket to learn who listens, and says nothing.
+/// Connects to a socket to identify the listening process, and sends nothing.
 pub(super) async fn peer(path: &Path) -> io::Result<Peer> {
     let cred = tokio::net::UnixStream::connect(path).await?.peer_cred()?;
     Ok(Peer { pid: cred.pid(), uid: cred.uid() })
 }
 
-/// Sends one request and reads its whole answer. There is no time-out: who calls has the deadline.
+/// Sends one request and reads its whole answer. Has no time limit: the caller has the deadline.
 pub(super) async fn send(control: &Control, method: Method, path: &str, body: Bytes) -> Result<Reply, NoReply> {
     match control {
         Control::Unix(socket) => {
             let uri: Uri = hyperlocal::Uri::new(socket, path).into();
-            // hyperlocal's own Host would be the path in hexadecimal.
+            // By default, hyperlocal's Host is the path in hexadecimal, which may be too long.
             exchange(UnixConnector, method, uri, Some("localhost"), body).await
         }
         Control::Http(url) => {
@@ -110,12 +110,12 @@ where
     let answer = client.request(request).await.map_err(|error| failure(&error))?;
     let (head, body) = answer.into_parts();
     let server = head.headers.get(header::SERVER).and_then(|value| value.to_str().ok());
-    let server = server.unwrap_or("a server without a name").to_owned();
+    let server = server.unwrap_or("an unnamed server").to_owned();
     let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            NoReply::Garbled(format!("its answer is longer than {LONGEST_ANSWER} bytes"))
+            NoReply::Garbled(format!("the answer is longer than {LONGEST_ANSWER} bytes"))
         } else {
-            NoReply::Cut("closed within the answer".into())
+            NoReply::Cut("closed during the answer".into())
         }
     })?;
     let body = body.to_bytes();
@@ -138,7 +138,7 @@ fn failure(error: &hyper_util::client::legacy::Error) -> NoReply {
     let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
     match (hyper, io) {
         (Some(hyper), None) if hyper.is_parse() => NoReply::Garbled(hyper.to_string()),
-        // Which of these it is depends on who was faster.
+        // These three errors mean the same: which one occurs is a race.
         (_, Some(io)) if !matches!(io.kind(), K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof) => {
             NoReply::Cut(format!("broken: {io}"))
         }

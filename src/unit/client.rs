@@ -1,4 +1,4 @@
-//! What is taken from the machine to reach a Unit.
+//! The parts of the machine that the client of Unit depends on.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::readback::SETTLE;
 use super::sockets::SOCKETS;
 use crate::plan::Control;
 
-/// Where to look, and for how long; the default is the machine as it is.
+/// Paths and times of the client. The default is those of the real machine; tests set others.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// What is looked at when no address is given.
+    /// The sockets to try if the user gives no address.
     pub sockets: Vec<PathBuf>,
-    /// The process file system.
+    /// The path of the process file system.
     pub proc: PathBuf,
     /// See [`SETTLE`].
     pub settle: Duration,
@@ -25,7 +25,7 @@ impl Default for Client {
 }
 
 impl Client {
-    /// The address that is given, or all usual ones.
+    /// The given address, or all usual ones.
     pub(super) fn controls(&self, control: Option<&Control>) -> Vec<Control> {
         match control {
             Some(control) => vec![control.clone()],

@@ -1,4 +1,4 @@
-//! The log of this container, for a hook whose own output goes nowhere.
+//! The log of this container, for hooks: Kubernetes drops their own output.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -8,13 +8,13 @@ use rustix::fs::OFlags;
 
 use super::process::Process;
 
-/// The standard output of PID 1, if that is Unit or the image's entrypoint, and is not ours anyway.
+/// Opens the standard output of PID 1, if that is Unit or the image's entrypoint.
+///
+/// None if podstrap already writes there. `pause` or an init as PID 1 may have an output that nobody reads.
 pub fn container_log() -> Option<File> {
     output(Path::new("/proc"))
 }
 
-/// The standard output of PID 1, where that is Unit or the entrypoint and its output is not our
-/// stderr. Under `pause` or an init nobody would read it.
 fn output(proc: &Path) -> Option<File> {
     let first = Process::read(proc, "1");
     if std::process::id() == 1 || !(first.is_unit() || first.is_entrypoint()) {
@@ -25,7 +25,7 @@ fn output(proc: &Path) -> Option<File> {
     if id(&path) == id(&proc.join("self/fd/2")) {
         return None;
     }
-    // A pipe that nobody empties must not hold us up.
+    // Do not block on a full pipe without a reader.
     let nonblock = OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new().append(true).custom_flags(nonblock).open(path).ok()
 }

@@ -1,4 +1,4 @@
-//! How messages say that the deadline ended an attempt.
+//! The text for an attempt that the deadline ended.
 
 use crate::retry::Deadline;
 

@@ -1,6 +1,7 @@
-//! The configuration where the image's own entrypoint picks it up: no hook, no race, no control
-//! socket. The entrypoint applies `/docker-entrypoint.d/*.json` when Unit's state is empty, as it is in
-//! each new container.
+//! Places the configuration in the directory of the image's entrypoint: no hook, no race, no control
+//! socket.
+//!
+//! The entrypoint applies `/docker-entrypoint.d/*.json` if Unit's state is empty, as in each new container.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -10,22 +11,22 @@ use std::path::{Path, PathBuf};
 use crate::config::read_config;
 use crate::error::{Error, IoContext as _, Result};
 
-/// What it is called there, and before it is complete. The entrypoint looks for `*.json`.
+/// The name of the file, and its name while incomplete. The entrypoint looks for `*.json`.
 const NAME: &str = "config.json";
 const PART: &str = ".podstrap-config";
 
-/// Copies a configuration into the directory that becomes `/docker-entrypoint.d`, by one rename, and
-/// returns its path there.
+/// Copies a configuration into `dir`, which becomes `/docker-entrypoint.d`, with one rename. Returns the
+/// path of the copy.
 ///
 /// # Errors
-/// Usage: the configuration cannot be read, or leads out of `below`. Volume: it cannot be written.
+/// Usage: the configuration is unreadable, or a link leads outside `below`. Volume: writing failed.
 pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf> {
     let read = read_config(config)?;
     if let Some(below) = below {
         let real = |path: &Path| fs::canonicalize(path).ok();
         if !real(config).zip(real(below)).is_some_and(|(config, below)| config.starts_with(below)) {
             return Err(Error::usage(format!("{} leads out of the tree", config.display()))
-                .hint("name a file of the repository that is no link to elsewhere"));
+                .hint("use a file of the repository that does not link outside it"));
         }
     }
     let (part, path) = (dir.join(PART), dir.join(NAME));
@@ -36,7 +37,7 @@ pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf>
     let write = || {
         let mut file = File::create(&part)?;
         file.write_all(&read.bytes)?;
-        // Whoever Unit runs as; what it holds is in the ConfigMap or the repository as well.
+        // Any user that runs Unit must read it. The ConfigMap or the repository holds the same content.
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
         file.sync_all()?;
         fs::rename(&part, &path)

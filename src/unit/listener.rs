@@ -1,40 +1,41 @@
-//! Who listens: the Unit that stays, or the temporary one of the image's entrypoint?
+//! Distinguishes the final Unit from the temporary one of the image's entrypoint.
 //!
-//! With an empty state directory the images' `docker-entrypoint.sh` starts a daemon
-//! (`unitd --control unix:/var/run/control.unit.sock`), gives it the files of
-//! `/docker-entrypoint.d` or a welcome page, stops it, and only then `exec`s `unitd --no-daemon`.
-//! A configuration that the temporary daemon took is gone. The kernel names the process that
-//! listens (`SO_PEERCRED`), and `/proc` says what it is:
+//! If the state directory is empty, the images' `docker-entrypoint.sh` starts a daemon
+//! (`unitd --control unix:/var/run/control.unit.sock`). It applies the files of
+//! `/docker-entrypoint.d` or a welcome page, stops the daemon, and then `exec`s `unitd --no-daemon`.
+//! A configuration sent to the temporary daemon is lost. The kernel identifies the listening process
+//! (`SO_PEERCRED`), and `/proc` describes it:
 //!
 //! | the listener | PID 1 | verdict |
 //! |---|---|---|
 //! | not in this PID namespace | – | unknown |
-//! | is PID 1 | – | final: the script has exec'd it |
-//! | another | Unit, or the script | temporary: the final one will be PID 1 |
-//! | a daemon, and the script still runs | a wrapper, an init, `pause` | temporary |
-//! | runs with `--no-daemon`, as the script's daemon never does | no shell | final |
+//! | is PID 1 | – | final: the script `exec`ed it |
+//! | another process | Unit, or the script | temporary: the final one will be PID 1 |
+//! | a daemon, while the script runs | a wrapper, an init, `pause` | temporary |
+//! | runs with `--no-daemon`, unlike the script's daemon | no shell | final |
 //! | anything else | anything else | unknown |
 //!
-//! A daemon's listener is mostly gone: Unit becomes a daemon after listen(2), and the kernel goes on
-//! to name the process that called it.
+//! The listening process of a daemon has usually exited: Unit becomes a daemon after listen(2), and the
+//! kernel keeps reporting the process that called listen(2).
 
 use std::path::Path;
 
 use super::process::Process;
 
-/// What a listener is to us.
+/// The verdict on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listener {
-    /// It stays: what it takes, it keeps.
+    /// It keeps its configuration.
     Final,
-    /// The entrypoint will stop it: give it nothing.
+    /// The entrypoint will stop it: send nothing.
     Temporary,
-    /// Nothing proves either: apply, then watch whether it stays.
+    /// No proof of either: apply, then watch whether the configuration stays.
     Unknown,
 }
 
-/// Judges the process `pid` (`SO_PEERCRED`; 0 or none for one of another PID namespace) by what
-/// the process file system at `proc` tells.
+/// Judges the process `pid` by the process file system at `proc`.
+///
+/// `pid` comes from `SO_PEERCRED`: 0 or none for a process in another PID namespace.
 pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
     let Some(pid) = pid.filter(|pid| *pid > 0) else { return Listener::Unknown };
     if pid == 1 {
@@ -51,7 +52,7 @@ pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
     if daemon && entrypoint_runs(proc) {
         return Listener::Temporary;
     }
-    // A script that is PID 1 may start and stop what it likes.
+    // A shell script as PID 1 may start and stop any process.
     if foreground && !first.is_shell() { Listener::Final } else { Listener::Unknown }
 }
 
@@ -62,7 +63,7 @@ fn entrypoint_runs(proc: &Path) -> bool {
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         .map(|pid| Process::read(proc, &pid))
-        // Many images have a script of that name: it must be about to start Unit.
+        // Many images have a script with this name. Its arguments must start Unit.
         .any(|process| process.is_entrypoint() && process.starts_unit())
 }
 
@@ -95,7 +96,7 @@ mod tests {
     fn in_the_image_only_pid_1_is_final() {
         assert_eq!(judged(&[(1, FINAL)], Some(1)), Listener::Final);
         assert_eq!(judged(&[(1, SCRIPT), (9, DAEMON)], Some(8)), Listener::Temporary);
-        // The script already execs, the daemon's connection is still open.
+        // The script has already `exec`ed, but the connection to the daemon is still open.
         assert_eq!(judged(&[(1, FINAL)], Some(8)), Listener::Temporary);
     }
 
@@ -103,7 +104,7 @@ mod tests {
     fn under_a_wrapper_pause_or_an_init_the_listener_itself_tells() {
         for first in [CUSTOM, PAUSE, TINI] {
             assert_eq!(judged(&[(1, first), (7, SCRIPT), (9, DAEMON)], Some(8)), Listener::Temporary);
-            // The instant before it becomes a daemon.
+            // Just before it becomes a daemon.
             assert_eq!(judged(&[(1, first), (7, SCRIPT), (8, DAEMON)], Some(8)), Listener::Temporary);
             assert_eq!(judged(&[(1, first), (9, DAEMON)], Some(8)), Listener::Unknown);
         }
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(judged(&[(1, PAUSE), (7, other), (9, DAEMON)], Some(9)), Listener::Unknown);
         assert_eq!(judged(&[(1, PAUSE), (7, FINAL)], Some(7)), Listener::Final);
         assert_eq!(judged(&[(1, TINI), (7, FINAL)], Some(7)), Listener::Final);
-        // It may do as the entrypoint does.
+        // The custom script may behave as the entrypoint.
         assert_eq!(judged(&[(1, CUSTOM), (7, FINAL)], Some(7)), Listener::Unknown);
     }
 

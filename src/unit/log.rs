@@ -1,8 +1,8 @@
-//! Unit's log: where it goes, and what was written to it since a moment.
+//! Unit's log: its location, and the lines since a given moment.
 //!
-//! unitd opens its log and makes it the standard error of all its processes (`nxt_file_stderr`), so
-//! `/proc/<pid>/fd/2` leads to it, whatever its path. In the images that is the container's own
-//! output, a pipe, which only `kubectl logs` can read.
+//! unitd makes its log the standard error of all its processes (`nxt_file_stderr`), so
+//! `/proc/<pid>/fd/2` leads to it, whatever its path. In the images, the log is the container's output,
+//! a pipe that only `kubectl logs` can read.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 
 use super::channel::Peer;
 
-/// How much of what was written since is read, and how many lines of it are shown.
+/// Limits: bytes to read, and lines to show.
 const READ: u64 = 256 << 10;
 const LINES: usize = 20;
 
-/// The log of one Unit, at a moment.
+/// The log of one Unit at a given moment.
 #[derive(Debug)]
 pub(super) enum Log {
-    /// A file, and how long it was.
+    /// A file, and its length in bytes.
     File { open: PathBuf, shown: PathBuf, from: u64 },
-    /// It cannot be read; holds what it is.
+    /// An unreadable log. Holds its type.
     Pipe(&'static str),
-    /// Nothing is known: Unit is in another PID namespace, or may not be looked at.
+    /// Unit is in another PID namespace, or podstrap may not inspect it.
     Unknown,
 }
 
@@ -45,12 +45,12 @@ impl Log {
         })
     }
 
-    /// The last lines written since, without the mere information: Unit's `[info]` and `[notice]`.
+    /// The last lines since then, without Unit's `[info]` and `[notice]`.
     pub(super) fn since(&self) -> Option<String> {
         let Self::File { open, from, .. } = self else { return None };
         let mut file = File::open(open).ok()?;
         let end = file.metadata().ok()?.len();
-        // A log that was rotated by truncation is all new.
+        // The log was truncated by a rotation: all of it is new.
         let from = if end < *from { 0 } else { (*from).max(end.saturating_sub(READ)) };
         file.seek(SeekFrom::Start(from)).ok()?;
         let mut bytes = Vec::new();
@@ -61,18 +61,18 @@ impl Log {
         (!last.is_empty()).then(|| last.join("\n"))
     }
 
-    /// Where to read it.
+    /// A hint for reading the log.
     pub(super) fn hint(&self) -> String {
         match self {
-            Self::File { shown, .. } => format!("Unit's log is {}", shown.display()),
+            Self::File { shown, .. } => format!("read Unit's log at {}", shown.display()),
             Self::Pipe(what) => {
-                format!("Unit's log goes to {what} that podstrap cannot read: `kubectl logs POD -c CONTAINER` shows it")
+                format!(
+                    "read Unit's log with `kubectl logs POD -c CONTAINER`: it goes to {what} that podstrap cannot read"
+                )
             }
-            Self::Unknown => {
-                "Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or \
+            Self::Unknown => "read Unit's log for the reason: `kubectl logs POD -c CONTAINER` (with `up`, above), or \
                  /var/log/unit.log (/var/log/freeunit.log) in the container"
-                    .into()
-            }
+                .into(),
         }
     }
 }

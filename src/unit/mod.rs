@@ -1,21 +1,22 @@
-//! The control API of NGINX Unit and FreeUnit. `apply` is read first: wait, PUT, read back, prove.
+//! The control API of NGINX Unit and FreeUnit. Start with `apply`: wait, PUT, read back, prove.
 //!
-//! | file | what happens there |
+//! | file | content |
 //! |---|---|
-//! | `apply` | the whole of it, with its tries |
-//! | `sockets` | where the control socket usually is |
-//! | `wait`, `listener`, `process` | wait for an answer; does the Unit that answers stay? |
+//! | `apply` | all steps in order, with retries |
+//! | `sockets` | the usual paths of the control socket |
+//! | `client`, `deadline`, `trouble` | paths and times of the machine; texts and types of failures |
+//! | `wait`, `listener`, `process` | wait for an answer; tell the final Unit from a temporary one |
 //! | `channel` | one request over one connection |
-//! | `setup` | files and directories that are to be applied |
-//! | `store`, `chain` | certificates and modules, before the configuration that names them |
-//! | `put`, `reply` | the configuration is sent; a refusal is put in words |
-//! | `diagnose/` | a 500 without a reason: a file for each suspect |
-//! | `readback`, `expected` | Unit shows the configuration, and goes on showing it |
-//! | `prove`, `probe` | every application runs; a listener answers |
+//! | `setup` | the files and directories to apply |
+//! | `store`, `chain` | certificates and modules, uploaded before the configuration |
+//! | `put`, `reply` | send the configuration; explain a refusal |
+//! | `diagnose/` | find the cause of a 500 without a reason: one file for each possible cause |
+//! | `readback`, `expected` | verify that Unit has the configuration and keeps it |
+//! | `prove`, `probe` | verify that every application runs and a listener answers |
 //! | `sidecar`, `status`, `entrypoint` | `podstrap sidecar`, `status`, `init --entrypoint-config` |
-//! | `log`, `container_log` | Unit's log since a moment; the log that a hook writes to |
+//! | `log`, `container_log` | Unit's log since a moment; the log of a hook |
 //!
-//! There is never more than one request of ours at once: bursts have crashed Unit's controller.
+//! podstrap sends one request at a time: bursts have crashed Unit's controller.
 
 mod apply;
 mod chain;

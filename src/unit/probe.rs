@@ -1,5 +1,7 @@
-//! Asking the listener: an accepted configuration may still serve nothing (`spare: 0` starts an
-//! application only with its first request).
+//! Requests a page from the listener.
+//!
+//! An accepted configuration may still fail: with `spare: 0`, Unit starts an application only for its
+//! first request.
 
 use std::time::Duration;
 
@@ -14,23 +16,23 @@ use crate::telemetry::Phase;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How much of an answer is kept.
+/// Bytes of an answer to keep.
 const BODY: usize = 64 * 1024;
 
-/// What a listener answered.
+/// The answer of a listener.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// At most 64 KiB of it.
+    /// At most the first 64 KiB.
     pub body: Vec<u8>,
 }
 
-/// GETs `url` until it answers below 500 or the deadline passes; redirects are not followed.
+/// GETs `url` until its status is below 500 or the deadline passes. Does not follow redirects.
 pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {
     ask_until(|answer| answer.status < 500, url, deadline).await
 }
 
-/// GETs `url` until it answers anything.
+/// GETs `url` until it answers, with any status, or the deadline passes.
 pub async fn first_answer(url: &Url, deadline: Deadline) -> Result<Answer> {
     ask_until(|_| true, url, deadline).await
 }
@@ -54,7 +56,7 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
                 return Ok(answer);
             }
             Ok(outcome) => last = Some(outcome),
-            // The deadline has cut this try short: an earlier one may know more.
+            // The deadline ended this try. Keep the result of an earlier one.
             Err(_) => {}
         }
         if deadline.remaining() <= pause {
@@ -82,27 +84,26 @@ async fn ask(client: &Client, url: &Url) -> reqwest::Result<Answer> {
 fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
     let error = |what| Error::new(Kind::Probe, format!("the configuration is applied, but {url} {what}"));
     match last {
-        Some(Ok(answer)) => {
-            error(format!("answers {}", answer.status))
-                .because(first_line(&answer.body).unwrap_or_else(|| "(an empty body)".into()))
-                .hint("the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)")
-        }
+        Some(Ok(answer)) => error(format!("answers {}", answer.status))
+            .because(first_line(&answer.body).unwrap_or_else(|| "(an empty body)".into()))
+            .hint("read the application's traceback in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)"),
         Some(Err(cause)) => error("cannot be reached".into())
             .because(innermost(&cause))
-            .hint("does a listener of the configuration have this address and port?"),
-        None => error("gave no answer".into())
-            .hint("the application takes longer than that, or hangs: raise --timeout, or look into Unit's log"),
+            .hint("check that a listener in the configuration has this address and port"),
+        None => {
+            error("gave no answer".into()).hint("raise --timeout, or read Unit's log: the application is slow or hangs")
+        }
     }
 }
 
-/// The first line with something on it, or the beginning of it.
+/// The first line that is not blank: at most 200 characters of it.
 fn first_line(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     Some(line.chars().take(200).collect())
 }
 
-/// What the layers in between add is that a request was sent.
+/// The innermost cause. The outer layers only say that a request failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }

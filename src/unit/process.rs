@@ -1,16 +1,16 @@
-//! A process as the process file system shows it: is it Unit, the image's entrypoint, a shell?
+//! Identifies a process in the process file system: Unit, the image's entrypoint, a shell.
 
 use std::path::Path;
 
-/// What is known of a process.
+/// The name and arguments of a process.
 pub(super) struct Process {
-    /// The executable's name, or the script's for one with `#!`; 15 bytes at most.
+    /// The name of the executable, or of a script with `#!`: at most 15 bytes.
     comm: String,
     pub(super) words: Vec<String>,
 }
 
 impl Process {
-    /// What cannot be read, as under `hidepid`, is empty.
+    /// Unreadable parts are empty, as under `hidepid`.
     pub(super) fn read(proc: &Path, pid: &str) -> Self {
         let text = |name| std::fs::read(proc.join(pid).join(name)).unwrap_or_default();
         Self {
@@ -19,7 +19,7 @@ impl Process {
         }
     }
     pub(super) fn is_unit(&self) -> bool {
-        // unitd and unitd-debug; a script's name would be longer.
+        // unitd and unitd-debug. Names of scripts are longer.
         self.comm.starts_with("unitd") || self.comm.starts_with("freeunitd")
     }
     /// `/bin/sh /usr/local/bin/docker-entrypoint.sh unitd …`; not `tini docker-entrypoint.sh …`.
@@ -28,7 +28,7 @@ impl Process {
         (self.is_shell() || self.comm.starts_with("docker-entrypoi"))
             && script.is_some_and(|script| base(script).starts_with("docker-entrypoint"))
     }
-    /// Whether its arguments are Unit's command line.
+    /// Whether its arguments start Unit.
     pub(super) fn starts_unit(&self) -> bool {
         self.words.iter().any(|word| base(word).starts_with("unitd") || base(word).starts_with("freeunitd"))
     }

@@ -1,4 +1,4 @@
-//! That the applications run: a configuration that was taken may still have none that does.
+//! Verifies that the applications run: Unit may accept a configuration whose applications exit.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::config::applications::applications_at;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
 
-/// Unit answers a PUT when the processes have started, so what is not there by now has ended again;
-/// Unit starts another only for a request.
+/// Unit answers a PUT after the processes have started. A missing process has therefore exited, and Unit
+/// starts another only for a request.
 const PAUSE: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 5;
 
-/// Wants a process of every application of the setup that is to have one without being asked.
+/// Requires a process of every application that Unit starts without a request.
 pub(super) async fn applications(
     found: &Answering,
     setup: &Setup,
@@ -41,10 +41,10 @@ pub(super) async fn applications(
         }
         let status = channel::send(&found.control, Method::GET, "/status", Bytes::new());
         let Ok(Ok(status)) = timeout_at(deadline.instant(), status).await else {
-            tracing::warn!("Unit gives no status: whether the applications run is not known");
+            tracing::warn!("no status from Unit: podstrap cannot verify that the applications run");
             return Ok(());
         };
-        // Unit has it since 1.29.
+        // Unit shows them since 1.29.
         let Some(running) = running(&status.body) else {
             tracing::debug!("{} does not show its applications' processes", found.server);
             return Ok(());
@@ -57,7 +57,7 @@ pub(super) async fn applications(
     let names = missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
     let error =
         Error::new(Kind::UnitRefused, format!("{} is applied, but {names} has no running process", setup.shown()))
-            .because("it started and ended again: Unit starts the next when a request comes in")
+            .because("it started and exited again; Unit starts the next one for a request")
             .hint(log.hint());
     Err(match log.since() {
         Some(lines) => error.excerpt(lines),
@@ -65,8 +65,10 @@ pub(super) async fn applications(
     })
 }
 
-/// Whether Unit starts a process before the first request: `processes` is a number, 1 by default, or
-/// an object whose `spare` is how many wait, 0 by default.
+/// Whether Unit starts a process before the first request.
+///
+/// `processes` is a number (default 1) or an object. Its `spare` is the number of idle processes
+/// (default 0).
 pub(super) fn is_kept_running(app: &Value) -> bool {
     match app.get("processes") {
         Some(Value::Object(limits)) => limits.get("spare").and_then(Value::as_f64).is_some_and(|spare| spare > 0.0),

@@ -1,4 +1,4 @@
-//! The configuration is sent, and a refusal explained.
+//! Sends the configuration and explains a refusal.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::config::{Config, dialect};
 use crate::error::{Error, Kind};
 use crate::retry::Deadline;
 
-/// PUTs the configuration at a place, as the bytes that it is.
+/// PUTs the unchanged bytes of the configuration to the path `at`.
 pub(super) async fn put(
     found: &Answering,
     config: &Config,
@@ -25,7 +25,7 @@ pub(super) async fn put(
     deadline: Deadline,
 ) -> Result<(), Trouble> {
     let body = Bytes::from(config.bytes.clone());
-    // Unit answers when the applications have started, so the deadline is the only limit.
+    // Unit answers after the applications have started, so the deadline is the only limit.
     let Ok(sent) = timeout_at(deadline.instant(), channel::send(&found.control, Method::PUT, at, body)).await else {
         return Err(no_answer(found, config, deadline).into());
     };
@@ -36,7 +36,7 @@ pub(super) async fn put(
     }
 }
 
-/// Asks Unit, its log and this machine why.
+/// Collects the reasons of a refusal from Unit, its log and this machine.
 async fn refused(
     found: &Answering,
     config: &Config,
@@ -66,6 +66,12 @@ fn no_answer(found: &Answering, config: &Config, deadline: Deadline) -> Error {
     let what = format!("Unit at {} has not finished applying {}", found.control, config.path.display());
     Error::new(Kind::UnitUnreachable, what)
         .because(gave_up(1, deadline))
-        .hint("it answers when every process of every application has started, one after another: raise --timeout")
-        .hint("it goes on with it: its log (`kubectl logs POD -c CONTAINER`) names the application it waits for")
+        .hint(
+            "raise --timeout: Unit answers after it has started every process of every application, one after \
+             another",
+        )
+        .hint(
+            "read Unit's log (`kubectl logs POD -c CONTAINER`): Unit continues, and the log names the application \
+             it waits for",
+        )
 }

@@ -1,4 +1,4 @@
-//! The configuration is read back: Unit shows it, and goes on showing it.
+//! Reads the configuration back, and watches that it stays.
 
 use std::time::Duration;
 
@@ -14,19 +14,18 @@ use super::wait::Answering;
 use crate::plan::Control;
 use crate::retry::Deadline;
 
-/// How long a Unit that may be the entrypoint's temporary one is watched after it took the
-/// configuration.
+/// The time to watch a configuration in a Unit that may be the entrypoint's temporary one.
 ///
-/// Between two steps that a client can see (another configuration, the socket gone) the script
-/// sleeps at most 1 s; as much again is for a container that is short of CPU. Where the script
-/// could be watched the steps came within 0.12 s, 1.1 s with a sleep. What this cannot see is a
-/// script in /docker-entrypoint.d that takes longer without touching the configuration.
+/// Between two visible steps (another configuration, a missing socket), the script sleeps at most 1 s.
+/// The other second is for a container that is short of CPU. In measurements, the steps came within
+/// 0.12 s, or 1.1 s with a sleep. Limit: a script in /docker-entrypoint.d that runs longer and does not
+/// change the configuration.
 pub const SETTLE: Duration = Duration::from_secs(2);
 
-/// The pause between looks while it is watched.
+/// The pause between two reads while watching.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// Whether Unit has the configuration already, beyond doubt.
+/// Whether Unit provably has the configuration already.
 pub(super) async fn is_there(
     found: &Answering,
     at: &str,
@@ -43,8 +42,10 @@ pub(super) async fn is_there(
     }
 }
 
-/// Reads the configuration back, and watches for `settle` if the listener may not stay. An error says
-/// what is there instead.
+/// Reads the configuration back, and watches it for `settle` if the listener may be temporary.
+///
+/// # Errors
+/// Unit is gone, was replaced, or shows another configuration. The text says which.
 pub(super) async fn stays(
     found: &Answering,
     at: &str,
@@ -57,9 +58,8 @@ pub(super) async fn stays(
     loop {
         timeout_at(deadline.instant(), is_shown(found, at, wanted))
             .await
-            .map_err(|_| "Unit took it, but did not show it until the deadline".to_owned())??;
+            .map_err(|_| "Unit accepted the configuration, but did not show it before the deadline".to_owned())??;
         let now = Instant::now();
-        // What is left of the time is all there is to watch.
         if now >= settled || deadline.remaining() <= WATCH {
             return Ok(());
         }
@@ -71,17 +71,18 @@ pub(super) async fn stays(
 async fn is_shown(found: &Answering, at: &str, wanted: &Expected) -> Result<(), String> {
     let reply = match channel::send(&found.control, Method::GET, at, Bytes::new()).await {
         Ok(reply) => reply,
-        Err(failure) => return Err(format!("Unit went away after it took it: {failure}")),
+        Err(failure) => return Err(format!("Unit exited after it accepted the configuration: {failure}")),
     };
     if reply.status != 200 || !wanted.is(&reply.body) {
-        return Err("Unit took it, but shows another configuration".into());
+        return Err("Unit accepted the configuration, but shows another one".into());
     }
-    // The listener before the PUT and the one after the answer are the same process: so it was
-    // the one in between.
+    // If the same process listens before the PUT and after the answer, it also received the PUT.
     if let (Control::Unix(path), Some(before)) = (&found.control, found.peer) {
-        let after = channel::peer(path).await.map_err(|error| format!("Unit went away after it took it: {error}"))?;
+        let after = channel::peer(path)
+            .await
+            .map_err(|error| format!("Unit exited after it accepted the configuration: {error}"))?;
         if after != before {
-            return Err("another Unit has taken the place of the one that took it".into());
+            return Err("another Unit replaced the one that accepted the configuration".into());
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
-//! Unit's refusals, in words that lead to the line to change.
+//! Turns Unit's refusals into errors that show the line to change.
 //!
-//! A 400 is about the text: `location` for bad JSON, `detail` for a configuration that makes no
-//! sense, to which FreeUnit 1.36 adds a `location` of its own, the path of the value. A 500 says only that applying failed; why is in Unit's log and nowhere else.
+//! A 400 concerns the text. It has a `location` for invalid JSON, and a `detail` for an invalid
+//! configuration; FreeUnit 1.36 adds the path of the value to the latter, also as `location`. A 500 says
+//! only that Unit failed to apply the configuration. Only Unit's log has the reason.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,10 +14,10 @@ use crate::config::position::{caret, line_and_column, without_bom};
 use crate::config::{Config, json, places};
 use crate::error::{Error, Kind};
 
-/// How many lines are named where several may be meant.
+/// Most lines to list if the place is ambiguous.
 const NAMED_LINES: usize = 8;
 
-/// What Unit says when it does not do as told.
+/// The body of Unit's error answers.
 #[derive(Debug, Deserialize)]
 struct Complaint {
     error: String,
@@ -24,11 +25,13 @@ struct Complaint {
     location: Option<Location>,
 }
 
-/// Of bad JSON: `line` and `column` count from 1, and columns are characters; both are missing when
-/// the line up to there is no UTF-8. `offset` counts bytes from 0, after a byte order mark.
+/// A place in the text, or the path of a value.
 ///
-/// Of a value (FreeUnit): `path` is a JSON Pointer (RFC 6901) in the whole configuration; an empty one
-/// is the root, or says nothing (`nxt_conf_validation.c`).
+/// For invalid JSON: `line` and `column` start at 1; columns are characters. Both are missing if the
+/// line is not UTF-8 up to the place. `offset` is in bytes, starts at 0, and excludes a byte order mark.
+///
+/// For a value (FreeUnit): `path` is a JSON Pointer (RFC 6901) in the whole configuration. An empty one
+/// means the root or nothing (`nxt_conf_validation.c`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Location {
     offset: Option<usize>,
@@ -37,37 +40,38 @@ struct Location {
     path: Option<String>,
 }
 
-/// What is known about the Unit that refused.
+/// Facts about the Unit that refused.
 #[derive(Debug, Default)]
 pub(super) struct About {
-    /// `python 3.11.2`, …; empty when it does not say.
+    /// `python 3.11.2`, …; empty if unknown.
     pub(super) modules: Vec<String>,
-    /// The place in its configuration.
+    /// The path of the PUT: `/config` or a part of it.
     pub(super) at: String,
-    /// Where its log is, and what it said meanwhile.
+    /// The hint for reading its log.
     pub(super) log: String,
+    /// The lines of its log since the PUT.
     pub(super) lines: Option<String>,
-    /// What was found out where Unit gives no reason.
+    /// The cause that podstrap found, if Unit gives none.
     pub(super) explanation: Option<Explanation>,
 }
 
-/// Whether the modules that Unit has would help to explain the reply.
+/// Whether Unit's list of modules would explain the reply.
 pub(super) fn asks_for_modules(reply: &Reply) -> bool {
     reply.status == 400 && String::from_utf8_lossy(&reply.body).contains("The module to run")
 }
 
-/// Whether the reply gives no reason: that applying failed is all it says.
+/// Whether the reply gives no reason.
 pub(super) fn is_untold(reply: &Reply) -> bool {
     let complaint = serde_json::from_slice::<Complaint>(&reply.body);
     reply.status == 500 && complaint.is_ok_and(|complaint| complaint.detail.is_none())
 }
 
-/// `python 3.11.2`, … from what `GET /status` says (Unit 1.34 and later).
+/// `python 3.11.2`, … from `GET /status` (Unit 1.34 and later).
 pub(super) fn modules(status: &[u8]) -> Vec<String> {
     let status: Value = serde_json::from_slice(status).unwrap_or_default();
     let Some(modules) = status.get("modules").and_then(Value::as_object) else { return Vec::new() };
     let versions = |module: &Value| match module {
-        // Several versions of one language are an array.
+        // An array if Unit has several versions of the language.
         Value::Array(all) => all.iter().filter_map(|one| one["version"].as_str().map(str::to_owned)).collect(),
         one => vec![one["version"].as_str().unwrap_or_default().to_owned()],
     };
@@ -77,14 +81,14 @@ pub(super) fn modules(status: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Turns a reply other than 200 to `PUT /config` into what the user reads.
+/// Turns a reply other than 200 to `PUT /config` into an error.
 pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -> Error {
     let path = config.path.display();
     let Ok(complaint) = serde_json::from_slice::<Complaint>(&reply.body) else {
         let first = String::from_utf8_lossy(&reply.body).lines().next().unwrap_or_default().to_owned();
         return Error::new(Kind::UnitRefused, format!("cannot apply {path} to {at}"))
             .because(format!("{} answered {}: {first:?}", reply.server, reply.status))
-            .hint("is this Unit's control API? Name the address of unitd's --control option");
+            .hint("use the address of unitd's --control option: this may not be Unit's control API");
     };
     let location = complaint.location.as_ref();
     if let Some((line, column)) = location.and_then(|location| location.place(&config.bytes)) {
@@ -99,7 +103,7 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
     let error = match &complaint.detail {
         Some(detail) => {
             let pointer = location.and_then(|location| location.path.as_deref());
-            // It is one in the whole configuration, and the file may be a part.
+            // The pointer is relative to the whole configuration. The file may be a part of it.
             let part = about.at.strip_prefix("/config").unwrap_or_default().trim_end_matches('/');
             located(error, detail, pointer.and_then(|pointer| pointer.strip_prefix(part)), config)
         }
@@ -112,15 +116,15 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             None => error,
         },
         (404, None) if about.at != "/config" => error.hint(format!(
-            "nothing in Unit's configuration can hold {}: apply the whole configuration first, or the part that it \
-             belongs to",
+            "apply the whole configuration first, or the part that contains it: Unit's configuration has no place \
+             for {}",
             about.at
         )),
         _ => error,
     }
 }
 
-/// Adds where in the file it is that a detail names: FreeUnit's pointer leads there, Unit does not say.
+/// Adds the place in the file: from FreeUnit's pointer, else from a search for the names in Unit's detail.
 fn located(error: Error, detail: &str, pointer: Option<&str>, config: &Config) -> Error {
     let path = config.path.display();
     let quoted = || detail.split('"').skip(1).step_by(2);
@@ -129,13 +133,13 @@ fn located(error: Error, detail: &str, pointer: Option<&str>, config: &Config) -
         let (line, column) = place(at);
         return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
     }
-    // What is missing stands nowhere, and where it does stand it is right.
+    // A missing name is not in the file. If it does occur, it is correct there.
     if detail.contains("is missing") || detail.contains("must have") {
         return error;
     }
     let quoted = quoted();
     let found = quoted.map(|name| places::of(&config.bytes, name)).filter(|places| !places.is_empty());
-    // The rarest of the names that it quotes says most.
+    // The rarest of the quoted names identifies the place best.
     let Some(places) = found.min_by_key(Vec::len) else { return error };
     if let [only] = places[..] {
         let (line, column) = place(only);
@@ -164,44 +168,43 @@ fn failed_to_apply(error: Error, about: &About) -> Error {
         Some(lines) => error.excerpt(lines),
         None => error,
     };
-    error
-        .hint(&about.log)
-        .hint(
-            "the usual ones: the module cannot be imported or has no such callable; \"home\", \"path\" or \
-             \"working_directory\" does not exist; \"home\" was made by another Python X.Y than Unit's; an unknown \"user\" or \"group\"; the listener's port is in use",
-        )
+    error.hint(&about.log).hint(
+        "check the usual causes: the module cannot be imported or has no such callable; \"home\", \"path\" or \
+         \"working_directory\" does not exist; \"home\" is for another Python X.Y than Unit's; an unknown \
+         \"user\" or \"group\"; the listener's port is in use",
+    )
 }
 
 fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
     if detail.starts_with("The module to run") {
         let has = match &about.modules[..] {
-            [] => "its log lists the modules it loaded".to_owned(),
+            [] => "Unit's log lists its modules".to_owned(),
             all => format!("this Unit has {}", all.join(", ")),
         };
         return Some(format!(
-            "{has}; \"type\" is a language, alone (\"python\") or with the beginning of a version that ends at a \
-             dot (\"python 3\", \"python 3.11\"); another language needs another image"
+            "{has}; set \"type\" to a language, alone (\"python\") or with the start of a version that ends at a \
+             dot (\"python 3\", \"python 3.11\"), or use another image for another language"
         ));
     }
     if detail.starts_with("Request \"pass\"") {
         let names = json::parse(&config.bytes).map(|document| destinations(&document)).unwrap_or_default();
-        let names = if names.is_empty() { "nothing".into() } else { names.join(", ") };
-        return Some(format!("this configuration defines {names} for \"pass\" to name"));
+        let names = if names.is_empty() { "(none)".into() } else { names.join(", ") };
+        return Some(format!("set \"pass\" to a target in this configuration: {names}"));
     }
     if detail.starts_with("The listener address") {
         return Some(if detail.contains("{{") || detail.contains("${") {
-            "the template was not rendered: the file still has its placeholders".into()
+            "render the template first: the file still has its placeholders".into()
         } else {
-            "give \"*:PORT\", \"IP:PORT\", \"[IPv6]:PORT\" or \"unix:PATH\"; host names are not accepted".into()
+            "use \"*:PORT\", \"IP:PORT\", \"[IPv6]:PORT\" or \"unix:PATH\"; Unit does not accept host names".into()
         });
     }
     detail
         .starts_with("Unknown parameter")
-        .then(|| "check the name's spelling and the object it stands in, and that this Unit's version has it".into())
+        .then(|| "check the spelling of the name, the object that contains it, and the version of Unit".into())
 }
 
 impl Location {
-    /// Line and column of bad JSON, counted here where Unit gave none.
+    /// Line and column of invalid JSON, calculated from the offset if Unit gives none.
     fn place(&self, bytes: &[u8]) -> Option<(usize, usize)> {
         let offset = self.offset?;
         if let (Some(line), Some(column)) = (self.line, self.column) {
@@ -211,7 +214,7 @@ impl Location {
     }
 }
 
-/// Whatever answers, and whatever it complains about, makes a message without control characters.
+/// For any answer and configuration: the message has no control characters.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Some((status, rest)) = data.split_first() else { return };
@@ -252,7 +255,7 @@ mod tests {
         assert!(text.contains("because: c.json:4:17\n  |  \"module\": \"x\", \"bad\": 1}}}"), "{text}");
         let text = said(app, "/config/applications/a", unknown);
         assert!(text.contains("because: c.json:2:17\n"), "{text}");
-        // The root, which is no place.
+        // An empty pointer, the root, is not a place.
         let root = r#"{"error": "Invalid configuration.", "detail": "Required parameter \"x\" is missing.",
             "location": {"path": ""}}"#;
         assert!(!said(&whole, "/config", root).contains('^'));

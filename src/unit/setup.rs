@@ -1,12 +1,12 @@
-//! What Unit is to have: one configuration file, or a directory in the image entrypoint's
-//! conventions (`pkg/docker/docker-entrypoint.sh` of Unit): `NAME.pem` is the certificate NAME,
-//! `NAME.js` the JavaScript module NAME, and `*.json` the configuration.
+//! The wanted state of Unit: a configuration file, or a directory in the layout of the image's entrypoint.
 //!
-//! The entrypoint PUTs every `*.json` as the whole configuration, so what stays is the last one. That
-//! one is taken here, last by name, and the others are named in a warning.
+//! In a directory (`pkg/docker/docker-entrypoint.sh` of Unit), `NAME.pem` is the certificate NAME,
+//! `NAME.js` the JavaScript module NAME, and `*.json` the configuration. The entrypoint PUTs every
+//! `*.json` as the whole configuration, so the last one stays. podstrap uses only the last one by name
+//! and warns about the others.
 //!
-//! A `ConfigMap` or Secret volume is a farm of links: `NAME -> ..data/NAME`, `..data -> ..2026_…/`, and
-//! an update flips `..data`. It is resolved once, and everything is read below what it led to.
+//! A `ConfigMap` or Secret volume consists of links: `NAME -> ..data/NAME`, `..data -> ..2026_…/`. An
+//! update replaces `..data`. podstrap resolves it once and reads all files from there.
 
 use std::fmt;
 use std::fs;
@@ -17,31 +17,30 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, read_config};
 use crate::error::{Error, Result};
 
-/// The link that the kubelet flips (`pkg/volume/util/atomic_writer.go` of Kubernetes).
+/// The link that the kubelet replaces (`pkg/volume/util/atomic_writer.go` of Kubernetes).
 const DATA: &str = "..data";
-/// A reading that an update of the volume overtakes is done again.
+/// Most reads of a directory: an update of the volume during a read causes another.
 const READS: u32 = 5;
 
-/// Everything that is to be applied together.
+/// All parts to apply together.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The file or directory it came from.
+    /// The file or directory of the user.
     pub from: PathBuf,
     /// Certificate chains with their keys, by name.
     pub certificates: Vec<Part>,
     /// JavaScript modules, by name.
     pub modules: Vec<Part>,
-    /// None: a directory without a `*.json`.
+    /// None for a directory without `*.json`.
     pub config: Option<Config>,
-    /// Where the configuration goes: `/config`, or a part of it.
+    /// The path of the configuration in Unit: `/config`, or a part of it.
     pub at: String,
 }
 
-/// A file that becomes an object of Unit's with a name of its own. It may hold a private key, which
-/// `Debug` does not show.
+/// A file that becomes a named object of Unit. It may contain a private key, which `Debug` hides.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The file's name without its ending.
+    /// The file name without its extension.
     pub name: String,
     pub path: PathBuf,
     pub bytes: Vec<u8>,
@@ -66,23 +65,23 @@ impl From<Config> for Setup {
 }
 
 impl Setup {
-    /// Reads a file or a directory, for the place `at` in Unit's configuration.
+    /// Reads a file or a directory, for the path `at` in Unit's configuration.
     ///
     /// # Errors
-    /// Usage: missing, unreadable or empty; a directory that holds nothing for Unit; a name that no
-    /// object of Unit's can have; a directory for a part of the configuration.
+    /// Usage: the path is missing, unreadable or empty. The directory has no file for Unit. A name is
+    /// invalid for an object of Unit. The path is a directory, but `at` is only a part of the configuration.
     pub fn read(from: &Path, at: &str) -> Result<Self> {
         if !from.is_dir() {
             return Ok(Self { at: at.to_owned(), ..read_config(from)?.into() });
         }
         if at != "/config" {
-            return Err(Error::usage(format!("{} is a directory, but --path {at} wants a file", from.display()))
-                .hint("name the file that holds this part"));
+            return Err(Error::usage(format!("{} is a directory, but --path {at} needs a file", from.display()))
+                .hint("give the file that contains this part"));
         }
         for _ in 1..READS {
             let root = resolved(from);
             let read = Self::read_dir(from, &root);
-            // A volume that changed meanwhile may have taken files from under the reading.
+            // An update during the read may have removed files, so ignore its errors too.
             if resolved(from) == root {
                 return read;
             }
@@ -106,10 +105,10 @@ impl Setup {
                 Some((SetupFile::Module, name)) => setup.modules.push(Part::read(name, path, &real)?),
                 Some((SetupFile::Config, _)) => {
                     if let Some(before) = before.replace(path) {
-                        tracing::warn!("{} is left out: a later configuration replaces it", before.display());
+                        tracing::warn!("{} skipped: a later configuration replaces it", before.display());
                     }
                 }
-                None => tracing::warn!("{} is ignored: not *.pem, *.js or *.json", path.display()),
+                None => tracing::warn!("{} ignored: not *.pem, *.js or *.json", path.display()),
             }
         }
         if let Some(path) = before {
@@ -118,18 +117,18 @@ impl Setup {
         }
         if setup.certificates.is_empty() && setup.modules.is_empty() && setup.config.is_none() {
             return Err(Error::usage(format!("{} has no *.json, *.pem or *.js", shown.display()))
-                .hint("is the ConfigMap or volume mounted there? A missing subPath becomes an empty directory"));
+                .hint("mount the ConfigMap or volume there; a missing subPath becomes an empty directory"));
         }
         Ok(setup)
     }
 
-    /// Whether the same would be sent.
+    /// Whether both setups send the same bytes.
     pub(super) fn same(&self, other: &Self) -> bool {
         let bytes = |setup: &Self| setup.config.as_ref().map(|config| config.bytes.clone());
         self.certificates == other.certificates && self.modules == other.modules && bytes(self) == bytes(other)
     }
 
-    /// Every file, for whoever wants to know whether one changed.
+    /// All files of the setup.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let parts = self.certificates.iter().chain(&self.modules).map(|part| part.path.as_path());
         parts.chain(self.config.as_ref().map(|config| config.path.as_path()))
@@ -148,7 +147,7 @@ impl Setup {
     }
 }
 
-/// What a directory's file becomes.
+/// The role of a file in a directory.
 enum SetupFile {
     Certificate,
     Module,
@@ -169,11 +168,11 @@ impl SetupFile {
 
 impl Part {
     fn read(name: &str, path: PathBuf, real: &Path) -> Result<Self> {
-        // It becomes a segment of a URL that Unit does not decode (`nxt_controller_process_cert`).
+        // The name becomes a URL segment that Unit does not decode (`nxt_controller_process_cert`).
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         if name.is_empty() || !name.bytes().all(fits) {
-            return Err(Error::usage(format!("{}: no object of Unit's can be called {name:?}", path.display()))
-                .hint("name the file with letters, digits, -, _, . and ~"));
+            return Err(Error::usage(format!("{}: invalid name for an object of Unit: {name:?}", path.display()))
+                .hint("use only letters, digits, -, _, . and ~ in the file name"));
         }
         let bytes = fs::read(real).map_err(|error| unreadable(&path, error))?;
         Ok(Self { name: name.to_owned(), path, bytes })
@@ -184,12 +183,12 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
     Error::usage(format!("cannot read {}", path.display())).because(error)
 }
 
-/// Where the files of a directory are, now.
+/// The directory that currently holds the files of a volume.
 fn resolved(dir: &Path) -> PathBuf {
     fs::canonicalize(dir.join(DATA)).unwrap_or_else(|_| dir.to_owned())
 }
 
-/// The files to look at, by name: the kubelet's own (`..data`, `..2026_…`) and subdirectories are none.
+/// The file names, sorted, without subdirectories and the kubelet's own entries (`..data`, `..2026_…`).
 fn names(root: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root)? {
@@ -203,7 +202,7 @@ fn names(root: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What changes when a file below `from` does, or the volume they are on: cheap to take.
+/// A cheap value that changes if a file below `from` or its volume changes.
 pub(super) fn stamp(from: &Path) -> Vec<(PathBuf, u64, i64, i64, u64)> {
     let one = |path: PathBuf| {
         let meta = fs::metadata(&path).ok()?;
@@ -274,8 +273,8 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         let text = |dir: &tempfile::TempDir, at| Setup::read(dir.path(), at).unwrap_err().to_string();
         assert!(text(&dir(&[("x.sh", "")]), "/config").contains("has no *.json"));
-        assert!(text(&dir(&[("a b.pem", "")]), "/config").contains("can be called \"a b\""));
-        assert!(text(&dir(&[("a.json", "{}")]), "/config/routes").contains("--path /config/routes wants a file"));
+        assert!(text(&dir(&[("a b.pem", "")]), "/config").contains("invalid name for an object of Unit: \"a b\""));
+        assert!(text(&dir(&[("a.json", "{}")]), "/config/routes").contains("--path /config/routes needs a file"));
         assert!(text(&dir(&[("a.json", " ")]), "/config").contains("a.json is empty"));
     }
 }

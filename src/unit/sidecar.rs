@@ -1,9 +1,9 @@
-//! `podstrap sidecar`: keeps the wanted configuration in Unit for as long as the Pod lives.
+//! `podstrap sidecar`: keeps the wanted configuration in Unit while the Pod runs.
 //!
-//! Once a second the files are looked at and the control socket's own file (stat(2), which says that
-//! Unit was started anew), every few seconds the configuration that Unit has. What differs is applied
-//! again, and why is logged. A configuration that Unit refuses is logged once, and the last one that it
-//! took is kept instead, also across Unit's restarts.
+//! Every second it checks its files and the socket file, which changes when Unit restarts (stat(2)).
+//! Every few seconds it checks Unit's configuration. It applies any difference again and logs the reason.
+//! If Unit refuses a configuration, the sidecar logs it once and keeps the last good configuration, also
+//! when Unit restarts.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,21 +24,20 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Control;
 use crate::retry::Deadline;
 
-/// Between two looks at files.
+/// Between two checks of the files.
 const TICK: Duration = Duration::from_secs(1);
-/// Between two looks at what Unit has: an exchange of a millisecond.
+/// Between two checks of Unit's configuration, which take a millisecond.
 const LOOK: Duration = Duration::from_secs(3);
-/// Between two looks at a socket that nobody answers, and the time after which the files have their turn.
+/// Between two checks of a socket without an answer, and the time after which it checks the files again.
 const ABSENT: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_secs(2);
-/// A refused configuration is tried again after this time: its reason may have been elsewhere (a port, a
-/// volume).
+/// Time until the retry of a refused configuration: the cause may be outside it (a port, a volume).
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// The file and the inode of a listening socket, and when it was made: another Unit, another socket.
+/// The path, inode and ctime (seconds, nanoseconds) of a socket. A restarted Unit has another.
 type SocketFile = (PathBuf, u64, i64, i64);
 
-/// One sidecar's memory.
+/// The state of a sidecar.
 #[derive(Debug)]
 pub struct Sidecar {
     client: Client,
@@ -46,23 +45,25 @@ pub struct Sidecar {
     control: Option<Control>,
     probe: Option<Url>,
     timeout: Duration,
-    /// What the files say, and when that was refused.
+    /// The setup in the files.
     newest: Option<Setup>,
+    /// When Unit last refused it.
     refused: Option<Instant>,
-    /// What Unit took last.
+    /// The last setup that Unit accepted.
     good: Option<Setup>,
     stamp: Vec<(PathBuf, u64, i64, i64, u64)>,
     socket: Option<SocketFile>,
     looked: Option<Instant>,
-    /// What was last said to be in the way, and of the newest setup, so that it is said once.
+    /// The last logged obstacle, to log it only once.
     said: Option<String>,
+    /// The last logged refusal of the newest setup.
     complaint: Option<String>,
 }
 
 impl Sidecar {
     pub fn new(from: &Path, control: Option<Control>, probe: Option<Url>, timeout: Duration) -> Self {
         Self {
-            // Nothing needs to be watched after an apply: everything is, always.
+            // The sidecar watches anyway, so an apply need not.
             client: Client { settle: Duration::ZERO, ..Client::default() },
             from: from.to_owned(),
             control,
@@ -79,18 +80,18 @@ impl Sidecar {
         }
     }
 
-    /// Goes on until it is dropped.
+    /// Runs until it is dropped.
     ///
     /// # Errors
-    /// Usage: the configuration cannot be read at the start. What goes wrong later is logged.
+    /// Usage: the configuration is unreadable at the start. Later failures are only logged.
     pub async fn keep(mut self) -> Result<()> {
         self.stamp = setup::stamp(&self.from);
         let first = Setup::read(&self.from, "/config")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for path in first.files().filter(|path| is_mounted(&mounts, path)) {
             tracing::warn!(
-                "{} is mounted by itself (subPath): a change of its ConfigMap never reaches it; mount the whole volume \
-                 to have changes applied",
+                "{} is a single mounted file (subPath), which Kubernetes never updates; mount the whole volume \
+                 to apply changes",
                 path.display()
             );
         }
@@ -105,7 +106,7 @@ impl Sidecar {
         }
     }
 
-    /// Takes the files anew if one changed.
+    /// Reads the files again if one changed.
     fn read(&mut self) {
         let stamp = setup::stamp(&self.from);
         if stamp == self.stamp {
@@ -122,12 +123,12 @@ impl Sidecar {
                 }
                 self.stamp = stamp;
             }
-            // Somebody may be amid writing it: the next look may find more.
+            // The file may be incomplete: the next check reads it again.
             Err(error) => self.say(&error.summary(), &error.told()),
         }
     }
 
-    /// Looks whether Unit has what it is to have, and sees to it.
+    /// Checks Unit once, and applies the wanted setup or, if Unit refuses it, the last good one.
     async fn round(&mut self) {
         let controls = self.client.controls(self.control.as_ref());
         let found = match wait::wait_slowly(&controls, &self.client.proc, ABSENT, Deadline::after(TURN)).await {
@@ -159,7 +160,7 @@ impl Sidecar {
                         tracing::error!("{}", error.told());
                     }
                 }
-                // It went away; the next round will tell.
+                // Unit is gone. The next round waits for it.
                 Err(error) => {
                     self.looked = None;
                     return self.say(error.what(), &error.told());
@@ -174,12 +175,12 @@ impl Sidecar {
         }
     }
 
-    /// Applies a setup unless Unit has it.
+    /// Applies a setup if Unit does not have it.
     async fn see_to(&mut self, found: &Answering, setup: &Setup, anew: bool) -> Result<()> {
         let deadline = Deadline::after(self.timeout);
         let wanted = Expected::new(setup);
         let took = self.good.as_ref().is_some_and(|good| good.same(setup));
-        // What podstrap cannot read is not sent again and again to a Unit that took it.
+        // Do not resend a configuration that podstrap cannot parse to a Unit that accepted it.
         let unread = wanted.value().is_none() && took && !anew;
         if setup.config.is_none() || unread || wanted.is_surely(&found.config) {
             match store::has(found, setup, deadline).await {
@@ -188,7 +189,9 @@ impl Sidecar {
                     return Ok(());
                 }
                 Ok(false) => {}
-                Err(Trouble::Cut(how)) => return Err(Error::new(Kind::UnitUnreachable, "Unit went away").because(how)),
+                Err(Trouble::Cut(how)) => {
+                    return Err(Error::new(Kind::UnitUnreachable, "lost the connection to Unit").because(how));
+                }
                 Err(Trouble::Failed(error)) => return Err(error),
             }
         }
@@ -196,9 +199,9 @@ impl Sidecar {
             tracing::warn!(
                 "{}; applying {} again",
                 if anew {
-                    "Unit was started anew and has another configuration"
+                    "Unit restarted and has another configuration"
                 } else {
-                    "something else has changed Unit's configuration"
+                    "another program changed Unit's configuration"
                 },
                 setup.shown()
             );
@@ -213,7 +216,7 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Logs what is in the way, once.
+    /// Logs an obstacle once.
     fn say(&mut self, what: &str, text: &str) {
         if self.said.as_deref() != Some(what) {
             tracing::warn!("{text}");
@@ -227,8 +230,9 @@ fn identity(path: &Path) -> Option<SocketFile> {
     Some((path.to_owned(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
 }
 
-/// Whether a file is a mount point itself: the fifth word of a line, with `\040` for a space
-/// (`proc_pid_mountinfo(5)`).
+/// Whether the file itself is a mount point.
+///
+/// The mount point is the fifth field of a line, with `\040` for a space (`proc_pid_mountinfo(5)`).
 fn is_mounted(mountinfo: &str, path: &Path) -> bool {
     let escaped = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
     mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(&escaped))

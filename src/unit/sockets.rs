@@ -1,11 +1,11 @@
-//! The usual places of the control socket. Another one is added here.
+//! The usual paths of the control socket. Add new ones here.
 
-/// Where the packages and images put the control socket.
+/// The paths that packages and images use.
 ///
-/// The Docker images' entrypoint (`pkg/docker/docker-entrypoint.sh`) and the deb packages of
-/// nginx.org use the first, those of FreeUnit as well until its deb of 1.36; the RPM packages have
-/// a directory of their own, and Alpine uses /run. Each is tried below /run too: /var/run is mostly
-/// a link to it, but not in every image.
+/// The entrypoint of the Docker images (`pkg/docker/docker-entrypoint.sh`) and the deb packages of
+/// nginx.org use the first, as does FreeUnit until its deb of 1.36. The RPM packages use a separate
+/// directory, and Alpine uses /run. The list has each path below /run too: /var/run is usually a link
+/// to it, but not in every image.
 pub const SOCKETS: [&str; 6] = [
     "/var/run/control.unit.sock",
     "/run/control.unit.sock",

@@ -1,4 +1,4 @@
-//! `podstrap status`: what Unit runs, as a table or JSON, and whether that is what it is to run.
+//! `podstrap status`: shows Unit's listeners and applications, and checks that every application runs.
 
 use std::fmt::Write as _;
 
@@ -17,20 +17,20 @@ use crate::plan::Control;
 use crate::redact;
 use crate::retry::Deadline;
 
-/// What Unit said.
+/// Unit's configuration and status.
 #[derive(Debug)]
 pub struct Status {
     control: Control,
     server: String,
     config: Value,
-    /// What `GET /status` says: connections, requests, applications; modules since Unit 1.34.
+    /// The body of `GET /status`: connections, requests, applications; modules since Unit 1.34.
     told: Value,
 }
 
 /// Asks Unit for its configuration and its status.
 ///
 /// # Errors
-/// `UnitUnreachable`: no answer within the deadline; nobody is waited for who does not listen yet.
+/// `UnitUnreachable`: no usable answer before the deadline.
 pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<Status> {
     let client = Client::default();
     let found = wait::wait(&client.controls(control), &client.proc, deadline).await?;
@@ -42,13 +42,13 @@ pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<Sta
         Err(_) => {
             return Err(failed()
                 .because(gave_up(1, deadline))
-                .hint("it gives none while it applies a configuration or starts an application"));
+                .hint("retry later: Unit gives no status while it applies a configuration or starts an application"));
         }
     };
     if reply.status != 200 {
         return Err(failed()
             .because(format!("{} answered {}", reply.server, reply.status))
-            .hint("Unit has it since 1.29"));
+            .hint("use Unit 1.29 or later: older versions have no status"));
     }
     let value = |bytes: &[u8]| dialect::to_value(bytes).map_err(|error| failed().because(error));
     let (config, status) = (value(&found.config)?, value(&reply.body)?);
@@ -115,8 +115,10 @@ impl Status {
         redact::clean(&text)
     }
 
+    /// Checks that every application that Unit starts without a request has a process.
+    ///
     /// # Errors
-    /// `Probe`: an application that is to have a process has none.
+    /// `Probe`: an application has none.
     pub fn well(&self) -> Result<()> {
         let bad: Vec<_> = self
             .applications()
@@ -127,7 +129,7 @@ impl Status {
             return Ok(());
         }
         Err(Error::new(Kind::Probe, format!("no running process of {} in Unit at {}", bad.join(", "), self.control))
-            .hint("Unit's log (`kubectl logs POD -c CONTAINER`) says why it ended"))
+            .hint("read Unit's log (`kubectl logs POD -c CONTAINER`) for the reason"))
     }
 
     fn applications(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -141,7 +143,7 @@ impl Status {
     }
 }
 
-/// Columns as wide as their widest word; nothing for a head without rows.
+/// Appends a table with aligned columns; nothing if it has only a header.
 fn table(text: &mut String, rows: &[Vec<String>]) {
     if rows.len() < 2 {
         return;
@@ -198,7 +200,7 @@ mod tests {
     fn an_application_without_a_process_is_not_well() {
         assert_snapshot!(status(0).well().unwrap_err().to_string(), @r#"
         error: no running process of "flask" in Unit at unix:/run/unit.sock
-        hint: Unit's log (`kubectl logs POD -c CONTAINER`) says why it ended
+        hint: read Unit's log (`kubectl logs POD -c CONTAINER`) for the reason
         "#);
         let json: Value = serde_json::from_str(&status(0).json()).unwrap();
         assert_eq!(

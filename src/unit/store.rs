@@ -1,23 +1,22 @@
-//! Certificates and JavaScript modules: what Unit lacks is uploaded, before the configuration that
-//! names it.
+//! Uploads missing certificates and JavaScript modules, before the configuration that uses them.
 //!
-//! Unit never overwrites one (400 "already exists") and deletes none that is in use (400 "is used in
-//! the configuration"; `nxt_controller_process_cert`, `…_script`). So a certificate that is in use
-//! takes a detour, at each step of which every listener has a whole certificate:
+//! Unit never overwrites an object (400 "already exists") and never deletes one in use (400 "is used in
+//! the configuration"; `nxt_controller_process_cert`, `…_script`). podstrap therefore replaces a
+//! certificate in use with a detour. Every listener has a complete certificate at each step:
 //!
 //! ```text
-//! PUT /certificates/NAME.podstrap   the new one; refused here, nothing has changed
-//! PUT /config                       as it was, but the listeners use NAME.podstrap
+//! PUT /certificates/NAME.podstrap   the new one; if Unit refuses it, nothing has changed
+//! PUT /config                       unchanged, but the listeners use NAME.podstrap
 //! DELETE and PUT /certificates/NAME
-//! PUT /config                       as it was
+//! PUT /config                       the original
 //! DELETE /certificates/NAME.podstrap
 //! ```
 //!
-//! A listener's certificate is read with each configuration, no process of an application is
-//! restarted by it, and no connection is lost. A run that is killed amid it leaves `NAME.podstrap`,
-//! which the next run finds and brings to its end.
+//! Unit reads certificates again with each configuration. It restarts no process of an application and
+//! loses no connection. If podstrap is killed during the detour, `NAME.podstrap` remains, and the next
+//! run completes the detour.
 //!
-//! A module cannot take it: the configuration's templates call it by its name.
+//! Modules cannot use a detour: templates in the configuration call them by name.
 
 use hyper::Method;
 use hyper::body::Bytes;
@@ -35,10 +34,10 @@ use crate::config::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::retry::Deadline;
 
-/// The end of the name that the detour gives a certificate.
+/// The suffix of a certificate during the detour.
 const DETOUR: &str = ".podstrap";
 
-/// Uploads what Unit lacks of the setup, and says what that was.
+/// Uploads the missing certificates and modules of the setup, and returns their names.
 pub(super) async fn sync(found: &Answering, setup: &Setup, deadline: Deadline) -> Result<Vec<String>, Trouble> {
     let store = Store { found, deadline };
     let mut sent = Vec::new();
@@ -77,17 +76,17 @@ pub(super) async fn has(found: &Answering, setup: &Setup, deadline: Deadline) ->
     Ok(true)
 }
 
-/// Whether Unit shows this bundle. One that cannot be read is taken for another: Unit will say.
+/// Whether Unit shows this bundle. False for an invalid one, which Unit then refuses.
 fn is(part: &Part, shown: &Value) -> bool {
     chain::of_pem(&part.bytes).is_some_and(|ours| chain::of_shown(shown).as_ref() == Some(&ours))
 }
 
-/// Whether Unit shows this module: it shows their text.
+/// Whether Unit shows this module. Unit shows the text of modules.
 fn says(part: &Part, shown: &Value) -> bool {
     shown.as_str().is_some_and(|text| text.as_bytes() == part.bytes)
 }
 
-/// Where Unit keeps them.
+/// The kinds of objects that Unit stores.
 #[derive(Debug, Clone, Copy)]
 enum Shelf {
     Certificates,
@@ -112,12 +111,12 @@ struct Store<'a> {
 }
 
 impl Store<'_> {
-    /// Brings one certificate to Unit, if it has it not; says whether anything was done.
+    /// Uploads or replaces one certificate if needed. Returns whether it did.
     async fn certificate(&self, part: &Part, shown: &Value) -> Result<bool, Trouble> {
         let (name, detour) = (part.name.as_str(), format!("{}{DETOUR}", part.name));
         let mut there = shown.get(name).cloned();
         if shown.get(&detour).is_some() {
-            // The end of a detour that was cut short.
+            // Complete an interrupted detour.
             if there.is_none() {
                 self.upload(Shelf::Certificates, name, part).await?;
                 there = self.get(&Shelf::Certificates.object(name)).await?;
@@ -153,7 +152,7 @@ impl Store<'_> {
         Ok(true)
     }
 
-    /// Makes the listeners that use one certificate use another; says whether one did.
+    /// Switches all listeners from one certificate to another. Returns whether a listener used the first.
     async fn refer(&self, from: &str, to: &str) -> Result<bool, Trouble> {
         let Some(mut config) = self.get("/config").await? else { return Ok(false) };
         if !renamed(&mut config, from, to) {
@@ -161,7 +160,7 @@ impl Store<'_> {
         }
         let reply = self.ask(Method::PUT, "/config", Bytes::from(config.to_string())).await?;
         if reply.status != 200 {
-            let what = format!("Unit at {} did not take another certificate for its listeners", self.found.control);
+            let what = format!("Unit at {} refused another certificate for its listeners", self.found.control);
             return Err(complaint(what, &reply).into());
         }
         Ok(true)
@@ -172,11 +171,11 @@ impl Store<'_> {
         if reply.status == 200 {
             return Ok(());
         }
-        let error = complaint(format!("Unit at {} did not take {}", self.found.control, part.path.display()), &reply);
+        let error = complaint(format!("Unit at {} refused {}", self.found.control, part.path.display()), &reply);
         Err(match shelf {
             Shelf::Certificates => error.hint(
-                "a bundle is PEM: the certificate, those that signed it up to the root's, and the private key without \
-                 a passphrase, in one file",
+                "put in one PEM file: the certificate, those of its issuers up to the root's, and the private key \
+                 without a passphrase",
             ),
             Shelf::Modules => error,
         }
@@ -188,16 +187,16 @@ impl Store<'_> {
         if reply.status == 200 {
             return Ok(());
         }
-        let what = format!("Unit at {} has another {name} and keeps it", self.found.control);
+        let what = format!("Unit at {} has a different {name} and refused to delete it", self.found.control);
         Err(complaint(what, &reply)
             .hint(format!(
-                "Unit cannot exchange what its configuration uses: give {} a new name, and name that in the configuration",
+                "give {} a new name, and use that in the configuration: Unit cannot replace an object in use",
                 part.path.display()
             ))
             .into())
     }
 
-    /// None: there is no such thing.
+    /// None if Unit answers 404.
     async fn get(&self, path: &str) -> Result<Option<Value>, Trouble> {
         let reply = self.ask(Method::GET, path, Bytes::new()).await?;
         match reply.status {
@@ -216,14 +215,14 @@ impl Store<'_> {
                 let what = format!("Unit at {} has not answered {method} {path}", self.found.control);
                 Err(Error::new(Kind::UnitUnreachable, what)
                     .because(gave_up(1, self.deadline))
-                    .hint("it applies something else, or an application takes long to start: raise --timeout")
+                    .hint("raise --timeout: Unit is applying something else, or an application starts slowly")
                     .into())
             }
         }
     }
 }
 
-/// Puts one certificate's name in another's place, in every listener; says whether one had it.
+/// Replaces the name of a certificate in every listener. Returns whether a listener had it.
 fn renamed(config: &mut Value, from: &str, to: &str) -> bool {
     let mut any = false;
     for (_, listener) in listeners_mut(config) {
@@ -241,7 +240,7 @@ fn renamed(config: &mut Value, from: &str, to: &str) -> bool {
     any
 }
 
-/// Unit's own words, `error` and `detail`, or how it answered.
+/// An error with Unit's own `error` and `detail`, or with the status.
 fn complaint(what: String, reply: &Reply) -> Error {
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let words: Vec<_> = ["error", "detail"].iter().filter_map(|name| said[*name].as_str()).collect();
@@ -253,10 +252,10 @@ fn complaint(what: String, reply: &Reply) -> Error {
 }
 
 fn without_njs(found: &Answering, part: &Part) -> Error {
-    let what = format!("{} at {} takes no JavaScript modules", found.server, found.control);
+    let what = format!("{} at {} does not support JavaScript modules", found.server, found.control);
     Error::new(Kind::UnitRefused, what)
         .because("it was built without njs")
-        .hint(format!("use an image whose `unitd --version` shows --njs, or take {} away", part.path.display()))
+        .hint(format!("use an image whose `unitd --version` shows --njs, or remove {}", part.path.display()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! How an exchange with Unit fails.
+//! The failures of a request to Unit.
 
 use crate::error::Error;
 
-/// Why something was not done.
+/// The reason why a request failed.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The connection was cut: what became of the request is unknown. Holds how.
+    /// The connection was cut: Unit may or may not have processed the request. Holds the details.
     Cut(String),
     Failed(Error),
 }

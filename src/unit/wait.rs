@@ -1,9 +1,10 @@
-//! Waiting for a control API that answers, and remembering why it does not yet.
+//! Waits for a control API that answers, and records the obstacles.
 //!
-//! A socket's file proves nothing: a killed unitd leaves it behind, a starting one has it before
-//! it answers, and the entrypoint's temporary one has it before the final one. So each look
-//! connects, asks the kernel who listens, and wants an answer to `GET /config`, which Unit gives at
-//! once even while it applies something (but not while it starts the applications it remembers).
+//! A socket file proves nothing. A killed unitd leaves it behind, a starting unitd creates it before it
+//! answers, and so does the entrypoint's temporary unitd before the final one. Each check therefore
+//! connects, asks the kernel for the listening process, and requires an answer to `GET /config`. Unit
+//! answers that at once even while it applies something, but not while it starts the applications of its
+//! saved state.
 
 use std::fmt;
 use std::io;
@@ -23,9 +24,9 @@ use crate::plan::Control;
 use crate::retry::Deadline;
 use crate::telemetry;
 
-/// The pause between looks: Unit needs about 20 ms to start, and a look costs a connect.
+/// The pause between two checks: Unit starts in about 20 ms, and a check costs one connect.
 const PAUSE: Duration = Duration::from_millis(3);
-/// A look that the deadline cuts short within this time has learnt nothing.
+/// A check that the deadline ends before this time gives no new information.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A control API that has just answered.
@@ -36,35 +37,35 @@ pub(super) struct Answering {
     pub(super) peer: Option<Peer>,
     pub(super) listener: Listener,
     pub(super) server: String,
-    /// What `GET /config` said.
+    /// The body of `GET /config`.
     pub(super) config: Bytes,
 }
 
-/// Why a control address gave no answer.
+/// The reason why a control address does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Obstacle {
     Absent,
-    /// Holds the directory that is missing.
+    /// Holds the missing directory.
     NoDirectory(PathBuf),
-    /// Nobody listens on the socket.
+    /// No process listens on the socket.
     Stale,
-    /// A file or device where the socket should be.
+    /// The path is a file or device.
     NotASocket,
     Directory,
-    /// Holds what stands in the way: `the socket has mode 0600 and belongs to uid 0 …`.
+    /// Holds the reason: `the socket has mode 0600 and belongs to uid 0 …`.
     Forbidden(String),
     PathTooLong,
     /// Connected, but no answer yet.
     Busy,
-    /// The connection ended without an answer; holds how.
+    /// The connection ended without an answer. Holds the details.
     Dying(String),
-    /// The same at once, by a Unit of another user than ours.
+    /// The same, and Unit runs as another user.
     Shut {
         peer: u32,
     },
     /// Holds the pid of the entrypoint's temporary daemon.
     Temporary(i32),
-    /// Something answers that is not Unit's control API; holds what it said.
+    /// The server is not Unit's control API. Holds the details.
     Foreign(String),
     Other(String),
 }
@@ -74,19 +75,20 @@ impl fmt::Display for Obstacle {
         match self {
             Self::Absent => f.write_str("no such file"),
             Self::NoDirectory(path) => write!(f, "no directory {}", path.display()),
-            Self::Stale => f.write_str("nobody listens on the socket (stale: its Unit is gone)"),
+            Self::Stale => f.write_str("no process listens on the socket (stale: its Unit has exited)"),
             Self::NotASocket => f.write_str("not a socket"),
             Self::Directory => f.write_str("a directory, not a socket"),
             Self::Forbidden(what) => write!(f, "permission denied: {what}, and podstrap runs as uid {}", uid()),
-            Self::PathTooLong => f.write_str("the path is longer than the 107 bytes a socket's may have"),
-            Self::Busy => f.write_str("connected, but no answer yet: Unit still starts, or applies something else"),
+            Self::PathTooLong => f.write_str("the path is longer than 107 bytes, the limit for a socket"),
+            Self::Busy => f.write_str("connected, but no answer yet: Unit is starting or applying something else"),
             Self::Shut { peer } => write!(
                 f,
-                "the connection was closed without an answer, as FreeUnit does to other users: it runs as uid {peer}, podstrap as uid {}",
+                "the connection was closed without an answer, as FreeUnit does for other users: it runs as uid \
+                 {peer}, podstrap as uid {}",
                 uid()
             ),
             Self::Temporary(pid) => {
-                write!(f, "the entrypoint's temporary Unit (pid {pid}) answers, the final one has not started")
+                write!(f, "the entrypoint's temporary Unit (pid {pid}) answers; the final one has not started")
             }
             Self::Dying(what) | Self::Foreign(what) | Self::Other(what) => f.write_str(what),
         }
@@ -94,12 +96,12 @@ impl fmt::Display for Obstacle {
 }
 
 impl Obstacle {
-    /// Whether time cannot help.
+    /// Whether waiting cannot help.
     fn permanent(&self) -> bool {
         matches!(self, Self::Directory | Self::PathTooLong | Self::Foreign(_))
     }
 
-    /// Whether time alone helps, as a rule.
+    /// Whether waiting alone usually helps.
     fn passes(&self) -> bool {
         matches!(
             self,
@@ -110,35 +112,33 @@ impl Obstacle {
     fn hint(&self) -> &'static str {
         match self {
             Self::Absent | Self::NoDirectory(_) | Self::Directory => {
-                "does unitd run, and is this the path of its --control option as this container sees it? Another \
-                 container's socket must be shared through a volume; another path is named by --control-socket"
+                "check that unitd runs and that this is its --control path as this container sees it; share another \
+                 container's socket through a volume; set another path with --control-socket"
             }
             Self::Stale | Self::Dying(_) | Self::NotASocket => {
-                "does unitd run? Its log and `kubectl logs` say why it stopped"
+                "check that unitd runs; its log and `kubectl logs` show why it stopped"
             }
             Self::Forbidden(_) => {
                 "run podstrap as the socket's owner, or start unitd with --control-mode 0660 and a \
                  --control-group that podstrap's user is in (Unit 1.32 and later)"
             }
             Self::PathTooLong => "choose a shorter path for unitd's --control option",
-            Self::Busy => {
-                "an application that takes long to start holds Unit up: raise --timeout; Unit's log names the application"
-            }
+            Self::Busy => "raise --timeout if an application starts slowly; Unit's log names the application",
             Self::Shut { .. } => {
-                "FreeUnit 1.36 and later answer only root and the user that unitd runs as: give both containers the \
-                 same runAsUser"
+                "give both containers the same runAsUser: FreeUnit 1.36 and later answer only root and the user that \
+                 unitd runs as"
             }
             Self::Temporary(_) => {
-                "a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy: raise --timeout"
+                "raise --timeout: a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy"
             }
             Self::Foreign(_) => {
-                "name Unit's control address (unitd's --control option), not a listener of its configuration"
+                "use Unit's control address (unitd's --control option), not a listener of its configuration"
             }
             Self::Other(_) => "check --control-socket against unitd's --control option",
         }
     }
 
-    /// How far it is from an answer: the farthest of several sockets is the one to explain.
+    /// The progress towards an answer: of several sockets, the error explains the one with the most.
     fn rank(&self) -> u8 {
         match self {
             Self::NoDirectory(_) => 0,
@@ -152,12 +152,15 @@ impl Obstacle {
     }
 }
 
-/// Looks at the addresses in turn until one answers, none ever can, or the deadline passes.
+/// Checks the addresses in turn until one answers, none ever can, or the deadline passes.
 pub(super) async fn wait(controls: &[Control], proc: &Path, deadline: Deadline) -> Result<Answering> {
     search(controls, proc, PAUSE, deadline).await.map_err(|(seen, tries)| unreachable(controls, &seen, tries, deadline))
 }
 
-/// The same with longer pauses, for whoever does not give up: says what is in the way, and what to change if time does not help.
+/// The same with longer pauses, for the sidecar.
+///
+/// # Errors
+/// The obstacle, with a hint if waiting does not help.
 pub(super) async fn wait_slowly(
     controls: &[Control],
     proc: &Path,
@@ -166,13 +169,13 @@ pub(super) async fn wait_slowly(
 ) -> Result<Answering, String> {
     search(controls, proc, pause, deadline).await.map_err(|(seen, _)| {
         let (control, obstacle) = farthest(controls, &seen);
-        // A Unit that starts needs no advice.
+        // A starting Unit needs no hint.
         let hint = if obstacle.passes() { String::new() } else { format!("\nhint: {}", obstacle.hint()) };
         format!("{control}: {obstacle}{hint}")
     })
 }
 
-/// What stands in the way at each address, and the number of looks, where nothing answers.
+/// Checks the addresses. Fails with the obstacle of each address and the number of checks.
 async fn search(
     controls: &[Control],
     proc: &Path,
@@ -209,8 +212,8 @@ async fn search(
 }
 
 fn farthest<'a>(controls: &'a [Control], seen: &'a [Obstacle]) -> (&'a Control, &'a Obstacle) {
-    // Of equals the first, which max_by_key alone would not give.
-    controls.iter().zip(seen).rev().max_by_key(|(_, obstacle)| obstacle.rank()).expect("there is an address to look at")
+    // max_by_key returns the last of equals, so reverse to get the first.
+    controls.iter().zip(seen).rev().max_by_key(|(_, obstacle)| obstacle.rank()).expect("at least one address")
 }
 
 fn unreachable(controls: &[Control], seen: &[Obstacle], tries: u32, deadline: Deadline) -> Error {
@@ -228,14 +231,14 @@ fn unreachable(controls: &[Control], seen: &[Obstacle], tries: u32, deadline: De
     error.hint(obstacle.hint())
 }
 
-/// One look at one address.
+/// Checks one address once.
 async fn look(control: &Control, proc: &Path) -> Result<Answering, Obstacle> {
     let (peer, listener) = match control {
         Control::Unix(path) => {
             let peer = channel::peer(path).await.map_err(|error| classify(path, &error))?;
             (Some(peer), judge(proc, peer.pid))
         }
-        // The entrypoint's daemon listens on a Unix socket only.
+        // The entrypoint's daemon listens only on a Unix socket.
         Control::Http(_) => (None, Listener::Final),
     };
     if listener == Listener::Temporary {
@@ -253,21 +256,21 @@ async fn look(control: &Control, proc: &Path) -> Result<Answering, Obstacle> {
         },
         Err(failure) => return Err(Obstacle::Foreign(failure.to_string())),
     };
-    // Unit's own answer to this is 200, always.
+    // Unit always answers this with 200.
     if status != 200 {
-        return Err(Obstacle::Foreign(format!("{server} answered GET /config with {status}: no control API of Unit")));
+        return Err(Obstacle::Foreign(format!("{server} answered GET /config with {status}: not Unit's control API")));
     }
-    // And an object: whoever says 200 to everything would pass for a Unit that took the configuration.
+    // Require an object, because another server may answer 200 to every request.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Obstacle::Foreign(format!(
-            "{server} answered GET /config with no JSON object: no control API of Unit"
+            "{server} answered GET /config without a JSON object: not Unit's control API"
         )));
     }
     Ok(Answering { control: control.clone(), peer, listener, server, config: body })
 }
 
-/// What a failed connect says about the path. connect(2) tells neither a directory nor a plain
-/// file from a stale socket: all three are "refused".
+/// Classifies a failed connect. connect(2) reports "refused" for a directory and a plain file too, not
+/// only for a stale socket.
 fn classify(path: &Path, error: &io::Error) -> Obstacle {
     use io::ErrorKind as K;
     match error.kind() {
@@ -287,9 +290,9 @@ fn classify(path: &Path, error: &io::Error) -> Obstacle {
                 meta.uid(),
                 meta.gid()
             ),
-            Err(_) => "its directory may not be searched".into(),
+            Err(_) => "its directory is not searchable".into(),
         }),
-        // A backlog that is full.
+        // The backlog is full.
         K::WouldBlock => Obstacle::Busy,
         K::InvalidInput => Obstacle::PathTooLong,
         _ => Obstacle::Other(error.to_string()),

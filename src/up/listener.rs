@@ -1,18 +1,18 @@
-//! Where an app is served: its configuration's first TCP listener.
+//! The address of the served app: the first TCP listener of its configuration.
 
 use reqwest::Url;
 use serde_json::Value;
 
 use crate::config::applications::listeners;
 
-/// The first TCP listener, with its address.
+/// The address and the object of the first TCP listener.
 pub fn listener(config: &Value) -> Option<(&str, &Value)> {
     listeners(config)
         .map(|(address, listener)| (address.as_str(), listener))
         .find(|(address, _)| url_of(address).is_some())
 }
 
-/// `*:8300` → `http://127.0.0.1:8300/`
+/// The URL of a listener on this machine: `*:8300` → `http://127.0.0.1:8300/`. None for a Unix socket.
 pub fn url_of(address: &str) -> Option<Url> {
     let (host, port) = address.rsplit_once(':')?;
     let host = match host {

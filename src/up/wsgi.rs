@@ -1,4 +1,4 @@
-//! The application of a configuration, as far as a WSGI server can serve it in Unit's place.
+//! Extracts the application that a WSGI server can serve instead of Unit.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::config::language::{language, version_matches};
 use crate::config::segments;
 use crate::error::{Error, Result};
 
-/// A Python application's members, as far as a WSGI server can honour them.
+/// The members of a Python application that a WSGI server supports.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wsgi {
-    /// What follows `python` in `type`.
+    /// The version after `python` in `type`.
     version: String,
     pub path: Vec<String>,
     pub module: String,
@@ -24,11 +24,12 @@ pub struct Wsgi {
 }
 
 impl Wsgi {
-    /// Says if Unit would look for another Python than the environment's.
+    /// Warns if Unit would use another Python than the environment's.
     pub fn warn_of_version(&self, python: &str) {
         if !version_matches(python, &self.version) {
             tracing::warn!(
-                "the configuration's type asks for Python {}, the environment has {python}: Unit would refuse it or not \
+                "the configuration's type needs Python {}, but the environment has {python}: Unit would refuse it \
+                 or not \
                  find its packages",
                 self.version
             );
@@ -62,7 +63,7 @@ pub fn wsgi(config: &Value) -> Result<Wsgi> {
     let entry = target.map_or(application, |target| &application["targets"][&**target]);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let module = text(&entry["module"])
-        .ok_or_else(|| Error::usage(format!("application \"{name}\" names no module")).hint("add \"module\" to it"))?;
+        .ok_or_else(|| Error::usage(format!("application \"{name}\" has no module")).hint("add \"module\" to it"))?;
     Ok(Wsgi {
         version: version.trim().to_owned(),
         path: match &application["path"] {
@@ -83,7 +84,7 @@ pub fn wsgi(config: &Value) -> Result<Wsgi> {
     })
 }
 
-/// Whatever the configuration, what cannot be served is refused in words without control characters.
+/// For any configuration: the error has no control characters.
 #[cfg(fuzzing)]
 pub fn fuzz(config: &Value) {
     if let Err(error) = wsgi(config) {

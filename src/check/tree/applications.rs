@@ -1,4 +1,4 @@
-//! What each kind of application names: directories, scripts, executables.
+//! Checks the paths of each kind of application: directories, scripts, executables.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,7 +30,7 @@ impl Look<'_> {
         let Some(here) = self.expect("executable", &executable, &path, There::File, true) else { return };
         if fs::metadata(&here).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0) {
             self.error("executable", &executable, format!("{path} is not executable")).hint =
-                Some("chmod +x, and commit the mode".to_owned());
+                Some("run chmod +x, and commit the mode".to_owned());
         }
     }
 
@@ -51,7 +51,7 @@ impl Look<'_> {
                 look.expect("php", &script, &path, There::File, true);
                 return;
             }
-            // Each directory has an index of its own, or none.
+            // Other directories may have an index too, or none.
             let index = look.named(entry, "index");
             let name = index.as_ref().map_or("index.php", |index| index.text.as_str());
             let path = format!("{}/{name}", root.text);

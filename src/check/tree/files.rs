@@ -1,24 +1,24 @@
-//! The tree's files: what is at a path, what is in a directory.
+//! Reads files and directories of the tree.
 
 use std::fs;
 use std::path::Path;
 
 use crate::check::spelling::meant;
 
-/// A source file larger than that is not read.
+/// Limit of a source file in bytes. podstrap skips larger ones.
 const SOURCE: u64 = 4 << 20;
 
-/// What is at a path.
+/// The kind of object at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum There {
     Directory,
     File,
     Nothing,
-    /// A link leads to where only the container may have something.
+    /// A link leads outside the tree, to a path that may exist only in the container.
     Unknown,
 }
 
-/// The text of a file that is not too large; pipes and the like are not opened.
+/// The text of a regular file of at most [`SOURCE`] bytes. Does not open pipes and devices.
 pub fn read(file: &Path) -> Option<String> {
     let small = fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SOURCE);
     let bytes = if small { fs::read(file).ok()? } else { return None };
@@ -40,7 +40,7 @@ pub fn is_a(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
-/// The names in a directory, in order.
+/// The names in a directory, sorted.
 pub fn files(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(dir)
         .into_iter()
@@ -52,7 +52,7 @@ pub fn files(dir: &Path) -> Vec<String> {
     names
 }
 
-/// A name beside a missing one that it may have been meant for.
+/// A similar name in the directory of a missing file.
 pub fn near(path: &Path) -> Option<String> {
     let names = files(path.parent()?);
     meant(&path.file_name()?.to_string_lossy(), names.iter().map(String::as_str)).map(str::to_owned)

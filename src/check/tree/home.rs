@@ -1,4 +1,4 @@
-//! A Python application's `home`: an environment, of one Python, that `type` asks for.
+//! Checks a Python application's `home`: it must be an environment of one Python that matches `type`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::search::Search;
 use crate::config::language::{language, version_matches};
 
 impl Look<'_> {
-    /// The environment: there, of the right Python, readable.
+    /// Checks that the environment exists, has the right Python, and is readable.
     pub fn home(&mut self, home: &Named, kind: &Named, search: &mut Search) {
         let Some(here) = self.here(&home.text) else {
             search.elsewhere = true;
@@ -23,13 +23,14 @@ impl Look<'_> {
             There::File | There::Nothing => {
                 // A checkout has no environment yet.
                 let built = self.tree.dir.join(&self.tree.venv).is_dir();
-                let message = format!("there is no environment at {} in the tree", home.text);
+                let message = format!("no environment at {} in the tree", home.text);
                 let hint = near(&here).map(|name| format!("did you mean {name}?"));
                 if built {
-                    let other = format!("there is one at {}", self.tree.venv.display());
+                    let other = format!("use the environment at {}", self.tree.venv.display());
                     self.error("home", home, message).hint = hint.or(Some(other));
                 } else {
-                    let none = "what it would hold is not looked up; `podstrap init` builds it".to_owned();
+                    let none =
+                        "run `podstrap init` to build it; until then, podstrap does not check its packages".to_owned();
                     self.warn("home", home, message).hint = hint.or(Some(none));
                 }
                 search.elsewhere = true;
@@ -42,8 +43,8 @@ impl Look<'_> {
         if config.is_some() {
             self.readable(home, &pyvenv);
         } else if !libraries.iter().any(|(_, library)| library.join("os.py").exists()) {
-            self.error("home", home, format!("{} is no environment: it has no pyvenv.cfg", home.text)).hint =
-                Some("Unit needs it, and lib/pythonX.Y/site-packages".to_owned());
+            self.error("home", home, format!("{} is not an environment: it has no pyvenv.cfg", home.text)).hint =
+                Some("use an environment: Unit needs pyvenv.cfg and lib/pythonX.Y/site-packages".to_owned());
             search.elsewhere = true;
             return;
         }
@@ -55,11 +56,11 @@ impl Look<'_> {
             && !libraries.iter().any(|(name, _)| name == minor)
         {
             let has: Vec<_> = libraries.iter().map(|(name, _)| format!("lib/python{name}")).collect();
-            self.error("home", home, format!("{} is of Python {minor}, but has {}", home.text, has.join(", ")));
+            self.error("home", home, format!("{} is for Python {minor}, but has {}", home.text, has.join(", ")));
         }
         for (_, library) in &libraries {
             let packages = library.join("site-packages");
-            // An editable installation is found by a line in such a file.
+            // Such a file may add the path of an editable installation.
             search.elsewhere |= files(&packages).iter().any(|name| is_a(name, "pth"));
             if at(&packages) == There::Directory {
                 self.readable(home, &packages);
@@ -71,22 +72,24 @@ impl Look<'_> {
         }
     }
 
-    /// Whether a Unit that takes `type` can use the environment. Its own Python is not known here:
-    /// it must have the environment's X.Y, and may have another patch.
+    /// Checks that a Unit with this `type` can use the environment.
+    ///
+    /// Unit's own Python is unknown here. It must have the environment's X.Y; the patch version may differ.
     fn type_and_version(&mut self, kind: &Named, version: &str, minor: &str) {
         let wanted = language(&kind.text).1;
         if version_matches(version, wanted) {
             return;
         }
         if minor_of(wanted) == minor {
-            let message = format!("the environment is of Python {version}: Unit must have {wanted} exactly");
-            self.warn("type", kind, message).hint = Some(format!("write \"python {minor}\""));
+            let message =
+                format!("the environment is for Python {version}, but \"type\" needs a Unit with exactly {wanted}");
+            self.warn("type", kind, message).hint = Some(format!("use \"python {minor}\""));
             return;
         }
-        let message = format!("the environment is of Python {version}, which \"{}\" does not match", kind.text);
+        let message = format!("the environment is for Python {version}, which \"{}\" does not match", kind.text);
         let cut = if version.starts_with(wanted) { "a version ends at a dot: " } else { "" };
         self.error("type", kind, message).hint = Some(format!(
-            "{cut}write \"python {minor}\", and use an image of Unit with it; or build the environment with {wanted}"
+            "{cut}use \"python {minor}\" and an image of Unit with it, or build the environment with {wanted}"
         ));
     }
 }
@@ -98,7 +101,7 @@ fn libraries(home: &Path) -> Vec<(String, PathBuf)> {
     files(&lib).iter().filter_map(|name| Some((version(name)?, lib.join(name)))).collect()
 }
 
-/// `version = 3.11.2` as venv writes it, `version_info = 3.11.2` as uv and virtualenv do.
+/// The version: `version = 3.11.2` from venv, `version_info = 3.11.2` from uv and virtualenv.
 fn version(pyvenv: &str) -> Option<String> {
     pyvenv.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;

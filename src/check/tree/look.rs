@@ -1,4 +1,4 @@
-//! Looking a path of the container up in the tree, and what is said of it.
+//! Finds paths of the container in the tree, and collects the findings.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,22 +12,22 @@ use crate::config::json::{Document, Id};
 use crate::config::localize::{Mapping, ends_alike};
 use crate::plan::{Tree, normal};
 
-/// What is looked at, and what was found.
+/// The state of the check of one tree.
 pub struct Look<'a> {
     pub document: &'a Document<'a>,
     pub tree: &'a Tree,
-    /// Where the container has the tree.
+    /// Maps paths of the container to the tree.
     pub mapping: Option<Mapping>,
-    /// Of the application that is looked at.
+    /// The JSON Pointer of the current application.
     pub pointer: String,
-    /// As whom it runs, if that is said.
+    /// The `user` of the current application.
     pub user: Option<String>,
-    /// Paths that were reported as not readable, with the user.
+    /// Paths already reported as unreadable, with the user.
     pub unreadable: HashSet<(Option<String>, PathBuf)>,
     pub findings: Vec<Finding>,
 }
 
-/// A member's value with its place.
+/// The value of a member, its offset in the file, and its JSON Pointer.
 pub struct Named {
     pub text: String,
     pub at: usize,
@@ -58,7 +58,7 @@ impl Look<'_> {
         self.add(named, Finding::warning(rule, named.at, message))
     }
 
-    /// Where the tree is in the container.
+    /// Determines the path of the tree in the container.
     pub fn find_place(&mut self) {
         if let Some(there) = &self.tree.final_path {
             self.mapping = Some(Mapping::new(there.clone(), self.tree.dir.clone()));
@@ -73,27 +73,30 @@ impl Look<'_> {
                 at: self.document.span(self.document.root()).start,
                 pointer: String::new(),
             };
-            let message = "no application has a \"home\" that says where the tree is: no path is looked up";
+            let message = "no application has a \"home\" that locates the tree, so podstrap checks no paths";
             self.warn("tree-place", &root, message).hint =
-                Some("say where the app's container has it: --tree-final-path".to_owned());
+                Some("set its path in the app's container with --tree-final-path".to_owned());
             return;
         };
         if !ends_alike(Path::new(&home.text), &self.tree.venv) {
             let message =
-                format!("\"home\" does not end as --venv {} does: no path is looked up", self.tree.venv.display());
-            self.warn("tree-place", &home, message).hint =
-                Some("name the environment's directory in the tree, or say where the container has the tree: --tree-final-path".to_owned());
+                format!("\"home\" does not end with --venv {}, so podstrap checks no paths", self.tree.venv.display());
+            self.warn("tree-place", &home, message).hint = Some(
+                "set --venv to the environment's directory in the tree, or --tree-final-path to the tree's \
+                     path in the container"
+                    .to_owned(),
+            );
             return;
         }
         self.mapping = Some(Mapping::by_environment(Path::new(&home.text), &self.tree.venv, &self.tree.dir));
     }
 
-    /// A path of the container on this machine; none for what is not in the tree.
+    /// Maps a path of the container to this machine; None outside the tree.
     pub fn here(&self, path: &str) -> Option<PathBuf> {
         self.mapping.as_ref()?.here(&normal(Path::new(path)))
     }
 
-    /// A path as the application sees it from its working directory.
+    /// The absolute form of a path that is relative to the working directory.
     pub fn absolute(app_directory: Option<&Named>, path: &str) -> Option<String> {
         if path.starts_with('/') {
             return Some(path.to_owned());
@@ -101,8 +104,9 @@ impl Look<'_> {
         app_directory.map(|directory| format!("{}/{path}", directory.text))
     }
 
-    /// Looks at a path; what is in the tree and not as it must be gets a finding. Returns where it is
-    /// here, if it is there.
+    /// Checks the kind of a path, and adds a finding if it is missing or another kind.
+    ///
+    /// Returns its path on this machine. Skips paths outside the tree.
     pub fn expect(
         &mut self,
         rule: &'static str,
@@ -120,7 +124,7 @@ impl Look<'_> {
                 return Some(here);
             }
             There::Nothing => format!("the {what} {path} is not in the tree"),
-            There::Directory | There::File => format!("{path} is no {what} in the tree"),
+            There::Directory | There::File => format!("{path} is not a {what} in the tree"),
         };
         let hint = near(&here);
         let finding = if fatal { self.error(rule, named, problem) } else { self.warn(rule, named, problem) };
@@ -128,7 +132,7 @@ impl Look<'_> {
         None
     }
 
-    /// Whether everybody may read a file and pass the directories before it, up to the tree.
+    /// Warns unless all users can read a file and enter its directories, up to the root of the tree.
     pub fn readable(&mut self, named: &Named, path: &Path) {
         if self.user.as_deref() == Some("root")
             || self.findings.iter().any(|f| f.rule == "permissions" && f.pointer == named.pointer)
@@ -137,7 +141,7 @@ impl Look<'_> {
         }
         for part in path.ancestors().take_while(|part| part.starts_with(&self.tree.dir) && *part != self.tree.dir) {
             let Ok(metadata) = fs::metadata(part) else { continue };
-            // Reading a directory's names is not needed to pass it.
+            // Entering a directory does not need the permission to list it.
             let needed = if metadata.is_dir() { 0o001 } else { 0o004 };
             if metadata.permissions().mode() & needed != 0 {
                 continue;
@@ -148,17 +152,17 @@ impl Look<'_> {
                 None => "the user that Unit runs applications as".to_owned(),
             };
             let mode = metadata.permissions().mode() & 0o777;
-            let message = format!("{user} may not be allowed to read {shown} (mode {mode:04o})");
+            let message = format!("{user} may be unable to read {shown} (mode {mode:04o})");
             if !self.unreadable.insert((self.user.clone(), part.to_owned())) {
                 return;
             }
             self.warn("permissions", named, message).hint =
-                Some("what everybody may read works for any user: chmod o+rX".to_owned());
+                Some("make it readable for all users with chmod o+rX".to_owned());
             return;
         }
     }
 
-    /// The application, or each of its targets.
+    /// Calls a function for the application, or for each of its targets.
     pub fn each_entry(&mut self, app: Id, mut each: impl FnMut(&mut Self, Id)) {
         let Some(targets) = targets_in(self.document, app) else { return each(self, app) };
         let outer = self.pointer.clone();

@@ -1,5 +1,6 @@
-//! What a configuration names, looked for in the tree as the app's container will see it. Nothing of
-//! the tree is run.
+//! Checks the files that a configuration names, in the tree as the app's container will see it.
+//!
+//! Runs no code of the tree.
 
 mod applications;
 mod files;
@@ -20,7 +21,7 @@ use look::Look;
 #[cfg(fuzzing)]
 pub use source::fuzz as python_source;
 
-/// Looks at every application and static share.
+/// Checks every application and static share.
 pub fn look(document: &Document, tree: &Tree) -> Vec<Finding> {
     let mut look = Look {
         document,

@@ -1,4 +1,4 @@
-//! A Python application: its `path`, its environment, its modules and callables.
+//! Checks a Python application: `path`, environment, modules and callables.
 
 use std::collections::BTreeSet;
 
@@ -23,11 +23,12 @@ impl Look<'_> {
             self.home(&home, kind, &mut search);
             self.environment(app);
         } else {
-            // The packages of the container's own Python.
+            // Modules may come from the packages of the container's own Python.
             search.elsewhere = true;
             if self.tree.dir.join(&self.tree.venv).is_dir() {
-                let message = format!("without \"home\" the environment at {} is not used", self.tree.venv.display());
-                self.warn("home", kind, message).hint = Some("name its path in the container as \"home\"".to_owned());
+                let message =
+                    format!("without \"home\", Unit does not use the environment at {}", self.tree.venv.display());
+                self.warn("home", kind, message).hint = Some("set \"home\" to its path in the container".to_owned());
             }
         }
         let protocol = self.named(app, "protocol").map(|protocol| protocol.text);
@@ -44,7 +45,7 @@ impl Look<'_> {
         each.collect()
     }
 
-    /// With a `home` Unit starts Python isolated (`nxt_python.c`), which does not read these.
+    /// Warns of variables without effect: with a `home`, Unit starts Python isolated (`nxt_python.c`).
     fn environment(&mut self, app: Id) {
         let Some(environment) = self.document.get(app, "environment") else { return };
         for found in self.document.members(environment).iter().filter(|found| found.name.starts_with(b"PYTHON")) {
@@ -57,8 +58,8 @@ impl Look<'_> {
                 at: found.at,
                 pointer: self.pointer.clone() + &pointer(["environment", &name]),
             };
-            self.warn("environment", &place, format!("Python does not read {name} when \"home\" is given")).hint =
-                Some("name the directories in \"path\"".to_owned());
+            self.warn("environment", &place, format!("Python ignores {name} if \"home\" is set")).hint =
+                Some("list the directories in \"path\"".to_owned());
         }
     }
 
@@ -68,7 +69,7 @@ impl Look<'_> {
             return;
         }
         let Some((dir, file)) = search.module(&module.text) else {
-            let message = format!("there is no module {} in \"path\" or the environment", module.text);
+            let message = format!("no module {} in \"path\" or the environment", module.text);
             let hint = search.hint(&module.text, self, directory);
             let finding = if search.elsewhere {
                 self.warn("module", &module, message)
@@ -93,7 +94,7 @@ impl Look<'_> {
         match parsed.get(name) {
             None => {
                 if let Some(why) = parsed.unclear {
-                    self.warn("callable", place, format!("it cannot be told whether {shown} has \"{name}\": {why}"));
+                    self.warn("callable", place, format!("cannot determine whether {shown} has \"{name}\": {why}"));
                     return;
                 }
                 let others =
@@ -107,34 +108,34 @@ impl Look<'_> {
                 self.error("callable", place, format!("{shown} has no \"{name}\" at its top level")).hint =
                     Some(match hint {
                         Some(other) if other.starts_with("create") || other.starts_with("make") => {
-                            format!("it has {other}: \"callable\": \"{other}\", \"factory\": true")
+                            format!("set \"callable\": \"{other}\", \"factory\": true")
                         }
-                        Some(other) => format!("it has {other}: \"callable\": \"{other}\""),
-                        None => "\"callable\" is \"application\" unless it is given".to_owned(),
+                        Some(other) => format!("set \"callable\": \"{other}\""),
+                        None => "set \"callable\"; the default is \"application\"".to_owned(),
                     });
             }
             Some(Binding::Constant) => {
-                self.error("callable", place, format!("\"{name}\" in {shown} is a constant, nothing to call"));
+                self.error("callable", place, format!("\"{name}\" in {shown} is a constant, not a callable"));
             }
             Some(Binding::Function { asynchronous, needs, takes }) => {
                 let message = match protocol {
-                    _ if factory && needs > 0 => {
-                        Some(format!("\"{name}\" in {shown} needs arguments, and a factory gets none"))
-                    }
+                    _ if factory && needs > 0 => Some(format!(
+                        "\"{name}\" in {shown} needs arguments, but Unit calls a factory without arguments"
+                    )),
                     _ if factory => None,
                     _ if takes == 0 => {
                         Some(format!("\"{name}\" in {shown} takes no arguments: it looks like a factory"))
                     }
                     Some("wsgi") if asynchronous => {
-                        Some(format!("\"{name}\" in {shown} is async, and \"protocol\" is \"wsgi\""))
+                        Some(format!("\"{name}\" in {shown} is async, but \"protocol\" is \"wsgi\""))
                     }
                     Some("asgi") if !asynchronous && needs == 2 && takes == 2 => {
-                        Some(format!("\"{name}\" in {shown} looks like WSGI, and \"protocol\" is \"asgi\""))
+                        Some(format!("\"{name}\" in {shown} looks like WSGI, but \"protocol\" is \"asgi\""))
                     }
                     _ => None,
                 };
                 let hint =
-                    (!factory && takes == 0).then(|| "\"factory\": true calls it for the application".to_owned());
+                    (!factory && takes == 0).then(|| "set \"factory\": true if it returns the application".to_owned());
                 if let Some(message) = message {
                     self.warn("callable", place, message).hint = hint;
                 }

@@ -1,4 +1,4 @@
-//! Where Python looks for modules.
+//! Searches modules as Python does.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,17 @@ use super::files::{files, is_a};
 use super::look::{Look, Named};
 use crate::check::spelling::meant;
 
-/// The directories, in order.
+/// The search path.
 #[derive(Default)]
 pub struct Search {
+    /// In order.
     pub dirs: Vec<PathBuf>,
-    /// It looks at places as well that cannot be seen here.
+    /// Python also searches places that podstrap cannot see.
     pub elsewhere: bool,
 }
 
 impl Search {
-    /// The directory that has a module, and its file.
+    /// The directory that contains a module, and the module's file.
     pub fn module(&self, name: &str) -> Option<(PathBuf, PathBuf)> {
         let relative: PathBuf = Some(name).filter(|name| !name.contains('/'))?.split('.').collect();
         self.dirs.iter().find_map(|dir| Some((dir.clone(), module_in(dir, &relative)?)))
@@ -23,16 +24,16 @@ impl Search {
 
     pub fn hint(&self, name: &str, look: &Look, directory: Option<&Named>) -> Option<String> {
         if let Some(stem) = name.strip_suffix(".py") {
-            return Some(format!("a module's name has no .py: \"{}\"", stem.replace('/', ".")));
+            return Some(format!("use the name of the module without .py: \"{}\"", stem.replace('/', ".")));
         }
         if name.contains('/') {
-            return Some(format!("a module in a package is named with dots: \"{}\"", name.replace('/', ".")));
+            return Some(format!("use dots for a module in a package: \"{}\"", name.replace('/', ".")));
         }
         let relative: PathBuf = name.split('.').collect();
         let beside =
             directory.filter(|dir| look.here(&dir.text).is_some_and(|dir| module_in(&dir, &relative).is_some()));
         if let Some(directory) = beside {
-            return Some(format!("Python does not look into working_directory: \"path\": \"{}\"", directory.text));
+            return Some(format!("Python does not search working_directory; set \"path\": \"{}\"", directory.text));
         }
         let names: Vec<_> = self.dirs.iter().flat_map(|dir| files(dir)).collect();
         let stems = names.iter().map(|name| name.strip_suffix(".py").unwrap_or(name));
@@ -40,7 +41,7 @@ impl Search {
     }
 }
 
-/// The file of a module, or its directory if it is a package without a file of its own.
+/// The file of a module, or the directory of a package without `__init__.py`.
 fn module_in(dir: &Path, relative: &Path) -> Option<PathBuf> {
     let base = dir.join(relative);
     let init = base.join("__init__.py");
@@ -51,7 +52,7 @@ fn module_in(dir: &Path, relative: &Path) -> Option<PathBuf> {
     if source.is_file() {
         return Some(source);
     }
-    // Compiled: foo.cpython-311-x86_64-linux-gnu.so, foo.abi3.so, foo.pyc.
+    // Compiled modules: foo.cpython-311-x86_64-linux-gnu.so, foo.abi3.so, foo.pyc.
     let stem = format!("{}.", base.file_name()?.to_string_lossy());
     let parent = base.parent()?;
     let compiled =

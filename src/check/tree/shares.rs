@@ -1,4 +1,4 @@
-//! Static files: each `share` of the routes.
+//! Checks the static files: each `share` of the routes.
 
 use super::files::There;
 use super::look::{Look, Named};
@@ -6,7 +6,7 @@ use crate::check::finding;
 use crate::config::json::{Id, Node};
 
 impl Look<'_> {
-    /// Directories of static files, wherever they stand in the routes.
+    /// Checks every `share`, at any depth of the routes.
     pub fn shares(&mut self, routes: Id) {
         let mut left = vec![(routes, "/routes".to_owned())];
         while let Some((id, pointer)) = left.pop() {
@@ -31,14 +31,14 @@ impl Look<'_> {
         }
         let Some(text) = self.document.string(id) else { return };
         let named = Named { at: self.document.span(id).start, pointer, text };
-        // Up to the first variable: the directory that holds everything.
+        // With a variable, check only the directory before it.
         match named.text.split_once(['$', '`']) {
             None => {
                 let wanted = if named.text.ends_with('/') { There::Directory } else { There::File };
                 self.expect("share", &named, &named.text, wanted, false);
             }
             Some((fixed, variable)) => {
-                // A request's path begins with a slash.
+                // The path of a request starts with a slash, so the fixed part is a whole directory.
                 let path =
                     ["uri", "{uri}", "request_uri", "{request_uri}"].iter().any(|name| variable.starts_with(name));
                 let directory = if path { fixed } else { fixed.rfind('/').map_or("", |at| &fixed[..at]) };

@@ -1,20 +1,20 @@
-//! What a Python module binds at its top level, read by eye: nothing runs.
+//! Finds the names that a Python module binds at its top level, without running it.
 //!
-//! Statements are told apart by lines and indentation, and what they bind by their first words. It
-//! does not have to understand Python; where it does not, it says so ([`Module::unclear`]).
+//! Lines and indentation separate statements, and their first words decide what they bind. This is not a
+//! full parser. [`Module::unclear`] marks modules that may have more names.
 
-/// A module's names.
+/// The names of a module.
 #[derive(Debug, Default)]
 pub struct Module {
     pub names: Vec<(String, Binding)>,
-    /// Why there may be more names, if that may be.
+    /// The reason why the module may have more names.
     pub unclear: Option<&'static str>,
 }
 
-/// What a name is bound to.
+/// The kind of object that a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
-    /// Without decorators. Parameters: how many it needs, and how many it takes.
+    /// Without decorators, with the number of required and of accepted positional parameters.
     Function {
         asynchronous: bool,
         needs: usize,
@@ -30,7 +30,7 @@ pub enum Binding {
 impl Module {
     pub fn read(source: &str) -> Self {
         let mut module = Self::default();
-        // The indentation of functions and classes that are open: what they bind is theirs.
+        // The indentation of enclosing functions and classes. Their bindings are local.
         let mut inside: Vec<usize> = Vec::new();
         let mut decorated = false;
         for line in logical_lines(source) {
@@ -57,7 +57,7 @@ impl Module {
         module
     }
 
-    /// What all bindings of a name are, if it has any.
+    /// The binding of a name; `Other` if its bindings differ.
     pub fn get(&self, name: &str) -> Option<Binding> {
         let mut all = self.names.iter().filter(|(bound, _)| bound == name).map(|(_, binding)| *binding);
         let first = all.next()?;
@@ -70,7 +70,7 @@ impl Module {
         }
     }
 
-    /// Returns whether it opens a function or class.
+    /// Handles one statement. Returns whether it starts a function or class.
     fn statement(&mut self, text: &str, decorated: bool) -> bool {
         for (mark, why) in [
             ("globals(", "it changes globals()"),
@@ -116,12 +116,12 @@ impl Module {
         false
     }
 
-    /// What is before and behind the colon of `if`, `for`, `with` and the like, or an assignment.
+    /// Handles both sides of the colon of `if`, `for`, `with` and similar statements, or an assignment.
     fn compound(&mut self, text: &str) {
         for (at, _) in text.match_indices(":=") {
             let before = text[..at].trim_end();
             let start = before.rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |at| at + 1);
-            // rfind gives where that character begins.
+            // rfind returns the start of that character.
             let start = before.ceil_char_boundary(start);
             self.bind(&before[start..], Binding::Other);
         }
@@ -184,7 +184,7 @@ fn is_name(text: &str) -> bool {
     text.chars().all(|c| c.is_alphanumeric() || c == '_') && text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// What follows a keyword.
+/// The text after a keyword.
 fn word<'t>(text: &'t str, keyword: &str) -> Option<&'t str> {
     text.strip_prefix(keyword).filter(|rest| rest.starts_with([' ', '\t'])).map(str::trim_start)
 }
@@ -203,7 +203,7 @@ fn function(parameters: &str, asynchronous: bool) -> Binding {
     Binding::Function { asynchronous, needs, takes }
 }
 
-/// The parts between marks that are in no bracket. There are no strings in such a text.
+/// Splits at a mark outside brackets. The text has no strings.
 fn split(text: &str, mark: char) -> Vec<&str> {
     let (mut depth, mut start, mut parts) = (0_i32, 0, Vec::new());
     for (at, c) in text.char_indices() {
@@ -221,7 +221,7 @@ fn split(text: &str, mark: char) -> Vec<&str> {
     parts
 }
 
-/// The parts between the = of assignments.
+/// Splits at the = of assignments.
 fn assigned(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut from = 0;
@@ -244,7 +244,7 @@ struct LogicalLine {
     text: String,
 }
 
-/// Statements on a line each: strings are `""`, comments are gone, brackets hold lines together.
+/// Puts each statement on one line: replaces strings by `""`, removes comments, joins lines in brackets.
 fn logical_lines(source: &str) -> Vec<LogicalLine> {
     let mut lines = Vec::new();
     let mut line = LogicalLine { indent: 0, text: String::new() };
@@ -300,7 +300,7 @@ fn logical_lines(source: &str) -> Vec<LogicalLine> {
     lines
 }
 
-/// What follows a string; one in single quotes ends with its line at the latest.
+/// The text after a string. A string without triple quotes ends with its line at the latest.
 fn behind_string(text: &str) -> &str {
     let quote = &text[..1];
     let triple = quote.repeat(3);
@@ -322,12 +322,12 @@ fn behind_string(text: &str) -> &str {
     ""
 }
 
-/// Whatever the source, the names are names.
+/// For any source: all names are valid.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let source = String::from_utf8_lossy(data);
     assert!(Module::read(&source).names.iter().all(|(name, _)| is_name(name)));
-    // A plain binding at the end is always found, unless a string or bracket is still open there.
+    // A simple binding at the end is always found, unless a string or bracket is still open.
     if !source.contains(['"', '\'', '(', '[', '{', '\\']) {
         assert!(Module::read(&format!("{source}\n\ndef last(a, b):\n  pass\n")).get("last").is_some(), "{source:?}");
     }

@@ -1,4 +1,4 @@
-//! An application: its language decides its table.
+//! Validates applications. The language decides the table.
 
 use super::placeholders::unrendered;
 use super::walk::{PathStep, Validator};
@@ -24,7 +24,7 @@ impl Validator<'_> {
     pub fn application(&mut self, id: Id) {
         let Some(kind) = self.document.get(id, "type") else {
             self.refuse("missing-member", self.here(), "an application must have \"type\"").hint =
-                Some("the language, such as \"python\" or \"php\", or \"external\"".to_owned());
+                Some("set it to a language, such as \"python\" or \"php\", or to \"external\"".to_owned());
             return;
         };
         if !self.is("\"type\"", kind, STRING) {
@@ -34,7 +34,7 @@ impl Validator<'_> {
         let (language, version) = language(&said);
         self.path.push(PathStep { name: "type".into(), at: self.start(kind) });
         let known = LANGUAGES.iter().find(|(name, _)| *name == language);
-        // A module's version begins with a digit; external applications have none.
+        // The version of a module starts with a digit. External applications have no version.
         let unversioned = matches!(language, "external" | "go");
         let possible = if unversioned {
             version.is_empty()
@@ -44,16 +44,16 @@ impl Validator<'_> {
         if known.is_none() {
             let hint = match meant(language, LANGUAGES.iter().map(|(name, _)| *name)) {
                 _ if unrendered(&said, true) => {
-                    "the template was not rendered: the file still has its placeholders".to_owned()
+                    "render the template first: the file still has its placeholders".to_owned()
                 }
                 Some(name) => format!("did you mean \"{name}\"?"),
-                None => format!("Unit knows {}", LANGUAGES.map(|(name, _)| name).join(", ")),
+                None => format!("use one of {}", LANGUAGES.map(|(name, _)| name).join(", ")),
             };
-            self.refuse("type", self.start(kind), format!("no module of Unit runs \"{said}\"")).hint = Some(hint);
+            self.refuse("type", self.start(kind), format!("Unit has no module for \"{said}\"")).hint = Some(hint);
         } else if !possible {
-            let hint = format!("write \"{language}\", or with the beginning of a version, \"{language} 3\"");
-            let hint = if unversioned { format!("write \"{language}\"") } else { hint };
-            self.refuse("type", self.start(kind), format!("no module of Unit has the version \"{version}\"")).hint =
+            let hint = format!("use \"{language}\", or add the start of a version, as in \"{language} 3\"");
+            let hint = if unversioned { format!("use \"{language}\"") } else { hint };
+            self.refuse("type", self.start(kind), format!("Unit has no module with the version \"{version}\"")).hint =
                 Some(hint);
         }
         self.path.pop();
@@ -78,7 +78,7 @@ impl Validator<'_> {
         let (spare, max) = (value("spare", 0.0), value("max", 1.0));
         if max >= 1.0 && spare > max {
             self.refuse("range", self.here(), format!("\"spare\" ({spare}) must not be more than \"max\" ({max})"))
-                .hint = self.document.get(id, "max").is_none().then(|| "\"max\" is 1 unless it is given".to_owned());
+                .hint = self.document.get(id, "max").is_none().then(|| "set \"max\"; the default is 1".to_owned());
         }
     }
 
@@ -87,15 +87,15 @@ impl Validator<'_> {
             self.refuse("value", found.at, "a variable's name must not be empty");
         }
         if found.name.iter().any(|byte| matches!(byte, 0 | b'=')) {
-            self.refuse("value", found.at, "a variable's name must not have = or a null character in it");
+            self.refuse("value", found.at, "a variable's name must not contain = or a null character");
         }
         if !self.is(&self.subject(), found.value, STRING) {
             if matches!(self.document.node(found.value), Node::Number(_) | Node::Boolean(_)) {
                 let last = self.findings.last_mut();
-                last.expect("there is one for the type").hint = Some("write it in double quotes".to_owned());
+                last.expect("the type has a finding").hint = Some("write it in double quotes".to_owned());
             }
         } else if self.bytes(found.value).contains(&0) {
-            self.refuse("value", self.start(found.value), "a variable's value must not have a null character in it");
+            self.refuse("value", self.start(found.value), "a variable's value must not contain a null character");
         }
     }
 }

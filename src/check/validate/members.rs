@@ -1,5 +1,6 @@
-//! The members of an object, held to their table in the schema: names, types, and the rule behind each.
-//! One rule is one arm of `rule`.
+//! Validates the members of an object against their table in the schema: names, types, and rules.
+//!
+//! Each rule is one arm of `rule`.
 
 use super::text;
 use super::walk::{Validator, lossy};
@@ -11,12 +12,12 @@ use crate::config::applications::applications_in;
 use crate::config::json::{Field, Id, Node};
 use crate::config::segments;
 
-/// The size of a page and the least stack of a thread where Unit mostly runs (x86-64, and 64-bit
-/// Arm with pages of 4 KiB; `sysconf(_SC_THREAD_STACK_MIN)` of glibc).
+/// The page size and the minimum thread stack in bytes, on x86-64 and on 64-bit Arm with pages of 4 KiB
+/// (`sysconf(_SC_THREAD_STACK_MIN)` of glibc). Unit runs mostly there.
 const PAGE: f64 = 4096.0;
 const LEAST_STACK: f64 = 16384.0;
 
-/// A path below `/sys/fs/cgroup`, within `NXT_MAX_PATH_LEN`.
+/// Limit of a path below `/sys/fs/cgroup` in bytes, from `NXT_MAX_PATH_LEN`.
 const CGROUP_PATH: usize = 4096 - 22 - 1;
 
 impl Validator<'_> {
@@ -32,7 +33,7 @@ impl Validator<'_> {
         });
     }
 
-    /// Whether a missing member is there under a name that [`unknown`](Self::unknown) puts right.
+    /// Whether a missing member exists under a misspelt name, which [`unknown`](Self::unknown) reports.
     pub fn misspelt(&self, id: Id, name: &'static str) -> bool {
         self.document.members(id).iter().any(|found| meant(&lossy(&found.name), [name]).is_some())
     }
@@ -45,11 +46,11 @@ impl Validator<'_> {
             let mut titles: Vec<_> =
                 homes().filter(|t| t.members.iter().any(|m| m.name == name)).map(|t| t.title).collect();
             titles.dedup();
-            (!titles.is_empty()).then(|| format!("a member of this name belongs in {}", titles.join(" or ")))
+            (!titles.is_empty()).then(|| format!("a member with this name belongs in {}", titles.join(" or ")))
         });
         let hint = hint.unwrap_or_else(|| match free[..] {
-            [] => "it has all its members already".to_owned(),
-            _ => format!("it can have {}", free.join(", ")),
+            [] => "remove it: all possible members are set".to_owned(),
+            _ => format!("use one of {}", free.join(", ")),
         });
         self.refuse("unknown-member", found.at, format!("{} has no member \"{name}\"", table.title)).hint = Some(hint);
     }
@@ -78,15 +79,15 @@ impl Validator<'_> {
             }
             Rule::Path => {
                 if self.bytes(id).contains(&0) {
-                    // Unit takes it, and cuts it there.
-                    let message = format!("{} has a null character in it", self.subject());
+                    // Unit accepts it and truncates it there.
+                    let message = format!("{} contains a null character", self.subject());
                     self.add(Finding::error("value", start, message));
                 }
             }
             Rule::Strings => self.each_string(id, |_, _| {}),
             Rule::Arguments => self.each_string(id, |walk, id| {
                 if walk.bytes(id).contains(&0) {
-                    walk.refuse("value", walk.start(id), "it must not have a null character in it");
+                    walk.refuse("value", walk.start(id), "it must not contain a null character");
                 }
             }),
             Rule::Listeners => self.each_member(id, Self::listener),
@@ -151,9 +152,9 @@ impl Validator<'_> {
                     }
                 }),
                 _ if self.document.members(id).is_empty() => {}
-                // It takes a table of members for a function and calls it.
+                // Unit mistakes a table of members for a function and calls it.
                 _ => {
-                    let message = "Unit 1.35 crashes when \"compressors\" is an object that has members";
+                    let message = "Unit 1.35 crashes if \"compressors\" is an object with members";
                     self.refuse("value", start, message).hint = Some("write an array: [{…}]".to_owned());
                 }
             },
@@ -173,7 +174,7 @@ impl Validator<'_> {
                 if !applications_in(self.document).iter().any(|app| app.name == self.bytes(id)) {
                     let name = lossy(self.bytes(id));
                     let hint = self.targets_hint(&format!("applications/{name}"));
-                    self.refuse("pass", start, format!("there is no application \"{name}\"")).hint = Some(hint);
+                    self.refuse("pass", start, format!("unknown application \"{name}\"")).hint = Some(hint);
                 }
             }
             Rule::Forwarded => {
@@ -185,11 +186,11 @@ impl Validator<'_> {
             }
             Rule::Certificate => {
                 if matches!(self.document.node(id), Node::Array(values) if values.is_empty()) {
-                    self.refuse("value", start, "the array must name a certificate");
+                    self.refuse("value", start, "the array must contain a certificate");
                 }
                 self.each_string(id, |walk, id| {
                     let name = walk.document.string(id).unwrap_or_default();
-                    let message = format!("Unit refuses this until the certificate \"{name}\" is uploaded");
+                    let message = format!("Unit refuses this until you upload the certificate \"{name}\"");
                     let finding = Finding {
                         needs: Some(Upload::Certificate(name)),
                         ..Finding::warning("certificate", walk.start(id), message)
@@ -224,7 +225,7 @@ impl Validator<'_> {
             Rule::Addresses => self.each_string(id, |walk, id| match address_pattern(walk.bytes(id)) {
                 Ok(true) => {}
                 Ok(false) => {
-                    let message = "Unit takes this, but there is no address before /";
+                    let message = "Unit accepts this, but the address before / is missing";
                     walk.add(Finding::warning("address", walk.start(id), message));
                 }
                 Err(what) => {
@@ -243,7 +244,7 @@ impl Validator<'_> {
             Rule::Action => self.later.push((id, self.path.clone())),
             Rule::Share => {
                 if matches!(self.document.node(id), Node::Array(values) if values.is_empty()) {
-                    self.refuse("value", start, "the array must name a path");
+                    self.refuse("value", start, "the array must contain a path");
                 }
                 self.each_string(id, Self::variables);
             }
@@ -275,13 +276,13 @@ impl Validator<'_> {
             Rule::StackSize => {
                 let size = self.number(id);
                 if size < LEAST_STACK || size % PAGE != 0.0 {
-                    let message = format!("{} must be a multiple of {PAGE}, and {LEAST_STACK} or more", self.subject());
+                    let message = format!("{} must be a multiple of {PAGE} and at least {LEAST_STACK}", self.subject());
                     self.refuse("range", start, message);
                 }
             }
             Rule::Targets(table) => {
                 if self.document.members(id).len() > 254 {
-                    self.refuse("range", self.here(), "\"targets\" may have 254 members");
+                    self.refuse("range", self.here(), "\"targets\" may have at most 254 members");
                 }
                 self.each_member(id, |walk, found| {
                     if found.name.is_empty() {
@@ -293,9 +294,8 @@ impl Validator<'_> {
                 });
             }
             Rule::WithTargets => {
-                let message = format!("{} does not go with \"targets\"", self.subject());
-                self.refuse("conflict", self.here(), message).hint =
-                    Some("move it into each of the targets".to_owned());
+                let message = format!("{} cannot be combined with \"targets\"", self.subject());
+                self.refuse("conflict", self.here(), message).hint = Some("move it into each target".to_owned());
             }
             Rule::Options => self.each_member(id, |walk, found| {
                 if found.name.is_empty() {
@@ -314,7 +314,7 @@ impl Validator<'_> {
                 let path = self.bytes(id);
                 let parent = path.split(|byte| *byte == b'/').any(|part| part == b"..");
                 if path.is_empty() || parent || path.len() >= CGROUP_PATH {
-                    self.refuse("value", start, "the path must be one below the root of cgroups, without ..");
+                    self.refuse("value", start, "the path must be below the root of cgroups and must not contain ..");
                 }
             }
             Rule::Weight => {
@@ -325,7 +325,7 @@ impl Validator<'_> {
             Rule::JsModule => self.each_string(id, |walk, id| {
                 let name = walk.document.string(id).unwrap_or_default();
                 let message =
-                    format!("Unit refuses this until the script \"{name}\" is uploaded, and without njs always");
+                    format!("Unit refuses this until you upload the script \"{name}\", and always without njs");
                 let finding = Finding {
                     needs: Some(Upload::Script(name)),
                     ..Finding::warning("script", walk.start(id), message)

@@ -1,5 +1,6 @@
-//! The configuration as `nxt_conf_validation.c` of Unit 1.35 looks at it, with all that is wrong
-//! instead of the first, and where each stands.
+//! Validates the configuration as `nxt_conf_validation.c` of Unit 1.35 does.
+//!
+//! Unlike Unit, it reports all errors, each with its place.
 
 mod application;
 mod members;
@@ -14,7 +15,7 @@ use super::schema::{self, OBJECT};
 use crate::config::json::Document;
 use walk::Validator;
 
-/// Looks at a whole configuration.
+/// Validates a whole configuration.
 pub fn validate(document: &Document) -> Vec<Finding> {
     let mut walk = Validator { document, path: Vec::new(), later: Vec::new(), findings: Vec::new() };
     let root = document.root();

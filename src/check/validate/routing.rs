@@ -1,4 +1,4 @@
-//! Where requests come in and go: listeners, routes, and the destinations of a `pass`.
+//! Validates listeners, routes, and the targets of `pass`.
 
 use super::placeholders::unrendered;
 use super::walk::{PathStep, Validator, lossy};
@@ -19,13 +19,13 @@ impl Validator<'_> {
         self.object(found.value, &schema::LISTENER);
         let has = |name: &str| self.document.get(found.value, name).is_some();
         if !has("pass") && !has("application") && !self.misspelt(found.value, "pass") {
-            // Unit takes it, fails to apply it and does not say why.
+            // Unit accepts it, fails to apply it, and gives no reason.
             self.add(Finding::error("missing-member", found.at, "a listener must have \"pass\"")).hint =
                 Some(self.targets_hint(""));
         }
     }
 
-    /// Two listeners on one port, which Unit cannot open.
+    /// Finds two listeners on one port. Unit cannot open the second.
     pub fn listeners_clash(&mut self) {
         let addresses: Vec<_> =
             listeners_in(self.document).iter().filter_map(|found| Some((found, Address::read(&found.name)?))).collect();
@@ -35,7 +35,7 @@ impl Validator<'_> {
             self.path
                 .extend(["listeners".into(), lossy(&found.name)].map(|name: String| PathStep { name, at: found.at }));
             self.add(Finding::error("listener-clash", found.at, message)).hint =
-                Some("a port can be listened on once: * is every IPv4 address".to_owned());
+                Some("use different ports; * is every IPv4 address".to_owned());
             self.path.clear();
         }
     }
@@ -69,7 +69,11 @@ impl Validator<'_> {
             }
             _ => {
                 let names: Vec<_> = found.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-                self.refuse("conflict", self.here(), format!("an action must have one of {}", names.join(" and ")));
+                self.refuse(
+                    "conflict",
+                    self.here(),
+                    format!("an action must have only one of {}", names.join(" and ")),
+                );
             }
         }
     }
@@ -78,7 +82,7 @@ impl Validator<'_> {
         let pass = self.bytes(id);
         let shown = lossy(pass);
         let Some(names) = segments::of_pass(pass) else {
-            let message = format!("\"{shown}\" is no place to pass to");
+            let message = format!("\"{shown}\" is not a target for \"pass\"");
             self.refuse("pass", self.start(id), message).hint = Some(self.targets_hint(&shown));
             return;
         };
@@ -88,22 +92,23 @@ impl Validator<'_> {
         }
     }
 
-    /// What a `pass` could have meant, or could name.
+    /// A hint with the most similar target, or all targets.
     pub fn targets_hint(&self, pass: &str) -> String {
         if unrendered(pass, true) {
-            return "the template was not rendered: the file still has its placeholders".to_owned();
+            return "render the template first: the file still has its placeholders".to_owned();
         }
         let all = destinations(self.document);
         match meant(pass, all.iter().map(String::as_str)) {
             Some(meant) => format!("did you mean \"{meant}\"?"),
-            None if all.is_empty() => "this configuration has no application, upstream or route to pass to".to_owned(),
-            None => format!("it has {}", all.join(", ")),
+            None if all.is_empty() => "add an application, upstream or route: this configuration has none".to_owned(),
+            None => format!("use one of {}", all.join(", ")),
         }
     }
 }
 
-/// Whether the second of two sockets cannot be opened: * is any address of IPv4. Of IPv6 Unit sets
-/// `IPV6_V6ONLY`, so that [::] and * are apart.
+/// Whether two listeners conflict, so that Unit cannot open the second.
+///
+/// `*` is every address of IPv4. Unit sets `IPV6_V6ONLY`, so `[::]` and `*` do not conflict.
 fn clash(a: &Address, b: &Address) -> bool {
     match (a, b) {
         (Address::Unix(a), Address::Unix(b)) => a == b,

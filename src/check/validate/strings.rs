@@ -1,4 +1,4 @@
-//! Strings that are in a language of their own: addresses, variables, patterns, MIME types.
+//! Validates strings with their own syntax: addresses, variables, patterns, MIME types.
 
 use std::collections::HashMap;
 
@@ -19,11 +19,11 @@ impl Validator<'_> {
         }
         let hint = match lossy(text) {
             text if unrendered(&text, true) => {
-                "the template was not rendered: the file still has its placeholders".to_owned()
+                "render the template first: the file still has its placeholders".to_owned()
             }
-            _ => "give *:PORT, IP:PORT, [IPv6]:PORT or unix:PATH; host names are not accepted".to_owned(),
+            _ => "use *:PORT, IP:PORT, [IPv6]:PORT or unix:PATH; Unit does not accept host names".to_owned(),
         };
-        let message = format!("\"{}\" is no address for a {what}", lossy(text));
+        let message = format!("\"{}\" is not a valid address for a {what}", lossy(text));
         self.refuse("address", at, message).hint = Some(hint);
     }
 
@@ -41,16 +41,16 @@ impl Validator<'_> {
         match text::variables(text) {
             Ok(()) => {}
             Err(Variable::Malformed) => {
-                let message = format!("{} has a $ that does not begin a variable", self.subject());
+                let message = format!("{} has a $ that does not start a variable", self.subject());
                 self.refuse("variable", at, message).hint =
-                    Some("variables are $name or ${name}; a $ itself is ${dollar}".to_owned());
+                    Some("write a variable as $name or ${name}, and a $ as ${dollar}".to_owned());
             }
             Err(Variable::Unknown(name)) => {
                 let hint = match meant(&name, text::VARIABLES) {
                     Some(meant) => format!("did you mean ${meant}?"),
                     None => {
-                        "a name is one of Unit's, or header_NAME, response_header_NAME, arg_NAME, cookie_NAME; if a \
-                             template was to replace it, it was not rendered"
+                        "use a variable of Unit, or header_NAME, response_header_NAME, arg_NAME, cookie_NAME; if this \
+                             is a placeholder, render the template first"
                             .to_owned()
                     }
                 };
@@ -69,13 +69,13 @@ impl Validator<'_> {
         self.pattern(id);
         if segments::decode_uri(self.bytes(id)).is_none() {
             self.refuse("pattern", self.start(id), "it has a % that does not begin an escape").hint =
-                Some("a % itself is %25".to_owned());
+                Some("write a % as %25".to_owned());
         }
     }
 
     pub fn pattern_sets(&mut self, id: Id, mut look: impl FnMut(&mut Self, &Field)) {
         self.each(id, |walk, value| {
-            if walk.is("each of them", value, OBJECT) {
+            if walk.is("each value", value, OBJECT) {
                 walk.each_member(value, |walk, found| {
                     if found.name.is_empty() {
                         walk.refuse("value", found.at, "a name must not be empty");
@@ -98,7 +98,7 @@ impl Validator<'_> {
                 if extension.is_empty() {
                     walk.refuse("value", walk.start(id), "an extension must not be empty");
                 } else if let Some(other) = other {
-                    let message = format!("\"{}\" is an extension of \"{other}\" already", lossy(extension));
+                    let message = format!("\"{}\" is already an extension of \"{other}\"", lossy(extension));
                     walk.refuse("conflict", walk.start(id), message);
                 } else {
                     seen.insert(extension.to_ascii_lowercase(), lossy(&found.name));

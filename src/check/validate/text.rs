@@ -1,17 +1,19 @@
-//! The small languages inside of strings: variables, patterns, keys. Each is read as the function of
-//! Unit 1.35 that is named with it, oddities included: what Unit takes is no error.
+//! Parses the syntax inside strings: variables, patterns, keys.
+//!
+//! Each function behaves as the named function of Unit 1.35, including its oddities: text that Unit
+//! accepts is not an error.
 
-/// Whether a string is taken for one with variables or a script: `nxt_is_tstr` (`nxt_tstr.h`).
+/// Whether Unit treats a string as a script or as text with variables: `nxt_is_tstr` (`nxt_tstr.h`).
 pub fn is_template(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, b'`' | b'$'))
 }
 
-/// Whether it is a script, which needs a Unit with njs.
+/// Whether a string is a script, which needs a Unit with njs.
 pub fn is_script(text: &[u8]) -> bool {
     text.first() == Some(&b'`')
 }
 
-/// The variables that Unit has by themselves (`nxt_http_variables.c`).
+/// The variables of Unit with fixed names (`nxt_http_variables.c`).
 pub const VARIABLES: [&str; 17] = [
     "dollar",
     "request_time",
@@ -32,7 +34,7 @@ pub const VARIABLES: [&str; 17] = [
     "header_user_agent",
 ];
 
-/// What is wrong with a string's variables: `nxt_var_test` (`nxt_var.c`).
+/// An error in the variables of a string: `nxt_var_test` (`nxt_var.c`).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Variable {
     Malformed,
@@ -66,8 +68,9 @@ pub fn variables(text: &[u8]) -> Result<(), Variable> {
     Ok(())
 }
 
-/// What is wrong with a pattern of `match`: `nxt_conf_vldt_match_pattern`. A regular expression is
-/// PCRE's matter; here only what no engine takes is found.
+/// Validates a pattern of `match`: `nxt_conf_vldt_match_pattern`.
+///
+/// In regular expressions, which PCRE validates, it finds only errors that every engine refuses.
 pub fn pattern(text: &[u8]) -> Result<(), &'static str> {
     let body = text.strip_prefix(b"!").unwrap_or(text);
     if let Some(expression) = body.strip_prefix(b"~") {
@@ -76,9 +79,9 @@ pub fn pattern(text: &[u8]) -> Result<(), &'static str> {
     if body.windows(2).any(|two| two == b"**") { Err("it has two * in a row") } else { Ok(()) }
 }
 
-/// Groups and classes that are not closed, and a backslash at the end.
+/// Finds unclosed groups and classes, and a backslash at the end.
 fn regex(text: &[u8]) -> Result<(), &'static str> {
-    // What changes the reading of all the rest is left to PCRE: quoting, comments, free spacing, verbs.
+    // Leave these to PCRE, because they change the syntax of the rest: quoting, comments, free spacing, verbs.
     if [&b"\\Q"[..], b"(?#", b"(*", b"(?x", b"x)", b"x:"]
         .iter()
         .any(|mark| text.windows(mark.len()).any(|w| w == *mark))
@@ -92,7 +95,7 @@ fn regex(text: &[u8]) -> Result<(), &'static str> {
             b'\\' if at + 1 == text.len() => return Err("the regular expression ends in a backslash"),
             b'\\' => at += 1,
             b'[' => {
-                // A bracket at the very beginning of a class is one of its characters.
+                // A ] at the start of a class is one of its characters.
                 let negated = usize::from(text.get(at + 1) == Some(&b'^'));
                 let mut inner = at + 1 + negated;
                 let first = inner;
@@ -100,7 +103,7 @@ fn regex(text: &[u8]) -> Result<(), &'static str> {
                     match text.get(inner) {
                         None => return Err("the regular expression has a [ without its ]"),
                         Some(b']') if inner > first => break,
-                        // [:alpha:] and \] hold brackets of their own.
+                        // [:alpha:] contains brackets. Leave the rest to PCRE.
                         Some(b'[') if matches!(text.get(inner + 1), Some(b':' | b'.' | b'=')) => return Ok(()),
                         Some(b'\\') => inner += 2,
                         Some(_) => inner += 1,
@@ -117,7 +120,7 @@ fn regex(text: &[u8]) -> Result<(), &'static str> {
     if depth == 0 { Ok(()) } else { Err("the regular expression has a ( without its )") }
 }
 
-/// How many bytes a ticket's key has: `nxt_base64_decode` (`nxt_string.c`).
+/// The length in bytes of a ticket's key in Base64: `nxt_base64_decode` (`nxt_string.c`).
 pub fn base64_length(text: &[u8]) -> Option<usize> {
     let mut pad = (4 - text.len() % 4) % 4;
     if pad > 2 {

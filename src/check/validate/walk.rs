@@ -1,21 +1,21 @@
-//! The way through a configuration: where the value that is looked at stands, and of which type it is.
+//! Walks a configuration, with the path and the type of the current value.
 
 use crate::check::finding::{Finding, pointer};
 use crate::check::schema::{self, INTEGER, NAMES, STRING, Types};
 use crate::config::json::{Document, Field, Id, Node};
 
-/// A step on the way from the root: a member's name, or an index.
+/// A step of the path from the root: the name of a member, or an index.
 #[derive(Clone)]
 pub struct PathStep {
     pub name: String,
-    /// Where the member begins.
+    /// The offset of the member in the file.
     pub at: usize,
 }
 
 pub struct Validator<'a> {
     pub document: &'a Document<'a>,
     pub path: Vec<PathStep>,
-    /// Actions that are still to be looked at: they stand in each other, as deep as one likes.
+    /// Actions to validate later, because they may be nested to any depth.
     pub later: Vec<(Id, Vec<PathStep>)>,
     pub findings: Vec<Finding>,
 }
@@ -25,7 +25,7 @@ pub fn lossy(bytes: &[u8]) -> String {
 }
 
 impl<'a> Validator<'a> {
-    /// What Unit refuses with 400.
+    /// Adds an error that Unit refuses with 400.
     pub fn refuse(&mut self, rule: &'static str, at: usize, message: impl Into<String>) -> &mut Finding {
         let finding = Finding::error(rule, at, message);
         self.add(Finding { refused: true, ..finding })
@@ -39,11 +39,11 @@ impl<'a> Validator<'a> {
     pub fn start(&self, id: Id) -> usize {
         self.document.span(id).start
     }
-    /// Where the object that is looked at begins: its name, if it has one.
+    /// The offset of the current object: that of its name, if it has one.
     pub fn here(&self) -> usize {
         self.path.last().map_or(self.start(self.document.root()), |step| step.at)
     }
-    /// How messages call the value that is looked at.
+    /// The current value as messages name it.
     pub fn subject(&self) -> String {
         self.path.last().map_or("the configuration".into(), |step| format!("\"{}\"", step.name))
     }
@@ -61,7 +61,7 @@ impl<'a> Validator<'a> {
             self.below(member, |walk, _| look(walk, member));
         }
     }
-    /// Each element, or the value itself if it is no array.
+    /// Calls a function for each element, or for the value itself if it is not an array.
     pub fn each(&mut self, id: Id, mut look: impl FnMut(&mut Self, Id)) {
         let Node::Array(values) = self.document.node(id) else { return look(self, id) };
         for (index, value) in values.iter().enumerate() {
@@ -72,13 +72,13 @@ impl<'a> Validator<'a> {
     }
     pub fn each_string(&mut self, id: Id, mut look: impl FnMut(&mut Self, Id)) {
         self.each(id, |walk, value| {
-            if walk.is("each of them", value, STRING) {
+            if walk.is("each value", value, STRING) {
                 look(walk, value);
             }
         });
     }
 
-    /// Whether a value has one of the types.
+    /// Whether a value has one of the types. Adds an error if not.
     pub fn is(&mut self, what: &str, id: Id, types: Types) -> bool {
         let kind = self.document.node(id);
         let found = match kind {
@@ -103,7 +103,7 @@ impl<'a> Validator<'a> {
             word || (types & INTEGER != 0 && text.parse::<f64>().is_ok())
         });
         let hint = match kind {
-            Node::Null => Some("null is a value for Unit: take the member out".to_owned()),
+            Node::Null => Some("remove the member: for Unit, null is a value".to_owned()),
             _ => quoted.map(|text| format!("write {text} without the quotes")),
         };
         let message = format!("{what} must be {}, but is {}", wanted.join(" or "), NAMES[found]);

@@ -1,4 +1,4 @@
-//! Users and groups, as `/etc/passwd` and `/etc/group` of this container have them.
+//! Users and groups in `/etc/passwd` and `/etc/group` of this container.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::fs;
 use super::application::NewApp;
 use super::scene::Scene;
 
-/// Which of the two files.
+/// One of the two files.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Accounts {
     Users,
@@ -21,7 +21,7 @@ impl Accounts {
         }
     }
 
-    /// The application's member that names one of them.
+    /// The application's member that refers to this file.
     pub(super) fn member(self) -> &'static str {
         match self {
             Self::Users => "user",
@@ -33,15 +33,16 @@ impl Accounts {
         fs::read_to_string(scene.etc.join(self.file())).ok()
     }
 
-    /// Whether a name is missing; a file that cannot be read proves nothing.
+    /// Whether a name is missing. False if the file is unreadable.
     pub(super) fn lacks(self, scene: &Scene, name: &str) -> bool {
         self.read(scene).is_some_and(|text| !text.lines().any(|line| line.split(':').next() == Some(name)))
     }
 }
 
-/// The user and group that Unit runs an application as: its own unless it is root, else the one that
-/// is named, the one of unitd's `--user`, or the one it is built with: `unit` in the images, else
-/// `nobody`.
+/// The uid and gid of an application's processes.
+///
+/// A Unit that is not root uses its own. Root uses the application's `user`, else unitd's `--user`, else
+/// the default of the build: `unit` in the images, `nobody` otherwise.
 pub(super) fn runs_as(scene: &Scene, app: &NewApp) -> Option<(u32, u32)> {
     let uid = scene.uid()?;
     let text = Accounts::Users.read(scene).unwrap_or_default();
@@ -61,7 +62,7 @@ pub(super) fn runs_as(scene: &Scene, app: &NewApp) -> Option<(u32, u32)> {
     Some((uid, gid.unwrap_or(own)))
 }
 
-/// `name:x:uid:gid:…`
+/// Parses `name:x:uid:gid:…`.
 fn user(line: &str) -> Option<(&str, (u32, u32))> {
     let mut parts = line.split(':');
     let (name, uid, gid) = (parts.next()?, parts.nth(1)?, parts.next()?);

@@ -1,4 +1,4 @@
-//! An application that Unit was to start.
+//! An application that Unit tried to start.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ impl<'v> NewApp<'v> {
         self.text(member).map(Path::new)
     }
 
-    /// The language, and its module as Unit knows it.
+    /// The language, and its module in Unit's status.
     pub(super) fn language_module<'s>(&self, scene: &'s Scene) -> Option<(&'v str, &'s Value)> {
         let (language, version) = language(self.text("type")?);
         let module = scene.status.get("modules")?.get(language)?;

@@ -1,17 +1,15 @@
-//! Suspect: a directory that an application names does not exist.
+//! Suspect: an application's working directory does not exist.
 
 use super::application::NewApp;
 use super::explanation::Explanation;
 use super::scene::Scene;
 
-/// For every path that is missing in Unit's container.
-pub(super) const GONE: &str =
-    "is the volume mounted in this container, at this path? Paths are those of Unit's container";
+/// The hint for every path that is missing in Unit's container.
+pub(super) const GONE: &str = "check that the volume is mounted at this path in Unit's container";
 
-/// The working directory.
 pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let dir = app.path("working_directory").filter(|dir| !dir.is_dir())?;
-    let why = format!("application {:?}: its \"working_directory\" {} is no directory", app.name, dir.display());
+    let why = format!("application {:?}: its \"working_directory\" {} is not a directory", app.name, dir.display());
     Some(Explanation::new(why, GONE))
 }
 
@@ -27,9 +25,9 @@ mod tests {
         let dir = dir();
         let told = |path: &str| ask(missing, &scene(dir.path()), dir.path(), json!({"working_directory": path}));
         assert_snapshot!(told("/no/where"), @r#"
-        application "a": its "working_directory" /no/where is no directory
+        application "a": its "working_directory" /no/where is not a directory
 
-        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        hint: check that the volume is mounted at this path in Unit's container
         "#);
         assert_eq!(told("/"), "nothing");
     }

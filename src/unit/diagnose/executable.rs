@@ -1,4 +1,4 @@
-//! Suspect: an external application's `executable` is none.
+//! Suspect: an external application's `executable` is missing or not executable.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let file = app.text("executable")?;
     let path = app.path("working_directory").unwrap_or(Path::new("/")).join(file);
     let runs = path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    let why = || format!("application {:?}: its \"executable\" {} is no executable file", app.name, path.display());
+    let why = || format!("application {:?}: its \"executable\" {} is not an executable file", app.name, path.display());
     (!runs).then(|| Explanation::new(why(), GONE))
 }
 
@@ -30,9 +30,9 @@ mod tests {
         let file = dir.path().join("python.so");
         let told = || ask(missing, &scene(dir.path()), dir.path(), json!({"type": "external", "executable": file}));
         assert_snapshot!(told(), @r#"
-        application "a": its "executable" [TMP]/python.so is no executable file
+        application "a": its "executable" [TMP]/python.so is not an executable file
 
-        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        hint: check that the volume is mounted at this path in Unit's container
         "#);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(told(), "nothing");

@@ -1,6 +1,6 @@
-//! What a suspect reports.
+//! The report of a suspect.
 
-/// What was found.
+/// The cause of a failure.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
     pub why: String,

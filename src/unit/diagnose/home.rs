@@ -1,4 +1,4 @@
-//! Suspect: a Python application's `home` is no environment for Unit's Python.
+//! Suspect: a Python application's `home` is not an environment for Unit's Python.
 
 use std::fs;
 use std::path::Path;
@@ -13,24 +13,24 @@ pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let home = app.path("home")?;
     let why = |what: &str| format!("application {:?}: its \"home\" {} {what}", app.name, home.display());
     if !home.is_dir() {
-        return Some(Explanation::new(why("is no directory"), GONE));
+        return Some(Explanation::new(why("is not a directory"), GONE));
     }
     if !home.join("lib").join(format!("python{version}")).is_dir() {
         return Some(Explanation::new(
             why(&format!("has no lib/python{version}, which this Unit needs: {}", made_by(home))),
-            "build the environment with the Python of Unit's image: `podstrap init --python`, in an init image with \
-             that version",
+            "build the environment with the Python of Unit's image: run `podstrap init --python` in an init image \
+             with that version",
         ));
     }
     (!home.join("pyvenv.cfg").exists()).then(|| {
         Explanation::new(
-            why("has no pyvenv.cfg, so it is no virtual environment"),
-            "name the directory that `podstrap init --venv-final-path` built",
+            why("has no pyvenv.cfg, so it is not a virtual environment"),
+            "set \"home\" to the --venv-final-path of `podstrap init`",
         )
     })
 }
 
-/// Of which Pythons it has a library.
+/// Describes the Python versions that the environment has a library of.
 fn made_by(home: &Path) -> String {
     let mut versions: Vec<_> = fs::read_dir(home.join("lib"))
         .into_iter()
@@ -39,8 +39,8 @@ fn made_by(home: &Path) -> String {
         .collect();
     versions.sort();
     match &versions[..] {
-        [] => "it is no virtual environment".to_owned(),
-        all => format!("it was made by Python {}", all.join(" and ")),
+        [] => "it is not a virtual environment".to_owned(),
+        all => format!("it is for Python {}", all.join(" and ")),
     }
 }
 
@@ -57,21 +57,21 @@ mod tests {
         let home = dir.path().join("venv");
         let told = || ask(unusable, &scene(dir.path()), dir.path(), json!({"home": home}));
         assert_snapshot!(told(), @r#"
-        application "a": its "home" [TMP]/venv is no directory
+        application "a": its "home" [TMP]/venv is not a directory
 
-        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        hint: check that the volume is mounted at this path in Unit's container
         "#);
         fs::create_dir_all(home.join("lib/python3.12")).unwrap();
         assert_snapshot!(told(), @r#"
-        application "a": its "home" [TMP]/venv has no lib/python3.99, which this Unit needs: it was made by Python 3.12
+        application "a": its "home" [TMP]/venv has no lib/python3.99, which this Unit needs: it is for Python 3.12
 
-        hint: build the environment with the Python of Unit's image: `podstrap init --python`, in an init image with that version
+        hint: build the environment with the Python of Unit's image: run `podstrap init --python` in an init image with that version
         "#);
         fs::create_dir_all(home.join("lib/python3.99")).unwrap();
         assert_snapshot!(told(), @r#"
-        application "a": its "home" [TMP]/venv has no pyvenv.cfg, so it is no virtual environment
+        application "a": its "home" [TMP]/venv has no pyvenv.cfg, so it is not a virtual environment
 
-        hint: name the directory that `podstrap init --venv-final-path` built
+        hint: set "home" to the --venv-final-path of `podstrap init`
         "#);
         fs::write(home.join("pyvenv.cfg"), "").unwrap();
         assert_eq!(told(), "nothing");

@@ -1,5 +1,5 @@
-# Does what Unit's Python module does to load an application (nxt_python_set_target), and prints why
-# it fails. The job comes on stdin; the exit code is one of import.rs's `Cause`.
+# Loads an application as Unit's Python module does (nxt_python_set_target), and prints the error.
+# Reads the job from stdin. The exit codes are those of `Cause` in import.rs.
 import importlib, json, os, sys, traceback
 
 job = json.load(sys.stdin)
@@ -14,7 +14,7 @@ def stop(code, text):
 
 def fail():
     kind, error, frames = sys.exc_info()
-    # Without the frames of this script and of importlib.
+    # Skip the frames of this script and of importlib.
     while frames and ("importlib" in frames.tb_frame.f_code.co_filename or frames.tb_frame.f_code.co_filename == "<string>"):
         frames = frames.tb_next
     traceback.print_exception(kind, error, frames)
@@ -40,13 +40,13 @@ for target in job["targets"]:
         fail()
     if found is None:
         there = sorted(n for n, value in vars(sys.modules[module]).items() if callable(value) and not n.startswith("_"))
-        stop(NO_CALLABLE, f'module "{module}" has no "{name}"; what can be called in it: {", ".join(there[:20]) or "nothing"}')
+        stop(NO_CALLABLE, f'module "{module}" has no "{name}"; its callables: {", ".join(there[:20]) or "none"}')
     if target["factory"]:
         if not callable(found):
-            stop(RAISED, f'"{name}" in module "{module}" is no factory: it cannot be called')
+            stop(RAISED, f'"{name}" in module "{module}" is not a factory: it is not callable')
         try:
             found = found()
         except BaseException:
             fail()
     if not callable(found):
-        stop(RAISED, f'"{name}" in module "{module}" cannot be called: it is of type {type(found).__name__}')
+        stop(RAISED, f'"{name}" in module "{module}" is not callable: it is of type {type(found).__name__}')

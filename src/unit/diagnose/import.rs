@@ -1,7 +1,7 @@
-//! Suspect: a Python application cannot be imported.
+//! Suspect: the import of a Python application fails.
 //!
-//! It is imported as Unit does it (`import.py`), by the environment's own Python and as the
-//! application's user. This is the last suspect, because it runs the application's code.
+//! podstrap imports the application as Unit does (`import.py`), with the environment's own Python and as
+//! the application's user. This is the last suspect, because it runs the application's code.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::command::{Command, Failure};
 use crate::config::applications::entries;
 use crate::retry::Deadline;
 
-/// How long an application may take to be imported, at least and at most.
+/// Lower and upper bound of the time limit for an import.
 const IMPORT_LEAST: Duration = Duration::from_secs(3);
 const IMPORT_MOST: Duration = Duration::from_secs(30);
 
-/// How much of a traceback is shown.
+/// Most lines of a traceback to show.
 const TRACEBACK_LINES: usize = 20;
 
 const IMPORT: &str = include_str!("import.py");
 
-/// Why an application was not loaded: the exit codes of `import.py`.
+/// The cause of a failed import, from the exit codes of `import.py`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     NoCallable,
     NoModule,
     Forbidden,
-    /// The application itself raised something, or what it gave cannot be called.
+    /// The application raised an exception, or its result is not callable.
     Raised,
 }
 
@@ -45,35 +45,36 @@ impl Cause {
         }
     }
 
-    /// What to change.
     fn hint(self, app: &NewApp) -> &'static str {
         match (self, app.members.get("path"), app.members.get("home")) {
-            (Self::NoModule, None, _) => "\"path\" is missing: it is where the application's own modules are",
+            (Self::NoModule, None, _) => "set \"path\" to the directory of the application's own modules",
             (Self::NoModule, _, None) => {
-                "a package is looked for in \"home\", which is missing here, and the application's own modules in \"path\""
+                "set \"home\": Unit searches it for packages, and \"path\" for the application's own modules"
             }
             (Self::NoModule, ..) => {
-                "a package must be in \"home\": is it in the requirements? The application's own modules are looked for in \"path\""
+                "add the package to the requirements: Unit searches \"home\" for packages, and \"path\" for the \
+                 application's own modules"
             }
-            (Self::NoCallable, ..) => "name it as \"callable\"",
+            (Self::NoCallable, ..) => "set \"callable\" to the right name",
             (Self::Forbidden, ..) => {
-                "the application runs as its \"user\", not as unitd's: that user must be able to read it"
+                "make it readable for the application's \"user\": Unit runs the application as that user, not as \
+                 unitd's"
             }
-            (Self::Raised, ..) => "the application fails when it is loaded, with any server",
+            (Self::Raised, ..) => "correct the application: it fails to load with any server",
         }
     }
 }
 
-/// Loads a Python application as Unit would.
+/// Loads a Python application as Unit does, and explains a failure.
 pub(super) async fn fails(scene: &Scene, app: &NewApp<'_>, deadline: Deadline) -> Option<Explanation> {
     let version = app.python(scene)?;
     let name = &app.name;
     let home = app.path("home");
     let own = home.map(|home| home.join("bin/python")).filter(|path| path.exists());
-    // A venv without an interpreter of its own is enough for Unit.
+    // Unit also accepts an environment without its own interpreter.
     let site = home.filter(|_| own.is_none()).map(|home| home.join(format!("lib/python{version}/site-packages")));
     let Some(python) = own.or_else(|| interpreter(&version)) else {
-        tracing::debug!("no Python {version} here to import {name:?} with");
+        tracing::debug!("no Python {version} found to import {name:?}");
         return None;
     };
     let time = deadline.remaining().clamp(IMPORT_LEAST, IMPORT_MOST);
@@ -82,7 +83,7 @@ pub(super) async fn fails(scene: &Scene, app: &NewApp<'_>, deadline: Deadline) -
         command = command.env(name, value.as_str().unwrap_or_default());
     }
     if ours() == 0 {
-        // Never as root what Unit would not run as root.
+        // Do not run code as root that Unit does not run as root.
         let (uid, gid) = runs_as(scene, app)?;
         command = command.user(uid, gid);
     }
@@ -109,14 +110,14 @@ pub(super) async fn fails(scene: &Scene, app: &NewApp<'_>, deadline: Deadline) -
     }
 }
 
-/// Where the images have the Python that Unit's module is built for, and PATH.
+/// Finds a Python of this version: first in the directories of the images, then on PATH.
 fn interpreter(version: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = ["/usr/local/bin", "/usr/bin"].map(PathBuf::from).into_iter().chain(std::env::split_paths(&path));
     dirs.map(|dir| dir.join(format!("python{version}"))).find(|path| path.exists())
 }
 
-/// What `import.py` is to do.
+/// The input of `import.py`.
 fn job(app: &NewApp, site: Option<PathBuf>) -> Value {
     let path = match app.members.get("path") {
         Some(Value::Array(all)) => all.clone(),
@@ -143,7 +144,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    /// With the Python of this machine in the place of Unit's.
+    /// Uses the Python of this machine instead of Unit's.
     #[test]
     fn an_application_that_cannot_be_loaded() {
         let found = std::process::Command::new("python3")
@@ -153,7 +154,7 @@ mod tests {
         let found = String::from_utf8(found.stdout).unwrap();
         let (python, version) = found.trim().split_once('\n').unwrap();
         let dir = dir();
-        // As nobody: what is in a directory of root's alone cannot be read.
+        // Runs as nobody, who cannot read a directory of root with mode 0700.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let home = dir.path().join("venv");
         let minor = version.trim_end_matches(".0");
@@ -174,7 +175,7 @@ mod tests {
             let app = NewApp { name: "a".into(), members: &members(all) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let found = runtime.block_on(fails(&scene, &app, Deadline::after(Duration::from_secs(9))));
-            // Where Python ends a line is its version's matter: it may underline.
+            // Some versions of Python underline parts of a line.
             let text = shown(found, dir.path());
             text.lines().filter(|line| !line.trim_matches([' ', '^', '~']).is_empty()).collect::<Vec<_>>().join("\n")
         };
@@ -184,11 +185,11 @@ mod tests {
           File "[TMP]/app/wsgi.py", line 2, in <module>
             import nosuchpackage
         ModuleNotFoundError: No module named 'nosuchpackage'
-        hint: a package must be in "home": is it in the requirements? The application's own modules are looked for in "path"
+        hint: add the package to the requirements: Unit searches "home" for packages, and "path" for the application's own modules
         "#);
         assert_snapshot!(load("def app(environ, start): pass\n", json!({})), @r#"
-        application "a" cannot be loaded: module "wsgi" has no "application"; what can be called in it: app
-        hint: name it as "callable"
+        application "a" cannot be loaded: module "wsgi" has no "application"; its callables: app
+        hint: set "callable" to the right name
         "#);
         assert_snapshot!(load("def make():\n    raise ValueError('no DSN')\n", json!({"callable": "make", "factory": true})), @r#"
         application "a" cannot be loaded: ValueError: no DSN
@@ -196,13 +197,13 @@ mod tests {
           File "[TMP]/app/wsgi.py", line 2, in make
             raise ValueError('no DSN')
         ValueError: no DSN
-        hint: the application fails when it is loaded, with any server
+        hint: correct the application: it fails to load with any server
         "#);
         assert_snapshot!(load("application = 1\n", json!({})), @r#"
-        application "a" cannot be loaded: "application" in module "wsgi" cannot be called: it is of type int
-        hint: the application fails when it is loaded, with any server
+        application "a" cannot be loaded: "application" in module "wsgi" is not callable: it is of type int
+        hint: correct the application: it fails to load with any server
         "#);
-        // What Unit would do, done here, works: so it is something else.
+        // The import works here, so the cause is something else.
         let reads = "import os\nos.environ['DSN']\nassert os.getcwd() == os.path.dirname(__file__)\ndef application(*_): pass\n";
         let more = json!({"environment": {"DSN": "x"}, "working_directory": dir.path().join("app")});
         assert_eq!(load(reads, more), "nothing");

@@ -1,4 +1,4 @@
-//! Suspect: the file of Unit's language module is gone.
+//! Suspect: the file of Unit's language module is missing.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     (scene.files && !lib.exists()).then(|| {
         Explanation::new(
             format!(
-                "application {:?}: Unit's module for {language} is gone: {} does not exist",
+                "application {:?}: Unit's module for {language} is missing: {} does not exist",
                 app.name,
                 lib.display()
             ),
-            "is a volume mounted over the image's modules? unitd finds them at its start, and loads them for each \
-             application",
+            "check that no volume hides the image's modules: unitd finds them when it starts, and loads them for \
+             each application",
         )
     })
 }
@@ -36,9 +36,9 @@ mod tests {
         assert_eq!(told(), "nothing");
         std::fs::remove_file(dir.path().join("python.so")).unwrap();
         assert_snapshot!(told(), @r#"
-        application "a": Unit's module for python is gone: [TMP]/python.so does not exist
+        application "a": Unit's module for python is missing: [TMP]/python.so does not exist
 
-        hint: is a volume mounted over the image's modules? unitd finds them at its start, and loads them for each application
+        hint: check that no volume hides the image's modules: unitd finds them when it starts, and loads them for each application
         "#);
     }
 }

@@ -1,11 +1,11 @@
-//! Why Unit "Failed to apply new configuration": it never says, but most of it can be found out.
+//! Finds the cause of Unit's "Failed to apply new configuration", for which Unit gives no reason.
 //!
-//! Each suspect has a file, and is asked in the order of the tables below; the first explanation is
-//! reported. To add a suspect, write a function `fn(&Scene, &NewApp) -> Option<Explanation>` in a file of its
-//! own, and put it into the table that fits.
+//! A suspect is a function that checks for one possible cause. podstrap tries suspects in the order of the
+//! tables below and reports the first explanation. To add one, write a function
+//! `fn(&Scene, &NewApp) -> Option<Explanation>` in a new file, and add it to the right table.
 //!
-//! Ports can be tried from anywhere in the Pod. The rest needs Unit's files, so it is left out when
-//! Unit is in another container.
+//! podstrap can try ports from any container of the Pod. Most other suspects need Unit's files, so they
+//! do not run if Unit is in another container.
 
 mod accounts;
 mod application;
@@ -31,16 +31,16 @@ use application::NewApp;
 pub(super) use explanation::Explanation;
 pub(super) use scene::Scene;
 
-/// Looks at one application.
+/// Checks one application for one cause.
 type Suspect = fn(&Scene, &NewApp) -> Option<Explanation>;
 
-/// Asked also when Unit's files cannot be seen.
+/// Suspects that run even without Unit's files.
 const WITHOUT_FILES: [Suspect; 3] = [user::cannot_switch, user::missing, language_module::missing];
 
-/// Asked when Unit's files are ours, and the ones above have found nothing in any application.
+/// Suspects that need Unit's files. They run if those above find nothing in any application.
 const WITH_FILES: [Suspect; 4] = [directory::missing, executable::missing, root::missing, home::unusable];
 
-/// Looks for what keeps a configuration, or the part of it at a place, from being applied.
+/// Finds the cause of the failure to apply a configuration, or the part of it at the path `at`.
 pub(super) async fn explain(scene: &Scene, at: &str, wanted: &Value, deadline: Deadline) -> Option<Explanation> {
     if let Some(finding) = port::taken(scene, at, wanted) {
         return Some(finding);
@@ -57,7 +57,7 @@ pub(super) async fn explain(scene: &Scene, at: &str, wanted: &Value, deadline: D
     if let Some(finding) = first(&WITH_FILES) {
         return Some(finding);
     }
-    // The last: it runs the application's code.
+    // Last, because it runs the application's code.
     for app in &apps {
         if let Some(finding) = import::fails(scene, app, deadline).await {
             return Some(finding);
@@ -66,7 +66,7 @@ pub(super) async fn explain(scene: &Scene, at: &str, wanted: &Value, deadline: D
     None
 }
 
-/// The applications that Unit does not have: what it has is running.
+/// The applications that Unit does not have yet. Those that it has are running.
 fn new_applications<'v>(scene: &Scene, at: &str, wanted: &'v Value) -> Vec<NewApp<'v>> {
     let before = applications_at("/config", &scene.before);
     let wanted = applications_at(at, wanted).into_iter();
@@ -96,9 +96,9 @@ mod tests {
         assert!(why(&here, "/config/applications", &wanted["applications"]).contains("no user \"ghost\""));
         assert!(why(&here, "/config/applications/a", &wanted["applications"]["a"]).contains("\"working_directory\""));
         assert_eq!(why(&here, "/config/routes", &json!([])), "nothing");
-        // In another container neither accounts nor directories are known.
+        // podstrap does not know accounts and directories of another container.
         assert_eq!(why(&Scene { files: false, ..scene(dir.path()) }, "/config", &wanted), "nothing");
-        // What Unit has is running.
+        // Applications that Unit already has are running.
         assert_eq!(why(&Scene { before: wanted.clone(), ..scene(dir.path()) }, "/config", &wanted), "nothing");
         assert_eq!(why(&here, "/config", &app(json!({"type": "php"}))), "nothing");
     }

@@ -1,4 +1,4 @@
-//! Suspect: a new listener's address cannot be had.
+//! Suspect: the address of a new listener is unavailable.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -21,33 +21,35 @@ pub(super) fn taken(scene: &Scene, at: &str, wanted: &Value) -> Option<Explanati
     wanted.filter(|name| !has(name)).find_map(|name| try_it(scene, &name))
 }
 
-/// Listens on an address for a moment.
+/// Tries to listen on an address.
 fn try_it(scene: &Scene, name: &str) -> Option<Explanation> {
     let address = Address::read(name.as_bytes())?.socket()?;
     let error = TcpListener::bind(address).err()?;
     let (what, hint) = match error.kind() {
         ErrorKind::AddrInUse => (
             match owner(&scene.proc, address.port()) {
-                Some(owner) => format!("port {} is taken by {owner}", address.port()),
-                None => format!("port {} is taken by another process in this Pod", address.port()),
+                Some(owner) => format!("port {} is in use by {owner}", address.port()),
+                None => format!("port {} is in use by another process in this Pod", address.port()),
             },
-            "containers of a Pod share its ports: give the listener or the other process another one".to_owned(),
+            "use another port for the listener or the other process: containers of a Pod share its ports".to_owned(),
         ),
         ErrorKind::AddrNotAvailable => {
             ("no network interface here has that address".to_owned(), format!("listen on \"*:{}\"", address.port()))
         }
-        // The privilege is that of whoever asks.
+        // The privilege is that of podstrap, so this proves something only if Unit has the same user.
         ErrorKind::PermissionDenied if scene.uid().is_some_and(|uid| uid == ours()) && ours() != 0 => (
             format!("uid {} may not listen on ports below 1024", ours()),
-            "choose a port from 1024 on; a Service may map 80 to it".to_owned(),
+            "use port 1024 or above; a Service can map 80 to it".to_owned(),
         ),
         _ => return None,
     };
-    Some(Explanation::new(format!("the listener {name:?} cannot be had: {what}"), hint))
+    Some(Explanation::new(format!("the listener {name:?} is unavailable: {what}"), hint))
 }
 
-/// Who listens on a port, if that can be seen: `pid 7 (nginx)`. /proc/net/tcp names the socket by its
-/// inode: `sl local_address rem_address st … uid timeout inode`, state 0A for one that listens.
+/// The process that listens on a port, if visible: `pid 7 (nginx)`.
+///
+/// /proc/net/tcp identifies sockets by inode: `sl local_address rem_address st … uid timeout inode`. State
+/// 0A is a listening socket.
 fn owner(proc: &Path, port: u16) -> Option<String> {
     let tables = ["net/tcp", "net/tcp6"].map(|name| fs::read_to_string(proc.join(name)).unwrap_or_default());
     let inode = tables.iter().flat_map(|table| table.lines()).find_map(|line| {
@@ -87,13 +89,13 @@ mod tests {
         let text = told(real(), "/config", &wanted);
         let comm = text[text.find('(').unwrap()..=text.find(')').unwrap()].to_owned();
         assert_snapshot!(text.replace(&comm, "(…)"), @r#"
-        the listener "127.0.0.1:[PORT]" cannot be had: port [PORT] is taken by pid [PID] (…)
+        the listener "127.0.0.1:[PORT]" is unavailable: port [PORT] is in use by pid [PID] (…)
 
-        hint: containers of a Pod share its ports: give the listener or the other process another one
+        hint: use another port for the listener or the other process: containers of a Pod share its ports
         "#);
         assert_eq!(told(real(), "/config/listeners", &wanted["listeners"]), text);
         assert_eq!(told(real(), &format!("/config/listeners/{name}"), &wanted["listeners"][&name]), text);
-        // It is Unit's own.
+        // The listener is Unit's own.
         assert_eq!(told(Scene { before: wanted.clone(), ..real() }, "/config", &wanted), "nothing");
         assert_eq!(told(Scene { network: false, ..real() }, "/config", &wanted), "nothing");
     }
@@ -103,7 +105,7 @@ mod tests {
         let dir = dir();
         let wanted = json!({"listeners": {"192.0.2.1:8300": {}}});
         assert_snapshot!(shown(taken(&scene(dir.path()), "/config", &wanted), dir.path()), @r#"
-        the listener "192.0.2.1:8300" cannot be had: no network interface here has that address
+        the listener "192.0.2.1:8300" is unavailable: no network interface here has that address
 
         hint: listen on "*:8300"
         "#);

@@ -1,4 +1,4 @@
-//! Suspect: a PHP application's `root`, or that of one of its targets, does not exist.
+//! Suspect: the `root` of a PHP application or of one of its targets does not exist.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let entries = entries(app.members);
     let mut roots = entries.iter().filter_map(|entry| entry.get("root")?.as_str());
     let root = roots.find(|root| !Path::new(root).is_dir())?;
-    Some(Explanation::new(format!("application {:?}: its \"root\" {root} is no directory", app.name), GONE))
+    Some(Explanation::new(format!("application {:?}: its \"root\" {root} is not a directory", app.name), GONE))
 }
 
 #[cfg(test)]
@@ -28,9 +28,9 @@ mod tests {
         let told = |members| ask(missing, &scene(dir.path()), dir.path(), members);
         let text = told(json!({"type": "php", "root": "/no/where"}));
         assert_snapshot!(text, @r#"
-        application "a": its "root" /no/where is no directory
+        application "a": its "root" /no/where is not a directory
 
-        hint: is the volume mounted in this container, at this path? Paths are those of Unit's container
+        hint: check that the volume is mounted at this path in Unit's container
         "#);
         assert_eq!(told(json!({"type": "php", "targets": {"x": {"root": "/no/where"}}})), text);
         assert_eq!(told(json!({"type": "php", "root": "/"})), "nothing");

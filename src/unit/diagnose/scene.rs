@@ -1,4 +1,4 @@
-//! What is known of the Unit that failed.
+//! The Unit that failed, and its surroundings.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::unit::channel::Peer;
 
-/// The Unit that failed, and where to look.
+/// Facts about the Unit that failed, and the paths to check.
 #[derive(Debug)]
 pub struct Scene {
     pub(super) proc: PathBuf,
@@ -14,19 +14,20 @@ pub struct Scene {
     pub(super) etc: PathBuf,
     /// None over TCP.
     pub(super) peer: Option<Peer>,
-    /// Whether its listeners are in this network, and its files are ours.
+    /// Whether podstrap shares its network.
     pub(super) network: bool,
+    /// Whether podstrap shares its files.
     pub(super) files: bool,
-    /// What `GET /status` says.
+    /// The body of `GET /status`.
     pub(super) status: Value,
-    /// The configuration that it has.
+    /// Its current configuration.
     pub(super) before: Value,
 }
 
 impl Scene {
     pub fn new(proc: &Path, peer: Option<Peer>, status: Value, before: Value) -> Self {
-        // A pid is told within one PID namespace only: another container's is 0, and its network is
-        // the Pod's.
+        // The kernel reports a pid only within a PID namespace. For another container it is 0; the network
+        // is then the Pod's.
         let pid = peer.and_then(|peer| peer.pid).filter(|pid| *pid > 0);
         let shared = |kind: &str| {
             let link = |pid: &str| proc.join(pid).join("ns").join(kind).read_link().ok();
@@ -43,12 +44,12 @@ impl Scene {
         }
     }
 
-    /// The user that Unit runs as; none over TCP.
+    /// The uid that Unit runs as; None over TCP.
     pub(super) fn uid(&self) -> Option<u32> {
         self.peer.map(|peer| peer.uid)
     }
 
-    /// An option of the running unitd, whose title keeps its command line.
+    /// The value of an option of the running unitd. Its process title contains its command line.
     pub(super) fn option(&self, name: &str) -> Option<String> {
         let pid = self.peer?.pid?.to_string();
         let title = std::fs::read(self.proc.join(pid).join("cmdline")).ok()?;
@@ -58,7 +59,7 @@ impl Scene {
     }
 }
 
-/// The user that podstrap runs as.
+/// The uid that podstrap runs as.
 pub(super) fn ours() -> u32 {
     rustix::process::geteuid().as_raw()
 }

@@ -1,4 +1,4 @@
-//! A Unit whose files are in a directory, for the tests of the suspects.
+//! A Unit with its files in a temporary directory, for the tests of the suspects.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(super) fn dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("python.so"), "").unwrap();
     fs::create_dir_all(dir.path().join("etc")).unwrap();
-    // Applications run as whoever runs the tests, who can read the interpreter.
+    // Applications run as the user of the tests, who can read the interpreter.
     let (uid, gid) = (ours(), rustix::process::getegid().as_raw());
     fs::write(dir.path().join("etc/passwd"), format!("root:x:0:0::/:\nme:x:7:8::/:\nunit:x:{uid}:{gid}::/:\n"))
         .unwrap();
@@ -46,7 +46,7 @@ pub(super) fn app(more: Value) -> Value {
     json!({"applications": {"a": members(more)}})
 }
 
-/// What one suspect says of such an application.
+/// The report of one suspect for such an application.
 pub(super) fn ask(
     suspect: fn(&Scene, &NewApp) -> Option<Explanation>,
     scene: &Scene,

@@ -1,21 +1,21 @@
-//! Suspect: the application's `user` or `group`.
+//! Suspect: the application's `user` or `group` is unusable.
 
 use super::accounts::Accounts;
 use super::application::NewApp;
 use super::explanation::Explanation;
 use super::scene::Scene;
 
-/// Unit is not root, and may not switch.
+/// Unit is not root, so it cannot switch.
 pub(super) fn cannot_switch(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     app.text("user").or(app.text("group"))?;
     let uid = scene.uid().filter(|uid| *uid != 0)?;
     Some(Explanation::new(
-        format!("application {:?} names a user or group, but Unit runs as uid {uid} and cannot switch", app.name),
-        format!("take \"user\" and \"group\" out of it: it then runs as uid {uid}; or run Unit as root"),
+        format!("application {:?} sets a user or group, but Unit runs as uid {uid} and cannot switch", app.name),
+        format!("remove \"user\" and \"group\" to run it as uid {uid}, or run Unit as root"),
     ))
 }
 
-/// It does not exist in Unit's container.
+/// The user or group does not exist in Unit's container.
 pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     if !scene.files {
         return None;
@@ -24,8 +24,8 @@ pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
         let (member, file) = (accounts.member(), accounts.file());
         let name = app.text(member).filter(|name| accounts.lacks(scene, name))?;
         Some(Explanation::new(
-            format!("application {:?}: there is no {member} {name:?} in this container's /etc/{file}", app.name),
-            format!("name one that the image has, or leave \"{member}\" out"),
+            format!("application {:?}: no {member} {name:?} in this container's /etc/{file}", app.name),
+            format!("use one that the image has, or remove \"{member}\""),
         ))
     })
 }
@@ -43,9 +43,9 @@ mod tests {
         let dir = dir();
         let scene = Scene { peer: Some(Peer { pid: Some(1), uid: 999 }), ..scene(dir.path()) };
         assert_snapshot!(ask(cannot_switch, &scene, dir.path(), json!({"user": "me"})), @r#"
-        application "a" names a user or group, but Unit runs as uid 999 and cannot switch
+        application "a" sets a user or group, but Unit runs as uid 999 and cannot switch
 
-        hint: take "user" and "group" out of it: it then runs as uid 999; or run Unit as root
+        hint: remove "user" and "group" to run it as uid 999, or run Unit as root
         "#);
         assert_eq!(ask(cannot_switch, &scene, dir.path(), json!({})), "nothing");
     }
@@ -55,14 +55,14 @@ mod tests {
         let dir = dir();
         let told = |members| ask(missing, &scene(dir.path()), dir.path(), members);
         assert_snapshot!(told(json!({"user": "ghost"})), @r#"
-        application "a": there is no user "ghost" in this container's /etc/passwd
+        application "a": no user "ghost" in this container's /etc/passwd
 
-        hint: name one that the image has, or leave "user" out
+        hint: use one that the image has, or remove "user"
         "#);
         assert_snapshot!(told(json!({"user": "me", "group": "me"})), @r#"
-        application "a": there is no group "me" in this container's /etc/group
+        application "a": no group "me" in this container's /etc/group
 
-        hint: name one that the image has, or leave "group" out
+        hint: use one that the image has, or remove "group"
         "#);
         assert_eq!(told(json!({"user": "me"})), "nothing");
     }
