@@ -59,7 +59,7 @@ fn failures_of_each_phase_have_their_code() {
     assert_snapshot!(article.refused(article.init("pip").args(["--python", "3.99", "Flask"]).env("PATH", pathless), 4), @r"
     podstrap: error: found no Python 3.99
       because: looked for python3.99, python3, python in PATH ([TMP]/bin)
-    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    hint: run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python
     ");
     assert_snapshot!(article.refused(article.init("uv").arg("no-such-package-at-all"), 4), @r"
     podstrap: error: cannot find no-such-package-at-all in the package index
@@ -126,13 +126,13 @@ fn time_outs_of_what_needs_no_server() {
         let text = article.refused(&mut command, 4);
         match seconds {
             "1s" => assert_snapshot!(text, @r"
-            podstrap: error: --python [TMP]/hangs is no usable interpreter
-              because: cannot ask it for its version: [TMP]/hangs was ended at the deadline, after [TIME] (--timeout 1s)
-            hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+            podstrap: error: --python [TMP]/hangs is not a usable interpreter
+              because: cannot get its version: [TMP]/hangs was killed at the deadline, after [TIME] (--timeout 1s)
+            hint: run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python
             "),
             _ => assert_snapshot!(text, @r"
             podstrap: error: cannot create a virtual environment with [TMP]/hangs
-              because: [TMP]/hangs was ended at the deadline, after [TIME] (--timeout 2s)
+              because: [TMP]/hangs was killed at the deadline, after [TIME] (--timeout 2s)
               | thinking
             hint: raise --timeout, or find out what is slow with --log-level debug
             "),

@@ -76,7 +76,7 @@ fn an_app_is_served_by_pythons_own_server_and_it_says_so() {
     let app = App::new();
     let ran = app.run(app.up().arg("--once"));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "hello from up"), "{}", ran.raw);
-    assert!(ran.raw.contains("which is not Unit"), "{}", ran.raw);
+    assert!(ran.raw.contains("without Unit's processes, limits, routes or static files"), "{}", ran.raw);
     assert!(ran.raw.contains("\"user\" is left out here"), "{}", ran.raw);
 }
 
@@ -117,7 +117,7 @@ fn what_cannot_be_served_is_explained() {
     assert_snapshot!(app.refused(&mut app.up(), 2), @r"
     podstrap: error: cannot serve at http://[HOST]/
       because: Address already in use (os error 98)
-    hint: end the program that listens there, or give the configuration another port
+    hint: stop the program that listens there, or use another port in the configuration
     ");
     drop(held);
     app.config(r#""protocol": "asgi", "module": "index""#);
@@ -129,29 +129,29 @@ fn what_cannot_be_served_is_explained() {
     app.config(r#""path": "/srv/app", "home": "/srv/app/env", "module": "broken""#);
     assert_snapshot!(app.refused(app.up().arg("--once"), 8), @r"
     podstrap: error: the app answers 500 at http://[HOST]/
-    hint: its own words, a traceback maybe, are above
+    hint: read the output of the app above, such as a traceback
     ");
     app.config(r#""module": "nowhere""#);
     assert_snapshot!(app.refused(&mut app.up(), 8), @r"
-    podstrap: error: Python's WSGI server ended by itself
+    podstrap: error: Python's WSGI server ended unexpectedly
       because: exit status: 1
-    hint: what it printed is above: an import that fails, a port that is taken, or an ASGI app without unitd are the usual reasons
+    hint: read its output above; usual causes are a failed import, a port in use, or an ASGI app without unitd
     ");
     app.config(r#""module": "index", "home": "/srv/app/env""#);
     assert_snapshot!(app.refused(&mut app.bare(), 2), @r#"
-    podstrap: error: the configuration's "home" is not there: [TMP]/tmp/podstrap-up-[RANDOM]/volume/.podstrap/releases/[SHORT]-[SHORT]/tree/venv
-    hint: Unit could not start the application: name packages or a requirements file so that an environment is built, say where with --venv, or take "home" out
+    podstrap: error: the configuration's "home" does not exist: [TMP]/tmp/podstrap-up-[RANDOM]/volume/.podstrap/releases/[SHORT]-[SHORT]/tree/venv
+    hint: give packages or a requirements file to build an environment, set its path with --venv, or remove "home": Unit cannot start the application like this
     "#);
     app.file("unit.conf.json", "{");
     assert_snapshot!(app.refused(&mut app.bare(), 2), @"
-    podstrap: error: unit.conf.json cannot be read as Unit's JSON
+    podstrap: error: unit.conf.json is not valid JSON for Unit
       because: line 1, column 2: the text ends before the object's }
-    hint: comments and one trailing comma are fine, anything else must be JSON
+    hint: correct the JSON; Unit also allows comments and one trailing comma
     ");
     fs::remove_file(app.sandbox.path("app/unit.conf.json")).unwrap();
     assert_snapshot!(app.refused(&mut app.up(), 2), @r"
     podstrap: error: the app has no unit.conf.json
-    hint: `up` serves what Unit's configuration says: add it as unit.conf.json, or name another with --config, by its path in the app's tree or an absolute one
+    hint: add Unit's configuration as unit.conf.json, or give another file with --config: a path in the app's tree or an absolute path
     ");
 }
 

@@ -177,7 +177,7 @@ fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String;
         assert!(took < TIMEOUT + GRACE, "{}", say("too late"));
         // What comes after the last request has no tries to tell of.
         let told = regex::Regex::new(
-            r"because: (gave up after \d+ (try|tries) in|.* was ended at the deadline, after) \d+\.\d s \(--timeout 40s\)",
+            r"because: (gave up after \d+ (try|tries) in|.* was killed at the deadline, after) \d+\.\d s \(--timeout 40s\)",
         );
         assert!(told.unwrap().is_match(&ran.raw), "{}", say("does not tell of its tries"));
         assert!(after == before, "{}", say("not what was published before"));

@@ -19,7 +19,7 @@ fn no_python() {
     insta::assert_snapshot!(bench.fails(), @r"
     error: found no Python
       because: looked for python3, python in PATH ([PATH])
-    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    hint: run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python
     ");
     // A shim that does not run is no Python either.
     let bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
@@ -30,7 +30,7 @@ fn no_python() {
     error: found no Python
       because: looked for python3, python in PATH ([PATH])
       | [TMP]/shims/python3: does not run (exit status: 127): shim: python3: command not found
-    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    hint: run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python
     ");
 }
 
@@ -51,7 +51,7 @@ fn another_version() {
     error: found no Python 3.99
       because: looked for python3.99, python3, python in PATH ([PATH])
       | [TMP]/bin/python3 is Python 3.N
-    hint: run podstrap in an image that has it, best the app's own, or give --python the path of an interpreter
+    hint: run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python
     ");
 }
 
@@ -65,7 +65,7 @@ fn a_python_that_is_too_old() {
     insta::assert_snapshot!(text.replace(path.to_str().unwrap(), "[PYTHON]"), @r"
     error: [PYTHON] is Python 3.5, which is too old
       because: podstrap needs Python 3.8 or newer
-    hint: use an app image with a newer Python (and Unit's module for it), or name another interpreter with --python
+    hint: use an app image with a newer Python (and Unit's module for it), or another interpreter with --python
     ");
     // The real thing, where there is one.
     let versions = std::env::home_dir().unwrap().join(".pyenv/versions");
@@ -308,7 +308,7 @@ fn a_full_volume_is_the_volumes_failure() {
     error: uv [VERSION] could not write all files
       because: No space left on device (os error 28)
       | error: failed to write: No space left on device (os error 28)
-    hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
+    hint: raise the emptyDir's sizeLimit or the claim's size: the volume has no free space or inodes (df -h, df -i)
     ");
 }
 
@@ -324,7 +324,7 @@ fn no_time_left() {
     bench.engine = EngineRequest::UvAt(slow);
     insta::assert_snapshot!(bench.fails(), @r"
     error: uv [VERSION] did not finish the installation
-      because: [TMP]/uv was ended at the deadline, after [TIME] (--timeout 3s)
+      because: [TMP]/uv was killed at the deadline, after [TIME] (--timeout 3s)
       because: gave up after [N] tries in [TIME] (--timeout 3s)
       | still at it
     hint: raise --timeout, or find out what is slow with --log-level debug

@@ -491,7 +491,7 @@ fn whatever_is_read_decides_whether_an_environment_is_kept() {
         }
         let ran = place.sandbox.run(&mut command);
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
-        ran.text.contains("as it was") || !ran.text.contains("finish")
+        ran.text.contains(", reused") || !ran.text.contains("finish")
     };
     let steps: &[Step] = &[
         (&[("pyproject.toml", APP)], &[], false),

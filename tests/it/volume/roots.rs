@@ -77,7 +77,7 @@ fn a_root_that_is_read_only() {
     assert_snapshot!(ran.text, @r"
     podstrap: error: cannot create the directory [TMP]/volume/.podstrap
       because: Read-only file system (os error 30)
-    hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
+    hint: mount a writable volume there: an emptyDir or a claim, without readOnly
     ");
     // What was published before is still there.
     let script = "\"$1\" init --repo \"$3\" --root \"$2\" 2>&1 && mount -o remount,ro \"$2\"\n\
@@ -87,7 +87,7 @@ fn a_root_that_is_read_only() {
     assert_snapshot!(ran.text, @r"
     podstrap: error: cannot open [TMP]/volume/.podstrap/lock
       because: Read-only file system (os error 30)
-    hint: that must be on a writable volume: mount an emptyDir or a claim there, without readOnly
+    hint: mount a writable volume there: an emptyDir or a claim, without readOnly
     ");
 }
 
@@ -114,12 +114,17 @@ fn a_root_that_is_full() {
     assert_snapshot!(last_words(&clone), @r"
     podstrap: error: cannot write [TMP]/volume/.podstrap/staging/[RANDOM]/release/tree/big.txt
       because: No space left on device (os error 28)
-    hint: the volume is full, of bytes or of files (df -h, df -i): raise the emptyDir's sizeLimit or the claim's size
+    hint: raise the emptyDir's sizeLimit or the claim's size: the volume has no free space or inodes (df -h, df -i)
     ");
     for (engine, size) in [("pip", 1_500), ("\"$5\"", 1_500)] {
         let install = run(size, &format!("--engine {engine} Flask")).unwrap();
         assert_eq!(install.code, Some(5), "{}", install.raw);
-        assert!(last_words(&install).contains("hint: the volume is full"), "{}", install.raw);
+        assert!(
+            last_words(&install)
+                .contains("hint: raise the emptyDir's sizeLimit or the claim's size: the volume has no free space"),
+            "{}",
+            install.raw
+        );
     }
     // Whatever it is that finds no room: the volume's code, the old release, and nothing besides.
     let mut fitted = false;
