@@ -18,48 +18,13 @@ use crate::reap::{self, Owned};
 use crate::redact;
 use crate::retry::Deadline;
 
-/// Variables that children do not inherit, because they would change what an interpreter or engine does.
-/// Settings that users rely on (proxies, `PIP_INDEX_URL`, `SSL_CERT_FILE`, compiler flags, …) pass.
+/// Variables that children do not inherit, because they would change what an interpreter does. Settings that
+/// users rely on (proxies, `SSL_CERT_FILE`, compiler flags, …) pass. A caller that starts an installer removes more.
 const CHANGES_MEANING: &[&str] = &[
     // Select another Python.
     "VIRTUAL_ENV",
     "CONDA_PREFIX",
     "__PYVENV_LAUNCHER__",
-    // Install elsewhere than into the environment, install something else, or nothing.
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_ROOT",
-    "PIP_USER",
-    "PIP_DRY_RUN",
-    "PIP_REQUIRE_VIRTUALENV",
-    "PIP_PYTHON",
-    "PIP_REQUIREMENT",
-    "PIP_EDITABLE",
-    "PIP_GROUP",
-    "PIP_REPORT",
-    "PIP_LOG",
-    "PIP_NO_COMPILE",
-    "PIP_COMPILE",
-    "UV_PYTHON",
-    "UV_SYSTEM_PYTHON",
-    "UV_TARGET",
-    "UV_PREFIX",
-    "UV_PROJECT_ENVIRONMENT",
-    "UV_CONFIG_FILE",
-    "UV_COMPILE_BYTECODE",
-    // Select other projects, or other parts of them, than podstrap's flags.
-    "UV_PROJECT",
-    "UV_WORKING_DIR",
-    "UV_WORKING_DIRECTORY",
-    "UV_LOCKED",
-    "UV_DEV",
-    "UV_NO_DEV",
-    "UV_NO_GROUP",
-    "UV_NO_DEFAULT_GROUPS",
-    "UV_NO_EDITABLE",
-    "UV_NO_INSTALL_PROJECT",
-    "UV_NO_INSTALL_WORKSPACE",
-    "UV_NO_INSTALL_LOCAL",
 ];
 
 /// Prefixes of more such variables: Python's (`PYTHONPATH`, …), and podstrap's, which may contain

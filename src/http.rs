@@ -1,9 +1,8 @@
-//! The one HTTP client for Git, indexes and probes: one policy for TLS roots, proxies and waiting.
+//! The HTTP client for Git, indexes and probes: one policy for TLS roots, proxies and time-outs.
 //!
-//! Roots: the file and directory that `SSL_CERT_FILE` and `SSL_CERT_DIR` name, or where the image
-//! keeps its own; when it has none at all, the Mozilla roots that are built in; and those of
-//! `--ca-file` besides. Proxies come from
-//! `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+//! The roots are those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else the image's own. An image without any gets
+//! the built-in Mozilla roots. `--ca-file` adds to the roots. Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`,
+//! `ALL_PROXY` and `NO_PROXY`.
 
 use std::io;
 use std::path::Path;
@@ -21,27 +20,26 @@ use rustls::{CertificateError, OtherError};
 
 use crate::error::{Error, Result};
 
-/// What [`trust`] was told.
+/// The certificates of [`trust`].
 static EXTRA: RwLock<Vec<CertificateDer<'static>>> = RwLock::new(Vec::new());
 
-/// Characters of a line in PEM (RFC 7468, 2).
+/// Characters per line of PEM (RFC 7468, 2).
 const PEM_LINE: usize = 64;
 
-/// How long a TCP and TLS handshake may take: a lost SYN is sent again after 1, 3 and 7 s.
+/// Time-out of a TCP and TLS handshake. Linux resends a lost SYN after 1, 3 and 7 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may stay silent where no deadline says it more closely.
+/// How long a connection may stay silent, unless a deadline is shorter.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A client that follows no redirect by itself: who follows one decides what goes along.
+/// A client that follows no redirect: its caller decides which credentials go to the new URL.
 ///
 /// # Errors
-/// `SSL_CERT_FILE` or `SSL_CERT_DIR` names what holds no usable certificate; a proxy's variable names
-/// none.
+/// `SSL_CERT_FILE` or `SSL_CERT_DIR` has no usable certificate, or a proxy variable no usable proxy.
 pub fn client() -> Result<Client> {
     through_proxies(Client::builder())
 }
 
-/// The same with bodies that stay compressed as they came.
+/// Like [`client`], but leaves response bodies compressed as the server sent them.
 ///
 /// # Errors
 /// As [`client`].
@@ -57,20 +55,20 @@ fn through_proxies(builder: ClientBuilder) -> Result<Client> {
     build(builder)
 }
 
-/// The same for a server in this Pod, which no proxy could reach.
+/// Like [`client`], but without a proxy: for a server in this Pod, which no proxy can reach.
 ///
 /// # Errors
-/// As [`client`], but for proxies.
+/// As [`client`], except for proxies.
 pub fn client_without_proxy() -> Result<Client> {
     build(Client::builder().no_proxy())
 }
 
 fn build(builder: ClientBuilder) -> Result<Client> {
-    // A second call finds the provider installed, which is what was wanted.
+    // Fails if a provider is already installed, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder
         .user_agent(concat!("podstrap/", env!("CARGO_PKG_VERSION")))
-        // A certificate that rustls cannot read could verify nothing.
+        // Skip certificates that rustls cannot read: they cannot verify anything.
         .tls_certs_only(roots()?.iter().filter_map(|der| Certificate::from_der(der).ok()))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
@@ -79,16 +77,16 @@ fn build(builder: ClientBuilder) -> Result<Client> {
         .map_err(|error| Error::internal("cannot set up the HTTP client").because(error))
 }
 
-/// The proxies of the environment, as reqwest has them; none if `NO_PROXY` has a `*`, which reqwest
-/// does not take for addresses.
+/// The proxies of the environment, as reqwest reads them. `None` if `NO_PROXY` has a `*`, which reqwest does not
+/// apply to addresses.
 fn proxies() -> Option<Matcher> {
     let exceptions = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
     let none = exceptions.split(',').any(|host| host.trim() == "*");
     (!none).then(Matcher::from_env)
 }
 
-/// reqwest takes a variable that it cannot read for none, and the request would go past the proxy; or
-/// it takes the start of a password for a host.
+/// Rejects unusable proxy variables. reqwest ignores a variable that it cannot read, so the request would bypass
+/// the proxy. Or it takes the start of a password as the host.
 fn check_proxies() -> Result<()> {
     let set = |names: [&'static str; 2]| {
         let value = names.iter().find_map(|name| Some((*name, std::env::var_os(name)?)));
@@ -100,9 +98,11 @@ fn check_proxies() -> Result<()> {
     }
     for (name, value) in asked.into_iter().flatten() {
         if !usable(&value.to_string_lossy()) {
-            return Err(Error::usage(format!("{name} names no proxy that can be used"))
-                .because("it is no URL like http://host:port, with user:password@ before the host if the proxy asks for that")
-                .hint("write what is special in the password as %XX (%23 for #, %40 for @); SOCKS is not supported"));
+            return Err(Error::usage(format!("{name} has no usable proxy"))
+                .because("it is not a URL like http://host:port or http://user:password@host:port")
+                .hint(
+                    "write special characters in the password as %XX (%23 for #, %40 for @); SOCKS is not supported",
+                ));
         }
     }
     Ok(())
@@ -118,10 +118,10 @@ fn usable(value: &str) -> bool {
         && proxy.basic_auth().is_some() == value.contains('@')
 }
 
-/// The proxy on the way to a URL. `Display` shows its host and port.
+/// The proxy for a URL. `Display` shows its host and port.
 pub struct Proxy(Intercept);
 
-/// Finds the proxy that a request of [`client`] to the URL goes through.
+/// Finds the proxy for a request of [`client`] to the URL.
 pub fn proxy(url: &Url) -> Option<Proxy> {
     proxies()?.intercept(&url.as_str().parse().ok()?).map(Proxy)
 }
@@ -133,22 +133,22 @@ impl std::fmt::Display for Proxy {
 }
 
 impl Proxy {
-    /// What must not be printed: the password, and the header's value.
+    /// The strings that must not be printed: the password, and the value of the header.
     pub fn secrets(&self) -> Vec<String> {
         let header = self.0.basic_auth().and_then(|header| header.to_str().ok()?.strip_prefix("Basic "));
         let login = header.and_then(|header| BASE64_STANDARD.decode(header).ok());
         let login = login.map(|login| String::from_utf8_lossy(&login).into_owned());
-        // A token may stand in the name's place.
+        // The user name may be a token.
         let secret = login.as_deref().and_then(|login| login.split_once(':'));
         let secret = secret.map(|(user, password)| if password.is_empty() { user } else { password });
         header.into_iter().chain(secret).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
     }
 
-    /// The proxy wants other credentials, or some.
+    /// The error of a proxy that rejects or requires credentials.
     pub fn refused(&self, what: &str, url: &Url) -> Error {
         let name = if url.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
         let hint = match self.0.basic_auth() {
-            Some(_) => format!("the user or the password in {name} is wrong"),
+            Some(_) => format!("correct the user or the password in {name}"),
             None => format!("set {name} from a Secret, with user:password@ before the proxy's host"),
         };
         Error::source(what).because(format!("the proxy {self} answers 407 Proxy Authentication Required")).hint(hint)
@@ -158,15 +158,15 @@ impl Proxy {
 /// Why a server's certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distrust {
-    /// No root that is trusted has signed it.
+    /// No trusted root signed it.
     UnknownIssuer,
-    /// It is a CA's own, and no server's.
+    /// It is a CA's certificate, not a server's.
     CaCertificate,
     /// It is expired, for another name, revoked, or malformed.
     Other,
 }
 
-/// Whether a request failed because of the server's certificate, and why.
+/// The reason, if a request failed because of the server's certificate.
 pub fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<Distrust> {
     let Some(rustls::Error::InvalidCertificate(why)) = links(error).find_map(|link| link.downcast_ref()) else {
         return None;
@@ -182,13 +182,13 @@ pub fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<Distrust> {
     })
 }
 
-/// Whether a request failed because the proxy wants a login before it makes a tunnel.
+/// Whether a request failed because the proxy requires a login before it opens a tunnel.
 pub fn is_proxy_login(error: &reqwest::Error) -> bool {
     // hyper-util does not export the type.
     links(error).last().is_some_and(|link| link.to_string().ends_with("proxy authorization required"))
 }
 
-/// The causes of a failed request, outermost first, without the wrapping of reqwest and hyper-util.
+/// The causes of a failed request, outermost first, without the wrappers of reqwest and hyper-util.
 pub fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     let wraps = |link: &&(dyn std::error::Error + 'static)| {
         link.is::<reqwest::Error>() || link.is::<hyper_util::client::legacy::Error>()
@@ -197,8 +197,7 @@ pub fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::
         .filter(move |link| !wraps(link))
 }
 
-/// The error and everything that caused it, with what an [`io::Error`] wraps: its own source is already
-/// the next one.
+/// The error and all its causes. Includes the error that an [`io::Error`] wraps, which its `source` skips.
 fn links<'e>(
     error: &'e (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
@@ -208,45 +207,44 @@ fn links<'e>(
     })
 }
 
-/// Whether an answer says that another one may follow later: time-outs, throttling, and all trouble
-/// that a server has with itself.
+/// Whether a retry may succeed after this status: time-outs, throttling and all server errors.
 pub fn passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500..=599)
 }
 
-/// How long the server asks to wait: Retry-After in seconds or as a date (RFC 9110, 10.2.3).
+/// The server's Retry-After, in seconds or as a date (RFC 9110, 10.2.3).
 pub fn retry_after(response: &Response) -> Option<Duration> {
     pause(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
 fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     let seconds = text.trim().parse().ok().map(Duration::from_secs);
-    // A date that is over asks for nothing.
+    // A past date means no wait.
     seconds.or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
 }
 
-/// Trusts the CAs of a PEM file as well, in every client from now on: one policy for everything.
+/// Adds the CAs of a PEM file to the roots of every later client.
 ///
 /// # Errors
-/// The file cannot be read, or has no certificate in it.
+/// The file is unreadable or has no certificate.
 pub fn trust(file: &Path) -> Result<()> {
     let shown = file.display();
-    // A pipe would be waited for.
+    // Reading a pipe would block.
     if std::fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
-        return Err(Error::usage(format!("--ca-file {shown} is no file")));
+        return Err(Error::usage(format!("--ca-file {shown} is not a file")));
     }
     let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
     if found.certs.is_empty() {
-        let error = Error::usage(format!("--ca-file {shown} gives no usable CA certificate"))
-            .hint("name a file with certificates in PEM: -----BEGIN CERTIFICATE-----");
+        let error = Error::usage(format!("--ca-file {shown} has no usable CA certificate"))
+            .hint("give a file with certificates in PEM: -----BEGIN CERTIFICATE-----");
         return Err(found.errors.into_iter().fold(error, Error::because));
     }
     *EXTRA.write().unwrap_or_else(PoisonError::into_inner) = found.certs;
     Ok(())
 }
 
-/// All roots in PEM, for children that are to trust what we trust; None if [`trust`] added none to
-/// what they find by themselves.
+/// All roots in PEM, for child processes. `None` if [`trust`] added none: children then find the roots
+/// themselves.
 ///
 /// # Errors
 /// As [`client`].
@@ -271,8 +269,8 @@ fn roots() -> Result<Vec<CertificateDer<'static>>> {
     let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
     if let (Some(name), true) = (asked, found.certs.is_empty()) {
-        let mut error = Error::usage(format!("{name} gives no usable CA certificate"))
-            .hint("name a PEM file that exists, or unset the variable to use the built-in roots");
+        let mut error = Error::usage(format!("{name} has no usable CA certificate"))
+            .hint("set it to an existing PEM file, or unset it to use the default roots");
         for cause in found.errors {
             error = error.because(cause);
         }

@@ -39,7 +39,8 @@ impl Prepared {
 /// Finds the release that the plan describes, or builds it. Does not change the published release.
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
     let public = plan.target.public();
-    let provision = Provision::new(&plan.environment, &plan.source.auth, public, phases, deadline).await?;
+    let known = volume.published(&plan.target).map(|release| release.manifest.identities).unwrap_or_default();
+    let provision = Provision::new(&plan.environment, &plan.source.auth, public, known, phases, deadline).await?;
     let ready = volume.environments(&plan.target);
     let preparation = Preparation { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline };
     if let Some(revision) = source::pinned(&plan.source)
@@ -165,6 +166,7 @@ impl Preparation<'_> {
             },
             environment,
             elsewhere,
+            identities: self.provision.identities(),
         };
         let release = self.volume.commit(staging, &name, manifest).await?;
         phase.done(&release.id);

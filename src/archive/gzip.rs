@@ -1,5 +1,4 @@
-//! gzip (RFC 1952): several members, one behind the other, are one stream; what follows the last one
-//! and is none is not read.
+//! gzip (RFC 1952): consecutive members are one stream. Ignores other data after the last member.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,7 +7,7 @@ use flate2::bufread::GzDecoder;
 
 use crate::archive::unpacker::BUFFER;
 
-/// What a member starts with (RFC 1952, 2.3.1).
+/// The first bytes of a member (RFC 1952, 2.3.1).
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 pub(super) fn is(first: &[u8]) -> bool {
@@ -16,7 +15,7 @@ pub(super) fn is(first: &[u8]) -> bool {
 }
 
 pub(super) struct Reader {
-    /// None when all has been read.
+    /// `None` at the end of the stream.
     member: Option<GzDecoder<BufReader<File>>>,
 }
 
@@ -33,7 +32,7 @@ impl Read for Reader {
             if length > 0 || buffer.is_empty() {
                 return Ok(length);
             }
-            // Its checksum and its length were right.
+            // The member is complete: its checksum and its length are correct.
             let mut rest = self.member.take().map(GzDecoder::into_inner).expect("it was just read from");
             let ahead = rest.fill_buf()?;
             if !ahead.is_empty() && ahead.starts_with(&MAGIC[..ahead.len().min(MAGIC.len())]) {

@@ -1,17 +1,17 @@
-//! Archives, unpacked so that nothing but the new tree is touched, whatever they hold: tar, gzip'd tar and
-//! zip, known by their first bytes and never by their names.
+//! Unpacks tar, gzip-compressed tar and zip archives. Whatever they contain, podstrap touches only the new tree.
+//! It recognises a format by its first bytes, never by a name.
 //!
-//! Names are relative and without `..`, no name is there twice, and symbolic links are made last, so that
-//! no path that is written leads through one. They are made as the archive has them, dangling or not, as
-//! Git's are. What is neither a file, a directory nor a link is refused, and so is what readers of such
-//! archives disagree about.
+//! Names are relative, without `..`, and unique. podstrap creates symbolic links last, so no path that it writes
+//! leads through one. It creates them as the archive has them, dangling or not, as it does for Git. It refuses
+//! entries that are not files, directories or links, and contents that readers of such archives read
+//! differently.
 //!
-//! The tree depends on nothing but the archive: modes are 0644, 0755 for what its owner may execute,
-//! and 0755 for directories; times are the archive's, in whole seconds, also for directories and
-//! links. A directory that only other names tell of gets the newest of all.
+//! The tree depends only on the archive. Modes are 0644, 0755 for files that their owner may execute, and 0755
+//! for directories. Times are those of the archive, in whole seconds, also for directories and links. A
+//! directory without an entry gets the newest time of all.
 //!
-//! To add a format, write a file beside `tar.rs` that reads it and hands each entry to an [`Unpacker`],
-//! and give it a line in [`FORMATS`]. The unpacker alone writes, and knows no format.
+//! To add a format, write a file next to `tar.rs` that reads it and passes each entry to an [`Unpacker`], and
+//! add it to [`FORMATS`]. Only the unpacker writes, and it depends on no format.
 
 mod gzip;
 mod tar;
@@ -29,9 +29,9 @@ use crate::tree::Written;
 
 pub(crate) use unpacker::Rules;
 
-/// A way to pack files.
+/// An archive format.
 struct Format {
-    /// Whether a file starts so. It gets [`FIRST`] bytes, or all there are.
+    /// Whether a file starts like this format. Gets [`FIRST`] bytes, or all of a shorter file.
     is: fn(&[u8]) -> bool,
     unpack: fn(File, &mut Unpacker<'_>) -> Result<()>,
 }
@@ -42,10 +42,10 @@ const FORMATS: [Format; 3] = [
     Format { is: tar::is, unpack: |file, unpacker| tar::unpack(BufReader::with_capacity(BUFFER, file), unpacker) },
 ];
 
-/// How many bytes tell the format: a tar's first header.
+/// Number of bytes that identify a format: a tar's first header.
 pub(crate) const FIRST: usize = tar::BLOCK;
 
-/// Whether a file that starts with these bytes is unpacked. [`FIRST`] of them are enough.
+/// Whether podstrap unpacks a file with these first bytes. [`FIRST`] of them are enough.
 pub(crate) fn is_archive(first: &[u8]) -> bool {
     format(first).is_some()
 }
@@ -54,7 +54,7 @@ fn format(first: &[u8]) -> Option<&'static Format> {
     FORMATS.iter().find(|format| (format.is)(first))
 }
 
-/// Unpacks the archive to `tree`, which does not exist yet. `name` is what messages call the archive.
+/// Unpacks the archive to `tree`, which must not exist yet. `name` is its name in messages.
 pub(crate) fn unpack(file: &Path, tree: &Path, name: &str, rules: Rules) -> Result<Written> {
     let mut unpacker = Unpacker::new(name, tree, rules);
     let unreadable = |error: io::Error| Error::source(unpacker.what()).because(error);
@@ -67,9 +67,9 @@ pub(crate) fn unpack(file: &Path, tree: &Path, name: &str, rules: Rules) -> Resu
     unpacker.finish()
 }
 
-/// The bytes are of no archive that is unpacked.
+/// The error of a file that is not a supported archive.
 fn unknown(what: &str, first: &[u8]) -> Error {
-    // As file(1) knows them.
+    // As in file(1).
     let known: [(&[u8], &str); 6] = [
         (b"\xfd7zXZ\0", "xz-compressed"),
         (b"BZh", "bzip2-compressed"),
@@ -81,17 +81,17 @@ fn unknown(what: &str, first: &[u8]) -> Error {
     let text = String::from_utf8_lossy(first).trim_start().to_lowercase();
     let found = known.iter().find(|(magic, _)| first.starts_with(magic) || (*magic == b"<" && text.starts_with('<')));
     let cause = match found {
-        Some((_, kind)) => format!("it is {kind}, and no gzip'd tar, tar or zip"),
+        Some((_, kind)) => format!("it is {kind}, not a gzip-compressed tar, a tar or a zip"),
         None if first.is_empty() => "it is empty".to_owned(),
-        None => "it starts like no gzip'd tar, tar or zip".to_owned(),
+        None => "it does not start like a gzip-compressed tar, a tar or a zip".to_owned(),
     };
     Error::source(what).because(cause).hint("give the URL of a .tar.gz, a .tar or a .zip")
 }
 
-/// Whatever the bytes are: nothing beside the tree is touched, nothing in it is more than the limit
-/// allows or has another mode than it should, and the same bytes give the same tree.
+/// For any bytes: podstrap touches only the tree, which stays within the limit and has only the allowed modes,
+/// and the same bytes give the same tree.
 ///
-/// The first byte says how many parts to strip, and whether to help: a fuzzer finds neither the
+/// The first byte decides how many parts to strip, and whether to repair the input: a fuzzer finds neither the
 /// checksum of a tar's header nor gzip's.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {

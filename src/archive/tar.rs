@@ -1,8 +1,8 @@
 //! tar: the old format, ustar, GNU's long names, and pax records (POSIX.1-2008, pax, "ustar
 //! Interchange Format" and "pax Header Block").
 //!
-//! The crate `tar` reads the headers. Its own iterator is not used: it takes a pax record with a line
-//! feed in it for none, and holds names and records of any length in memory.
+//! The crate `tar` reads the headers. podstrap does not use its iterator, which ignores a pax record with a line
+//! feed in it, and holds names and records of any length in memory.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -12,16 +12,17 @@ use crate::archive::unpacker::{BUFFER, Packed, Unpacker, one_line};
 use crate::error::{Error, Result};
 
 pub(super) const BLOCK: usize = 512;
-/// What the records or the long name before an entry may take. A path has 4096 bytes at most, extended
+/// The most bytes of the records or the long name before an entry. A path has at most 4096 bytes, extended
 /// attributes 64 KiB each (xattr(7)).
 const MAX_EXTENSION: u64 = 1 << 20;
 
-/// Whether the bytes start with a header: what its checksum is right for.
+/// Whether the bytes start with a header with a valid checksum.
 pub(super) fn is(first: &[u8]) -> bool {
     first.get(..BLOCK).is_some_and(|block| right(Header::from_byte_slice(block)))
 }
 
-/// The sum of all bytes, where those of the sum itself count as spaces. A block of zeros is none.
+/// Whether the checksum of a header is valid: the sum of all bytes, with spaces for those of the checksum
+/// itself. A block of zeros is not a header.
 fn right(header: &Header) -> bool {
     let bytes = header.as_bytes();
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
@@ -29,14 +30,14 @@ fn right(header: &Header) -> bool {
     before + after > 0 && header.cksum().ok() == Some(before + after + 8 * u32::from(b' '))
 }
 
-/// What precedes an entry and says more about it than its header can.
+/// The records before an entry, which replace or extend parts of its header.
 #[derive(Clone, Default)]
 struct Extensions {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
     mtime: Option<i64>,
-    /// It is a map of holes.
+    /// Whether its contents are a map of holes.
     sparse: bool,
 }
 
@@ -56,13 +57,13 @@ pub(super) fn unpack(from: impl Read, unpacker: &mut Unpacker<'_>) -> Result<()>
                 match kind {
                     EntryType::GNULongName => extensions.path = Some(terminated(&bytes)),
                     EntryType::GNULongLink => extensions.link = Some(terminated(&bytes)),
-                    _ => extensions.read(&bytes).ok_or_else(|| tar.damaged(unpacker, &"no pax records"))?,
+                    _ => extensions.read(&bytes).ok_or_else(|| tar.damaged(unpacker, &"invalid pax records"))?,
                 }
             }
             EntryType::XGlobalHeader => {
                 let bytes = tar.extension(size, unpacker)?;
-                global.read(&bytes).ok_or_else(|| tar.damaged(unpacker, &"no pax records"))?;
-                // What was said of the next entry still is.
+                global.read(&bytes).ok_or_else(|| tar.damaged(unpacker, &"invalid pax records"))?;
+                // Earlier records for the next entry still apply.
                 next = extensions;
             }
             _ => {
@@ -72,7 +73,7 @@ pub(super) fn unpack(from: impl Read, unpacker: &mut Unpacker<'_>) -> Result<()>
         }
     }
     if next.is_some() {
-        return Err(tar.damaged(unpacker, &"the entry is missing that the last header speaks of"));
+        return Err(tar.damaged(unpacker, &"the entry for the last header is missing"));
     }
     tar.drain(unpacker)
 }
@@ -85,7 +86,7 @@ struct Tar<R> {
 }
 
 impl<R: Read> Tar<R> {
-    /// The next header, or none behind the last one, where a block of zeros is.
+    /// The next header; `None` at the block of zeros after the last one.
     fn header(&mut self, unpacker: &Unpacker<'_>) -> Result<Option<Header>> {
         let (start, mut header) = (self.offset, Header::new_old());
         let length = self.fill(header.as_mut_bytes()).map_err(|error| self.damaged(unpacker, &error))?;
@@ -97,10 +98,10 @@ impl<R: Read> Tar<R> {
         }
         Err(match start {
             0 => Error::source(unpacker.what())
-                .because("it is gzip-compressed, but there is no tar in it")
-                .hint("a single compressed file is not unpacked: give an archive"),
-            _ if length < BLOCK => self.damaged(unpacker, &"it ends without its end mark, a block of zeros"),
-            _ => self.damaged(unpacker, &format!("what is at byte {start} is no header: its checksum is wrong")),
+                .because("it is gzip-compressed, but does not contain a tar")
+                .hint("give an archive: podstrap does not unpack a single compressed file"),
+            _ if length < BLOCK => self.damaged(unpacker, &"it ends without a block of zeros, the mark of its end"),
+            _ => self.damaged(unpacker, &format!("invalid header at byte {start}: wrong checksum")),
         })
     }
 
@@ -118,16 +119,16 @@ impl<R: Read> Tar<R> {
         let directory = kind == EntryType::Directory
             || (matches!(kind, EntryType::Regular | EntryType::Continuous) && name.ends_with(b"/"));
         let target = || extensions.link.clone().or(header.link_name_bytes().map(Into::into)).unwrap_or_default();
-        // A date before 1970 is a negative number.
+        // The time of a date before 1970 is negative.
         let mtime = if header.as_old().mtime[0] == 0xff { Some(0) } else { None };
         let mtime = extensions
             .mtime
             .or(mtime)
             .unwrap_or_else(|| header.mtime().map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX)));
         if extensions.sparse || kind == EntryType::GNUSparse {
-            return Err(unpacker.refused(name, "is a sparse file").hint("make the archive without tar's --sparse"));
+            return Err(unpacker.refused(name, "is a sparse file").hint("create the archive without tar's --sparse"));
         }
-        // Some readers skip such contents, others take them for the next header.
+        // Some readers skip such contents, others read them as the next header.
         if (directory || kind == EntryType::Symlink) && size > 0 {
             return Err(unpacker.refused(name, "is a directory or a link, and has contents"));
         }
@@ -138,25 +139,25 @@ impl<R: Read> Tar<R> {
                 let mut contents = (&mut self.from).take(size);
                 let file = Packed::File { executable, size, contents: &mut contents };
                 unpacker.add(name, mtime, file)?;
-                // What was left out has not been read.
+                // The contents of a skipped entry have not been read.
                 let left = contents.limit();
                 self.offset = self.offset.saturating_add(size - left);
                 return self.skip(left.saturating_add(padding(size)), unpacker);
             }
             EntryType::Symlink => Packed::Symlink { target: &target() },
-            // Old ones say how large the file is, and have no contents either way.
+            // Old archives give the size of the file here. A hard link never has contents.
             EntryType::Link => Packed::HardLink { to: &target() },
             EntryType::Char | EntryType::Block => return Err(unpacker.refused(name, "is a device")),
             EntryType::Fifo => return Err(unpacker.refused(name, "is a named pipe")),
             other => {
                 let letter = char::from(other.as_byte()).escape_default();
-                return Err(unpacker.refused(name, format!("is of a kind that podstrap does not know ('{letter}')")));
+                return Err(unpacker.refused(name, format!("has a type that podstrap does not support ('{letter}')")));
             }
         };
         unpacker.add(name, mtime, entry)
     }
 
-    /// What an extension header holds.
+    /// The contents of an extension header.
     fn extension(&mut self, size: u64, unpacker: &Unpacker<'_>) -> Result<Vec<u8>> {
         if size > MAX_EXTENSION {
             return Err(self.damaged(unpacker, &format!("{size} bytes of records for one entry")));
@@ -180,12 +181,12 @@ impl<R: Read> Tar<R> {
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         if self.fill(buffer)? < buffer.len() {
-            return Err(io::Error::new(ErrorKind::UnexpectedEof, "it ends in the middle"));
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "unexpected end of the archive"));
         }
         Ok(())
     }
 
-    /// Reads as much as there is.
+    /// Reads until the buffer is full or the input ends.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
         while length < buffer.len() {
@@ -200,7 +201,7 @@ impl<R: Read> Tar<R> {
         Ok(length)
     }
 
-    /// Reads to the end, where gzip's checksum is.
+    /// Reads to the end, to verify gzip's checksum.
     fn drain(&mut self, unpacker: &Unpacker<'_>) -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -218,11 +219,11 @@ impl<R: Read> Tar<R> {
         if self.last.is_empty() {
             return unpacker.damaged_somewhere(why);
         }
-        unpacker.damaged(&self.last, &format!("there or behind it: {why}"))
+        unpacker.damaged(&self.last, &format!("in this entry or after it: {why}"))
     }
 }
 
-/// What fills the last block of so many bytes.
+/// Number of bytes that fill the last block after `size` bytes.
 fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
 }
@@ -233,8 +234,8 @@ fn terminated(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Extensions {
-    /// Takes over pax records: `"%d %s=%s\n", length, keyword, value`, where the length is that of the
-    /// whole record. An empty value takes back what was said before. None if it is no such thing.
+    /// Adds pax records: `"%d %s=%s\n", length, keyword, value`. The length is that of the whole record. An
+    /// empty value removes an earlier one. `None` if the records are invalid.
     fn read(&mut self, mut records: &[u8]) -> Option<()> {
         while !records.is_empty() {
             let space = records.iter().position(|byte| *byte == b' ')?;

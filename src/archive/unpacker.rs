@@ -1,4 +1,4 @@
-//! Writes an archive's entries, each where it belongs and nowhere else, whatever format brings them.
+//! Writes the entries of an archive to a tree, for every format.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,42 +17,42 @@ use crate::size::Size;
 use crate::tree::{Written, reserved, set_mode, too_large};
 
 pub(super) const BUFFER: usize = 64 << 10;
-/// What the names of directories and links, and the links' targets, may take in memory: a million and
-/// more. Files are not remembered.
+/// The most bytes of memory for the names of directories and links, and the targets of links: a million and
+/// more. Files need no memory.
 const MAX_REMEMBERED: usize = 64 << 20;
-/// What each of them takes besides its bytes, about.
+/// The approximate memory of each of them besides its bytes.
 const OVERHEAD: usize = 96;
-/// The longest target of a symbolic link, and the longest path, the NUL at its end included
-/// (`PATH_MAX` in limits.h).
+/// The longest target of a symbolic link, and the longest path, in bytes, including the final NUL (`PATH_MAX` in
+/// limits.h).
 pub(super) const PATH_MAX: usize = 4096;
-/// How much of a name is shown.
+/// Bytes of a name in messages.
 const SHOWN: usize = 200;
-/// The last second that every file system can show: an ext4 with small inodes ends there.
+/// The last second that every file system can store: an ext4 with small inodes ends there.
 const LAST: i64 = i32::MAX as i64;
 
-const PLAIN_HINT: &str = "podstrap unpacks files, directories and symbolic links with relative names: \
-                          make the archive anew from the app's own directory, without anything else";
-const DAMAGED_HINT: &str = "is all of it there? Compare its size and its checksum with the original's";
+const PLAIN_HINT: &str = "create the archive again from the app's own directory alone: podstrap unpacks only files, \
+                          directories and symbolic links, with relative names";
+const DAMAGED_HINT: &str = "compare the size and the checksum of the archive with the original's";
 
-/// What may be unpacked, and how.
+/// How to unpack an archive, and its limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// Without so many leading parts of every name (tar's `--strip-components`: what has no more than
-    /// those is left out).
+    /// Number of leading parts to remove from every name (`--strip-components` of tar). Leaves out entries
+    /// without further parts.
     pub(crate) strip: usize,
-    /// A name of podstrap's own, which nothing at the top level may have.
+    /// The name that podstrap reserves: no entry at the top level may have it.
     pub(crate) forbidden: Option<&'static str>,
-    /// What the tree may occupy.
+    /// The largest size of the tree on the volume.
     pub(crate) limit: Size,
     pub(crate) deadline: Deadline,
 }
 
-/// What an entry is.
+/// The kind of an entry, and its contents.
 pub(super) enum Packed<'e> {
     Directory,
     File {
         executable: bool,
-        /// What its contents must come to.
+        /// The exact size of its contents.
         size: u64,
         contents: &'e mut dyn Read,
     },
@@ -65,18 +65,18 @@ pub(super) enum Packed<'e> {
     },
 }
 
-/// Writes one entry after the other, each where it belongs.
+/// Writes one entry after the other to the tree.
 pub(super) struct Unpacker<'a> {
     archive: &'a str,
     tree: &'a Path,
     rules: Rules,
-    /// With the time that the archive gives; the tree's top is the empty path.
+    /// Each with the time in the archive, if there is one. The top of the tree is the empty path.
     directories: BTreeMap<PathBuf, Option<i64>>,
-    /// To be made, with target and time.
+    /// The links to create, with target and time.
     links: BTreeMap<PathBuf, (Vec<u8>, i64)>,
-    /// What the two take in memory.
+    /// Memory of the two, in bytes.
     remembered: usize,
-    /// What has been written occupies.
+    /// Space on the volume that the entries occupy.
     occupied: u64,
     newest: i64,
     top: Top,
@@ -84,7 +84,7 @@ pub(super) struct Unpacker<'a> {
     buffer: Vec<u8>,
 }
 
-/// What all names start with.
+/// The common start of all names.
 enum Top {
     Nothing,
     /// One directory, which is part number `usize` of each name.
@@ -109,17 +109,17 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Makes the tree.
+    /// Creates the tree.
     pub(super) fn begin(&mut self) -> Result<()> {
         self.directory(b"", Path::new(""), None)
     }
 
-    /// What fails if anything does.
+    /// The failed operation, for errors.
     pub(super) fn what(&self) -> String {
         format!("cannot unpack {}", self.archive)
     }
 
-    /// Writes the entry, or remembers it if it is a link. `mtime` is in seconds since 1970.
+    /// Writes the entry, or stores it for later if it is a link. `mtime` is in seconds since 1970.
     pub(super) fn add(&mut self, name: &[u8], mtime: i64, entry: Packed<'_>) -> Result<()> {
         self.in_time()?;
         let Some(path) = self.path(name, name)? else { return Ok(()) };
@@ -127,7 +127,7 @@ impl<'a> Unpacker<'a> {
         if path.as_os_str().is_empty() {
             return match entry {
                 Packed::Directory => self.directory(name, &path, Some(mtime)),
-                _ => Err(self.refused(name, "is the name of the archive's own top, and no directory")),
+                _ => Err(self.refused(name, "is the name of the archive's top, but not a directory")),
             };
         }
         if matches!(self.top, Top::Nothing | Top::One(..)) {
@@ -150,7 +150,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// The one directory that everything is in, and which part of a name it is.
+    /// The only directory at the top, and the part of a name that it is.
     pub(super) fn only_directory(&self) -> Option<(&[u8], usize)> {
         match &self.top {
             Top::One(name, at) => Some((name, *at)),
@@ -158,21 +158,21 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Makes the links, gives everything its time, and counts.
+    /// Creates the links, sets all times, and returns the count.
     pub(super) fn finish(mut self) -> Result<Written> {
         if self.done.files == 0 && self.links.is_empty() && self.directories.len() == 1 {
             let error = Error::source(self.what());
             return Err(if self.rules.strip == 0 {
-                error.because("there is nothing in it")
+                error.because("it has no entries")
             } else {
                 error
-                    .because(format!("with --strip-components {} nothing of it is left", self.rules.strip))
-                    .hint("its names have fewer parts than that: give a smaller number")
+                    .because(format!("--strip-components {} removes all of it", self.rules.strip))
+                    .hint("give a smaller number: its names have fewer parts")
             });
         }
         if let (0, Some((top, at))) = (self.rules.strip, self.only_directory()) {
             let top = crate::redact::clean(&String::from_utf8_lossy(top)).replace('\n', " ");
-            tracing::info!("everything is in the directory {top}: --strip-components {} takes it off", at + 1);
+            tracing::info!("everything is in the directory {top}: use --strip-components {} to remove it", at + 1);
         }
         for (path, (target, mtime)) in std::mem::take(&mut self.links) {
             self.in_time()?;
@@ -191,7 +191,7 @@ impl<'a> Unpacker<'a> {
         Ok(self.done)
     }
 
-    /// Where a name of the archive is in the tree, or none if it has too few parts.
+    /// The path of a name in the tree; `None` if it has too few parts.
     fn path(&self, entry: &[u8], name: &[u8]) -> Result<Option<PathBuf>> {
         if name.is_empty() {
             return Err(self.refused(entry, "has an empty name"));
@@ -218,7 +218,7 @@ impl<'a> Unpacker<'a> {
         Ok(Some(path))
     }
 
-    /// Learns whether everything is in one directory.
+    /// Notes whether everything is in one directory.
     fn top_of(&mut self, name: &[u8], directory: bool) {
         let mut named = parts(name).enumerate().filter(|(_, part)| *part != b".");
         let Some((at, part)) = named.next() else { return };
@@ -230,7 +230,7 @@ impl<'a> Unpacker<'a> {
         };
     }
 
-    /// Makes what is missing of the directories that the entry is in.
+    /// Creates the missing parents of the entry.
     fn parents(&mut self, name: &[u8], path: &Path) -> Result<()> {
         let Some(parent) = path.parent().filter(|parent| !self.directories.contains_key(*parent)) else {
             return Ok(());
@@ -270,14 +270,14 @@ impl<'a> Unpacker<'a> {
         self.refused(name, format!("needs the directory {path}, which is a {kind} of the archive"))
     }
 
-    /// A new file for so many bytes.
+    /// Creates a file for `size` bytes.
     fn create(&mut self, name: &[u8], path: &Path, size: u64) -> Result<File> {
         self.free(name, path)?;
         self.count(size)?;
         File::create_new(self.tree.join(path)).map_err(|error| self.unwritten(name, path, &error))
     }
 
-    /// Nothing of that name has been there.
+    /// Fails if an earlier entry has that path.
     fn free(&self, name: &[u8], path: &Path) -> Result<()> {
         if self.links.contains_key(path) || fs::symlink_metadata(self.tree.join(path)).is_ok() {
             return Err(self.twice(name));
@@ -286,10 +286,10 @@ impl<'a> Unpacker<'a> {
     }
 
     pub(super) fn twice(&self, name: &[u8]) -> Error {
-        self.refused(name, "is in it twice")
+        self.refused(name, "appears twice")
     }
 
-    /// Writes what must be `size` bytes.
+    /// Writes a file of exactly `size` bytes.
     fn copy(&mut self, name: &[u8], path: &Path, size: u64, from: &mut dyn Read, to: &mut File) -> Result<()> {
         let mut left = size;
         loop {
@@ -302,7 +302,7 @@ impl<'a> Unpacker<'a> {
             let Some(chunk) = self.buffer.get(..length).filter(|chunk| !chunk.is_empty()) else { break };
             left = left
                 .checked_sub(length as u64)
-                .ok_or_else(|| self.damaged(name, &"it has more contents than the archive says"))?;
+                .ok_or_else(|| self.damaged(name, &"it has more contents than the archive declares"))?;
             to.write_all(chunk).map_err(|error| self.unwritten(name, path, &error))?;
         }
         if left > 0 {
@@ -311,7 +311,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Gives a written file its mode and its time.
+    /// Sets the mode and the time of a written file.
     fn settle(&mut self, path: &Path, file: &File, executable: bool, mtime: i64) -> Result<()> {
         let full = self.tree.join(path);
         let mode = fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 });
@@ -319,19 +319,20 @@ impl<'a> Unpacker<'a> {
             .set_permissions(mode)
             .and_then(|()| set_mtime(&full, mtime))
             .and_then(|()| file.metadata())
-            .on_volume(|| format!("cannot finish {}", full.display()))?
+            .on_volume(|| format!("cannot set the mode and time of {}", full.display()))?
             .len();
         self.done.files += 1;
         self.done.bytes += length;
         Ok(())
     }
 
-    /// A copy: whoever changes one of the two does not mean the other.
+    /// Writes a copy: a change of one of the two files must not change the other.
     fn hard_link(&mut self, name: &[u8], path: &Path, to: &[u8], mtime: i64) -> Result<()> {
         let refused = |unpacker: &Self| {
-            unpacker.refused(name, format!("is a hard link to {}, which is no earlier file of the archive", shown(to)))
+            unpacker
+                .refused(name, format!("is a hard link to {}, which is not an earlier file of the archive", shown(to)))
         };
-        // Links are not made yet: what is found was written before.
+        // Links do not exist yet, so an earlier entry wrote the file that is found.
         let earlier = self.path(name, to)?.filter(|earlier| !earlier.as_os_str().is_empty());
         let full = self.tree.join(earlier.ok_or_else(|| refused(self))?);
         let meta = fs::symlink_metadata(&full).ok().filter(fs::Metadata::is_file).ok_or_else(|| refused(self))?;
@@ -343,7 +344,7 @@ impl<'a> Unpacker<'a> {
 
     fn link(&mut self, name: &[u8], path: PathBuf, target: &[u8], mtime: i64) -> Result<()> {
         if target.is_empty() || target.contains(&0) || target.len() >= PATH_MAX {
-            return Err(self.refused(name, format!("is a symbolic link to {}, which is no path", shown(target))));
+            return Err(self.refused(name, format!("is a symbolic link to {}, which is not a path", shown(target))));
         }
         self.free(name, &path)?;
         self.count(target.len() as u64)?;
@@ -352,11 +353,11 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Counts what an entry will occupy, before it is written.
+    /// Adds the space that an entry will occupy, before it is written.
     fn count(&mut self, bytes: u64) -> Result<()> {
         self.occupied = self.occupied.saturating_add(Size::occupied(bytes));
         if self.occupied > self.rules.limit.0 {
-            return Err(too_large(&self.what(), "the files come to", self.occupied, self.rules.limit));
+            return Err(too_large(&self.what(), "the files take", self.occupied, self.rules.limit));
         }
         Ok(())
     }
@@ -365,7 +366,9 @@ impl<'a> Unpacker<'a> {
         self.remembered += bytes + OVERHEAD;
         if self.remembered > MAX_REMEMBERED {
             let most = Size(MAX_REMEMBERED as u64);
-            return Err(self.refused(name, format!("is one too many: names of directories and links fill {most}")));
+            return Err(
+                self.refused(name, format!("is one entry too many: names of directories and links fill {most}"))
+            );
         }
         Ok(())
     }
@@ -374,12 +377,12 @@ impl<'a> Unpacker<'a> {
         if self.rules.deadline.passed() { Err(self.rules.deadline.late(&self.what())) } else { Ok(()) }
     }
 
-    /// An entry that no archive of an app has.
+    /// The error of an entry that podstrap refuses.
     pub(super) fn refused(&self, name: &[u8], why: impl Display) -> Error {
         Error::source(self.what()).because(format!("{} {why}", shown(name))).hint(PLAIN_HINT)
     }
 
-    /// The archive is not what was packed, at this entry.
+    /// The error of a damaged archive, at this entry.
     pub(super) fn damaged(&self, name: &[u8], why: &dyn Display) -> Error {
         Error::source(self.what())
             .because(format!("{} is damaged or incomplete", shown(name)))
@@ -387,29 +390,29 @@ impl<'a> Unpacker<'a> {
             .hint(DAMAGED_HINT)
     }
 
-    /// The archive is not what was packed, nobody knows at which entry.
+    /// The error of a damaged archive, at an unknown entry.
     pub(super) fn damaged_somewhere(&self, why: &dyn Display) -> Error {
         Error::source(self.what()).because("it is damaged or incomplete").because(why.to_string()).hint(DAMAGED_HINT)
     }
 
     fn unwritten(&self, name: &[u8], path: &Path, error: &io::Error) -> Error {
         match error.kind() {
-            // On a file system that takes two names for one.
+            // On a file system that treats two names as one.
             ErrorKind::AlreadyExists => self.twice(name),
             ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
-                Error::source(self.what()).because(format!("{} cannot be made: {error}", shown(name)))
+                Error::source(self.what()).because(format!("{} cannot be created: {error}", shown(name)))
             }
             _ => volume_error(format!("cannot write {}", self.tree.join(path).display()), error),
         }
     }
 }
 
-/// The parts of a name, as tar counts them: `.` is one, several slashes are as good as one.
+/// The parts of a name, as tar counts them: `.` is a part, and several slashes are one.
 fn parts(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     name.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
 }
 
-/// A name for a message: one line, and not too long.
+/// A name for a message: one line of limited length.
 fn shown(name: &[u8]) -> String {
     match name.get(..SHOWN) {
         Some(start) => format!("{:?}…", String::from_utf8_lossy(start)),
@@ -417,14 +420,14 @@ fn shown(name: &[u8]) -> String {
     }
 }
 
-/// Of what is there itself, also if it is a link.
+/// Sets the time of the entry itself, even if it is a link.
 fn set_mtime(path: &Path, seconds: i64) -> io::Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// A comment for the log: `git archive` puts the commit there.
+/// A comment in one line, for the log. `git archive` writes the commit there.
 pub(super) fn one_line(text: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(text).chars().take(SHOWN).collect();
     crate::redact::clean(&text).replace('\n', " ")

@@ -1,8 +1,8 @@
-//! zip (PKWARE's APPNOTE): what the central directory says counts, as for unzip and Python; sizes and
-//! checksums must be right.
+//! zip (PKWARE's APPNOTE): the central directory is authoritative, as for unzip and Python. Sizes and checksums
+//! must be right.
 //!
-//! A name's bytes are kept where they are UTF-8 or were made on Unix; else they are code page 437. Backslashes are separators where unzip takes them for such: on entries made under
-//! DOS or Windows, in names without a slash.
+//! A name keeps its bytes if they are UTF-8 or were written on Unix; otherwise they are in code page 437.
+//! Backslashes are separators as in unzip: in names without a slash, of entries written under DOS or Windows.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -16,14 +16,14 @@ use crate::archive::unpacker::{PATH_MAX, Packed, Unpacker, one_line};
 use crate::error::Result;
 use crate::size::Size;
 
-/// What the first entry starts with; an archive without one; and one that was made to be split, and
-/// was not (APPNOTE 4.3.7, 4.3.16, 8.5.4).
+/// The first bytes: of an entry, of an archive without entries, and of one that was prepared for a split but not
+/// split (APPNOTE 4.3.7, 4.3.16, 8.5.4).
 const MAGIC: [&[u8]; 3] = [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"];
 
-/// What may be read of the directory at the end. The crate holds it in memory, several times as
-/// large: half a million entries with usual names.
+/// The most bytes of the directory at the end. The crate holds it in memory, several times as large. Enough for
+/// half a million entries with usual names.
 const MAX_DIRECTORY: u64 = 32 << 20;
-/// The bits of a Unix mode that say what it is, and what they can say (inode(7)).
+/// The type bits of a Unix mode, and their values (inode(7)).
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -42,7 +42,7 @@ pub(super) fn unpack(from: File, unpacker: &mut Unpacker<'_>) -> Result<()> {
         return Err(unpacker.twice(&duplicate(&archive)));
     }
     unpacker.in_time()?;
-    // A bomb's way to say the same contents a thousand times.
+    // A bomb refers to the same contents a thousand times.
     if archive.has_overlapping_entries().map_err(|error| unpacker.damaged_somewhere(&error))? {
         return Err(unpacker.damaged_somewhere(&"the contents of two entries overlap"));
     }
@@ -54,7 +54,7 @@ pub(super) fn unpack(from: File, unpacker: &mut Unpacker<'_>) -> Result<()> {
         let data = archive.by_index_data(index).map_err(|error| unpacker.damaged_somewhere(&error))?;
         let (raw, encrypted) = (data.name_raw().to_owned(), data.encrypted());
         if encrypted {
-            return Err(unpacker.refused(&raw, "is encrypted").hint("make the archive without a password"));
+            return Err(unpacker.refused(&raw, "is encrypted").hint("create the archive without a password"));
         }
         let mut file = archive.by_index(index).map_err(|error| unpacker.damaged(&raw, &error))?;
         entry(&mut file, unpacker)?;
@@ -64,7 +64,7 @@ pub(super) fn unpack(from: File, unpacker: &mut Unpacker<'_>) -> Result<()> {
 
 fn entry<R: Read>(file: &mut ZipFile<'_, R>, unpacker: &mut Unpacker<'_>) -> Result<()> {
     let (name, mtime, size) = (name(file), mtime(file), file.size());
-    // DOS has no modes; what stands in their place is no promise.
+    // DOS has no modes. Ignore the bits in their place.
     let mode = if file.system() == System::Dos { 0 } else { file.external_attributes() >> 16 };
     let slash = name.ends_with(b"/");
     match mode & KIND {
@@ -80,14 +80,14 @@ fn entry<R: Read>(file: &mut ZipFile<'_, R>, unpacker: &mut Unpacker<'_>) -> Res
             file.take(PATH_MAX as u64).read_to_end(&mut target).map_err(|error| unpacker.damaged(&name, &error))?;
             unpacker.add(&name, mtime, Packed::Symlink { target: &target })
         }
-        _ => Err(unpacker.refused(&name, format!("is no file, directory or symbolic link (mode {mode:o})"))),
+        _ => Err(unpacker.refused(&name, format!("is not a file, directory or symbolic link (mode {mode:o})"))),
     }
 }
 
 fn name<R: Read>(file: &ZipFile<'_, R>) -> Vec<u8> {
     let system = file.system();
     let mut name = match file.name() {
-        // The crate takes bytes that are UTF-8 for UTF-8, and others for code page 437.
+        // The crate decodes valid UTF-8 as UTF-8, and other bytes as code page 437.
         Ok(name) if !matches!(system, System::Unix | System::OsDarwin) => name.into_owned().into_bytes(),
         _ => file.name_raw().to_owned(),
     };
@@ -99,7 +99,7 @@ fn name<R: Read>(file: &ZipFile<'_, R>) -> Vec<u8> {
     name
 }
 
-/// In seconds since 1970: the extended timestamp, or else what DOS calls local time, taken for UTC.
+/// Seconds since 1970: the extended timestamp, or else the local time of DOS, read as UTC.
 fn mtime<R: Read>(file: &ZipFile<'_, R>) -> i64 {
     let extended = file.extra_data_fields().find_map(|field| match field {
         // Signed, as time_t was (extrafld.txt of Info-ZIP).
@@ -116,8 +116,8 @@ fn mtime<R: Read>(file: &ZipFile<'_, R>) -> i64 {
     })
 }
 
-/// A name that is there more than once. The crate keeps the first one's place and the last one's
-/// header, which the next place's header then precedes.
+/// A name that appears more than once. The crate keeps the position of the first entry and the header of the
+/// last one. The header of the next position then precedes it.
 fn duplicate<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<u8> {
     let start = |index| archive.by_index_data(index).map_or(u64::MAX, |entry| entry.central_header_start());
     let last = archive.len().saturating_sub(1);
@@ -125,7 +125,7 @@ fn duplicate<R: Read + Seek>(archive: &ZipArchive<R>) -> Vec<u8> {
     archive.by_index_data(index).map_or_else(|_| Vec::new(), |entry| entry.name_raw().to_owned())
 }
 
-/// A file of which so much may be read.
+/// A file with a limit on the bytes to read.
 struct Budgeted<'a> {
     from: File,
     left: &'a Cell<u64>,

@@ -1,4 +1,4 @@
-//! Where a source's files go, and how much of it is wanted.
+//! The destination of a source's files.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::size::Size;
 pub(crate) struct Destination<'a> {
     /// Does not exist yet, or is an empty directory.
     pub(crate) tree: &'a Path,
-    /// An existing directory on the same file system for what is needed meanwhile.
+    /// An existing directory on the same file system for temporary files.
     pub(crate) scratch: &'a Path,
-    /// This directory of the source becomes the tree.
+    /// The directory of the source that becomes the tree.
     pub(crate) subdir: Option<&'a TreePath>,
-    /// What the files may come to.
+    /// The largest size of the files.
     pub(crate) limit: Size,
-    /// Whether Git LFS pointers may be published as they are.
+    /// Publish Git LFS pointer files instead of failing.
     pub(crate) lfs_pointers: bool,
 }

@@ -1,8 +1,8 @@
-//! A directory of this machine, copied as it stands.
+//! A directory on this machine, copied unchanged.
 //!
-//! Left out is what belongs to one machine: Git's directory, virtual environments and Python's
-//! compiled files. The revision is a digest of everything else, so an unchanged directory is the
-//! same revision wherever and whenever it is read.
+//! The copy leaves out everything that belongs to one machine: Git's directory, virtual environments and
+//! Python's compiled files. The revision is a digest of the rest, so an unchanged directory has the same
+//! revision on every machine, at any time.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,9 +24,9 @@ use crate::source::revision::{Revision, SHA256};
 use crate::tree::{Written, reserved, set_mode, too_large};
 use crate::walk::{Entry, walk};
 
-/// Names that are left out wherever they stand.
+/// Names to leave out at any depth.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
-/// What makes a directory a virtual environment (PEP 405).
+/// The file that marks a virtual environment (PEP 405).
 const VENV_MARK: &str = "pyvenv.cfg";
 const BUFFER: usize = 256 << 10;
 
@@ -46,8 +46,8 @@ impl Directory {
         deadline: Deadline,
     ) -> Result<Self> {
         if *unpack != Unpack::default() {
-            return Err(Error::usage(format!("{} is no archive and no file", path.display()))
-                .hint("--strip-components and --file are for these"));
+            return Err(Error::usage(format!("{} is neither an archive nor a file", path.display()))
+                .hint("remove --strip-components and --file: they are only for archives and files"));
         }
         let path = match subdir {
             Some(subdir) => crate::tree::directory("--subdir", path, subdir)
@@ -63,7 +63,7 @@ impl Directory {
         self.revision.clone()
     }
 
-    /// Copies it; `--subdir` counted when it was resolved.
+    /// Copies the directory. `resolve` has already applied `--subdir`.
     pub(crate) async fn check_out(&self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
         let (path, tree, revision) = (self.path.clone(), to.tree.to_owned(), self.revision.commit.clone());
         let (limit, lfs_pointers) = (to.limit, to.lfs_pointers);
@@ -76,10 +76,10 @@ impl Directory {
     }
 }
 
-/// A digest of a directory's contents, as [`Revision::commit`] has it: `sha256:…`; and whether it has
-/// symbolic links, whose targets are in it only by name.
+/// A digest of a directory's contents, in the form of [`Revision::commit`] (`sha256:…`), and whether the
+/// directory has symbolic links. The digest covers a link's target only by name.
 pub(crate) fn digest(dir: &Path, deadline: Deadline) -> Result<(String, bool)> {
-    // It is only read.
+    // Nothing is written, so nothing is too large.
     digest_within(dir, Size(u64::MAX), deadline)
 }
 
@@ -88,22 +88,23 @@ fn digest_within(from: &Path, limit: Size, deadline: Deadline) -> Result<(String
     Ok((digest, links))
 }
 
-/// Copies the directory to `tree`, which does not exist yet, and checks that it still is `revision`.
+/// Copies the directory to `tree`, which must not exist yet, and verifies that it still is `revision`.
 fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadline) -> Result<Written> {
     let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
     let target = real(tree.parent().unwrap_or(tree))?;
     if target.starts_with(from.canonicalize().map_err(|error| unreadable(from, &error))?) {
-        return Err(Error::source(format!("{} contains the root to which it is copied", from.display()))
-            .hint("choose a --root outside of the directory"));
+        return Err(Error::source(format!("{} contains the root that it would be copied to", from.display()))
+            .hint("choose a --root outside the directory"));
     }
     let (copied, _, done) = Reader::new(from, Some(tree), limit, deadline).run()?;
     if copied != revision {
-        return Err(Error::source(format!("{} changed while it was copied", from.display())).hint("try again"));
+        return Err(Error::source(format!("{} changed during the copy", from.display()))
+            .hint("run podstrap again while nothing writes to the directory"));
     }
     Ok(done)
 }
 
-/// Reads a directory once: digests it, and copies it if it is told where to.
+/// Reads a directory once: hashes it, and copies it if `to` is set.
 struct Reader<'a> {
     from: &'a Path,
     to: Option<&'a Path>,
@@ -112,7 +113,7 @@ struct Reader<'a> {
     digest: Sha256,
     done: Written,
     links: bool,
-    /// What the copy occupies.
+    /// Bytes that the copy occupies.
     occupied: u64,
     buffer: Vec<u8>,
 }
@@ -135,11 +136,11 @@ impl<'a> Reader<'a> {
 
     fn run(mut self) -> Result<(String, bool, Written)> {
         let meta = fs::metadata(self.from).map_err(|error| {
-            unreadable(self.from, &error).hint("give a directory that this container can see, or a URL")
+            unreadable(self.from, &error).hint("give a directory that exists in this container, or a URL")
         })?;
         if !meta.is_dir() {
             return Err(Error::source(format!("{} is not a directory", self.from.display()))
-                .hint("give the directory that holds the app"));
+                .hint("give the directory of the app"));
         }
         if fs::symlink_metadata(self.from.join(RESERVED)).is_ok() {
             return Err(reserved(format!("{} has an entry {RESERVED}", self.from.display())));
@@ -158,7 +159,7 @@ impl<'a> Reader<'a> {
             } else if entry.is_file() {
                 self.file(&entry.name)?;
             } else {
-                tracing::warn!("left out, as it is no file: {}", shown(&entry.name));
+                tracing::warn!("left out, because it is not a regular file: {}", shown(&entry.name));
             }
         }
         Ok((format!("{SHA256}{}", hex(&self.digest.finalize())), self.links, self.done))
@@ -176,17 +177,18 @@ impl<'a> Reader<'a> {
         fs::create_dir(&to).and_then(|()| set_mode(&to, 0o755)).on_volume(|| format!("cannot create {}", to.display()))
     }
 
-    /// Counts what the copy of an entry will occupy, before it is read.
+    /// Adds the space that the copy of an entry will occupy, before the entry is read.
     fn count(&mut self, bytes: u64) -> Result<()> {
         self.occupied = self.occupied.saturating_add(Size::occupied(bytes));
         if self.occupied > self.limit.0 {
             let what = format!("cannot copy {}", self.from.display());
-            return Err(too_large(&what, "the files come to", self.occupied, self.limit));
+            return Err(too_large(&what, "the files take", self.occupied, self.limit));
         }
         Ok(())
     }
 
-    /// What comes before an entry's contents, with lengths, so that no two trees look alike.
+    /// Hashes an entry's kind, name and length, before its contents. With the lengths, different trees have
+    /// different encodings.
     fn record(&mut self, kind: u8, at: &Path, length: u64) {
         let name = at.as_os_str().as_bytes();
         self.digest.update([kind]);
@@ -214,7 +216,7 @@ impl<'a> Reader<'a> {
         let mut file = File::open(&path).map_err(|error| read(&error))?;
         let meta = file.metadata().map_err(|error| read(&error))?;
         let executable = meta.permissions().mode() & 0o100 != 0;
-        // Holes count: the copy has none.
+        // Include holes: the copy has none.
         self.count(meta.len())?;
         self.record(if executable { b'x' } else { b'f' }, at, meta.len());
         let to: Option<PathBuf> = self.to.map(|to| to.join(at));
@@ -248,14 +250,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether it belongs to this machine alone.
+/// Whether the entry belongs to this machine alone.
 fn is_left_out(entry: &Entry) -> bool {
     !entry.is_root()
         && (LEFT_OUT.iter().any(|name| entry.name.file_name() == Some(OsStr::new(name)))
             || (entry.is_dir() && entry.path.join(VENV_MARK).exists()))
 }
 
-/// A name for a line of the log.
+/// A name for the log.
 fn shown(path: &Path) -> String {
     crate::redact::clean(&path.display().to_string()).replace('\n', " ")
 }

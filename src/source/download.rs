@@ -1,8 +1,8 @@
-//! A file from a web server: an archive of the app, or a file of it.
+//! A file on a web server: an archive of the app, or a file for the tree.
 //!
-//! The revision is the digest of its bytes. One that is pinned (`#sha256=…`) is known beforehand; any
-//! other is asked for again with what the server said of its version (`ETag`, `Last-Modified`; RFC 9110,
-//! 13.1), so that one that did not change need not come again.
+//! The revision is the digest of its bytes. A pin (`#sha256=…`) gives it in advance. For a file without a pin,
+//! podstrap sends the last validators of the server (`ETag`, `Last-Modified`; RFC 9110, 13.1), so that it does
+//! not download an unchanged file again.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -25,10 +25,10 @@ use crate::source::file::{self, SingleFile};
 use crate::source::revision::{Known, Revision, Validator};
 use crate::tree::{Written, too_large};
 
-/// Where the file is kept until it is unpacked.
+/// File name of the download until podstrap unpacks it.
 const NAME: &str = "download";
 
-/// A file on a server, and the file here once it has come.
+/// A file on a server, and its copy here after the download.
 #[derive(Debug)]
 pub(crate) struct Download {
     source: plan::Download,
@@ -41,16 +41,16 @@ pub(crate) struct Download {
 struct Here {
     path: PathBuf,
     sha256: String,
-    /// When the server says it was made.
+    /// The server's Last-Modified.
     modified: Option<SystemTime>,
-    /// A web page, as the server says.
+    /// Whether its content type is that of a web page.
     html: bool,
     validator: Option<Validator>,
 }
 
 impl Download {
-    /// What is on the server: what is `known` if it still has that, or else what comes to `scratch` now,
-    /// unless it is pinned.
+    /// Finds the revision on the server: `known` if the file is unchanged. Otherwise downloads the file to
+    /// `scratch`. Does neither for a pinned file.
     pub(crate) async fn resolve(
         source: &plan::Download,
         access: &Access,
@@ -72,12 +72,12 @@ impl Download {
         self.revision.clone()
     }
 
-    /// What to ask with the next time.
+    /// The validator for the next request.
     pub(crate) fn validator(&self) -> Option<Validator> {
         self.here.as_ref()?.validator.clone()
     }
 
-    /// Makes a tree of the file, which comes now if it has not.
+    /// Makes a tree of the file. Downloads the file first if it is not here yet.
     pub(crate) async fn check_out(&mut self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
         if self.here.is_none() {
             self.ask(None, &|| Ok(to.scratch.to_owned()), to.limit, deadline).await?;
@@ -95,7 +95,7 @@ impl Download {
         file::check_out(file, self.source.unpack.clone(), to, deadline).await
     }
 
-    /// Asks which revision the server has. It is the known one, or else the file comes to `scratch`.
+    /// Asks the server for the revision. Downloads the file to `scratch` unless it is the known one.
     async fn ask(
         &mut self,
         known: Option<&Known>,
@@ -103,7 +103,7 @@ impl Download {
         limit: Size,
         deadline: Deadline,
     ) -> Result<()> {
-        // A query can be a secret, and is not kept: nobody could say that it is still the same.
+        // A query may be a secret, so podstrap does not store it and cannot tell whether it is the same.
         let known = known.filter(|_| self.source.url.url().query().is_none());
         let doing = format!("downloading {}", self.source.url);
         self.here = retry(deadline, &doing, || self.get(known, scratch, limit, deadline)).await?;
@@ -115,7 +115,7 @@ impl Download {
         Ok(())
     }
 
-    /// One try, redirects included. None: the server still has what is known.
+    /// One try, including redirects. `None` if the server still has the known version.
     async fn get(
         &self,
         known: Option<&Known>,
@@ -153,7 +153,7 @@ impl Download {
         Err(Error::source(what).because(format!("more than {MAX_REDIRECTS} redirects, the last to {}", shown(&url))))
     }
 
-    /// Writes the body to a file, and compares it with its pin.
+    /// Writes the body to a file and compares it with the pin.
     async fn store(
         &self,
         what: &str,
@@ -183,8 +183,8 @@ impl Download {
         let sha256 = hex(&digest.finalize());
         if let Some(pin) = self.source.sha256.as_ref().filter(|pin| **pin != sha256) {
             return Err(Error::source(what)
-                .because(format!("it is another file than the pinned one: its SHA-256 is {sha256}, not {pin}"))
-                .hint("if its publisher has replaced it and it can be trusted, write the new digest behind #sha256="));
+                .because(format!("the file does not match its pin: its SHA-256 is {sha256}, not {pin}"))
+                .hint("if its publisher replaced it and you trust the new file, write the new digest after #sha256="));
         }
         let header = |name: &str| text(response.headers(), name).map(str::to_owned);
         let (etag, last_modified) = (header(ETAG.as_str()), header(LAST_MODIFIED.as_str()));
@@ -196,8 +196,7 @@ impl Download {
     }
 }
 
-/// A time for a file that has none: always the same for the same contents, and another for others, as
-/// caches tell versions of a file by it.
+/// A time for a file that has none, derived from its digest: caches tell versions of a file apart by it.
 fn made_up(sha256: &str) -> Option<SystemTime> {
     let seconds = u64::from_str_radix(sha256.get(..7)?, 16).ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))

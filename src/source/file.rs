@@ -1,4 +1,4 @@
-//! One file: an archive becomes a tree of what is in it, any other file the only one of its tree.
+//! A single file: an archive becomes a tree of its entries, any other file becomes the only one of its tree.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -20,20 +20,20 @@ use crate::walk::WalkError;
 
 const BUFFER: usize = 256 << 10;
 
-/// A file that may be all there is.
+/// A file that is a whole source.
 #[derive(Debug, Clone)]
 pub(crate) struct SingleFile {
     pub(crate) path: PathBuf,
-    /// In messages.
+    /// Its name in messages.
     pub(crate) shown: String,
-    /// What it is called where it comes from.
+    /// Its file name at its origin.
     pub(crate) name: String,
     pub(crate) modified: Option<SystemTime>,
-    /// Whether a server says that it is one.
+    /// Whether the server says that it is a web page.
     pub(crate) web_page: bool,
 }
 
-/// A file of this machine.
+/// A file on this machine.
 #[derive(Debug)]
 pub(crate) struct LocalFile {
     path: PathBuf,
@@ -52,7 +52,6 @@ impl LocalFile {
         self.revision.clone()
     }
 
-    /// Makes a tree of the file.
     pub(crate) async fn check_out(&self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
         let file = SingleFile {
             path: self.path.clone(),
@@ -98,16 +97,16 @@ impl SingleFile {
             let is = if self.web_page {
                 "the server answers with a web page"
             } else {
-                "it is neither a tar, gzip'd or not, nor a zip"
+                "it is not a tar, a gzip-compressed tar or a zip"
             };
-            return Err(Error::source(format!("{} is no archive", self.shown))
+            return Err(Error::source(format!("{} is not an archive", self.shown))
                 .because(is)
-                .hint("check the URL, and whether it asks for a login; to publish it as it is: --file NAME"));
+                .hint("check the URL and whether it requires a login, or publish the file itself with --file NAME"));
         }
         self.copy(named.unwrap_or(&self.name), to.tree)
     }
 
-    /// The first bytes, which tell an archive.
+    /// The first bytes, which identify an archive.
     fn head(&self) -> Result<Vec<u8>> {
         let mut head = Vec::new();
         fs::File::open(&self.path)
@@ -116,7 +115,8 @@ impl SingleFile {
         Ok(head)
     }
 
-    /// All of the archive comes to the scratch directory: what is wanted is known only when it is there.
+    /// Unpacks the whole archive to the scratch directory, because only then it is known whether the part
+    /// exists.
     fn unpack_part(&self, subdir: &TreePath, to: Destination<'_>, rules: Rules) -> Result<Written> {
         let whole = to.scratch.join("unpacked");
         archive::unpack(&self.path, &whole, &self.shown, rules)?;
@@ -128,11 +128,12 @@ impl SingleFile {
         count(to.tree).map_err(WalkError::on_volume)
     }
 
-    /// Makes it the only file of the tree.
+    /// Makes the file the only one of the tree.
     fn copy(&self, name: &str, tree: &Path) -> Result<Written> {
         if TreePath::new(Path::new(name)).is_none_or(|path| path.as_path() != Path::new(name)) || name == RESERVED {
-            return Err(Error::source(format!("{} has no name that a file can have", self.shown))
-                .hint("give it one with --file NAME"));
+            return Err(
+                Error::source(format!("{} has no valid file name", self.shown)).hint("set the name with --file NAME")
+            );
         }
         let to = tree.join(name);
         let written = || {
@@ -149,7 +150,7 @@ impl SingleFile {
     }
 }
 
-/// The digest of a file.
+/// The SHA-256 of a file.
 fn digest(path: &Path, deadline: Deadline) -> Result<String> {
     let unreadable = |error: &io::Error| {
         Error::source(format!("cannot read {}", path.display()))

@@ -1,12 +1,11 @@
-//! A Git repository: which commit is meant, its objects brought into a scratch repository, and
-//! the checkout of exactly that commit.
+//! A Git repository: resolves a reference to a commit, fetches its objects into a scratch repository, and checks
+//! out exactly that commit.
 //!
-//! A clone is two requests: the list of references, and one for the pack; over SSH both go to one
-//! process on the server, which answers one request and ends. libgit2 never sees the real list but
-//! one with a single reference, the wanted object. So names cannot be mistaken, and a commit that is no
-//! tip can be asked for whether or not the server announces that it would allow it: it says no by
-//! itself, and then everything is fetched and the commit looked up. A `file://` repository is read where
-//! it is.
+//! A clone is two requests: one for the list of references, and one for the pack. Over SSH both go to one
+//! process on the server, which answers one request and ends. libgit2 never sees the real list, but a list with
+//! a single reference: the wanted object. So names cannot be confused, and podstrap can ask for a commit that is
+//! not a tip, whether or not the server announces support for that. If the server refuses, podstrap fetches
+//! everything and looks the commit up. It reads a `file://` repository in place.
 
 use std::path::{Path, PathBuf};
 
@@ -34,25 +33,25 @@ use crate::source::remote::submodules;
 use crate::source::revision::Revision;
 use crate::tree::{Written, too_large};
 
-/// The one reference that libgit2 is told about.
+/// The only reference in libgit2's list.
 const WANTED: &str = "refs/podstrap/wanted";
-/// How many submodules may stand in each other.
+/// Limit of nested submodules.
 const MAX_NESTING: usize = 16;
-/// Packets on their way to libgit2: at most 2 MiB.
+/// Packets in the channel to libgit2: at most 2 MiB.
 const IN_FLIGHT: usize = 32;
 
-/// A repository whose reference has been resolved.
+/// A repository with a resolved reference.
 #[derive(Debug)]
 pub(crate) struct Git {
     source: GitSource,
     access: Access,
     reached: Reached,
     choice: Choice,
-    /// The choice is out of date.
+    /// Whether the choice is out of date.
     moved: bool,
 }
 
-/// How the repository is reached, and what it has.
+/// The transport to the repository, and its references.
 #[derive(Debug)]
 enum Reached {
     Http(Box<(Remote, Listing)>),
@@ -61,14 +60,14 @@ enum Reached {
     File(PathBuf, Refs),
 }
 
-/// A repository behind SSH, and what its server said that it has.
+/// A repository over SSH, and its server's list of references.
 #[derive(Debug)]
 struct Shell {
     address: Ssh,
     /// Answers one request.
     session: Option<Session>,
     refs: Refs,
-    /// As HTTP would have brought it.
+    /// The list in the form of HTTP.
     body: Vec<u8>,
 }
 
@@ -80,7 +79,7 @@ impl Shell {
     }
 }
 
-/// What libgit2 is to fetch, and from which list of references.
+/// A fetch by libgit2, and its list of references.
 struct Ask {
     listing: Vec<u8>,
     refspecs: Vec<String>,
@@ -89,14 +88,14 @@ struct Ask {
 
 impl Git {
     pub(crate) async fn resolve(source: &GitSource, access: &Access, deadline: Deadline) -> Result<Self> {
-        // Before anything else of libgit2 is touched.
+        // Must precede every other use of libgit2.
         transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
         let url = source.url.to_string();
         let listing = format!("listing the references of {url}");
         let (reached, choice) = match &source.url {
             GitUrl::Url(at) if at.url().scheme() == "file" => {
                 let path = at.url().to_file_path().map_err(|()| {
-                    Error::source(format!("{url} names no path on this machine")).hint("write file:///absolute/path")
+                    Error::source(format!("{url} is not a path on this machine")).hint("write file:///absolute/path")
                 })?;
                 let name = url.clone();
                 let (refs, objects) = blocking(move || open_local(&path, &name)).await?;
@@ -122,15 +121,15 @@ impl Git {
         Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
     }
 
-    /// The reference may move meanwhile: what [`revision`](Self::revision) says afterwards is what was
-    /// checked out.
+    /// Checks out the chosen commit. The reference may move meanwhile: afterwards [`revision`](Self::revision)
+    /// is the one that was checked out.
     pub(crate) async fn check_out(&mut self, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
         self.check_out_nested(to, 0, deadline).await
     }
 
-    /// The same `nesting` submodules below what the user named.
+    /// Like [`check_out`](Self::check_out), `nesting` submodules below the user's repository.
     async fn check_out_nested(&mut self, to: Destination<'_>, nesting: usize, deadline: Deadline) -> Result<Written> {
-        // One repository for each depth: what is written needs its own no more.
+        // One repository for each level: a submodule that is written no longer needs its repository.
         let repository = to.scratch.join(format!("git-{nesting}"));
         self.fetch_objects(&repository, to.limit, deadline).await?;
         let mut done = self.write(&repository, to, deadline).await?;
@@ -151,7 +150,7 @@ impl Git {
         Ok(done.written)
     }
 
-    /// Brings the chosen commit's objects into a new repository.
+    /// Fetches the chosen commit's objects into a new repository.
     async fn fetch_objects(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<()> {
         let repository = repository.to_owned();
         match &self.reached {
@@ -197,12 +196,12 @@ impl Git {
             let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
             checkout::write(&repo, &source, &choice, to, deadline)
         });
-        // libgit2's own writer, and a pattern of attributes that is made to take for ever, cannot be
-        // stopped; they end with the process.
+        // Nothing can stop libgit2's writer, or an attribute pattern that is made to run for ever. They end with
+        // the process.
         timeout_at(deadline.instant(), written).await.unwrap_or_else(|_| Err(deadline.late(&doing)))
     }
 
-    /// Checks out the commits that the tree names of other repositories.
+    /// Checks out the tree's submodules.
     async fn submodules(
         &self,
         found: &[Submodule],
@@ -213,19 +212,19 @@ impl Git {
         let mut done = Written::default();
         if nesting == MAX_NESTING {
             return Err(Error::source(format!(
-                "the submodules of {} are nested more deeply than {MAX_NESTING}",
+                "the submodules of {} are nested more than {MAX_NESTING} levels deep",
                 self.source.url
             ))
-            .hint("does one contain itself? --submodules shallow fetches only those of the repository itself"));
+            .hint("check whether one contains itself, or fetch only the direct ones with --submodules shallow"));
         }
         for submodule in found {
             let named = format!("submodule {}", submodule.path.display());
             let error = |error: Error| {
                 let error = error.within(&named);
-                // Once is enough.
+                // Give the hint only once.
                 let outermost = nesting == 0;
                 if outermost {
-                    error.hint("--submodules off leaves the directories of submodules empty")
+                    error.hint("use --submodules off to leave the directories of submodules empty")
                 } else {
                     error
                 }
@@ -251,10 +250,10 @@ impl Git {
         Ok(done)
     }
 
-    /// One try: a fresh repository, and the wanted commit in it.
+    /// One try: a new repository with the wanted commit.
     async fn fetch(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<()> {
         self.renew(deadline).await?;
-        // A whole repository is what git clone would make of it.
+        // Like `git clone`, keep the whole repository.
         let whole = self.source.keep_git && self.source.depth == 0;
         let Some((refs, _)) = self.listed() else { return Ok(()) };
         let wanted = Ask {
@@ -272,7 +271,7 @@ impl Git {
             self.moved = refusal.contains("not our ref");
             return Err(if self.moved { error.transient(None) } else { error });
         }
-        tracing::info!("the server gives no single commits ({refusal}): fetching everything");
+        tracing::info!("the server does not send single commits ({refusal}): fetching everything");
         self.renew(deadline).await?;
         match self.download(self.everything(), repository, limit, deadline).await? {
             Some(refusal) => Err(self.refused(&refusal)),
@@ -280,7 +279,7 @@ impl Git {
         }
     }
 
-    /// Lists and chooses again, if the choice is out of date, or what listed cannot be asked any more.
+    /// Lists and chooses again if the choice is out of date or the SSH session is over.
     async fn renew(&mut self, deadline: Deadline) -> Result<()> {
         let refs = match &mut self.reached {
             Reached::Http(http) if self.moved => {
@@ -298,7 +297,7 @@ impl Git {
         Ok(())
     }
 
-    /// What the remote said that it has, as it was understood and as it was received.
+    /// The remote's list of references, parsed and as received.
     fn listed(&self) -> Option<(&Refs, &[u8])> {
         match &self.reached {
             Reached::Http(http) => Some((&http.1.refs, &http.1.body)),
@@ -315,8 +314,8 @@ impl Git {
         }
     }
 
-    /// libgit2 on a blocking thread, the network on this one, a channel in between. Comes back with
-    /// what the server says against the request, if it does.
+    /// Fetches a pack. libgit2 runs on a blocking thread, the network on this one, with a channel between them.
+    /// Returns the refusal of the server, if any.
     async fn download(
         &mut self,
         ask: Ask,
@@ -334,19 +333,19 @@ impl Git {
             transport::download(&repository, wire, &ask.refspecs, ask.depth, limit, deadline).map_err(|error| {
                 match error.code() {
                     ErrorCode::User if deadline.passed() => deadline.late(&doing).unreachable(),
-                    ErrorCode::User => too_large(&doing, "the pack alone comes to", limit.0, limit),
+                    ErrorCode::User => too_large(&doing, "the pack alone takes", limit.0, limit),
                     _ => failure(&doing, &error),
                 }
             })
         });
         let network = async {
-            // libgit2 may give up before it asks for anything, and says why.
+            // libgit2 may fail before it sends a request. Its result then has the error.
             let Ok(body) = requested.await else { return Ok(None) };
             match &mut self.reached {
                 Reached::Http(http) => http.0.upload_pack(&what, &http.1.endpoint, body, send, deadline).await,
                 Reached::Ssh(shell) => match shell.session.take() {
                     Some(session) => Box::pin(session.upload_pack(&what, body, send, deadline)).await,
-                    None => Err(Error::internal("nobody is there to ask for a pack")),
+                    None => Err(Error::internal("no SSH session to request a pack from")),
                 },
                 Reached::File(..) => Ok(None),
             }
@@ -375,11 +374,11 @@ fn single(want: git2::Oid, capabilities: &str) -> Vec<u8> {
     [packet(b"# service=git-upload-pack\n"), b"0000".to_vec(), packet(line.as_bytes()), b"0000".to_vec()].concat()
 }
 
-/// A list without what it says of history that is cut off, which libgit2 does not read there.
+/// The list without its lines about shallow commits, which libgit2 does not read there.
 fn without_shallow(body: &[u8]) -> Vec<u8> {
     let (mut framer, mut out) = (Framer::default(), Vec::with_capacity(body.len()));
     framer.push(body);
-    // It was read before.
+    // The list was parsed before, so it has no errors.
     while let Ok(Some(packet)) = framer.next() {
         if !payload(packet).is_some_and(|line| line.starts_with(b"shallow ")) {
             out.extend_from_slice(packet);

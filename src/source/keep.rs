@@ -1,5 +1,5 @@
-//! A `.git` for the tree: the scratch repository made one that Git itself can use, as `git clone` of
-//! the chosen reference would leave it.
+//! A `.git` for the tree: turns the scratch repository into one that Git can use, as after `git clone` of the
+//! chosen reference.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::source::remote::refs::{Choice, Ref, Refs};
 use crate::tree::set_mode;
 use crate::walk::{WalkError, walk};
 
-/// Everything of a repository: its branches and tags, and the reference itself, which may be neither.
+/// The refspecs of a whole repository: its branches and tags, and the reference itself, which may be neither.
 pub(crate) fn refspecs(reference: Option<&str>) -> Vec<String> {
     let mut specs = ["heads", "tags"].map(|kind| format!("+refs/{kind}/*:refs/{kind}/*")).to_vec();
     let other = reference.filter(|name| !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/"));
@@ -21,14 +21,14 @@ pub(crate) fn refspecs(reference: Option<&str>) -> Vec<String> {
     specs
 }
 
-/// Moves the scratch repository, which has the objects, to the tree's `.git`. `refs` are those of the
-/// remote; what of them was fetched is there as well.
+/// Moves the scratch repository with its objects to the tree's `.git`. `refs` are those of the remote; the
+/// fetched ones become references here.
 pub(crate) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs, tree: &Path) -> Result<()> {
-    let what = format!("cannot make a .git for {}", source.url);
+    let what = format!("cannot create a .git for {}", source.url);
     equip(scratch, source, choice, refs).map_err(|error| failure(&what, &error).permanent())?;
     let cut = scratch.join("shallow");
     if !refs.shallow.is_empty() && !cut.exists() {
-        // What the remote does not have itself, Git is not to look for.
+        // Git must not look for commits that the remote itself does not have.
         let lines: String = refs.shallow.iter().fold(String::new(), |lines, oid| lines + &format!("{oid}\n"));
         fs::write(&cut, lines).on_volume(|| format!("cannot write {}", cut.display()))?;
     }
@@ -45,7 +45,7 @@ pub(crate) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &R
     readable(&git)
 }
 
-/// References, HEAD and the remote, without credentials.
+/// Adds references, HEAD and the remote, without credentials.
 fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs) -> Result<(), git2::Error> {
     let repo = Repository::open_bare(scratch)?;
     let made = "made by podstrap";
@@ -78,17 +78,17 @@ fn equip(scratch: &Path, source: &GitSource, choice: &Choice, refs: &Refs) -> Re
     config.set_bool("core.logAllRefUpdates", true)
 }
 
-/// Gives everything the modes that everybody can read.
+/// Makes everything readable for all users.
 fn readable(git: &Path) -> Result<()> {
     for entry in walk(git) {
         let entry = entry.map_err(WalkError::on_volume)?;
-        // Objects and packs are for reading only.
+        // As in Git, objects and packs are read-only.
         let mode = match () {
             () if entry.is_dir() => 0o755,
             () if entry.name.starts_with("objects") => 0o444,
             () => 0o644,
         };
-        set_mode(&entry.path, mode).on_volume(|| format!("cannot finish {}", entry.path.display()))?;
+        set_mode(&entry.path, mode).on_volume(|| format!("cannot set the mode of {}", entry.path.display()))?;
     }
     Ok(())
 }

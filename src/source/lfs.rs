@@ -1,5 +1,5 @@
-//! Pointers of Git LFS: files of a hundred bytes that stand for what is kept elsewhere. podstrap does
-//! not fetch it, so a tree with pointers in it is not complete, wherever it came from.
+//! Pointers of Git LFS: files of a hundred bytes that stand for contents stored elsewhere. podstrap does not
+//! fetch these contents, so a tree with pointers is incomplete, whatever its source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::tree::few;
 use crate::walk::{WalkError, walk};
 
-/// What a pointer starts with, and the longest that one can be (git-lfs, docs/spec.md).
+/// The start of a pointer, and its greatest length in bytes (git-lfs, docs/spec.md).
 const START: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 pub(crate) const LONGEST: u64 = 1024;
 
@@ -16,7 +16,7 @@ pub(crate) fn is_pointer(contents: &[u8]) -> bool {
     contents.len() as u64 <= LONGEST && contents.starts_with(START)
 }
 
-/// The pointers in a directory, relative to it.
+/// The paths of the pointers in a directory, relative to it.
 pub(crate) fn find(tree: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in walk(tree) {
@@ -31,12 +31,12 @@ pub(crate) fn find(tree: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Looks for pointers where they could not be seen on the way.
+/// Searches a whole tree for pointers, for a source whose writer does not detect them.
 pub(crate) fn judge_tree(source: &str, tree: &Path, allowed: bool) -> Result<()> {
-    judge(&format!("{source} is not complete"), &find(tree)?, allowed)
+    judge(&format!("{source} is incomplete"), &find(tree)?, allowed)
 }
 
-/// Pointers are an error of what was being done, or, if they are allowed, a warning.
+/// Pointers are an error of `what`, or a warning if they are allowed.
 pub(crate) fn judge(what: &str, pointers: &[PathBuf], allowed: bool) -> Result<()> {
     let are = match pointers.len() {
         0 => return Ok(()),
@@ -48,7 +48,7 @@ pub(crate) fn judge(what: &str, pointers: &[PathBuf], allowed: bool) -> Result<(
         return Ok(());
     }
     Err(Error::source(what)
-        .because(format!("{are}, and podstrap does not fetch what they point to: {}", few(pointers)))
-        .hint("mount or download these files another way, or keep them in the source itself")
-        .hint("if the app can do without them: --allow-lfs-pointers"))
+        .because(format!("{are}, and podstrap does not fetch the contents: {}", few(pointers)))
+        .hint("mount or download these files in another way, or store them in the source itself")
+        .hint("use --allow-lfs-pointers if the app does not need them"))
 }

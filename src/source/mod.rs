@@ -1,22 +1,23 @@
-//! Where an app comes from → a tree: which revision is meant, and its files.
+//! Resolves the source of an app to a revision, and writes its files to a tree.
 //!
-//! | file | a source |
+//! | file | source |
 //! |---|---|
 //! | git | a Git repository: over HTTP, over SSH, or on this machine |
 //! | download | a file on a web server |
 //! | file | a file on this machine |
 //! | directory | a directory on this machine |
 //!
-//! Each has `resolve`, which asks what there is, `revision`, and `check_out`, which writes it to a
-//! [`Destination`]. To add another kind of source, write such a file, give it a variant of
-//! [`plan::Origin`](crate::plan::Origin) and one of [`Found`]. Below them, each only on those before:
+//! Each has `resolve`, which finds the revision, `revision`, which returns it, and `check_out`, which writes the
+//! files to a [`Destination`]. To add a kind of source, write such a file, and add a variant to
+//! [`plan::Origin`](crate::plan::Origin) and to [`Found`]. These directories support them; each uses only those
+//! before it:
 //!
-//! | directory | |
+//! | directory | purpose |
 //! |---|---|
-//! | access | servers: credentials, waiting, HTTP |
-//! | remote | what a Git server has, and packs of it |
-//! | objects | libgit2, which keeps the objects |
-//! | checkout, keep | a commit's files; a `.git` beside them |
+//! | access | requests to servers: credentials, stalls, HTTP |
+//! | remote | a Git server's references and packs |
+//! | objects | libgit2, which stores the objects |
+//! | checkout, keep | a commit's files; a `.git` next to them |
 
 mod access;
 mod checkout;
@@ -51,11 +52,11 @@ use git::Git;
 pub(crate) use directory::digest;
 pub use revision::{Known, Revision, Validator};
 
-/// The logins for hosts that `--auth` files have, for whoever else asks these hosts. A login that is for
-/// the repository's own host is not among them: who may see that is decided by its URL.
+/// The logins for hosts in the files of `--auth`, for other requests to these hosts. Excludes the login for the
+/// repository's own host: the URL of a request decides who may see that one.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds nothing to log in with.
+/// A file is unreadable or has no credentials.
 pub(crate) fn logins(paths: &[PathBuf]) -> Result<Vec<(String, Userinfo)>> {
     Ok(Auth::read(paths)?.machines())
 }
@@ -69,7 +70,7 @@ pub struct Resolved {
     found: Found,
 }
 
-/// A source that was asked what it has.
+/// A resolved source.
 #[derive(Debug)]
 enum Found {
     Git(Box<Git>),
@@ -78,7 +79,7 @@ enum Found {
     File(LocalFile),
 }
 
-/// The revision that the user names in full, without asking anybody: a commit, or a pinned file.
+/// The revision that the user gives in full: a commit or a pinned file. Contacts no server.
 pub fn pinned(source: &Source) -> Option<Revision> {
     match &source.origin {
         Origin::Git(git) => {
@@ -91,8 +92,8 @@ pub fn pinned(source: &Source) -> Option<Revision> {
     }
 }
 
-/// Finds out which revision is meant. One request for Git over HTTP; a directory is read once, up to
-/// `limit`; a file that is not `known` comes to the directory that `scratch` makes.
+/// Finds the revision. Sends one request for Git over HTTP, and reads a directory once, up to `limit`. Downloads
+/// a file that is not `known` to the directory that `scratch` creates.
 pub async fn resolve(
     source: &Source,
     known: Option<&Known>,
@@ -100,7 +101,7 @@ pub async fn resolve(
     limit: Size,
     deadline: Deadline,
 ) -> Result<Resolved> {
-    // Also where nothing is asked for that needs them: what is named wrongly is named wrongly.
+    // Report unusable credentials even if no request needs them.
     Auth::read(&source.auth)?;
     let access = |home| Access { home, auth: source.auth.clone() };
     let subdir = source.subdir.clone();
@@ -130,11 +131,11 @@ impl Found {
 }
 
 impl Resolved {
-    /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing
-    /// empty directory on the same file system for what the checkout needs meanwhile (the object
-    /// database, an archive); the caller removes it. What would unpack to more than `limit` is refused.
+    /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing empty directory
+    /// on the same file system for temporary files (the object database, an archive); the caller removes it.
+    /// Refuses to write more than `limit`.
     ///
-    /// A reference that moves meanwhile is looked up once more: `revision` is then the new one.
+    /// If the reference moves meanwhile, podstrap resolves it once more, and `revision` is the new one.
     pub async fn checkout(&mut self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Written> {
         let to = Destination { tree, scratch, subdir: self.subdir.as_ref(), limit, lfs_pointers: self.lfs_pointers };
         let written = match &mut self.found {
@@ -147,7 +148,7 @@ impl Resolved {
         written
     }
 
-    /// What to ask with the next time.
+    /// The validator for the next request.
     pub fn validator(&self) -> Option<Validator> {
         match &self.found {
             Found::Download(download) => download.validator(),

@@ -11,7 +11,7 @@ pub(super) fn child_error(what: &str, failure: Failure) -> Error {
         _ => String::new(),
     };
     let hint = match &failure {
-        Failure::Deadline { .. } => Some("raise --timeout, or find out what is slow with --log-level debug"),
+        Failure::Deadline { .. } => Some(crate::retry::SLOW),
         Failure::Start { source, .. } | Failure::Read { source, .. } => explain::limit("", &source.to_string()),
     };
     let mut error = Error::environment(what).because(failure);

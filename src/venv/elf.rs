@@ -33,6 +33,54 @@ pub(super) fn read(path: &Path) -> Option<Elf> {
     parse(&ReadCache::new(File::open(path).ok()?))
 }
 
+/// What the linker left in a program or a library of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Links {
+    /// The names of the libraries that it loads.
+    pub(super) needed: Vec<String>,
+    /// Where they are looked for first: `$ORIGIN` is the file's own directory.
+    pub(super) run_path: Vec<String>,
+    build_id: Option<Vec<u8>>,
+}
+
+/// The GNU build ID of a file: the same contents, the same ID.
+pub(super) fn build_id(path: &Path) -> Option<Vec<u8>> {
+    links(path)?.build_id
+}
+
+/// The dynamic section of a file. None: it is no ELF file, or a broken one.
+pub(super) fn links(path: &Path) -> Option<Links> {
+    parse_links(&ReadCache::new(File::open(path).ok()?))
+}
+
+fn parse_links<'data, R: ReadRef<'data>>(data: R) -> Option<Links> {
+    links_of::<elf::FileHeader64<Endianness>, R>(data).or_else(|| links_of::<elf::FileHeader32<Endianness>, R>(data))
+}
+
+fn links_of<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R) -> Option<Links> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, data).ok()?;
+    let strings = |tag| -> Vec<String> {
+        let found = dynamic_strings(segments, endian, data, |found| found == tag).unwrap_or_default();
+        found.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    };
+    let run_path = [strings(elf::DT_RUNPATH), strings(elf::DT_RPATH)].concat();
+    Some(Links {
+        needed: strings(elf::DT_NEEDED),
+        run_path: run_path.iter().flat_map(|path| path.split(':')).map(str::to_owned).collect(),
+        build_id: segments.iter().find_map(|segment| {
+            let mut notes = segment.notes(endian, data).ok()??;
+            while let Ok(Some(note)) = notes.next() {
+                if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                    return Some(note.desc().to_owned());
+                }
+            }
+            None
+        }),
+    })
+}
+
 fn parse<'data, R: ReadRef<'data>>(data: R) -> Option<Elf> {
     headers::<elf::FileHeader64<Endianness>, R>(data, 64)
         .or_else(|| headers::<elf::FileHeader32<Endianness>, R>(data, 32))
@@ -43,16 +91,21 @@ fn headers<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, data).ok()?;
     let loader = segments.iter().find_map(|segment| segment.interpreter(endian, data).ok()?);
-    let libc = loader.and_then(libc_of_loader).or_else(|| needed(segments, endian, data));
+    let needed = || {
+        let names = dynamic_strings(segments, endian, data, |tag| tag == elf::DT_NEEDED)?;
+        names.into_iter().find_map(libc_of_name)
+    };
+    let libc = loader.and_then(libc_of_loader).or_else(needed);
     Some(Elf { machine: Some(header.e_machine(endian).0), bits: Some(bits), libc })
 }
 
-/// The C library that `DT_NEEDED` names.
-fn needed<'data, P: ProgramHeader<Endian = Endianness>, R: ReadRef<'data>>(
+/// The strings that entries of the dynamic section name.
+fn dynamic_strings<'data, P: ProgramHeader<Endian = Endianness>, R: ReadRef<'data>>(
     segments: &'data [P],
     endian: Endianness,
     data: R,
-) -> Option<Libc> {
+    wanted: impl Fn(elf::DynamicTag) -> bool,
+) -> Option<Vec<&'data [u8]>> {
     let entries = segments.iter().find_map(|segment| segment.dynamic(endian, data).ok()?)?;
     let value = |entry: &<P::Elf as FileHeader>::Dyn| -> u64 { entry.d_val(endian).into() };
     let strings = value(entries.iter().find(|entry| entry.d_tag(endian) == elf::DT_STRTAB)?);
@@ -63,10 +116,12 @@ fn needed<'data, P: ProgramHeader<Endian = Endianness>, R: ReadRef<'data>>(
         segment.p_offset(endian).into().checked_add(inside)
     })?;
     let end = data.len().ok()?;
-    entries.iter().filter(|entry| entry.d_tag(endian) == elf::DT_NEEDED).find_map(|entry| {
+    let named = entries.iter().filter(|entry| wanted(entry.d_tag(endian)));
+    let text = |entry| {
         let start = at.checked_add(value(entry)).filter(|start| *start < end)?;
-        libc_of_name(data.read_bytes_at_until(start..end, 0).ok()?)
-    })
+        data.read_bytes_at_until(start..end, 0).ok()
+    };
+    Some(named.filter_map(text).collect())
 }
 
 /// The soname of glibc, of Alpine's musl, and of musl.
@@ -91,6 +146,7 @@ fn libc_of_loader(path: &[u8]) -> Option<Libc> {
 /// Any bytes parse without a read past their end, and only an ELF file is accepted.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
+    let _ = parse_links(data);
     if let Some(found) = parse(data) {
         assert!(found.fits(found) && data.starts_with(b"\x7fELF"));
     }
@@ -124,6 +180,7 @@ mod tests {
         assert_eq!(parse(glibc), Some(Elf { machine: Some(62), bits: Some(64), libc: Some(Libc::Glibc) }));
         let musl: Vec<u8> = glibc[..glibc.len() - 11].iter().copied().chain(*b"\0libc.so\0\0\0").collect();
         assert_eq!(parse(musl.as_slice()).unwrap().libc, Some(Libc::Musl));
+        assert_eq!(parse_links(glibc).unwrap().needed, ["libc.so.6"]);
     }
 
     #[test]

@@ -9,17 +9,16 @@ use super::child::child_error;
 use super::explain::{self, Failed};
 use super::inputs::Form;
 use super::inputs::Inputs;
-use super::interpreter::executable;
 use super::origin::{self, Archive};
 use super::pyproject::Pyproject;
 use super::python::Python;
+use super::reach::Reached;
 use super::record::Installed;
-use super::settings::{Of, Settings};
-use super::{Stamp, Toolchain, recipe};
+use super::settings::{Settings, UvCommand};
+use super::{Toolchain, lock};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;
-use crate::plan::EngineRequest;
 use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
@@ -59,30 +58,6 @@ pub(super) struct Place<'a> {
     pub(super) base: &'a Path,
     /// For whom it is.
     pub(super) app: &'a App,
-}
-
-/// The uv to use, if uv is to be used.
-pub(super) fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Stamp>> {
-    let required = match request {
-        EngineRequest::Pip => return Ok(None),
-        EngineRequest::UvAt(path) => {
-            if !executable(path) {
-                return Err(Error::environment(format!("--engine {}: no executable file", path.display()))
-                    .hint("name a uv binary, or use --engine auto or pip"));
-            }
-            return Stamp::of(path).map(Some);
-        }
-        EngineRequest::Auto => false,
-        EngineRequest::Uv => true,
-    };
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
-    let found = beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")).find(|file| executable(file));
-    match found {
-        Some(uv) => Stamp::of(&uv).map(Some),
-        None if required => Err(Error::environment("found no uv beside podstrap or on PATH")
-            .hint("put the static uv binary beside podstrap, name it with --engine PATH, or use --engine pip")),
-        None => Ok(None),
-    }
 }
 
 /// Makes sure that the uv which was found runs here. None: pip is to do it.
@@ -144,14 +119,10 @@ impl Engine {
         let mut settings = place.settings.clone();
         settings.add_links(&inputs.find_links);
         settings.log_in()?;
-        if let Some((file, path)) = cwd.and_then(|tree| recipe::leads_out(inputs, &settings, tree)) {
-            return Err(Error::environment(format!("{} leads out of the tree: {path}", file.display()))
-                .because("what else is mounted is none of the repository's business")
-                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod for it: -c ${PINS}"));
-        }
-        let steps = self.steps(place, inputs, &mut settings)?;
+        let reached = Reached::of(inputs, &settings, cwd)?;
+        let steps = self.steps(place, inputs, &reached, &mut settings)?;
         let netrc = settings.netrc(place.scratch)?;
-        let git = settings.git_variables(&recipe::git_places(inputs, &settings));
+        let git = settings.git_variables(&reached.repositories);
         for step in steps {
             let mut command = match &self.kind {
                 Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
@@ -212,67 +183,67 @@ impl Engine {
             stderr: &output.stderr,
             python: &place.app.version,
             platform: &place.app.to_string(),
+            elsewhere: place.app.is_elsewhere(),
             settings,
             deadline,
         };
-        let error = failed.explain().await;
-        Err(if place.app.is_elsewhere() && error.summary().contains("--only-binary") {
-            error.hint(
-                "for another Python or platform --only-binary is meant; in the app's own image podstrap can build",
-            )
-        } else {
-            error
-        })
+        Err(failed.explain().await)
     }
 
     /// The calls that install it all: one, but for lock files, which allow nothing beside them.
     ///
     /// # Errors
     /// It is not for this engine.
-    fn steps(&self, place: &Place<'_>, inputs: &Inputs, settings: &mut Settings) -> Result<Vec<Step>> {
+    fn steps(
+        &self,
+        place: &Place<'_>,
+        inputs: &Inputs,
+        reached: &Reached,
+        settings: &mut Settings,
+    ) -> Result<Vec<Step>> {
         let names = |flag: &str, names: &[String]| -> Vec<OsString> {
             names.iter().flat_map(|name| [flag.into(), name.into()]).collect()
         };
         let is_uv = self.is_uv();
         if settings.only_binary()
-            && let Some(file) = recipe::asks_for_builds(inputs, settings)
+            && let Some(file) = &reached.builds
         {
             return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
                 .because("it has no-binary in it, an editable project (-e), or a requirements file by its URL, which may have")
                 .hint("take that out, or drop --only-binary, which --target-python and --target-platform imply"));
         }
         let mut steps = Vec::new();
-        for lock in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
+        for file in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
             if !is_uv {
-                return Err(self.no_lock(lock));
+                return Err(self.no_lock(file));
             }
             if settings.only_binary()
-                && let Some(name) = recipe::project_of_lock(lock)
+                && let Some(name) = lock::project(file)
             {
                 return Err(Error::environment(format!(
                     "{name} has no wheel: {} takes it from a directory",
-                    lock.display()
+                    file.display()
                 ))
                 .because("it would have to be built, which --only-binary forbids")
                 .hint("where the app's files need no installation say so (`[tool.uv] package = false`) and lock again, or drop --only-binary"));
             }
-            if settings.no_index() && names_urls(lock) {
+            if settings.no_index() && lock::names_urls(file) {
                 return Err(Error::environment(format!(
                     "{} says where its files are, and uv fetches them from there",
-                    lock.display()
+                    file.display()
                 ))
                 .because("no index is to be asked (--no-index)")
                 .hint("commit what `uv export -o requirements.txt` writes, and name that: with --find-links it needs no network"));
             }
             let names = [names("--extra", &inputs.extras), names("--group", &inputs.groups)].concat();
-            steps.push(match Form::of(lock) {
+            steps.push(match Form::of(file) {
                 Form::UvLock => {
-                    let project = lock.parent().unwrap_or(Path::new("/")).into();
+                    let project = file.parent().unwrap_or(Path::new("/")).into();
                     // Other locks' packages stay.
                     let args = ["--project".into(), project, "--inexact".into()];
                     Step { sync: true, alone: true, args: [args.to_vec(), names].concat() }
                 }
-                _ => Step { sync: false, alone: true, args: [vec!["-r".into(), lock.into()], names].concat() },
+                _ => Step { sync: false, alone: true, args: [vec!["-r".into(), file.into()], names].concat() },
             });
         }
         let mut args: Vec<OsString> =
@@ -310,7 +281,7 @@ impl Engine {
                 }
             }
             // pip's rule: where one has a hash, all must.
-            if recipe::has_hashes(inputs, settings) {
+            if reached.hashes {
                 args.push("--require-hashes".into());
             }
         }
@@ -348,11 +319,6 @@ struct Step {
     args: Vec<OsString>,
 }
 
-/// Whether a lock file takes anything from the web.
-fn names_urls(lock: &Path) -> bool {
-    std::fs::read_to_string(lock).is_ok_and(|text| text.contains("http://") || text.contains("https://"))
-}
-
 /// pip's installation report.
 const REPORT: &str = "report.json";
 /// The first pip that writes one.
@@ -387,7 +353,7 @@ impl Engine {
         }
         let lock = place.scratch.join("pylock.toml");
         let target = uv_target(place.app, false).unwrap_or_default();
-        let command = uv_command(uv, place, &settings, Of::Compile, deadline)
+        let command = uv_command(uv, place, &settings, UvCommand::Compile, deadline)
             .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
@@ -457,7 +423,7 @@ fn uv_install(
     anew: bool,
     deadline: Deadline,
 ) -> Command {
-    let of = if step.sync { Of::Sync } else { Of::Install };
+    let of = if step.sync { UvCommand::Sync } else { UvCommand::Install };
     let mut command = uv_command(uv, place, settings, of, deadline).arg("--python").arg(place.dir.join("bin/python"));
     command = if step.sync {
         // As the lock says, for production: no group that was not named, and nothing editable.
@@ -480,14 +446,14 @@ fn uv_install(
 }
 
 /// `uv pip install`, `uv pip compile` or `uv sync`, with the settings that the user gave.
-fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: Of, deadline: Deadline) -> Command {
+fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, deadline: Deadline) -> Command {
     let command = settings.command(uv, place.scratch);
     // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
     // tree does not, as pip would not read it: looked for from the root on, none is found there.
     let command = match of {
-        Of::Sync => command.arg("sync"),
-        Of::Install => command.args(["pip", "install", "--project", "/"]),
-        Of::Compile => command.args(["pip", "compile", "--project", "/"]),
+        UvCommand::Sync => command.arg("sync"),
+        UvCommand::Install => command.args(["pip", "install", "--project", "/"]),
+        UvCommand::Compile => command.args(["pip", "compile", "--project", "/"]),
     };
     let mut command = command
         .args(["--no-progress", "--color", "never"])

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::explain;
 use super::pyproject::{self, Pyproject};
 use crate::error::{Error, Result};
 use crate::tree;
@@ -90,7 +89,7 @@ impl Inputs {
             }
         }
         if let Some(file) = self.requirements.iter().chain(&self.constraints).find(|file| !file.is_file()) {
-            return Err(explain::missing_file(file));
+            return Err(missing_file(file));
         }
         if let Some(lock) = self.of(Form::UvLock).find(|lock| !lock.with_file_name(pyproject::NAME).is_file()) {
             return Err(Error::environment(format!("there is no {} beside {}", pyproject::NAME, lock.display()))
@@ -135,6 +134,12 @@ impl Inputs {
         }
         Ok(())
     }
+}
+
+/// Requirements files must be there before anything starts.
+fn missing_file(path: &Path) -> Error {
+    Error::environment(format!("the requirements file {} is not there", path.display()))
+        .hint("paths are relative to the repository's top; commit the file, or fix -r or -c")
 }
 
 /// The error of a file that is another tool's.

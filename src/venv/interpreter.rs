@@ -6,10 +6,9 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Stamp;
 use super::child::child_error;
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -32,7 +31,7 @@ struct Found {
 }
 
 /// Finds the requested interpreter.
-pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadline: Deadline) -> Result<Stamp> {
+pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadline: Deadline) -> Result<PathBuf> {
     let names: Vec<String> = match request {
         PythonRequest::Path(path) => {
             if !path.exists() {
@@ -96,11 +95,11 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
     Err(if seen.is_empty() { error } else { error.excerpt(seen.join("\n")) })
 }
 
-fn accept(found: &Found) -> Result<Stamp> {
+fn accept(found: &Found) -> Result<PathBuf> {
     if let Some((major, minor)) = found.version {
         refuse_old(&found.path, &format!("{major}.{minor}"), (major, minor))?;
     }
-    Stamp::of(&found.path)
+    Ok(found.path.clone())
 }
 
 /// Fails for a Python that is too old to build an environment.
@@ -169,19 +168,6 @@ async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Resul
 /// Whether a path is an executable file.
 pub(super) fn executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-impl Stamp {
-    /// The stamp of a file. Follows links.
-    pub(super) fn of(path: &Path) -> Result<Self> {
-        let stamp = || -> std::io::Result<Self> {
-            let path = path.canonicalize()?;
-            let meta = path.metadata()?;
-            let mtime = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-            Ok(Self { path, size: meta.len(), mtime })
-        };
-        stamp().map_err(|error| Error::environment(format!("cannot read {}", path.display())).because(error))
-    }
 }
 
 #[cfg(test)]

@@ -9,120 +9,38 @@ mod builder;
 mod child;
 mod compile;
 mod consistency;
+mod contents;
 mod elf;
 mod engine;
 mod explain;
 mod fit;
+mod identity;
 mod inputs;
 mod installed;
 mod interpreter;
+mod key;
+mod lock;
 mod origin;
 mod pipconf;
 mod provision;
 mod pyproject;
 mod python;
-mod recipe;
+mod reach;
 mod record;
 mod relocate;
+mod requirements;
 mod reuse;
 mod settings;
-
-use std::path::{Path, PathBuf};
+mod toolchain;
 
 pub use self::builder::{BuildDirs, Builder, Built};
 pub use self::inputs::Inputs;
 pub use self::installed::{Distribution, EnvironmentRecord, Origin};
 pub use self::provision::{Begun, Filled, Provided, Provision};
 
+pub use self::identity::{Identified, Identities};
 pub use self::settings::Settings;
-use crate::error::Result;
-use crate::plan;
-use crate::retry::Deadline;
-
-/// What an environment is built with, as far as it is known without starting anything: enough to
-/// tell whether a kept environment still fits. Serialized into the release's key.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Toolchain {
-    pub python: Stamp,
-    /// The uv binary, or none for pip, which belongs to the interpreter.
-    pub uv: Option<Stamp>,
-    /// uv was asked for: if it does not run, pip is no substitute.
-    pub uv_required: bool,
-}
-
-impl Toolchain {
-    /// The pips that the interpreter may find, by the names of their records: `pip-24.2.dist-info`. Where
-    /// uv is there they do not matter.
-    fn pips(&self) -> Vec<String> {
-        let prefix = self.python.path.parent().and_then(Path::parent).filter(|_| self.uv.is_none());
-        let entries = |dir: PathBuf| {
-            let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            names.filter_map(|entry| entry.file_name().into_string().ok())
-        };
-        let mut pips = Vec::new();
-        for lib in prefix.into_iter().flat_map(|prefix| [prefix.join("lib"), prefix.join("local/lib")]) {
-            for python in entries(lib.clone()).filter(|name| name.starts_with("python3")) {
-                for packages in ["site-packages", "dist-packages"] {
-                    let here = entries(lib.join(&python).join(packages));
-                    pips.extend(here.filter(|name| name.starts_with("pip-") && name.ends_with("-info")));
-                }
-            }
-        }
-        pips.sort();
-        pips
-    }
-}
-
-/// A file as it is recognized without being read.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Stamp {
-    pub path: PathBuf,
-    pub size: u64,
-    /// Nanoseconds since the epoch.
-    pub mtime: i128,
-}
-
-/// Finds the interpreter and the engine without starting either where that can be avoided.
-pub async fn locate(
-    settings: &Settings,
-    python: &plan::PythonRequest,
-    engine: &plan::EngineRequest,
-    deadline: Deadline,
-) -> Result<Toolchain> {
-    settings.check()?;
-    let python = interpreter::locate(python, settings, deadline).await?;
-    let uv = engine::locate_uv(engine, settings)?;
-    let uv_asked = matches!(engine, plan::EngineRequest::Uv | plan::EngineRequest::UvAt(_));
-    Ok(Toolchain { python, uv, uv_required: uv_asked })
-}
-
-/// What pip takes for an archive by its name.
-const ARCHIVES: &[&str] =
-    &[".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"];
-
-/// What follows the `@` of `name[extras] @ target`; a path may have one, too.
-fn target(requirement: &str) -> &str {
-    let name =
-        |text: &str| text.chars().all(|c| c.is_alphanumeric() || " \t-_.,[]".contains(c)) && !text.starts_with('.');
-    match requirement.split_once('@') {
-        Some((before, target)) if name(before) => target.trim(),
-        _ => requirement,
-    }
-}
-
-/// Whether pip would look for it in the working directory.
-fn is_local_path(package: &str) -> bool {
-    let target = target(package);
-    if let Some(path) = target.strip_prefix("file:") {
-        return !path.starts_with('/');
-    }
-    if target.starts_with('/') || target.contains("://") {
-        return false;
-    }
-    let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
-    target.starts_with('.') || target.starts_with("-e") || target.contains('/') || archive
-}
-
+pub use self::toolchain::{Toolchain, locate};
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use super::elf::fuzz as elf;
@@ -130,24 +48,7 @@ pub mod fuzzing {
     pub use super::origin::fuzz as origin;
     pub use super::pipconf::fuzz as pipconf;
     pub use super::pyproject::fuzz as pyproject;
-    pub use super::recipe::fuzz as requirements;
     pub use super::record::fuzz as record;
     pub use super::relocate::fuzz as relocate;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn local_paths_are_told_from_names() {
-        for path in [".", ".[dev]", "./x", "../x", "libs/x", "x-1.0-py3-none-any.whl", "x @ file:./x", "file:x"] {
-            assert!(is_local_path(path), "{path}");
-        }
-        for name in
-            ["Flask", "flask[async]==3.1.*", "x @ https://host/x.whl", "git+https://host/x", "/abs/x", "file:///abs/x"]
-        {
-            assert!(!is_local_path(name), "{name}");
-        }
-    }
+    pub use super::requirements::fuzz as requirements;
 }

@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::builder::{BuildDirs, Builder, Built};
+use super::identity::{Identified, Identities};
 use super::inputs::{self, Inputs};
 use super::installed::EnvironmentRecord;
-use super::recipe::{self, Recipe};
+use super::key::{self, Recipe};
+use super::requirements::Requirement;
+use super::reuse;
 use super::settings::Settings;
-use super::{Toolchain, is_local_path, locate, reuse};
+use super::toolchain::{Toolchain, locate};
 use crate::error::{Error, Result};
 use crate::plan::{self, Links, Wanted};
 use crate::retry::Deadline;
@@ -28,6 +31,7 @@ pub struct Provision<'a> {
     /// `None` if it was not found and nothing has needed it yet.
     toolchain: Option<Toolchain>,
     recipe: Recipe,
+    identities: Identities,
     phases: &'a Phases,
     deadline: Deadline,
 }
@@ -64,7 +68,8 @@ pub enum Provided {
 }
 
 impl<'a> Provision<'a> {
-    /// Reads everything outside the tree that determines the environment. Installs nothing.
+    /// Reads everything outside the tree that determines the environment. Installs nothing. `known` are files
+    /// that an earlier run has identified.
     ///
     /// # Errors
     /// A given file cannot be read, or a required interpreter or engine is missing.
@@ -72,13 +77,26 @@ impl<'a> Provision<'a> {
         wanted: &'a plan::Environment,
         auth: &[PathBuf],
         tree_public: PathBuf,
+        known: Vec<Identified>,
         phases: &'a Phases,
         deadline: Deadline,
     ) -> Result<Self> {
         let settings = Settings::of_process().with(&wanted.supply, auth);
-        let toolchain = toolchain(wanted, &settings, deadline).await?;
-        let recipe = Recipe::new(wanted, &settings, toolchain.as_ref(), deadline)?;
-        Ok(Self { wanted, tree_public, settings, toolchain, recipe, phases, deadline })
+        let identities = Identities::new(known);
+        let toolchain = toolchain(wanted, &settings, &identities, deadline).await?;
+        let recipe = {
+            let (wanted, public, settings) = (wanted.clone(), tree_public.clone(), settings.clone());
+            let (toolchain, identities) = (toolchain.clone(), identities.clone());
+            // It reads places with archives.
+            blocking(move || Recipe::new(&wanted, &public, &settings, toolchain.as_ref(), &identities, deadline))
+                .await?
+        };
+        Ok(Self { wanted, tree_public, settings, toolchain, recipe, identities, phases, deadline })
+    }
+
+    /// The files that were read to know what they are: the next run need not read them again.
+    pub fn identities(&self) -> Vec<Identified> {
+        self.identities.needed()
     }
 
     /// Hash of the inputs of the environment that are known without the tree. Together with the source's
@@ -204,7 +222,8 @@ impl<'a> Provision<'a> {
             toolchain
         } else {
             // The first search failed, but nothing needed the interpreter then. Now report the error.
-            found = locate(&self.settings, &wanted.python, &wanted.engine, self.deadline).await?;
+            let (python, engine) = (&wanted.python, &wanted.engine);
+            found = locate(&self.settings, python, engine, &self.identities, self.deadline).await?;
             &found
         };
         let phase = self.phases.start("venv", &wanted.venv.to_string());
@@ -233,7 +252,7 @@ impl<'a> Provision<'a> {
                 .iter()
                 .map(|file| match tree {
                     Some(tree) if file.is_relative() => tree::file(flag, tree, file),
-                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| recipe::unreadable(file, error)),
+                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| key::unreadable(file, error)),
                 })
                 .collect()
         };
@@ -247,7 +266,7 @@ impl<'a> Provision<'a> {
                 (Links::Url(url), _) => url.clone(),
                 (Links::At(path), _) => {
                     // uv would fail, and pip would continue without it.
-                    fs::metadata(path).map_err(|error| recipe::no_links(path, error))?;
+                    fs::metadata(path).map_err(|error| key::no_links(path, error))?;
                     path.display().to_string()
                 }
                 (Links::InTree(path), Some(tree)) => {
@@ -289,16 +308,21 @@ impl<'a> Provision<'a> {
         unnamed
             || wanted.supply.links.iter().any(|links| matches!(links, Links::InTree(_)))
             || wanted.requirements.iter().chain(&wanted.constraints).any(|file| file.is_relative())
-            || wanted.packages.iter().any(|package| is_local_path(package))
+            || wanted.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
     }
 }
 
 /// Finds the interpreter and the engine. If the run may need no environment, a missing one is not an error yet.
-async fn toolchain(wanted: &plan::Environment, settings: &Settings, deadline: Deadline) -> Result<Option<Toolchain>> {
+async fn toolchain(
+    wanted: &plan::Environment,
+    settings: &Settings,
+    identities: &Identities,
+    deadline: Deadline,
+) -> Result<Option<Toolchain>> {
     if wanted.wanted == Wanted::Never {
         return Ok(None);
     }
-    match locate(settings, &wanted.python, &wanted.engine, deadline).await {
+    match locate(settings, &wanted.python, &wanted.engine, identities, deadline).await {
         Ok(toolchain) => Ok(Some(toolchain)),
         Err(error) if wanted.wanted == Wanted::Always => Err(error),
         Err(error) => {

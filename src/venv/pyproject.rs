@@ -9,6 +9,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::requirements::name_of;
 use crate::error::{Error, Result};
 
 /// The name that is looked for.
@@ -251,12 +252,6 @@ fn line(what: &str, text: &str) -> Result<String, String> {
         return Err(format!("{what}: {text:?} is no requirement"));
     }
     Ok(text.to_owned())
-}
-
-/// The name that a requirement begins with.
-fn name_of(requirement: &str) -> &str {
-    let end = requirement.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
-    &requirement[..end.unwrap_or(requirement.len())]
 }
 
 /// Names are equal if these are (PEP 503, PEP 685).

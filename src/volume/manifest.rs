@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Shape;
 use crate::source::{Revision, Validator};
-use crate::venv::EnvironmentRecord;
+use crate::venv::{EnvironmentRecord, Identified};
 
 /// release.json, for the app, for people and for the next run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Manifest {
     /// Hash of the files outside the tree that its requirements name. If it differs, an equal key does
     /// not mean equal contents.
     pub elsewhere: String,
+    /// Files outside the tree that were read to know what they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identified>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Archives, made byte by byte.
+//! Archives, built byte by byte.
 
 use ::tar::{EntryType, Header};
 
@@ -61,7 +61,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
-/// An entry of a zip, as its headers say it.
+/// An entry of a zip, as its headers describe it.
 #[derive(Clone)]
 pub(super) struct Member<'a> {
     pub(super) name: &'a [u8],
@@ -69,7 +69,7 @@ pub(super) struct Member<'a> {
     pub(super) system: u8,
     pub(super) mode: u32,
     pub(super) flags: u16,
-    /// What is said to be unpacked, if it is not that.
+    /// The declared size, if it is another one.
     pub(super) size: Option<u32>,
     pub(super) crc: u32,
     pub(super) method: u16,

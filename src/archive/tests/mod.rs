@@ -1,4 +1,4 @@
-//! Archives that tools make, compared with what tools unpack, file by file.
+//! Compares archives of other tools with the files that these tools unpack, one by one.
 
 mod made;
 mod tar;
@@ -36,7 +36,7 @@ impl Dir {
     fn unpack(&self, bytes: &[u8], strip: usize) -> Result<Written> {
         self.unpack_within(bytes, strip, LIMIT)
     }
-    /// To `tree`, which is new each time.
+    /// Unpacks to a new `tree`.
     fn unpack_within(&self, bytes: &[u8], strip: usize, limit: Size) -> Result<Written> {
         let (file, tree) = (self.path("archive"), self.path("tree"));
         fs::write(&file, bytes).unwrap();
@@ -45,7 +45,7 @@ impl Dir {
         }
         unpack(&file, &tree, "a.tar", Rules { strip, limit, ..rules(Duration::from_mins(1)) })
     }
-    /// Runs a program here, in the time zone of the archive's times.
+    /// Runs a program in the directory, in the time zone of the archive's times.
     fn run(&self, program: &str, args: &[&str]) -> Vec<u8> {
         let output = Command::new(program)
             .args(args)
@@ -69,7 +69,7 @@ impl Drop for Dir {
     }
 }
 
-/// Each path below with its kind, its owner's right to execute, its time, and what is in it.
+/// Each path below, with its kind, the execute bit of its owner, its time and its contents.
 fn listing(tree: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in crate::walk::walk(tree) {
@@ -89,7 +89,7 @@ fn listing(tree: &Path) -> Vec<String> {
     lines
 }
 
-/// A tree of everything that an archive of an app may hold.
+/// Makes a tree of everything that an archive of an app may contain.
 const MAKE: &str = r#"
     mkdir -p src/pkg/deep/er src/empty src/'with space' "src/-rf"
     printf 'print(1)\n' >src/pkg/main.py
@@ -128,11 +128,11 @@ fn what_tar_packs_is_what_tar_unpacks() {
                 ));
                 let done = dir.unpack(&bytes, strip).unwrap_or_else(|error| panic!("{format} {top} {strip}: {error}"));
                 let (mut got, mut want) = (listing(&dir.path("tree")), listing(&dir.path("want")));
-                // Before 1970 is 1970.
+                // A time before 1970 becomes 1970.
                 for line in &mut want {
                     *line = line.replace(" -315619200 ", " 0 ");
                 }
-                // The top's time is the archive's where it has one, and else the newest of it.
+                // The time of the top is that of the archive, if it has one, otherwise the newest in it.
                 got.remove(0);
                 want.remove(0);
                 assert_eq!(got, want, "{format} {compress} {top} {strip}");
@@ -158,7 +158,7 @@ fn what_git_archives_is_what_it_has() {
     }
 }
 
-/// What Python's zipfile writes: made on Unix, with DOS's time; links are by their mode.
+/// An archive of Python's zipfile: made on Unix, with the times of DOS; a mode marks links.
 const ZIP: &str = r"
 import os, sys, zipfile
 with zipfile.ZipFile('packed.zip', 'w', zipfile.ZIP_DEFLATED) as packed:
@@ -182,7 +182,7 @@ fn what_python_and_zip_pack_is_what_unzip_unpacks() {
     let has = |program: &str| {
         let found = Command::new(program).arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
         if !found {
-            eprintln!("skipped a part: there is no {program}");
+            eprintln!("skipped a part: {program} is missing");
         }
         found
     };
@@ -195,7 +195,7 @@ fn what_python_and_zip_pack_is_what_unzip_unpacks() {
         let bytes = fs::read(dir.path(archive)).unwrap();
         dir.unpack(&bytes, 0).unwrap();
         let got = listing(&dir.path("tree"));
-        // The original itself, without the times of links and what the top of the tree is.
+        // The original itself, except the times of links and the top of the tree.
         dir.sh("rm -rf want; mkdir want; cp -a src want/src");
         assert_eq!(got[1..], listing(&dir.path("want"))[1..], "{archive}");
         if has("unzip") {

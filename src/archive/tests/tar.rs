@@ -1,4 +1,4 @@
-//! Tars that are made byte by byte, and what every format has in common with them.
+//! Tars, built byte by byte, and the rules that all formats share.
 
 use super::made::{Member, Tar, gzip, zip};
 use super::*;
@@ -18,52 +18,52 @@ fn tars_that_mean_harm_are_refused_by_name_and_write_nothing_elsewhere() {
         (file("a/.."), "has `..` in its name"),
         (tar().directory(".."), "has `..` in its name"),
         (file(""), r#""" has an empty name"#),
-        (file("."), r#""." is the name of the archive's own top"#),
-        (tar().link("./", "x"), "is the name of the archive's own top"),
+        (file("."), r#""." is the name of the archive's top"#),
+        (tar().link("./", "x"), "is the name of the archive's top"),
         (tar().pax(&[("path", b"a\0b")]).file("x", ""), r#""a\0b" has a NUL in its name"#),
         (tar().entry(b'L', b"", b"", b"a\0b\0").file("x", ""), r#""a\0b" has a NUL in its name"#),
         (tar().pax(&[("path", b"/abs")]).file("x", ""), r#""/abs" has an absolute name"#),
         (tar().pax(&[("path", &[b'a'; 5000])]).file("x", ""), "has a name that is too long"),
-        (tar().pax(&[("path", &[b'a'; 300])]).file("x", ""), "cannot be made: File name too long"),
+        (tar().pax(&[("path", &[b'a'; 300])]).file("x", ""), "cannot be created: File name too long"),
         (tar().link("a", out).file("a/x", "x"), r#""a/x" needs the directory "a", which is a symbolic link"#),
         (tar().link("a", out).directory("a/b"), r#"needs the directory "a", which is a symbolic link"#),
         (tar().link("a", out).directory("a"), r#""a" needs the directory "a", which is a symbolic link"#),
         (tar().link("a", out).file("./a//x", "x"), r#"needs the directory "a""#),
         (tar().link("a", out).link("a/b", "c"), r#""a/b" needs the directory "a""#),
-        (tar().link("a", out).hard("b", "a/x"), r#""b" is a hard link to "a/x", which is no earlier file"#),
-        (tar().link("a", out).file("a", "x"), r#""a" is in it twice"#),
-        (file("a").link("a", out), r#""a" is in it twice"#),
-        (tar().directory("a").link("a", out), r#""a" is in it twice"#),
-        (file("a/x").link("a", out), r#""a" is in it twice"#),
-        (file("a").file("a", "y"), r#""a" is in it twice"#),
-        (file("a").file("./a", "y"), r#""./a" is in it twice"#),
-        (tar().directory("a").file("a", ""), r#""a" is in it twice"#),
+        (tar().link("a", out).hard("b", "a/x"), r#""b" is a hard link to "a/x", which is not an earlier file"#),
+        (tar().link("a", out).file("a", "x"), r#""a" appears twice"#),
+        (file("a").link("a", out), r#""a" appears twice"#),
+        (tar().directory("a").link("a", out), r#""a" appears twice"#),
+        (file("a/x").link("a", out), r#""a" appears twice"#),
+        (file("a").file("a", "y"), r#""a" appears twice"#),
+        (file("a").file("./a", "y"), r#""./a" appears twice"#),
+        (tar().directory("a").file("a", ""), r#""a" appears twice"#),
         (file("a").directory("a"), r#""a" needs the directory "a", which is a file"#),
         (file("a").file("a/b", ""), r#""a/b" needs the directory "a", which is a file"#),
         (tar().hard("a", "/etc/passwd"), r#""a" has an absolute name"#),
         (tar().hard("a", "../outside"), r#""a" has `..` in its name"#),
-        (tar().hard("a", "b").file("b", ""), r#""a" is a hard link to "b", which is no earlier file"#),
-        (tar().directory("b").hard("a", "b"), r#"is a hard link to "b", which is no earlier file"#),
-        (tar().link("b", "/etc/passwd").hard("a", "b"), r#"is a hard link to "b", which is no earlier file"#),
-        (tar().hard("a", "."), r#"is a hard link to ".", which is no earlier file"#),
-        (file("a").hard("a", "a"), r#""a" is in it twice"#),
-        (tar().link("a", ""), r#""a" is a symbolic link to "", which is no path"#),
-        (tar().pax(&[("linkpath", &[b'l'; 4096])]).link("a", "b"), "which is no path"),
+        (tar().hard("a", "b").file("b", ""), r#""a" is a hard link to "b", which is not an earlier file"#),
+        (tar().directory("b").hard("a", "b"), r#"is a hard link to "b", which is not an earlier file"#),
+        (tar().link("b", "/etc/passwd").hard("a", "b"), r#"is a hard link to "b", which is not an earlier file"#),
+        (tar().hard("a", "."), r#"is a hard link to ".", which is not an earlier file"#),
+        (file("a").hard("a", "a"), r#""a" appears twice"#),
+        (tar().link("a", ""), r#""a" is a symbolic link to "", which is not a path"#),
+        (tar().pax(&[("linkpath", &[b'l'; 4096])]).link("a", "b"), "which is not a path"),
         (tar().entry(b'3', b"dev", b"", b""), r#""dev" is a device"#),
         (tar().entry(b'4', b"dev", b"", b""), r#""dev" is a device"#),
         (tar().entry(b'6', b"pipe", b"", b""), r#""pipe" is a named pipe"#),
-        (tar().entry(b'V', b"label", b"", b""), r#""label" is of a kind that podstrap does not know ('V')"#),
+        (tar().entry(b'V', b"label", b"", b""), r#""label" has a type that podstrap does not support ('V')"#),
         (tar().entry(b'S', b"holes", b"", b""), r#""holes" is a sparse file"#),
         (tar().pax(&[("GNU.sparse.major", b"1")]).file("holes", "x"), r#""holes" is a sparse file"#),
         (tar().entry(b'5', b"d", b"", b"x"), r#""d" is a directory or a link, and has contents"#),
         (tar().entry(b'2', b"l", b"t", b"x"), r#""l" is a directory or a link, and has contents"#),
         (tar().entry(b'0', b"d/", b"", b"x"), r#""d/" is a directory or a link, and has contents"#),
-        (tar().pax(&[("size", b"x")]).file("a", ""), "no pax records"),
-        (tar().entry(b'x', b"", b"", b"7 a=b").file("a", ""), "no pax records"),
-        (tar().entry(b'x', b"", b"", b"99 a=b\n").file("a", ""), "no pax records"),
-        (tar().pax(&[("path", b"a")]), "the entry is missing that the last header speaks of"),
+        (tar().pax(&[("size", b"x")]).file("a", ""), "invalid pax records"),
+        (tar().entry(b'x', b"", b"", b"7 a=b").file("a", ""), "invalid pax records"),
+        (tar().entry(b'x', b"", b"", b"99 a=b\n").file("a", ""), "invalid pax records"),
+        (tar().pax(&[("path", b"a")]), "the entry for the last header is missing"),
         (tar().pax(&[("size", b"1000000")]).file("a", "x"), r#""a" is damaged or incomplete"#),
-        (tar().pax(&[("size", b"18446744073709551615")]).file("a", "x"), "the files come to"),
+        (tar().pax(&[("size", b"18446744073709551615")]).file("a", "x"), "the files take"),
     ] {
         let bytes = archive.done();
         for packed in [gzip(&bytes), bytes] {
@@ -83,7 +83,7 @@ fn tars_that_mean_harm_are_refused_by_name_and_write_nothing_elsewhere() {
 fn what_is_cut_off_or_changed_is_no_archive() {
     let dir = Dir::new("damaged");
     let whole = Tar::default().file("a", &"x".repeat(3000)).file("b", "y").done();
-    // Without both of its blocks of zeros; the second one is not asked for.
+    // Without both of its blocks of zeros: podstrap does not require the second one.
     for length in 1..whole.len() - 1023 {
         if length % 97 == 0 || length % 512 == 0 {
             cause(dir.unpack(&whole[..length], 0));
@@ -96,7 +96,7 @@ fn what_is_cut_off_or_changed_is_no_archive() {
     for at in 10..packed.len() {
         let mut changed = packed.clone();
         changed[at] ^= 1;
-        // Another way to say the same is none that can be told.
+        // A change may lead to the same contents, which nothing can detect.
         if !dir.unpack(&changed, 0).is_ok_and(|done| done == Written { files: 2, bytes: 3001 }) {
             cause(dir.unpack(&changed, 0));
         }
@@ -105,8 +105,8 @@ fn what_is_cut_off_or_changed_is_no_archive() {
     changed[512 * 7] ^= 1;
     assert_eq!(
         cause(dir.unpack(&changed, 0)),
-        "\"a\" is damaged or incomplete\n  because: there or behind it: what is at byte 3584 is no header: its \
-         checksum is wrong"
+        "\"a\" is damaged or incomplete\n  because: in this entry or after it: invalid header at byte 3584: \
+         wrong checksum"
     );
     for rest in [&[0; 4000][..], b"garbage", b"\x1fgarbage", &packed] {
         let mut longer = packed.clone();
@@ -123,16 +123,16 @@ fn what_is_no_archive_says_what_it_is() {
     let dir = Dir::new("unknown");
     for (bytes, words) in [
         (&b""[..], "it is empty"),
-        (b"hello", "it starts like no gzip'd tar, tar or zip"),
-        (&[0; 10240], "it starts like no gzip'd tar, tar or zip"),
+        (b"hello", "it does not start like a gzip-compressed tar, a tar or a zip"),
+        (&[0; 10240], "it does not start like a gzip-compressed tar, a tar or a zip"),
         (b"\xfd7zXZ\0\0\x04", "it is xz-compressed"),
         (b"BZh91AY", "it is bzip2-compressed"),
         (b"\n <!DOCTYPE html>", "it is a page of HTML or XML"),
-        (&gzip(b"hello"), "it is gzip-compressed, but there is no tar in it"),
-        (&gzip(&[b'x'; 2000]), "it is gzip-compressed, but there is no tar in it"),
-        (&gzip(&[0; 1024]), "there is nothing in it"),
+        (&gzip(b"hello"), "it is gzip-compressed, but does not contain a tar"),
+        (&gzip(&[b'x'; 2000]), "it is gzip-compressed, but does not contain a tar"),
+        (&gzip(&[0; 1024]), "it has no entries"),
         (b"PK\x03\x04 and no more", "it is damaged or incomplete"),
-        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "there is nothing in it"),
+        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "it has no entries"),
     ] {
         let text = cause(dir.unpack(bytes, 0));
         assert!(text.contains(words), "wanted {words}, got {text}");
@@ -160,12 +160,12 @@ fn a_bomb_is_stopped_before_it_is_written() {
         zip(&[Member::new(b"zeros", &zeros)]),
     ] {
         let text = cause(dir.unpack_within(&bytes, 0, limit));
-        assert!(text.contains("the files come to") && text.contains("the limit is 1.1 MB"), "{text}");
+        assert!(text.contains("the files take") && text.contains("the limit is 1.1 MB"), "{text}");
         let size = dir.run("du", &["-s", "--apparent-size", "--block-size=1", "tree"]);
         let size: u64 = String::from_utf8(size).unwrap().split_whitespace().next().unwrap().parse().unwrap();
         assert!(size <= limit.0 * 2, "{size}");
     }
-    // What would have to be held in memory.
+    // Records that podstrap would have to hold in memory.
     let text = cause(dir.unpack(&gzip(&Tar::default().entry(b'L', b"", b"", &zeros).done()), 0));
     assert!(text.contains("8388608 bytes of records for one entry"), "{text}");
     let late = unpack(&dir.path("archive"), &dir.path("late"), "it", rules(Duration::ZERO));
@@ -205,7 +205,7 @@ fn names_and_times_of_tar_are_read_as_they_are_meant() {
             "\"v7\" 1600000000 directory".to_owned(),
         ]
     );
-    // A file larger than its header can say, in small.
+    // A size in a record, for files larger than a header can declare.
     let mut bytes = Tar::default().pax(&[("size", b"3")]).0;
     bytes.extend(Tar::default().file("f", "").0);
     bytes.extend(b"abc");
@@ -224,8 +224,8 @@ fn stripping_all_of_it_is_an_error() {
     let error = dir.unpack(&bytes, 3).unwrap_err().to_string();
     assert_eq!(
         error,
-        "error: cannot unpack a.tar\n  because: with --strip-components 3 nothing of it is left\nhint: its names have \
-         fewer parts than that: give a smaller number"
+        "error: cannot unpack a.tar\n  because: --strip-components 3 removes all of it\nhint: give a smaller \
+         number: its names have fewer parts"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Zips that are made byte by byte.
+//! Zips, built byte by byte.
 
 use super::made::{Member, zip};
 use super::*;
@@ -9,7 +9,7 @@ fn zips_that_mean_harm_are_refused_by_name() {
     let file = |name: &'static [u8]| Member::new(name, b"contents");
     let overlap = {
         let mut bytes = zip(&[file(b"one"), file(b"two")]);
-        // The second one's local header is the first one's.
+        // The second entry's local header is the first one's.
         let at = bytes.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
         bytes[at + 42..at + 46].fill(0);
         bytes
@@ -21,24 +21,24 @@ fn zips_that_mean_harm_are_refused_by_name() {
         (zip(&[file(b"\\x").dos()]), r#""/x" has an absolute name"#),
         (zip(&[file(b"")]), r#""" has an empty name"#),
         (zip(&[file(b"a\0b")]), r#""a\0b" has a NUL in its name"#),
-        (zip(&[file(b"b"), file(b"a"), file(b"c"), file(b"a")]), r#""a" is in it twice"#),
-        (zip(&[file(b"a"), file(b"a")]), r#""a" is in it twice"#),
-        (zip(&[file(b"a"), file(b"./a")]), r#""./a" is in it twice"#),
+        (zip(&[file(b"b"), file(b"a"), file(b"c"), file(b"a")]), r#""a" appears twice"#),
+        (zip(&[file(b"a"), file(b"a")]), r#""a" appears twice"#),
+        (zip(&[file(b"a"), file(b"./a")]), r#""./a" appears twice"#),
         (
             zip(&[file(b"a").mode(0o120_777), file(b"a/x")]),
             r#""a/x" needs the directory "a", which is a symbolic link"#,
         ),
-        (zip(&[file(b"a").mode(0o010_644)]), r#""a" is no file, directory or symbolic link (mode 10644)"#),
-        (zip(&[file(b"a").mode(0o020_644)]), "is no file, directory or symbolic link"),
+        (zip(&[file(b"a").mode(0o010_644)]), r#""a" is not a file, directory or symbolic link (mode 10644)"#),
+        (zip(&[file(b"a").mode(0o020_644)]), "is not a file, directory or symbolic link"),
         (zip(&[file(b"a/").mode(0o120_777)]), r#""a/" is a directory, and has contents"#),
-        (zip(&[Member::new(b"a/", b"").mode(0o120_777)]), r#""a/" is no file, directory or symbolic link"#),
-        (zip(&[Member::new(b"a", b"").mode(0o120_777)]), r#""a" is a symbolic link to "", which is no path"#),
-        (zip(&[Member::new(b"a", &[b'x'; 5000]).mode(0o120_777)]), "which is no path"),
+        (zip(&[Member::new(b"a/", b"").mode(0o120_777)]), r#""a/" is not a file, directory or symbolic link"#),
+        (zip(&[Member::new(b"a", b"").mode(0o120_777)]), r#""a" is a symbolic link to "", which is not a path"#),
+        (zip(&[Member::new(b"a", &[b'x'; 5000]).mode(0o120_777)]), "which is not a path"),
         (zip(&[Member { flags: 1, ..file(b"a") }]), r#""a" is encrypted"#),
         (zip(&[Member { crc: 7, ..file(b"a") }]), "\"a\" is damaged or incomplete\n  because: Invalid checksum"),
         (zip(&[Member { size: Some(2), ..file(b"a") }]), r#""a" is damaged or incomplete"#),
         (zip(&[Member { size: Some(200), ..file(b"a") }]), "192 bytes of its contents are missing"),
-        (zip(&[Member { size: Some(u32::MAX - 1), ..file(b"a") }]), "the files come to 4."),
+        (zip(&[Member { size: Some(u32::MAX - 1), ..file(b"a") }]), "the files take 4."),
         (zip(&[Member { method: 12, ..file(b"a") }]), r#""a" is damaged or incomplete"#),
         (overlap, "the contents of two entries overlap"),
     ] {

@@ -1,12 +1,12 @@
-//! What `--auth` names: credentials in the files that Kubernetes mounts, known by what they hold.
+//! Reads credentials from the files of `--auth`, as Kubernetes mounts them. Their contents decide their kind.
 //!
-//! | path | taken from it |
+//! | path | credentials |
 //! |---|---|
-//! | a directory | `username` and `password`, as a kubernetes.io/basic-auth Secret has them; private keys and `known_hosts`, as a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc` |
-//! | a file | a private key in PEM, a netrc, a `known_hosts`; anything else of one word is a token |
+//! | a directory | `username` and `password`, as in a kubernetes.io/basic-auth Secret; private keys and `known_hosts`, as in a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc` |
+//! | a file | a private key in PEM, a netrc, a `known_hosts`; any other file of one word is a token |
 //!
-//! A login or a token is for the scheme, host and port that the user named. A netrc (the format of
-//! curl(1), `--netrc`) is for the hosts that it names. Everything is read anew for each try: a Secret
+//! A login or a token is for the scheme, host and port of the URL that the user gave. A netrc (the format of
+//! curl(1), `--netrc`) is for the hosts that it names. podstrap reads everything again for each try: a Secret
 //! may have been renewed meanwhile.
 
 use std::fmt;
@@ -18,20 +18,20 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::redact::{RemoteUrl, Secret, Userinfo};
 
-/// The longest file that is read: Kubernetes' own limit for a Secret.
+/// The largest file, in bytes: Kubernetes' limit for a Secret.
 const FILE_MAX: u64 = 1 << 20;
-/// Who logs in where only a password is given; hosts that take a token as a password look at no name.
+/// The user name for a password without one. Hosts that take a token as a password ignore the name.
 const NOBODY: &str = "git";
-/// How a private key begins in PEM, whatever its kind (RFC 7468).
+/// The start of a private key in PEM, of any kind (RFC 7468).
 const PEM: &str = "-----BEGIN ";
-/// How many entries of a directory a message names.
+/// Number of directory entries in a message.
 const NAMED: usize = 8;
 
-/// How to give podstrap a key for SSH.
-pub(crate) const GIVE_KEYS: &str = "name the Secret's directory, with ssh-privatekey and known_hosts in it \
-                                    (kubernetes.io/ssh-auth), or the files themselves with --auth";
+/// The hint for missing SSH keys.
+pub(crate) const GIVE_KEYS: &str = "give --auth the Secret's directory, with ssh-privatekey and known_hosts \
+                                    (kubernetes.io/ssh-auth), or the files themselves";
 
-/// What is sent to prove who asks.
+/// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Login {
     Basic(Userinfo),
@@ -39,21 +39,21 @@ pub(crate) enum Login {
     Bearer(Secret),
 }
 
-/// A login, and where it came from, for messages: `the URL`, `--auth /secrets/git`.
+/// A login and its origin, for messages: `the URL`, `--auth /secrets/git`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credential {
     pub(crate) login: Login,
     pub(crate) from: String,
 }
 
-/// SSH keys as they were read; what they are, whoever uses them finds out.
+/// SSH keys and known hosts, not parsed yet.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     pub(crate) private: Vec<(PathBuf, Secret)>,
     pub(crate) known_hosts: Vec<(PathBuf, Vec<u8>)>,
 }
 
-/// All that the files hold.
+/// The contents of all files.
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
     login: Option<Credential>,
@@ -61,7 +61,7 @@ pub(crate) struct Auth {
     pub(crate) keys: Keys,
 }
 
-/// An entry of a netrc; one without a name is for every host.
+/// An entry of a netrc. One without a name is for every host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Machine {
     name: Option<String>,
@@ -71,7 +71,7 @@ struct Machine {
 
 impl Auth {
     /// # Errors
-    /// A path that cannot be read, or that holds nothing to log in with.
+    /// A path is unreadable or has no credentials.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
         let mut auth = Self::default();
         for path in paths {
@@ -84,22 +84,22 @@ impl Auth {
         if let Some(Credential { login: Login::Bearer(token), from }) = &auth.login
             && (token.reveal().is_empty() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            return Err(Error::usage(format!("{from}: the token is none that can be sent"))
-                .because("it is empty, or has white space or other special characters in it")
-                .hint("the file is to hold the token and nothing else"));
+            return Err(Error::usage(format!("{from}: invalid token"))
+                .because("it is empty, or contains white space or other special characters")
+                .hint("write only the token to the file"));
         }
         Ok(auth)
     }
 
-    /// What is to be sent to `url`, if anything is, on the way to `site`; `home` is what the user named,
-    /// which `site` may be a submodule of.
+    /// The credentials for a request to `url`, made on behalf of `site`. `home` is the URL that the user gave;
+    /// `site` may be one of its submodules.
     pub(crate) fn of(&self, url: &Url, site: &RemoteUrl, home: Option<&RemoteUrl>) -> Option<Credential> {
         let is_here = |place: &&RemoteUrl| place.url().origin() == url.origin();
         let wanted = home;
         let home = home.filter(is_here);
         let at_home = home.is_some();
         let named = Some(site).filter(is_here).and_then(RemoteUrl::userinfo).or(home.and_then(RemoteUrl::userinfo));
-        // Nobody but the user decides that a password goes out in clear, or to a host without a name.
+        // Only the URL that the user gave allows a password in clear text, and decides the host of `default`.
         let in_clear = url.scheme() != "https" && wanted.is_none_or(|wanted| wanted.url().scheme() != "http");
         let at_host = wanted.is_some_and(|wanted| wanted.url().host_str() == url.host_str());
         let netrc = || {
@@ -112,7 +112,7 @@ impl Auth {
                 from: from.clone(),
             })
         };
-        // A name alone is no secret, unless nothing else is known.
+        // A name without a password is used only if there is no other login.
         let whole = named.filter(|userinfo| !userinfo.password.reveal().is_empty());
         let of_url = |userinfo: &Userinfo| Credential { login: Login::Basic(userinfo.clone()), from: "the URL".into() };
         whole
@@ -122,7 +122,7 @@ impl Auth {
             .or_else(|| named.map(of_url))
     }
 
-    /// The logins that a netrc has for hosts it names; the first for a host counts.
+    /// The logins of a netrc for the hosts that it names. For each host, the first one applies.
     pub(crate) fn machines(self) -> Vec<(String, Userinfo)> {
         let named = self.netrc.into_iter().filter_map(|(machine, _)| {
             Some((machine.name?, Userinfo { username: machine.username, password: machine.password? }))
@@ -182,7 +182,7 @@ impl Auth {
         Ok(true)
     }
 
-    /// The first one that is named counts.
+    /// Keeps the first login.
     fn log_in(&mut self, login: Login, from: &str) {
         self.login.get_or_insert_with(|| Credential { login, from: from.to_owned() });
     }
@@ -193,9 +193,9 @@ impl Auth {
 
     fn netrc(&mut self, bytes: &[u8], path: &Path, from: &str) -> Result<()> {
         let machines = netrc(&String::from_utf8_lossy(bytes)).map_err(|why| {
-            Error::usage(format!("{from}: {} cannot be read as a netrc file", path.display()))
+            Error::usage(format!("{from}: {} is not a valid netrc file", path.display()))
                 .because(why)
-                .hint("it has lines such as: machine git.example login NAME password TOKEN")
+                .hint("write lines such as: machine git.example login NAME password TOKEN")
         })?;
         self.netrc.extend(machines.into_iter().map(|machine| (machine, from.to_owned())));
         Ok(())
@@ -211,8 +211,8 @@ impl Machine {
     }
 }
 
-/// The entries of a netrc: words, in quotes or not; a macro ends at an empty line; `#` begins a
-/// comment where a keyword could stand.
+/// Parses a netrc: words, quoted or not. A macro ends at an empty line. `#` starts a comment where a keyword
+/// could be.
 fn netrc(text: &str) -> Result<Vec<Machine>, String> {
     let mut machines: Vec<Machine> = Vec::new();
     let mut rest = text;
@@ -224,23 +224,23 @@ fn netrc(text: &str) -> Result<Vec<Machine>, String> {
             "macdef" => rest = rest.split_once("\n\n").map_or("", |(_, rest)| rest),
             "default" => machines.push(Machine::default()),
             "machine" | "login" | "user" | "password" | "account" => {
-                let value = word(&mut rest)?.ok_or_else(|| format!("nothing stands behind {keyword}"))?;
+                let value = word(&mut rest)?.ok_or_else(|| format!("{keyword} has no value"))?;
                 match (&*keyword, machines.last_mut()) {
                     ("machine", _) => machines.push(Machine { name: Some(value), ..Machine::default() }),
                     ("login" | "user", Some(machine)) => machine.username = value,
                     ("password", Some(machine)) => machine.password = Some(Secret::new(value)),
                     (_, Some(_)) => {}
-                    (_, None) => return Err(format!("{keyword} stands before the first machine")),
+                    (_, None) => return Err(format!("{keyword} comes before the first machine")),
                 }
             }
-            // It may be the second word of a password.
-            _ => return Err("a word is neither a keyword nor its value; quote a password with spaces".to_owned()),
+            // Do not show the word: it may be a part of a password.
+            _ => return Err("a word is neither a keyword nor a value; quote a password with spaces".to_owned()),
         }
     }
     Ok(machines)
 }
 
-/// The next word, if there is one; in double quotes it may hold anything, with `\` before `"` and `\`.
+/// The next word, if any. In double quotes it may contain any character, with `\` before `"` and `\`.
 fn word(rest: &mut &str) -> Result<Option<String>, String> {
     let text = rest.trim_start();
     let Some(quoted) = text.strip_prefix('"') else {
@@ -273,46 +273,46 @@ fn is_private_key(bytes: &[u8]) -> bool {
     text.trim_start().starts_with(PEM) && text.contains("PRIVATE KEY-----")
 }
 
-/// Whether a line is one of a `known_hosts`: hosts, a key's type, the key in base64 (sshd(8)).
+/// Whether the line is one of a `known_hosts`: hosts, type of the key, the key in base64 (sshd(8)).
 fn is_known_host(line: &str) -> bool {
     let mut words = line.split_whitespace().filter(|word| !word.starts_with('@'));
     let kind = |word: &str| word.starts_with("ssh-") || word.starts_with("ecdsa-") || word.starts_with("sk-");
     words.next().is_some() && words.next().is_some_and(kind) && words.next().is_some()
 }
 
-/// A value in a file of its own: without the line feed that `echo` put behind it.
+/// The value of a file, without the line feed that `echo` appends.
 fn line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned()
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut entries = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    // Several keys are tried in the order of their names.
+    // podstrap tries several keys in the order of their names.
     entries.sort();
     Ok(entries)
 }
 
 fn read(path: &Path, from: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // A pipe would be waited for.
+    // Reading a pipe would block.
     if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
         return Err(Error::usage(format!("{from}: {} is neither a file nor a directory", path.display())));
     }
     let file = std::fs::File::open(path).map_err(|error| unreadable(path, from, &error))?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, from, &error))?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(Error::usage(format!("{from}: {} is longer than a Secret can be", path.display())));
+        return Err(Error::usage(format!("{from}: {} is larger than a Secret can be", path.display())));
     }
-    // What an editor on Windows puts before it.
+    // Without the byte order mark that editors on Windows write.
     Ok(bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
 fn unreadable(path: &Path, from: &str, error: &io::Error) -> Error {
     let made = Error::usage(format!("{from}: cannot read {}", path.display())).because(error.to_string());
     match error.kind() {
-        io::ErrorKind::NotFound => made.hint("mount the Secret there (volumeMounts), in this container"),
+        io::ErrorKind::NotFound => made.hint("mount the Secret there in this container (volumeMounts)"),
         io::ErrorKind::PermissionDenied => made.hint(format!(
-            "podstrap runs as uid {}: set the Pod's fsGroup, or the Secret volume's defaultMode",
+            "set the Pod's fsGroup, or the Secret volume's defaultMode: podstrap runs as uid {}",
             rustix::process::geteuid().as_raw()
         )),
         _ => made,
@@ -332,9 +332,9 @@ fn nothing(path: &Path, from: &str) -> Error {
         (true, false) => format!("it has {}", names.join(", ")),
         (false, _) => "it is neither a token, a netrc, a private key nor a known_hosts".to_owned(),
     };
-    Error::usage(format!("{from} holds nothing to log in with"))
+    Error::usage(format!("{from} has no credentials"))
         .because(holds)
-        .hint("a Secret's directory has username and password, ssh-privatekey (and known_hosts), token, or netrc in it")
+        .hint("give a directory with username and password, ssh-privatekey (and known_hosts), token or netrc")
 }
 
 impl fmt::Display for Credential {
@@ -343,8 +343,7 @@ impl fmt::Display for Credential {
     }
 }
 
-/// Whatever the bytes are, a message shows none of their passwords; what is written as a netrc reads
-/// the same again.
+/// For any input, no message shows a password. A parsed netrc, written again, has the same entries.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -395,7 +394,7 @@ mod tests {
             ]
         );
         for (text, why) in [
-            ("machine", "nothing stands behind machine"),
+            ("machine", "machine has no value"),
             ("login x", "before the first machine"),
             ("machine a login b password two words", "quote a password with spaces"),
             ("machine a password \"x", "quotation mark"),
@@ -434,7 +433,7 @@ mod tests {
         {
             assert_eq!(sent(&basic, other, home), None, "{other}");
         }
-        // What stands in the URL itself comes first, a mere name does not.
+        // A login in the URL comes first; a name without a password does not.
         assert_eq!(sent(&basic, home, "https://you:s3cret2@git.example/app.git").as_deref(), Some("you:s3cret2"));
         assert_eq!(sent(&basic, home, "https://you@git.example/app.git").as_deref(), Some("me:s3cret"));
         assert_eq!(sent(&Auth::default(), home, "https://s3cret@git.example/app.git").as_deref(), Some("s3cret:"));
@@ -449,7 +448,7 @@ mod tests {
         assert_eq!(sent(&netrc, home, home).as_deref(), Some("a:s3cret1"));
         assert_eq!(sent(&netrc, "https://other.example/x", home).as_deref(), Some("b:s3cret2"));
         assert_eq!(sent(&netrc, "https://third.example/x", home), None);
-        // What the user did not ask for in clear does not go out in clear, and `default` is for one host.
+        // A password is sent in clear text only if the user's URL allows it, and `default` is for one host.
         assert_eq!(sent(&netrc, "http://other.example/x", home), None);
         assert_eq!(sent(&netrc, "http://other.example/x", "http://git.example/").as_deref(), Some("b:s3cret2"));
         let default = from(dir.path(), &[("netrc", "\u{feff}default login a password s3cret1")]).unwrap();
@@ -470,10 +469,10 @@ mod tests {
         assert_eq!(write("# the default machine\n[host]:22 ssh-ed25519 AAAA\n").unwrap().keys.known_hosts.len(), 1);
         assert_eq!(write("machine a login b password c").unwrap().netrc.len(), 1);
         assert!(write("ghp_s3cret\n").unwrap().login.is_some());
-        assert!(write("tok\u{e9}n").unwrap_err().to_string().contains("none that can be sent"));
+        assert!(write("tok\u{e9}n").unwrap_err().to_string().contains("invalid token"));
         for useless in ["", "two words", "\n"] {
             let error = write(useless).unwrap_err().to_string();
-            assert!(error.contains("holds nothing to log in with"), "{error}");
+            assert!(error.contains("has no credentials"), "{error}");
         }
         let keys = from(dir.path(), &[("ssh-privatekey", key), ("id_other", key), ("known_hosts", "x"), ("y", "z")]);
         let keys = keys.unwrap().keys;

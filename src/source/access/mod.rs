@@ -1,9 +1,9 @@
-//! Servers, whoever asks them for whatever: as whom to ask, how long to wait, and what a failure means.
+//! Requests to servers: credentials, stalls, and the errors of HTTP.
 //!
-//! | file | |
+//! | file | purpose |
 //! |---|---|
-//! | auth | credentials from the files that `--auth` names, and who gets which |
-//! | pace | when an answer stalls |
+//! | auth | credentials from the files of `--auth`, and which request carries them |
+//! | pace | detects an answer that stalls |
 //! | web | requests over HTTP |
 
 pub(crate) mod auth;

@@ -1,20 +1,19 @@
-//! When an answer stalls, whatever brings it.
+//! Detects an answer that stalls, for every protocol.
 
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::retry::{Deadline, SLOW};
 
-/// Bytes per second below which an answer that completes no packet either is as good as none: a
-/// megabyte would take a quarter of an hour.
+/// The lowest speed, in bytes per second, of an answer that completes no packet. Below it, a megabyte would take
+/// a quarter of an hour.
 const SLOWEST: u64 = 1000;
 
-/// Notices an answer that stalls: silence, or so few bytes that it will not end. A try that stalls is
-/// worth another one.
+/// Detects an answer that stalls: silence, or so few bytes that it will not end. A retry may help.
 pub(crate) struct Pace {
     deadline: Deadline,
     since: Instant,
-    /// Since then.
+    /// Received since then.
     bytes: u64,
 }
 
@@ -22,7 +21,7 @@ impl Pace {
     pub(crate) fn new(deadline: Deadline) -> Self {
         Self { deadline, since: Instant::now(), bytes: 0 }
     }
-    /// Until when more must have come.
+    /// The time by which more bytes must arrive.
     pub(crate) fn until(&self) -> Instant {
         (self.since + self.deadline.silence()).min(self.deadline.instant())
     }
@@ -38,7 +37,7 @@ impl Pace {
     pub(crate) fn stalled(&self, what: &str) -> Error {
         let error = Error::source(what);
         if self.deadline.passed() {
-            return error.because("the server did not answer in the time that was left").hint(SLOW).transient(None);
+            return error.because("the server did not answer in the remaining time").hint(SLOW).transient(None);
         }
         let silence = self.deadline.silence().as_secs_f64();
         error.because(format!("the server stalls: {} bytes in {silence:.1} s", self.bytes)).transient(None)

@@ -1,8 +1,6 @@
-//! Servers on the web, asked for what a source needs. Every way in which one can fail becomes an
-//! [`Error`] here, with the server's own words.
+//! HTTP requests for a source. Every failure of a server becomes an [`Error`] here, with the server's own words.
 //!
-//! Who may see a credential is decided for each request anew, by the request's own URL: a redirect
-//! to another place takes none along.
+//! The URL of each request decides which credentials it carries: a redirect to another place gets none.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,45 +20,45 @@ use crate::retry::Deadline;
 use crate::source::access::auth::{Auth, Credential, Login};
 use crate::source::access::pace::Pace;
 
-/// How many redirects are followed in a row.
+/// The most redirects in a row.
 pub(crate) const MAX_REDIRECTS: usize = 10;
-/// How much of an error's body is read, how many lines of it are shown, and how many characters
-/// of each.
+/// Limits for the excerpt of an error's body: bytes to read, lines, characters per line.
 const BODY_READ: usize = 16 << 10;
 const BODY_LINES: usize = 4;
 const BODY_COLUMNS: usize = 200;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From this length on a user's name may be a token.
+/// A user's name of at least this length may be a token.
 const TOKEN_LENGTH: usize = 20;
-/// And a value in the query a secret.
+/// A value of at least this length in the query may be a secret.
 const QUERY_SECRET: usize = 8;
 
-/// Some hosts know a Git client by this prefix; libgit2 and dulwich send it as well.
+/// Some hosts recognise a Git client by this prefix. libgit2 and dulwich send it as well.
 const AGENT: &str = concat!("git/2.0 (podstrap ", env!("CARGO_PKG_VERSION"), ")");
 
-const CREDENTIALS: &str = "mount a Secret with username and password, or a file with a token, and name it with --auth";
+const CREDENTIALS: &str =
+    "mount a Secret with username and password, or a file with a token, and give its path with --auth";
 
-/// With what credentials a source may be fetched.
+/// The credentials for the requests of a source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
-    /// What the user named: a login without a host is for its server. None if that is none of the web.
+    /// The URL that the user gave: a login without a host is for its server. `None` if it is not on the web.
     pub(crate) home: Option<RemoteUrl>,
     /// See [`Auth::read`].
     pub(crate) auth: Vec<PathBuf>,
 }
 
-/// A place on the web and the way to it. `Display` shows its URL without secrets.
+/// A URL and its HTTP client. `Display` shows the URL without secrets.
 #[derive(Debug)]
 pub(crate) struct Site {
     client: Client,
     pub(crate) url: RemoteUrl,
     access: Access,
-    /// Whatever was sent that is nobody's business, in every form in which it travels.
+    /// All secrets that were sent, in every encoding of a request.
     secrets: Mutex<Vec<Secret>>,
 }
 
-/// What a server answered, and as whom it was asked.
+/// The response of a server, and the credentials of the request.
 pub(crate) struct Reply {
     pub(crate) response: Response,
     credential: Option<Credential>,
@@ -77,8 +75,8 @@ impl Site {
         Ok(Self::with(crate::http::client()?, url, access))
     }
 
-    /// One whose bodies come as they are, also where the server calls their compression a mere way of
-    /// sending them: a digest is of those bytes.
+    /// A site whose bodies stay as the server sent them, even with a Content-Encoding: a digest covers those
+    /// bytes.
     pub(crate) fn verbatim(url: RemoteUrl, access: Access) -> Result<Self> {
         Ok(Self::with(crate::http::client_verbatim()?, url, access))
     }
@@ -96,7 +94,7 @@ impl Site {
         site
     }
 
-    /// Asks for `url`, which a server may have redirected to, as whoever is known there.
+    /// Sends a request to `url`, which may be the target of a redirect, with the credentials for that URL.
     pub(crate) async fn send(
         &self,
         what: &str,
@@ -128,7 +126,7 @@ impl Site {
         }
     }
 
-    /// The next part of a body of which `received` bytes are here.
+    /// The next part of a body, after `received` bytes.
     pub(crate) async fn chunk(
         &self,
         what: &str,
@@ -145,11 +143,11 @@ impl Site {
                 let broke = format!("the answer broke off after {received} bytes");
                 Err(causes(Error::source(what).because(broke), &error.without_url()).transient(None))
             }
-            Err(_) => Err(pace.stalled(what).because(format!("{received} bytes of the answer had come"))),
+            Err(_) => Err(pace.stalled(what).because(format!("{received} bytes of the answer had arrived"))),
         }
     }
 
-    /// Where an answer redirects to, if it does. `from` is who gave it.
+    /// The target of a redirect, if the response is one. `from` is the server that sent it.
     pub(crate) fn redirect(&self, what: &str, from: &dyn fmt::Display, response: &Response) -> Result<Option<Url>> {
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
@@ -168,7 +166,8 @@ impl Site {
         }
     }
 
-    /// What an answer that is not 200 means. `place` is who gave it, `thing` what it was asked for.
+    /// The error for a response other than 200. `place` is the server that sent it, `thing` the requested
+    /// object.
     pub(crate) async fn refused(
         &self,
         what: &str,
@@ -181,7 +180,7 @@ impl Site {
         let status = response.status();
         let after = crate::http::retry_after(&response);
         let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
-        // Inside of a tunnel only the server can answer.
+        // In a tunnel, only the server can answer.
         let proxy = crate::http::proxy(response.url()).filter(|_| response.url().scheme() == "http");
         if let (407, Some(proxy)) = (status.as_u16(), &proxy) {
             return proxy.refused(what, response.url());
@@ -196,27 +195,32 @@ impl Site {
         let bearer = credential.as_ref().is_some_and(|credential| matches!(credential.login, Login::Bearer(_)));
         let error = match (status.as_u16(), credential) {
             (401 | 403 | 404, None) if given => error.hint(format!(
-                "no credentials were sent to {place}: a login is for the host that --repo names, a netrc for those in it"
+                "give credentials for {place}, to which podstrap sent none: \
+                 a login is for the host of --repo, a netrc for the hosts in it"
             )),
-            (401, Some(from)) => error.hint(format!("the user name or the token in {from} is wrong, or has expired")),
-            (403, Some(from)) => error.hint(format!("the token in {from} may not read this {thing}: check its scope")),
-            (404, Some(_)) => {
-                error.hint(format!("check the path in the URL, and that the token may read this {thing}"))
+            (401, Some(from)) => {
+                error.hint(format!("correct the user name or the token in {from}, or renew it if it has expired"))
             }
-            (401, None) => error.hint(format!("if the {thing} exists it is private: {CREDENTIALS}")),
+            (403, Some(from)) => {
+                error.hint(format!("check the scope of the token in {from}: it cannot read this {thing}"))
+            }
+            (404, Some(_)) => {
+                error.hint(format!("check the path in the URL, and that the token can read this {thing}"))
+            }
+            (401, None) => error.hint(format!("if the {thing} exists, it is private: {CREDENTIALS}")),
             (403, None) => error.hint(format!("if the {thing} is private: {CREDENTIALS}")),
             (404, None) => error.hint(format!("check the path in the URL; if the {thing} is private: {CREDENTIALS}")),
             _ => error,
         };
         let error = if bearer && matches!(status.as_u16(), 401 | 403) {
-            error.hint("some hosts take a token as a password only: mount it as password, with a username beside it")
+            error.hint("mount the token as password, next to a username: some hosts accept a token only as a password")
         } else {
             error
         };
         if crate::http::passing(status) { error.transient(after) } else { error }
     }
 
-    /// The first lines of an error's body, or a web page's title: what a person wrote to explain it.
+    /// The first lines of an error's body, or the title of a web page: text that explains the error.
     async fn head_of_body(&self, response: &mut Response, deadline: Deadline) -> String {
         let html = is_html(response);
         let mut body = Vec::new();
@@ -234,7 +238,7 @@ impl Site {
         lines.map(|line| line.chars().take(BODY_COLUMNS).collect()).collect::<Vec<String>>().join("\n")
     }
 
-    /// Foreign text without our secrets, should the server repeat them.
+    /// Removes podstrap's secrets from the text of a server, in case it repeats them.
     pub(crate) fn hide(&self, text: &str) -> String {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.reveal(), "***"))
@@ -243,7 +247,7 @@ impl Site {
     fn remember_login(&self, login: &Login) {
         match login {
             Login::Basic(Userinfo { username, password }) => {
-                // A token may stand in the name's place, alone or before a password that is none.
+                // The name may be a token, without a password or with a placeholder for one.
                 let name = (password.reveal().is_empty() || username.len() >= TOKEN_LENGTH).then(|| username.clone());
                 let header = BASE64_STANDARD.encode(format!("{username}:{}", password.reveal()));
                 self.remember([password.reveal().to_owned(), header].into_iter().chain(name));
@@ -265,25 +269,25 @@ impl Site {
     }
 }
 
-/// Where a redirect of `from` leads, without anybody's credentials; else why it is not followed.
+/// The target of a redirect by `from`, without credentials, or the reason not to follow it.
 pub(crate) fn target(from: &Url, location: &str) -> Result<Result<Url, &'static str>, url::ParseError> {
     let mut target = from.join(location)?;
     match (from.scheme(), target.scheme()) {
         (_, "https") | ("http", "http") => {}
-        ("https", "http") => return Ok(Err("that would leave HTTPS")),
-        _ => return Ok(Err("that is not HTTP")),
+        ("https", "http") => return Ok(Err("the target does not use HTTPS")),
+        _ => return Ok(Err("the target does not use HTTP")),
     }
-    // Those that a redirect names would be somebody else's.
+    // Credentials in the target would be those of somebody else.
     let _ = target.set_username("");
     let _ = target.set_password(None);
     Ok(Ok(target))
 }
 
-/// The error of a redirect that is not followed.
+/// The error of a redirect that podstrap does not follow.
 pub(crate) fn misled(from: &dyn fmt::Display, target: &Url, why: &str) -> Error {
     Error::source(format!("{from} redirects to {}", shown(target)))
         .because(why)
-        .hint("give the address to which it moved, or credentials if that is a login page")
+        .hint("give the new address, or credentials if the target is a login page")
 }
 
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -298,7 +302,7 @@ pub(crate) fn is_ok(response: &Response) -> bool {
     response.status() == StatusCode::OK
 }
 
-/// A URL without what may be secret in it.
+/// A URL without possible secrets.
 pub(crate) fn shown(url: &Url) -> String {
     url.as_str().parse::<RemoteUrl>().map_or_else(|_| "a URL".to_owned(), |url| url.to_string())
 }
@@ -307,7 +311,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).map_or("", |(inner, _)| inner)
 }
 
-/// A request that got no answer: no such host, refused, reset, an unknown CA.
+/// The error of a request without a response: unknown host, refused, reset, unknown CA.
 fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let url = error.url().cloned();
     let proxy = url.as_ref().and_then(crate::http::proxy);
@@ -324,28 +328,29 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let made = causes(made, &error);
     match crate::http::distrust(&error) {
         Some(Distrust::CaCertificate) => {
-            return made.hint("the server shows a CA's own certificate: give it one of its own, signed by that CA");
+            return made
+                .hint("give the server a certificate signed by its CA: it shows the certificate of the CA itself");
         }
         Some(Distrust::UnknownIssuer) => {
             return made
-                .hint("for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file");
+                .hint("for a private CA, mount its certificate as a PEM file, and give this file with --ca-file");
         }
         Some(Distrust::Other) => return made,
         None => {}
     }
     let made = if error.is_connect() && proxy.is_some() {
         made.hint(
-            "check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none",
+            "check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy",
         )
     } else if error.is_connect() {
-        made.hint("check the host and the port, and whether the Pod's network policy and proxy let it out")
+        made.hint("check the host and the port, and whether the Pod's network policy and proxy allow the connection")
     } else {
         made
     };
     made.transient(None)
 }
 
-/// Every cause but the wrapping of the HTTP client's own layers, which says nothing to a user.
+/// Adds every cause, without the wrappers of the HTTP client, which tell a user nothing.
 fn causes(made: Error, error: &reqwest::Error) -> Error {
     crate::http::causes(error).map(ToString::to_string).fold(made, Error::because)
 }

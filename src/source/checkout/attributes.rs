@@ -1,5 +1,5 @@
-//! Git attributes: what a tree's files of attributes ask for, libgit2's writer, which converts line
-//! endings for them, and a warning for each attribute that podstrap does not support (gitattributes(5)).
+//! Git attributes (gitattributes(5)): reads the attributes files of a tree, writes the tree with libgit2, which
+//! converts line endings, and warns about attributes that podstrap does not support.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,37 +11,37 @@ use crate::error::{IoContext, Result};
 use crate::source::checkout::entries::{Entries, FileKind, Objects, Step};
 use crate::tree::few;
 
-/// The name of a file of attributes.
+/// The name of an attributes file.
 pub(super) const FILE: &[u8] = b".gitattributes";
-/// Names what a file is recoded to when it is checked out.
+/// The attribute for the encoding of a checked-out file.
 const ENCODING: &str = "working-tree-encoding";
-/// Makes Git write the object's name into each `$Id$`, which podstrap does not do.
+/// The attribute for the name of the object in each `$Id$`, which podstrap does not support.
 const IDENT: &[u8] = b"ident";
 /// Overrides `ident` for every file: libgit2 would expand the first `$Id$` of each.
 const NO_IDENT: &str = "* -ident\n";
-/// Git, and libgit2, read no larger file of attributes (`ATTR_MAX_FILE_SIZE` in attr.h).
+/// Git and libgit2 read no larger attributes file (`ATTR_MAX_FILE_SIZE` in attr.h).
 const MAX_ATTRIBUTES: usize = 100 << 20;
 
-/// What the files of attributes of a tree ask for.
+/// The relevant attributes of a tree.
 #[derive(Default)]
 pub(super) struct Attributes {
-    /// Whether line endings may have to be converted.
+    /// Whether line endings may need a conversion.
     crlf: bool,
     /// Whether some file has [`ENCODING`].
     recode: bool,
-    /// The files that ask for [`IDENT`].
+    /// The attributes files that set [`IDENT`].
     ident: Vec<PathBuf>,
-    /// The files with patterns in quotes.
+    /// The attributes files with quoted patterns.
     quoted: Vec<PathBuf>,
 }
 
 impl Attributes {
-    /// Whether libgit2 has to write the tree.
+    /// Whether libgit2 must write the tree.
     pub(super) fn convert(&self) -> bool {
         self.crlf || self.recode
     }
 
-    /// Notes what the file at `path` asks for, if it counts.
+    /// Reads the attributes file at `path`, unless it is too large for Git.
     pub(super) fn read(&mut self, objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<()> {
         let (size, _) = objects.odb.read_header(oid).map_err(|error| objects.failed(&error))?;
         if size <= MAX_ATTRIBUTES {
@@ -50,7 +50,7 @@ impl Attributes {
         Ok(())
     }
 
-    /// Notes what the file of one directory asks for, if it has one.
+    /// Reads the attributes file of one directory, if there is one.
     pub(super) fn read_in(&mut self, objects: &Objects<'_>, whole: &Tree<'_>, directory: &Path) -> Result<()> {
         let path = directory.join(".gitattributes");
         match whole.get_path(&path) {
@@ -61,8 +61,8 @@ impl Attributes {
         }
     }
 
-    /// libgit2 converts line endings (eol, crlf, and text only if eol says so: on Linux its own
-    /// choice is to leave them).
+    /// Notes the attributes in `text`. libgit2 converts line endings for `eol` and `crlf`, and for `text` only
+    /// with `eol`: its default on Linux is to leave them.
     fn note(&mut self, text: &[u8], path: &Path) {
         let says = |word: &[u8]| text.windows(word.len()).any(|text| text == word);
         self.recode |= says(ENCODING.as_bytes());
@@ -76,23 +76,26 @@ impl Attributes {
         }
     }
 
-    /// Warns of what podstrap does not do.
+    /// Warns about the attributes that podstrap does not support.
     pub(super) fn warn(&self) {
         warn(&self.ident, "podstrap does not support the Git attribute ident and leaves $Id$ unchanged");
         if self.convert() {
-            warn(&self.quoted, "patterns in quotes are not understood, and the files they are for not converted");
+            warn(
+                &self.quoted,
+                "podstrap does not support patterns in quotes, and does not convert the files that they match",
+            );
         }
     }
 }
 
-/// Whether a line sets [`IDENT`] for a pattern, or in a macro.
+/// Whether a line sets [`IDENT`] for a pattern or in a macro.
 fn asks_for_ident(line: &[u8]) -> bool {
     let mut words = line.split(u8::is_ascii_whitespace).skip(1);
     !line.starts_with(b"#") && words.any(|word| word == IDENT)
 }
 
-/// Writes `files` to `tree` with libgit2. They are the part of `whole` at `subdir`, or all of it;
-/// `scratch` is a directory on the same file system.
+/// Writes `files` to `tree` with libgit2. `files` is the part of `whole` at `subdir`, or all of it. `scratch` is
+/// a directory on the same file system.
 pub(super) fn write<'a>(
     objects: &Objects<'a>,
     whole: &Tree<'a>,
@@ -108,7 +111,7 @@ pub(super) fn write<'a>(
         .on_volume(|| format!("cannot write {}", overriding.display()))?;
     let failed = |error: git2::Error| objects.failed(&error);
     if let Some(path) = subdir {
-        // Attributes above a part are found where they are.
+        // At its original path, libgit2 finds the attributes above the part.
         let beside = scratch.join("checkout");
         fs::create_dir(&beside).on_volume(|| format!("cannot create {}", beside.display()))?;
         check_out(objects.repo, whole, Some(path), &beside).map_err(failed)?;
@@ -121,13 +124,13 @@ pub(super) fn write<'a>(
     if attributes.recode {
         name_recoded(objects, files, subdir.unwrap_or(Path::new("")))?;
     }
-    // A `.git` that is kept does not get it.
+    // Keep it out of a published `.git`.
     fs::remove_file(&overriding).on_volume(|| format!("cannot remove {}", overriding.display()))
 }
 
-/// Writes the whole of `files`, or the part of it at `subdir`, to the same path below `tree`.
+/// Writes all of `files`, or the part at `subdir`, to the same path below `tree`.
 fn check_out(repo: &Repository, files: &Tree<'_>, subdir: Option<&Path>, tree: &Path) -> Result<(), git2::Error> {
-    // Attributes are looked up in the index and in the working directory.
+    // libgit2 looks attributes up in the index and in the working directory.
     repo.set_workdir(tree, false)?;
     let mut index = repo.index()?;
     index.read_tree(files)?;
@@ -140,7 +143,7 @@ fn check_out(repo: &Repository, files: &Tree<'_>, subdir: Option<&Path>, tree: &
     repo.checkout_tree(files.as_object(), Some(&mut options))
 }
 
-/// Names the files that Git would recode. `root` is the part of the repository at `at`.
+/// Warns about the files that Git would recode. `root` is the part of the repository at `at`.
 fn name_recoded<'a>(objects: &Objects<'a>, root: &Tree<'a>, at: &Path) -> Result<()> {
     let (mut entries, mut recoded) = (Entries::new(objects, root)?, Vec::new());
     while let Some(step) = entries.next()? {
@@ -160,7 +163,7 @@ fn name_recoded<'a>(objects: &Objects<'a>, root: &Tree<'a>, at: &Path) -> Result
     Ok(())
 }
 
-/// Whether it is an encoding other than UTF-8, which Git knows by two names, in any case (utf8.c,
+/// Whether the value is an encoding other than UTF-8. Git accepts two names for UTF-8, in any case (utf8.c,
 /// `same_utf_encoding`).
 fn recodes(value: AttrValue<'_>) -> bool {
     let AttrValue::Bytes(name) = value else { return false };

@@ -1,4 +1,4 @@
-//! A commit as it is stored: its objects, and its entries one by one.
+//! Reads the objects and entries of a commit, one by one.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,16 +11,16 @@ use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::objects::failure;
 
-/// The longest path that the kernel takes, the NUL at its end included (`PATH_MAX` in limits.h).
+/// The longest path of the kernel in bytes, including the final NUL (`PATH_MAX` in limits.h).
 pub(super) const PATH_MAX: usize = 4096;
-/// What the directories on the way to one file may take as objects: a million entries and more.
+/// The most bytes of the directory objects on the path to one file: a million entries and more.
 const MAX_TREES: usize = 64 << 20;
 
-/// A commit's objects, and what is being done with them.
+/// The objects of a commit, and the context of their checkout.
 pub(super) struct Objects<'a> {
     pub(super) repo: &'a Repository,
     pub(super) odb: Odb<'a>,
-    /// In messages.
+    /// The failed operation, for messages.
     pub(super) what: &'a str,
     pub(super) deadline: Deadline,
 }
@@ -36,20 +36,20 @@ impl Objects<'_> {
 
     pub(super) fn too_long(&self) -> Error {
         Error::source(self.what)
-            .because(format!("it has paths that are longer than the {PATH_MAX} bytes of the kernel's limit"))
-            .hint("nest its directories less deeply")
+            .because(format!("it has paths longer than the kernel's limit of {PATH_MAX} bytes"))
+            .hint("reduce the depth of its directories")
     }
 }
 
-/// Goes through a commit's entries, a directory before what is in it. Its memory is that of the
-/// directories on the way to where it is.
+/// Walks the entries of a commit, a directory before its contents. Holds only the directories on the current
+/// path in memory.
 pub(super) struct Entries<'a, 'o> {
     objects: &'o Objects<'a>,
-    /// Each with its size as an object, and its next entry.
+    /// Each with the size of its object, and its next entry.
     open: Vec<(Tree<'a>, usize, usize)>,
-    /// Of the last entry, in the tree.
+    /// The path of the last entry in the tree.
     pub(super) path: PathBuf,
-    /// Whether that entry was not entered: the next one takes its place in the path.
+    /// Whether the walk did not enter that entry: the next one replaces it in the path.
     beside: bool,
 }
 
@@ -59,7 +59,7 @@ pub(super) enum Step {
         oid: Oid,
         kind: FileKind,
     },
-    /// All of a directory has been seen.
+    /// The end of a directory.
     Leave,
 }
 
@@ -86,20 +86,20 @@ impl<'a, 'o> Entries<'a, 'o> {
         };
         *next += 1;
         let name = entry.name_bytes();
-        // libgit2 would take a name with a slash for a path.
+        // libgit2 treats a name with a slash as a path.
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
             let name = String::from_utf8_lossy(name);
-            return Err(Error::source(what).because(format!("an entry is named {name:?}, which is no name")));
+            return Err(Error::source(what).because(format!("the entry name {name:?} is invalid")));
         }
         self.path.push(OsStr::from_bytes(name));
         self.beside = true;
         Ok(Some(Step::Entry { name: name.to_owned(), oid: entry.id(), kind: FileKind::of(entry.filemode_raw()) }))
     }
 
-    /// Goes on in the directory that was the last entry.
+    /// Continues in the directory that was the last entry.
     pub(super) fn enter(&mut self, oid: Oid) -> Result<()> {
         let objects = self.objects;
-        // As deep as nothing can be written, before the limit of anything else is reached.
+        // Fail here, before another limit: nothing can be written at this depth.
         if self.path.as_os_str().len() > PATH_MAX {
             return Err(objects.too_long());
         }
@@ -116,11 +116,11 @@ impl<'a, 'o> Entries<'a, 'o> {
     }
 }
 
-/// What an entry of a tree is.
+/// The kind of an entry in a tree.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileKind {
     Directory,
-    /// Stays an empty directory.
+    /// Becomes an empty directory.
     Submodule,
     Link,
     Regular {
@@ -129,8 +129,7 @@ pub(super) enum FileKind {
 }
 
 impl FileKind {
-    /// Of a mode as a tree has it, as Git takes it: what is nothing else is a submodule (cache.h,
-    /// `canon_mode`).
+    /// The kind of a mode in a tree, as Git reads it: any other mode is a submodule (cache.h, `canon_mode`).
     pub(super) fn of(mode: i32) -> Self {
         match mode & 0o170_000 {
             0o040_000 => Self::Directory,

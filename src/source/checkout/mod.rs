@@ -1,15 +1,15 @@
-//! A commit's files. No code of the repository runs, nothing is written through a link of the
-//! repository, and names that would leave the tree or pose as Git's own directory are refused.
+//! Writes a commit's files. Runs no code of the repository, writes nothing through its links, and refuses names
+//! that leave the tree or pose as Git's own directory.
 //!
-//! Two writers give the same tree. libgit2's knows attributes and judges names, and takes most of
-//! a clone's time: it looks at everything on disk again and again. The plain one writes blobs as
-//! they are; it is used when no attribute asks for a conversion and no name needs a second look.
+//! Two writers produce the same tree. libgit2's writer supports attributes and validates names, but takes most
+//! of a clone's time, because it inspects everything on disk again and again. The plain writer writes blobs
+//! unchanged. podstrap uses it if no attribute requires a conversion and libgit2 need not validate a name.
 //!
-//! | file | |
+//! | file | purpose |
 //! |---|---|
 //! | entries | reads a commit entry by entry |
-//! | attributes | what files of attributes ask for, and libgit2's writer |
-//! | scan | what a tree comes to, and which writer it needs |
+//! | attributes | attributes files, and libgit2's writer |
+//! | scan | the size of a tree, and the writer that it needs |
 //! | plain | the plain writer |
 //! | settle | modes and times |
 
@@ -40,21 +40,21 @@ use crate::tree::{Written, few, reserved};
 #[cfg(fuzzing)]
 pub use scan::fuzz;
 
-/// How many directories a hint names.
+/// Number of directories in a hint.
 const LISTED: usize = 8;
 
-/// A commit that was checked out, and what else belongs to it.
+/// A checked-out commit, and its submodules.
 pub(crate) struct CheckedOut {
     pub(crate) written: Written,
-    /// To be fetched from elsewhere; their directories are there, and empty.
+    /// To fetch from elsewhere. Their directories exist and are empty.
     pub(crate) submodules: Vec<Submodule>,
 }
 
-/// A commit of another repository that the tree names.
+/// A submodule: a commit of another repository.
 pub(crate) struct Submodule {
     /// In the tree.
     pub(crate) path: PathBuf,
-    /// As `.gitmodules` has it.
+    /// As in `.gitmodules`.
     pub(crate) url: String,
     pub(crate) commit: Oid,
 }
@@ -82,13 +82,13 @@ pub(crate) fn write(
     }
     let objects = Objects { repo, odb: repo.odb().map_err(failed)?, what: &what, deadline };
     let mut scan = scan::scan(&objects, &files, PATH_MAX - 1 - tree.as_os_str().len(), limit)?;
-    // What stands above a part counts for it as well.
+    // Attributes above a part apply to it as well.
     let above = subdir.into_iter().flat_map(|path| path.ancestors().skip(1));
     for directory in above {
         scan.attributes.read_in(&objects, &whole, directory)?;
     }
     match fs::create_dir(tree) {
-        // A submodule's directory.
+        // The empty directory of a submodule.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree) => {}
         made => made.on_volume(|| format!("cannot create {}", tree.display()))?,
     }
@@ -106,7 +106,7 @@ pub(crate) fn write(
         _ if source.submodules == Submodules::Off => {
             let found = gitlinks(&objects, &files)?;
             let paths: Vec<PathBuf> = found.into_iter().map(|(path, _)| path).collect();
-            tracing::warn!("not fetched, as --submodules says: {} empty: {}", stay(paths.len()), few(&paths));
+            tracing::warn!("not fetched because of --submodules off: {} empty: {}", stay(paths.len()), few(&paths));
             Vec::new()
         }
         _ => named_submodules(&objects, &whole, &files, subdir, scratch)?,
@@ -125,7 +125,7 @@ fn part<'repo>(repo: &'repo Repository, whole: &Tree<'repo>, path: &Path, what: 
             let names: Vec<_> = names.map(|entry| String::from_utf8_lossy(entry.name_bytes()).into_owned()).collect();
             let place = if seen.as_os_str().is_empty() { "the repository".into() } else { seen.display().to_string() };
             return refused(format!("there is no {} in {place}", name.display()))
-                .map_err(|error| error.hint(format!("the directories in {place}: {}", listed(&names))));
+                .map_err(|error| error.hint(format!("choose a directory in {place}: {}", listed(&names))));
         };
         seen.push(name);
         let kind = FileKind::of(entry.filemode());
@@ -136,7 +136,7 @@ fn part<'repo>(repo: &'repo Repository, whole: &Tree<'repo>, path: &Path, what: 
                 .map_err(|error| failure(what, &error).permanent())?,
             FileKind::Submodule => {
                 return refused(format!("{} is a submodule", seen.display()))
-                    .map_err(|error| error.hint("name the submodule's own repository with --repo"));
+                    .map_err(|error| error.hint("give the submodule's own repository with --repo"));
             }
             FileKind::Link => return refused(format!("{} is a symbolic link", seen.display())),
             FileKind::Regular { .. } => return refused(format!("{} is a file", seen.display())),
@@ -147,7 +147,7 @@ fn part<'repo>(repo: &'repo Repository, whole: &Tree<'repo>, path: &Path, what: 
     Ok(at)
 }
 
-/// A few names, and how many more there are.
+/// The first few names, and how many more there are.
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "none".to_owned();
@@ -161,7 +161,7 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result
     let object = repo.find_object(choice.want, None).map_err(|error| {
         if error.code() == ErrorCode::NotFound {
             return Error::source(format!("{url} has no commit {}", choice.want))
-                .hint("is it pushed? Only what a branch or a tag leads to can be fetched");
+                .hint("push it to a branch or a tag: podstrap can fetch only commits that one of them leads to");
         }
         failure(&format!("cannot read {name} of {url}"), &error).permanent()
     })?;
@@ -173,7 +173,7 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result
     })
 }
 
-/// The commits of other repositories that a tree names, with their places.
+/// The submodules of a tree, with their paths.
 fn gitlinks<'a>(objects: &Objects<'a>, root: &Tree<'a>) -> Result<Vec<(PathBuf, Oid)>> {
     let (mut entries, mut found) = (Entries::new(objects, root)?, Vec::new());
     while let Some(step) = entries.next()? {
@@ -186,8 +186,7 @@ fn gitlinks<'a>(objects: &Objects<'a>, root: &Tree<'a>) -> Result<Vec<(PathBuf, 
     Ok(found)
 }
 
-/// The same with where they come from. `whole` has the file that says so, `files` is its part at
-/// `subdir`.
+/// The submodules with their URLs. `whole` has `.gitmodules`, `files` is its part at `subdir`.
 fn named_submodules<'a>(
     objects: &Objects<'a>,
     whole: &Tree<'a>,
@@ -210,9 +209,9 @@ fn named_submodules<'a>(
         }
     }
     if !unknown.is_empty() {
-        // As git clone --recurse-submodules leaves what is not active.
+        // Like git clone --recurse-submodules, leave the directory of an inactive submodule empty.
         let file = submodules::FILE;
-        tracing::warn!("not to be fetched by {file}, {} empty: {}", stay(unknown.len()), few(&unknown));
+        tracing::warn!("not fetched because of {file}: {} empty: {}", stay(unknown.len()), few(&unknown));
     }
     Ok(found)
 }

@@ -1,4 +1,4 @@
-//! The writer of trees that need no conversion: blobs as they are.
+//! The writer for trees without conversions: it writes blobs unchanged.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use crate::source::checkout::scan::Scan;
 use crate::source::lfs;
 use crate::tree::set_mode;
 
-/// Writes the files of `root` to `tree`, and returns which of them are pointers of Git LFS.
+/// Writes the files of `root` to `tree`, and returns the paths of the Git LFS pointers.
 pub(super) fn write<'a>(objects: &Objects<'a>, root: &Tree<'a>, tree: &Path, scan: &Scan) -> Result<Vec<PathBuf>> {
     let mut pointers = Vec::new();
     // Links last: until then no path below `tree` leads through one.
@@ -26,7 +26,7 @@ pub(super) fn write<'a>(objects: &Objects<'a>, root: &Tree<'a>, tree: &Path, sca
     Ok(pointers)
 }
 
-/// Writes the entries of the kinds that `wanted` says.
+/// Writes the entries of the `wanted` kinds.
 fn write_kinds<'a>(
     objects: &Objects<'a>,
     root: &Tree<'a>,
@@ -66,19 +66,19 @@ fn write_one(
             }
             File::create_new(path).and_then(|mut file| {
                 file.write_all(blob.data())?;
-                // Others are settled by what they are not.
+                // `settle` sets the mode of all others.
                 if executable { file.set_permissions(fs::Permissions::from_mode(0o755)) } else { Ok(()) }
             })
         }
     };
     written.map_err(|error| match (error.kind(), kind) {
-        // The directory is new: only the repository itself can have put something there.
+        // The directory is new, so only the repository itself can have created the entry.
         (ErrorKind::AlreadyExists, _) => {
             Error::source(objects.what).because(format!("two entries are named {}", path.display()))
         }
-        // An empty target, one with a NUL in it, a name or a target that is too long.
+        // An empty target, a target with a NUL, or a name or a target that is too long.
         (ErrorKind::InvalidInput | ErrorKind::InvalidFilename, _) | (ErrorKind::NotFound, FileKind::Link) => {
-            Error::source(objects.what).because(format!("{} cannot be made: {error}", path.display()))
+            Error::source(objects.what).because(format!("{} cannot be created: {error}", path.display()))
         }
         _ => volume_error(format!("cannot write {}", path.display()), &error),
     })

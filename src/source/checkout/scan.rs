@@ -1,4 +1,4 @@
-//! What a tree comes to, before any of it is written: how large it is, and which writer it needs.
+//! Measures a tree before any of it is written: its size, and the writer that it needs.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -12,30 +12,30 @@ use crate::source::checkout::entries::{Entries, FileKind, Objects, Step};
 use crate::source::objects::MAX_OBJECT;
 use crate::tree::too_large;
 
-/// What there is to write, and how.
+/// The properties of a tree that decide how to write it.
 #[derive(Default)]
 pub(super) struct Scan {
-    /// Entries of distinct directories.
+    /// Counted once for each distinct directory, like `submodules`.
     pub(super) links: u64,
     pub(super) submodules: u64,
-    /// Whether a name needs a second look.
+    /// Whether libgit2 must validate a name.
     dubious: bool,
     pub(super) attributes: Attributes,
 }
 
 impl Scan {
-    /// Whether the plain writer can write it.
+    /// Whether the plain writer can write the tree.
     pub(super) fn plain(&self) -> bool {
         !self.dubious && !self.attributes.convert()
     }
 }
 
-/// What a directory comes to with everything in it.
+/// The size of a directory with all its contents.
 #[derive(Clone, Copy, Default)]
 struct Total {
-    /// On the volume.
+    /// Space on the volume.
     bytes: u64,
-    /// Of the longest path below it.
+    /// Length of the longest path below it.
     longest: usize,
 }
 
@@ -47,8 +47,8 @@ impl Total {
     }
 }
 
-/// Looks at every object once, however often it is named, and inflates no file: what a bomb
-/// would come to is known at once. `longest` is how long a path may be.
+/// Inspects every object once, however many entries refer to it, and inflates no file: it detects a bomb at
+/// once. `longest` is the limit for the length of a path.
 pub(super) fn scan<'a>(objects: &Objects<'a>, root: &Tree<'a>, longest: usize, limit: Size) -> Result<Scan> {
     let (mut scan, mut seen) = (Scan::default(), HashSet::new());
     let mut known = HashMap::<Oid, Total>::new();
@@ -87,7 +87,7 @@ pub(super) fn scan<'a>(objects: &Objects<'a>, root: &Tree<'a>, longest: usize, l
         if let Some((.., parent)) = totals.last_mut() {
             parent.add(name, total);
             if parent.bytes > limit.0 {
-                return Err(too_large(objects.what, "the files come to", parent.bytes, limit));
+                return Err(too_large(objects.what, "the files take", parent.bytes, limit));
             }
             if parent.longest > longest {
                 return Err(objects.too_long());
@@ -97,7 +97,7 @@ pub(super) fn scan<'a>(objects: &Objects<'a>, root: &Tree<'a>, longest: usize, l
     Ok(scan)
 }
 
-/// What a file or a link will occupy.
+/// The space that a file or a link will occupy.
 fn measure(objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<u64> {
     let (size, kind) = objects.odb.read_header(oid).map_err(|error| objects.failed(&error))?;
     if kind != ObjectType::Blob {
@@ -107,7 +107,7 @@ fn measure(objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<u64> {
         let (size, most) = (Size(size as u64), Size(MAX_OBJECT as u64));
         return Err(Error::source(objects.what)
             .because(format!(
-                "{} has {size}, and a file of a repository may have {most} at most: it is held in memory",
+                "{} has {size}; the limit for a file of a repository is {most}, because podstrap holds it in memory",
                 path.display()
             ))
             .hint("keep data of that size out of the repository, and mount or download it"));
@@ -115,9 +115,9 @@ fn measure(objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<u64> {
     Ok(Size::occupied(size as u64))
 }
 
-/// Names about which libgit2 is to decide: whatever might be `.git` to some file system, by case, by
-/// code points that HFS+ ignores, or by NTFS's trailing characters, streams and short names.
-/// `.gitignore` and its like are not among them.
+/// Whether libgit2 must validate the name: it might be `.git` to some file system, by case, by code points that
+/// HFS+ ignores, or by NTFS's trailing characters, streams and short names. Not so `.gitignore` and similar
+/// names.
 fn dubious(name: &[u8]) -> bool {
     let ascii: Vec<u8> = name.iter().filter(|byte| byte.is_ascii()).map(u8::to_ascii_lowercase).collect();
     let poses = ascii
@@ -126,8 +126,7 @@ fn dubious(name: &[u8]) -> bool {
     poses || ascii.starts_with(b"git~") || name.contains(&b'\\')
 }
 
-/// What is not left to libgit2 is one name that libgit2, asked to protect other file systems as well,
-/// has nothing against.
+/// libgit2, which protects other file systems as well, accepts every name that podstrap does not leave to it.
 #[cfg(fuzzing)]
 pub fn fuzz(name: &[u8]) {
     use std::ffi::OsStr;
@@ -145,11 +144,11 @@ pub fn fuzz(name: &[u8]) {
             (path, repo, blob)
         };
     }
-    // Entries refuses these, and a tree cannot hold a NUL.
+    // `Entries` refuses these, and a tree cannot contain a NUL.
     if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) || dubious(name) {
         return;
     }
-    // libgit2 takes U+0347 for a G, as it looks at the lowest byte only.
+    // libgit2 mistakes U+0347 for a G, because it compares only the lowest byte.
     if String::from_utf8_lossy(name)
         .chars()
         .any(|c| !c.is_ascii() && u32::from(c).to_le_bytes()[0].is_ascii_alphabetic())

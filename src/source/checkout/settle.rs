@@ -1,4 +1,4 @@
-//! Modes and times that depend on the commit alone, not on who wrote it or with which umask.
+//! Sets modes and times that depend on the commit alone, not on the writer or the umask.
 
 use std::fs;
 use std::io;
@@ -14,15 +14,15 @@ use crate::source::lfs;
 use crate::tree::{Written, set_mode};
 use crate::walk::{WalkError, walk};
 
-/// What was found on the way.
+/// The count of the files, and the pointers among them.
 pub(super) struct Settled {
     pub(super) written: Written,
-    /// Pointers of Git LFS, if they were looked for.
+    /// Git LFS pointers, if requested.
     pub(super) pointers: Vec<PathBuf>,
 }
 
-/// Gives everything the mode that Git has for it and the commit's time, and counts. Looks for pointers
-/// of Git LFS if it is told to.
+/// Sets Git's mode and the commit's time on everything, and counts the files. Searches for Git LFS pointers if
+/// `pointers` is set.
 pub(super) fn settle(tree: &Path, commit: &Commit<'_>, pointers: bool, deadline: Deadline) -> Result<Settled> {
     let mut settled = Settled { written: Written::default(), pointers: Vec::new() };
     let time = Timespec { tv_sec: commit.time().seconds(), tv_nsec: 0 };
@@ -30,9 +30,9 @@ pub(super) fn settle(tree: &Path, commit: &Commit<'_>, pointers: bool, deadline:
     for entry in walk(tree) {
         let entry = entry.map_err(WalkError::on_volume)?;
         if entry.is_dir() && deadline.passed() {
-            return Err(deadline.late(&format!("cannot finish {}", tree.display())));
+            return Err(deadline.late(&format!("cannot set the modes and times in {}", tree.display())));
         }
-        let volume = || format!("cannot finish {}", entry.path.display());
+        let volume = || format!("cannot set the mode and time of {}", entry.path.display());
         utimensat(CWD, &entry.path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from).on_volume(volume)?;
         if entry.is_dir() {
             set_mode(&entry.path, 0o755).on_volume(volume)?;

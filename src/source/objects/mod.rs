@@ -1,4 +1,4 @@
-//! Objects of a repository on this machine, and libgit2, which keeps them.
+//! Git objects on this machine, stored by libgit2.
 
 mod repository;
 pub(crate) mod transport;

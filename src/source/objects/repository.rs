@@ -1,5 +1,5 @@
-//! Repositories on this machine: new ones for the objects that come, those of the user, and what
-//! libgit2's errors about them mean.
+//! Repositories on this machine: new ones for fetched objects, the user's own, and the errors of libgit2 about
+//! them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::size::Size;
 use crate::source::objects::transport::MAX_OBJECT;
 use crate::source::remote::refs::{Ref, Refs};
 
-/// A new bare repository in place of whatever a failed try left there.
+/// Creates a bare repository. Replaces the leftovers of a failed try.
 pub(crate) fn create(path: &Path) -> Result<()> {
     if path.exists() {
         std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
@@ -21,7 +21,7 @@ pub(crate) fn create(path: &Path) -> Result<()> {
         let mut options = RepositoryInitOptions::new();
         let mut config = Repository::init_opts(path, options.bare(true).external_template(false))?.config()?;
         for (name, value) in [
-            // What makes a name dangerous elsewhere is refused here as well.
+            // Refuse names that are dangerous on other file systems.
             ("core.protectHFS", true),
             ("core.protectNTFS", true),
             ("core.symlinks", true),
@@ -35,14 +35,14 @@ pub(crate) fn create(path: &Path) -> Result<()> {
     made.map_err(|error| failure(&what, &error))
 }
 
-/// The references of a repository on this machine, and where its objects are.
+/// The references of a repository on this machine, and the directory of its objects.
 pub(crate) fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
     let read = || {
         let repo = Repository::open(path)?;
         let mut refs = Refs::default();
         for reference in repo.references()? {
             let reference = reference?;
-            // One that leads nowhere is as good as none.
+            // Skip a reference that leads nowhere.
             let (Ok(name), Some(oid)) = (reference.name(), reference.resolve().ok().and_then(|direct| direct.target()))
             else {
                 continue;
@@ -61,14 +61,14 @@ pub(crate) fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
         Ok((refs, repo.commondir().join("objects")))
     };
     read().map_err(|error: git2::Error| {
-        Error::source(format!("{url} is no Git repository that can be read"))
+        Error::source(format!("{url} is not a readable Git repository"))
             .because(error.message())
-            .hint("give a repository's directory; to copy a directory as it is, give its path without file://")
+            .hint("give a repository's directory, or give a path without file:// to copy a directory unchanged")
     })
 }
 
-/// Copies what a repository of this machine has into a new one: its objects would not be there where
-/// the tree is used.
+/// Copies a local repository's objects into a new one, because the original may not exist where the tree is
+/// used.
 pub(crate) fn fetch_local(
     from: &Path,
     to: &Path,
@@ -89,8 +89,8 @@ pub(crate) fn fetch_local(
     fetch().map_err(|error: git2::Error| failure(what, &error).permanent())
 }
 
-/// libgit2's words for a failure. What the volume caused is told by the text that libgit2 takes
-/// from the system; a pack that arrived damaged may arrive whole the next time.
+/// The error for a failure of libgit2. An error of the volume is recognised by the text that libgit2 takes from
+/// the system. A damaged pack may arrive complete the next time.
 pub(crate) fn failure(what: &str, error: &git2::Error) -> Error {
     let message = error.message();
     if let Some(system) = said_of_volume(message) {
@@ -100,7 +100,7 @@ pub(crate) fn failure(what: &str, error: &git2::Error) -> Error {
     match error.class() {
         git2::ErrorClass::NoMemory => {
             made.because(format!("an object takes more than {}", Size(MAX_OBJECT as u64))).hint(
-                "git clone and git repack make no deltas of such files: repack the repository, or keep them out of it",
+                "repack the repository, or keep such files out of it: git clone and git repack make no deltas of them",
             )
         }
         git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),
@@ -121,7 +121,7 @@ mod tests {
         };
         let full = error(ErrorClass::Os, "cannot extend packfile '/x': No space left on device");
         assert_eq!((full.kind(), full.retry()), (Kind::Volume, None));
-        assert!(full.to_string().contains("hint: the volume is full"), "{full}");
+        assert!(full.to_string().contains("hint: raise the emptyDir's sizeLimit"), "{full}");
         assert_eq!(error(ErrorClass::Os, "failed to open '/x': Read-only file system").kind(), Kind::Volume);
         let damaged = error(ErrorClass::Indexer, "unexpected end of pack");
         assert!(damaged.kind() == Kind::Source && damaged.retry().is_some());

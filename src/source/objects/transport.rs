@@ -1,13 +1,13 @@
-//! libgit2's end of the wire: it speaks through a channel to the HTTP client on the other side.
+//! libgit2's end of the connection: a channel to the HTTP or SSH client.
 //!
-//! libgit2 asks a transport for two things, the list of references and then a pack, and blocks
-//! while it reads them. Here the list is given beforehand, and the request for the pack is sent to
-//! an async task that answers with packets. No network, no credentials and no deadline live on
-//! this side: when the task is done or gone the channel closes, and libgit2 stops.
+//! libgit2 asks a transport for two things, the list of references and then a pack, and blocks while it reads
+//! them. Here it gets a prepared list, and its request for the pack goes to an async task that answers with
+//! packets. This side has no network, no credentials and no deadline: when the task ends, the channel closes and
+//! libgit2 stops.
 //!
-//! This is the one module with `unsafe`: libgit2's process-wide switches are not synchronised, so
-//! they are set once, before anything else uses it. One of them is its allocator: a pack of a few
-//! bytes can name an object of any size, and libgit2 has no limit of its own.
+//! This is the only module with `unsafe`. libgit2's process-wide switches are not synchronised, so podstrap sets
+//! them once, before any other use of libgit2. One of them is the allocator: a pack of a few bytes can name an
+//! object of any size, and libgit2 sets no limit.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_void};
@@ -23,43 +23,43 @@ use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::remote::pktline::payload;
 
-/// The largest object that is taken into memory, in bytes. Git makes no deltas of anything larger,
-/// so that it need not either (git-config, core.bigFileThreshold).
+/// The largest object in memory, in bytes. Git makes no deltas of larger ones, so it does not need them in
+/// memory either (git-config, core.bigFileThreshold).
 pub(crate) const MAX_OBJECT: usize = 512 << 20;
-/// What libgit2 may ask for at once: such an object with what it adds to it.
+/// The largest single allocation of libgit2: such an object, and libgit2's own data about it.
 const MAX_ALLOCATION: usize = MAX_OBJECT + (64 << 10);
-/// How many objects a pack may say that it has: libgit2 makes room for all of them at once. Linux
-/// has 10 million in all of its history.
+/// The largest number of objects that a pack may declare: libgit2 allocates room for all of them at once. Linux
+/// has 10 million in its whole history.
 const MAX_OBJECTS: usize = 16 << 20;
-/// What a server may say besides the pack: its progress, and where history is cut.
+/// The most bytes from a server besides the pack: its progress, and where history is cut.
 const MAX_TALK: usize = 64 << 20;
-/// The scheme under which libgit2 finds this transport.
+/// The URL scheme of this transport.
 const SCHEME: &str = "podstrap";
-/// Ends a request: nothing more is on offer, send the pack (gitprotocol-pack, "upload-request").
+/// Ends a request: the client offers nothing more, and wants the pack (gitprotocol-pack, "upload-request").
 const DONE: &[u8] = b"0009done\n";
 
-/// What libgit2 is connected to during one fetch.
+/// libgit2's connection during one fetch.
 pub(crate) struct Wire {
-    /// The list of references it is to believe in.
+    /// The list of references that libgit2 sees.
     pub(crate) listing: Vec<u8>,
     /// Takes the request for the pack.
     pub(crate) request: oneshot::Sender<Vec<u8>>,
-    /// Brings the answer, a packet at a time.
+    /// Delivers the answer, one packet at a time.
     pub(crate) packets: mpsc::Receiver<Vec<u8>>,
 }
 
 thread_local! {
-    /// How the wire of this thread's fetch reaches the transport that libgit2 makes for it.
+    /// Passes the wire of this thread's fetch to the transport that libgit2 creates for it.
     static WIRE: RefCell<Option<Wire>> = const { RefCell::new(None) };
 }
 
-/// Makes libgit2 fit for a Pod, once for the process: no configuration of the machine or the user
-/// counts, and a volume owned by somebody else is no reason to refuse.
+/// Prepares libgit2 for a Pod, once per process: it ignores the configuration of the machine and the user, and
+/// accepts a volume that belongs to another user.
 #[expect(unsafe_code, reason = "libgit2's process-wide switches and its register of transports are unsynchronised")]
 pub(crate) fn set_up() -> Result<(), git2::Error> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     let set = || {
-        // Fetching hashes every object once, as git does; reading them again need not.
+        // The fetch hashes every object once, as in Git. Later reads need not.
         git2::opts::strict_hash_verification(false);
         // SAFETY: OnceLock runs this on one thread, and every use of libgit2 comes after it.
         unsafe {
@@ -69,7 +69,7 @@ pub(crate) fn set_up() -> Result<(), git2::Error> {
                 git2::opts::set_search_path(level, "")?;
             }
             git2::transport::register(SCHEME, |remote| {
-                let wire = WIRE.take().ok_or_else(|| failed("no fetch is under way on this thread"))?;
+                let wire = WIRE.take().ok_or_else(|| failed("no fetch is running on this thread"))?;
                 Transport::smart(remote, true, Subtransport(Arc::new(Mutex::new(Exchange::new(wire)))))
             })
         }
@@ -86,25 +86,24 @@ struct Allocator {
     free: extern "C" fn(*mut c_void),
 }
 
-/// Gives libgit2 no more than [`MAX_ALLOCATION`] at once. Whoever asks for more is told that there
-/// is no memory, which libgit2 reports as an error.
+/// Refuses allocations of libgit2 above [`MAX_ALLOCATION`]. libgit2 reports these as an error: out of memory.
 ///
 /// # Safety
-/// Nothing else may use libgit2 meanwhile. What it allocated before is freed by the same `free`.
+/// Nothing else may use libgit2 meanwhile. The same `free` frees its earlier allocations.
 #[expect(unsafe_code, reason = "libgit2 offers this switch in C only")]
 unsafe fn limit_memory() -> Result<(), git2::Error> {
     extern "C" fn malloc(size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
         if size > MAX_ALLOCATION {
             return std::ptr::null_mut();
         }
-        // SAFETY: malloc takes any size.
+        // SAFETY: malloc accepts any size.
         unsafe { libc::malloc(size) }
     }
     extern "C" fn realloc(old: *mut c_void, size: usize, _file: *const c_char, _line: c_int) -> *mut c_void {
         if size > MAX_ALLOCATION {
             return std::ptr::null_mut();
         }
-        // SAFETY: libgit2 hands back what it got from these functions, or NULL.
+        // SAFETY: `old` came from these functions, or is NULL.
         unsafe { libc::realloc(old, size) }
     }
     extern "C" fn free(old: *mut c_void) {
@@ -120,11 +119,11 @@ unsafe fn limit_memory() -> Result<(), git2::Error> {
             libgit2_sys::git_libgit2_opts(libgit2_sys::GIT_OPT_SET_PACK_MAX_OBJECTS.cast_signed(), MAX_OBJECTS),
         ]
     };
-    if codes.iter().all(|code| *code >= 0) { Ok(()) } else { Err(failed("libgit2 takes no limits")) }
+    if codes.iter().all(|code| *code >= 0) { Ok(()) } else { Err(failed("libgit2 does not accept the limits")) }
 }
 
-/// Fetches what `refspecs` name in the wire's listing into `repo`; `depth` 0 is everything. A pack
-/// of more than `limit` is cancelled, as everything is at the deadline.
+/// Fetches `refspecs` from the wire into `repo`; `depth` 0 means the whole history. Cancels a pack of more than
+/// `limit`, and everything at the deadline.
 pub(crate) fn download(
     repo: &Path,
     wire: Wire,
@@ -135,7 +134,7 @@ pub(crate) fn download(
 ) -> Result<(), git2::Error> {
     let repo = Repository::open_bare(repo)?;
     let mut callbacks = RemoteCallbacks::new();
-    // Indexing takes its own time after the last byte has come.
+    // Indexing goes on after the last byte has arrived.
     callbacks.transfer_progress(|done| !deadline.passed() && done.received_bytes() as u64 <= limit.0);
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
@@ -154,7 +153,7 @@ struct Exchange {
     body: Vec<u8>,
     packets: mpsc::Receiver<Vec<u8>>,
     packet: Cursor<Vec<u8>>,
-    /// How much came that is not the pack.
+    /// Received bytes that are not the pack.
     talk: usize,
 }
 
@@ -179,7 +178,7 @@ impl SmartSubtransport for Subtransport {
                 Ok(Box::new(Cursor::new(std::mem::take(&mut exchange.listing))))
             }
             Service::UploadPack => Ok(Box::new(Pack(Arc::clone(&self.0)))),
-            Service::ReceivePackLs | Service::ReceivePack => Err(failed("nothing is ever pushed")),
+            Service::ReceivePackLs | Service::ReceivePack => Err(failed("podstrap never pushes")),
         }
     }
 
@@ -190,10 +189,10 @@ impl SmartSubtransport for Subtransport {
 
 /// The exchange that ends in a pack.
 ///
-/// For a limited depth libgit2 wants two: one that tells where history is cut, and a second, the
-/// same with `done`, that brings the pack. A fresh repository has nothing to negotiate in between,
-/// so `done` goes out with the first, and the second reads on where the first one stopped: each
-/// read returns one packet at most, and the first exchange stops at its flush.
+/// For a limited depth, libgit2 makes two exchanges: one that tells where history is cut, and a second, the same
+/// with `done`, that delivers the pack. A fresh repository has nothing to negotiate in between. So podstrap
+/// sends `done` with the first, and the second continues to read where the first stopped: each read returns at
+/// most one packet, and the first exchange stops at its flush.
 struct Pack(Arc<Mutex<Exchange>>);
 
 impl Write for Pack {
@@ -214,7 +213,7 @@ impl Read for Pack {
             if !body.ends_with(DONE) {
                 body.extend_from_slice(DONE);
             }
-            // Nobody there any more: the packets will end at once.
+            // If the task is gone, the packets end at once.
             let _ = request.send(body);
         }
         let mut read = exchange.packet.read(buffer)?;
@@ -223,7 +222,9 @@ impl Read for Pack {
             if !matches!(payload(&packet), Some([1, ..])) {
                 exchange.talk += packet.len();
                 if exchange.talk > MAX_TALK {
-                    return Err(std::io::Error::other(format!("the server says {MAX_TALK} bytes besides the pack")));
+                    return Err(std::io::Error::other(format!(
+                        "the server sends more than {MAX_TALK} bytes besides the pack"
+                    )));
                 }
             }
             exchange.packet = Cursor::new(packet);

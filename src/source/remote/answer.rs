@@ -1,5 +1,4 @@
-//! The answer to a request for a pack, whatever brings it: which packets it has, when it is complete,
-//! and when it stalls.
+//! The answer to a request for a pack, over any transport: its packets, its end and its stalls.
 
 use std::ops::Deref;
 
@@ -10,15 +9,16 @@ use crate::retry::Deadline;
 use crate::source::access::pace::Pace;
 use crate::source::remote::pktline::{Framer, payload};
 
-/// The longest list of references that is read: about a million of them.
+/// The longest list of references, in bytes: about a million references.
 pub(crate) const MAX_LIST: usize = 64 << 20;
-/// The longest line of progress that is kept.
+/// The longest line of progress in memory, in bytes.
 const MAX_LINE: usize = 16 << 10;
-/// Hands the packets of an answer to `packets` one by one, until it ends or nobody takes them any
-/// more. What the server itself says against the request (`ERR`, sideband 3) comes back as text.
+
+/// Passes the packets of an answer to `packets` one by one, until the answer ends or the receiver is gone.
+/// Returns the refusal of the server (`ERR`, sideband 3), if any.
 ///
-/// `chunk` brings the next bytes, given how many have come, and `hide` takes secrets out of what the
-/// server says.
+/// `chunk` returns the next bytes, given the number of bytes so far. `hide` removes secrets from the server's
+/// text.
 pub(crate) async fn pass_on<Bytes: Deref<Target = [u8]>>(
     what: &str,
     mut chunk: impl AsyncFnMut(u64, &mut Pace) -> Result<Option<Bytes>>,
@@ -47,11 +47,11 @@ pub(crate) async fn pass_on<Bytes: Deref<Target = [u8]>>(
             if packets.send(packet.to_vec()).await.is_err() {
                 return Ok(None);
             }
-            // Also an empty packet, by which a server that is still packing shows that it lives;
-            // and the time that libgit2 took is not the server's.
+            // Also after an empty packet, which a server sends while it is still packing. This excludes the time
+            // that libgit2 took.
             pace.moved();
         }
-        // Whether the connection ends with it as well is no matter.
+        // The connection itself may stay open.
         if ended && framer.is_empty() {
             return Ok(None);
         }
@@ -59,16 +59,16 @@ pub(crate) async fn pass_on<Bytes: Deref<Target = [u8]>>(
     Err(Error::source(what).because(format!("the answer broke off after {received} bytes")).transient(None))
 }
 
-/// Logs the whole lines of what the server reports on its work, as far as they have come.
+/// Logs the complete lines of the server's progress.
 fn progress(pending: &mut Vec<u8>, hide: impl Fn(&str) -> String) {
     let Some(end) = pending.iter().rposition(|byte| *byte == b'\n') else {
-        // A counter that never ends its line is not worth keeping.
+        // Drop the start of a counter that never ends its line.
         pending.drain(..pending.len().saturating_sub(MAX_LINE));
         return;
     };
     let lines: Vec<u8> = pending.drain(..=end).collect();
     for line in String::from_utf8_lossy(&lines).lines() {
-        // A counter overwrites itself with carriage returns: its last state is enough.
+        // A counter overwrites itself with carriage returns. Log only its last state.
         let line = hide(line.trim_end().rsplit('\r').next().unwrap_or_default());
         tracing::debug!("remote: {}", crate::redact::clean(&line));
     }

@@ -1,8 +1,7 @@
-//! A Git repository behind HTTP: its list of references, and packs (gitprotocol-http, the smart
-//! protocol, version 0). Every way in which a server can fail becomes an [`Error`] here.
+//! A Git repository over HTTP: its list of references, and packs (gitprotocol-http, the smart protocol, version
+//! 0). Every failure of a server becomes an [`Error`] here.
 //!
-//! A redirect is followed for the list of references only, as Git does, and moves what is asked
-//! afterwards.
+//! podstrap follows a redirect only for the list of references, as Git does. Later requests go to its target.
 
 use std::fmt;
 
@@ -18,20 +17,20 @@ use crate::source::access::web::{Access, MAX_REDIRECTS, Reply, Site, is_html, is
 use crate::source::remote::answer::{self, MAX_LIST};
 use crate::source::remote::refs::{Refs, Unreadable};
 
-/// A repository and the way to it. `Display` shows its URL without secrets.
+/// A repository and its HTTP client. `Display` shows its URL without secrets.
 #[derive(Debug)]
 pub(crate) struct Remote(Site);
 
-/// Where requests go, once redirects are known.
+/// The base URL of requests, after redirects.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint(Url);
 
-/// What a server said when it was asked which references it has.
+/// A server's list of references.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) endpoint: Endpoint,
     pub(crate) refs: Refs,
-    /// As it was received.
+    /// As received.
     pub(crate) body: Vec<u8>,
 }
 
@@ -46,7 +45,7 @@ impl Remote {
         Ok(Self(Site::new(url, access)?))
     }
 
-    /// Asks for the references: one request, and one more for each redirect.
+    /// Requests the references: one request, and one more for each redirect.
     pub(crate) async fn list(&self, deadline: Deadline) -> Result<Listing> {
         let what = format!("cannot list the references of {self}");
         let mut endpoint = Endpoint(self.0.url.url().clone());
@@ -76,9 +75,8 @@ impl Remote {
         Err(Error::source(what).because(format!("more than {MAX_REDIRECTS} redirects, the last to {endpoint}")))
     }
 
-    /// Sends a request for a pack and hands the packets of the answer to `packets` one by one,
-    /// until the answer ends or nobody takes them any more. What the server itself says against
-    /// it (`ERR`, sideband 3) comes back as text.
+    /// Requests a pack and passes the packets of the answer to `packets`, as [`answer::pass_on`] does. Returns
+    /// the refusal of the server, if any.
     pub(crate) async fn upload_pack(
         &self,
         what: &str,
@@ -101,7 +99,7 @@ impl Remote {
         answer::pass_on(what, chunk, |text| self.0.hide(text), &packets, deadline).await
     }
 
-    /// Whether this is the answer of a Git server; anything else becomes an error that shows it.
+    /// Checks that the response is from a Git server. Any other response becomes an error that shows it.
     async fn check(
         &self,
         what: &str,
@@ -122,12 +120,8 @@ impl Remote {
             "{endpoint} is not a Git repository over HTTP: it answers with {}",
             if html { "a web page".to_owned() } else { format!("content type {content_type:?}") }
         ));
-        let error = error.hint("give the address that git clone takes; it often ends with .git");
-        Err(if html {
-            error
-        } else {
-            error.hint("for a file or an archive that is to be downloaded: --file NAME, or #sha256=…")
-        })
+        let error = error.hint("give the address for git clone, which often ends with .git");
+        Err(if html { error } else { error.hint("add --file NAME or #sha256=… to download a file or an archive") })
     }
 }
 
@@ -138,7 +132,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// A service of the repository; with `?service=` where that tells smart HTTP from dumb.
+    /// The URL of a service; `query` adds `?service=`, which selects smart HTTP.
     fn url(&self, service: &str, query: bool) -> Url {
         let mut url = self.0.clone();
         url.set_path(&format!("{}{service}", self.0.path().trim_end_matches('/')));
@@ -149,10 +143,14 @@ impl Endpoint {
         url
     }
 
-    /// The repository behind the target of a redirect of its info/refs.
+    /// The repository to which a redirect of its info/refs leads.
     fn redirected(&self, target: &Url) -> Result<Self> {
         let Some(path) = target.path().strip_suffix("/info/refs") else {
-            return Err(misled(self, target, "that is no Git repository: its address would end with /info/refs"));
+            return Err(misled(
+                self,
+                target,
+                "the target is not a Git repository: its address does not end with /info/refs",
+            ));
         };
         let mut base = target.clone();
         base.set_path(path);
@@ -165,7 +163,7 @@ impl Endpoint {
     }
 }
 
-/// Wherever a redirect leads, it is HTTP, never from HTTPS to less, and without somebody's credentials.
+/// Every redirect leads to HTTP, never from HTTPS to plain HTTP, and carries no credentials.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(location) = std::str::from_utf8(data) else { return };
@@ -198,9 +196,9 @@ mod tests {
         assert_eq!(to("/b/info/refs?service=git-upload-pack"), Ok("https://host/b".into()));
         assert_eq!(to("https://host:8443/b/info/refs?x=1"), Ok("https://host:8443/b?x=1".into()));
         assert_eq!(to("https://me:pw@other/b/info/refs"), Ok("https://other/b".into()));
-        assert!(to("http://host/a.git/info/refs").unwrap_err().contains("that would leave HTTPS"));
-        assert!(to("file:///a.git/info/refs").unwrap_err().contains("that is not HTTP"));
-        assert!(to("https://host/login").unwrap_err().contains("that is no Git repository"));
+        assert!(to("http://host/a.git/info/refs").unwrap_err().contains("the target does not use HTTPS"));
+        assert!(to("file:///a.git/info/refs").unwrap_err().contains("the target does not use HTTP"));
+        assert!(to("https://host/login").unwrap_err().contains("the target is not a Git repository"));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! A Git server: what it has, and packs of it.
+//! The references and packs of a Git server.
 //!
-//! | file | |
+//! | file | purpose |
 //! |---|---|
 //! | pktline | Git's framing |
-//! | refs | which commit a reference means |
-//! | answer | the answer to a request for a pack, whatever brings it |
-//! | http, ssh | the two ways to a server |
-//! | submodules | the addresses that `.gitmodules` names |
+//! | refs | resolves a reference to a commit |
+//! | answer | the answer to a request for a pack, over any transport |
+//! | http, ssh | the two transports |
+//! | submodules | the addresses in `.gitmodules` |
 
 mod answer;
 pub(crate) mod http;

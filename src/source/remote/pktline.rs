@@ -1,19 +1,19 @@
-//! Git's framing: four hexadecimal digits of length, themselves included, then the payload
+//! Git's framing: a length of four hexadecimal digits, which includes these digits, then the payload
 //! (gitprotocol-common, "pkt-line Format"). `0000` is a flush.
 
-/// The longest packet there is: 65520 bytes with its length.
+/// The longest packet, in bytes, including its length.
 const LONGEST: usize = 65_520;
 
-/// What is no framing.
+/// The bytes are not packets.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer does not follow Git's protocol")]
 pub(crate) struct Malformed;
 
-/// Cuts a stream of bytes, given piece by piece, into whole packets.
+/// Splits a stream of bytes, given piece by piece, into complete packets.
 #[derive(Debug, Default)]
 pub(crate) struct Framer {
     bytes: Vec<u8>,
-    /// Where the next packet starts.
+    /// The start of the next packet.
     at: usize,
 }
 
@@ -24,7 +24,7 @@ impl Framer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next packet as it was sent, length included; none while it is incomplete.
+    /// The next packet as sent, including its length; `None` while it is incomplete.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, Malformed> {
         let rest = &self.bytes[self.at..];
         let Some(digits) = rest.first_chunk::<4>() else { return Ok(None) };
@@ -45,25 +45,25 @@ impl Framer {
         Ok(Some(&self.bytes[start..self.at]))
     }
 
-    /// Whether everything that was pushed has been taken.
+    /// Whether all pushed bytes have been taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
     }
 }
 
-/// What a packet carries; none for a flush.
+/// A packet's payload; `None` for a flush.
 pub(crate) fn payload(packet: &[u8]) -> Option<&[u8]> {
     (packet != b"0000").then(|| packet.get(4..).unwrap_or_default())
 }
 
-/// One packet with `payload`, which is far shorter than the limit.
+/// A packet with `payload`, which must be far shorter than the limit.
 pub(crate) fn packet(payload: &[u8]) -> Vec<u8> {
     let mut out = format!("{:04x}", payload.len() + 4).into_bytes();
     out.extend_from_slice(payload);
     out
 }
 
-/// However the bytes are cut, the packets are the same, and the bytes are in them.
+/// The packets do not depend on how the bytes are split, and they contain the bytes in order.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };

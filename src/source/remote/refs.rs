@@ -1,7 +1,7 @@
-//! Which commit a reference means, given what the remote advertises. No I/O.
+//! Resolves a reference to a commit, with the remote's list of references. No I/O.
 //!
-//! A name is a full refname, a branch or a tag; 40 hexadecimal digits are a commit; nothing is the
-//! remote's HEAD. A name that is both a branch and a tag is refused instead of guessed at.
+//! A name is a full refname, a branch or a tag. 40 hexadecimal digits are a commit. No name means the remote's
+//! HEAD. A name of both a branch and a tag is an error: podstrap does not guess.
 
 use std::fmt::Display;
 
@@ -10,62 +10,62 @@ use git2::Oid;
 use crate::error::{Error, Result};
 use crate::source::remote::pktline::{Framer, Malformed, payload};
 
-/// How many names a hint lists.
+/// Number of names in a hint.
 const LISTED: usize = 5;
-/// The longest name of a reference: libgit2's own limit (`GIT_REFNAME_MAX` in refs.h).
+/// The longest name of a reference: libgit2's limit (`GIT_REFNAME_MAX` in refs.h).
 const NAME_MAX: usize = 1024;
-/// From which Jaro-Winkler similarity on a name is offered as what was meant.
+/// The lowest Jaro-Winkler similarity of a suggested name.
 const SIMILAR: f64 = 0.8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ref {
     pub(crate) name: String,
     pub(crate) oid: Oid,
-    /// What an annotated tag leads to.
+    /// The object that an annotated tag leads to.
     pub(crate) peeled: Option<Oid>,
 }
 
-/// What a remote says it has.
+/// The references of a remote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Refs {
     pub(crate) all: Vec<Ref>,
-    /// The branch that HEAD stands for, if the remote tells.
+    /// The branch of HEAD, if the remote names it.
     pub(crate) head: Option<String>,
-    /// Where its own history is cut off, if it is.
+    /// Where the remote's own history is cut off, if it is.
     pub(crate) shallow: Vec<Oid>,
-    /// What the server can do, as it says it; empty for a local repository.
+    /// The capabilities of the server, as sent; empty for a local repository.
     pub(crate) capabilities: String,
 }
 
-/// What is to be fetched and checked out.
+/// The object to fetch, and the commit to check out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
-    /// The object to ask for: a commit or an annotated tag.
+    /// The object to request: a commit or an annotated tag.
     pub(crate) want: Oid,
-    /// What it peels to.
+    /// The commit that it peels to.
     pub(crate) commit: Oid,
-    /// The full name; none for a bare commit.
+    /// The full name; `None` for a bare commit.
     pub(crate) reference: Option<String>,
-    /// Whether the remote advertises it: what it does not it may refuse.
+    /// Whether the remote advertises the object. It may refuse any other.
     pub(crate) advertised: bool,
 }
 
-/// Why an advertisement is of no use.
+/// Why an advertisement is unusable.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    #[error("the list of references breaks off")]
+    #[error("the list of references is incomplete")]
     Truncated,
     #[error("the server says: {0}")]
     Refused(String),
-    #[error("the repository uses {0} object names, which are not supported")]
+    #[error("the repository uses {0} object names, which podstrap does not support")]
     ObjectFormat(String),
 }
 
 impl Refs {
-    /// Reads the answer to `info/refs?service=git-upload-pack`, protocol version 0 or 1
-    /// (gitprotocol-http, "Smart Server Response").
+    /// Parses the answer to `info/refs?service=git-upload-pack`, protocol version 0 or 1 (gitprotocol-http,
+    /// "Smart Server Response").
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Unreadable> {
         let mut framer = Framer::default();
         framer.push(body);
@@ -109,19 +109,19 @@ impl Refs {
         };
         let oid = Oid::from_str(oid).map_err(|_| Malformed)?;
         match (name, self.all.last_mut()) {
-            // What stands there when there is nothing to list.
+            // The placeholder of an empty list.
             ("capabilities^{}", _) => {}
             (peeled, Some(tag)) if peeled.strip_suffix("^{}") == Some(&tag.name) => tag.peeled = Some(oid),
-            // Others no repository can have (git-check-ref-format): `..`, control characters.
+            // No repository can have other names (git-check-ref-format): `..`, control characters.
             _ if name.len() <= NAME_MAX && git2::Reference::is_valid_name(name) => {
                 self.all.push(Ref { name: name.to_owned(), oid, peeled: None });
             }
-            _ => tracing::debug!("the server lists a reference with no usable name"),
+            _ => tracing::debug!("ignored a reference with an invalid name"),
         }
         Ok(())
     }
 
-    /// Finds out what `reference` means; `url` is for the message when it means nothing.
+    /// Resolves `reference`. `url` is for the error message.
     pub(crate) fn choose(&self, reference: Option<&str>, url: &dyn Display) -> Result<Choice> {
         if self.all.is_empty() {
             return Err(Error::source(format!("{url} is an empty repository")).hint("push a commit to it first"));
@@ -145,8 +145,8 @@ impl Refs {
 
     fn commit(&self, name: &str, url: &dyn Display) -> Result<Choice> {
         let oid = Oid::from_str(name)
-            .map_err(|error| Error::source(format!("cannot look for {name} in {url}")).because(error))?;
-        // A tag's own object is as good a name for its commit as the commit's.
+            .map_err(|error| Error::source(format!("cannot look up {name} in {url}")).because(error))?;
+        // The object of an annotated tag is as good a name for its commit as the commit's own.
         let tip = self.all.iter().find(|tip| tip.oid == oid || tip.peeled == Some(oid));
         Ok(match tip {
             Some(tip) => Choice { reference: None, ..tip.chosen_as("") },
@@ -161,7 +161,7 @@ impl Refs {
         let (branch, tag) = (self.find(&format!("refs/heads/{name}")), self.find(&format!("refs/tags/{name}")));
         match (branch, tag) {
             (Some(branch), Some(tag)) => Err(Error::source(format!("{url} has a branch and a tag named {name}"))
-                .hint(format!("say which with --ref {} or --ref {}", branch.name, tag.name))),
+                .hint(format!("choose one with --ref {} or --ref {}", branch.name, tag.name))),
             (Some(found), None) | (None, Some(found)) => Ok(found.chosen_as(&found.name)),
             (None, None) => match self.find(&format!("refs/{name}")) {
                 Some(found) => Ok(found.chosen_as(&found.name)),
@@ -177,9 +177,9 @@ impl Refs {
     fn unknown(&self, name: &str, url: &dyn Display) -> Error {
         let error = Error::source(format!("{url} has no branch or tag {name}"));
         if is_hex(name) && (7..40).contains(&name.len()) {
-            return error.hint("for a commit give all 40 digits of its name: a server does not look up shortened ones");
+            return error.hint("give all 40 digits of a commit: servers do not look up shortened ones");
         }
-        // As a local clone would call it.
+        // The prefix in a local clone.
         let name = name.strip_prefix("origin/").unwrap_or(name);
         let close = self
             .all
@@ -194,10 +194,10 @@ impl Refs {
             Some((_, candidate)) => error.hint(format!("did you mean {candidate}?")),
             None => error,
         };
-        error.hint(format!("there are: {}", self.listed()))
+        error.hint(format!("choose one of: {}", self.listed()))
     }
 
-    /// A few branches, then tags.
+    /// The first few names: branches, then tags.
     fn listed(&self) -> String {
         let below = |prefix: &'static str| self.all.iter().filter_map(move |found| found.name.strip_prefix(prefix));
         let mut names: Vec<&str> = below("refs/heads/").collect();
@@ -225,8 +225,7 @@ fn is_hex(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Names are such as a repository can have, a choice is one of them, and no message carries a
-/// control character.
+/// Every name is valid in a repository, a choice is one of them, and no message contains a control character.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let printable = |text: String| assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
@@ -320,19 +319,19 @@ mod tests {
         insta::assert_snapshot!(refused(&some, Some("mian")), @r"
         error: URL has no branch or tag mian
         hint: did you mean main?
-        hint: there are: main, dev
+        hint: choose one of: main, dev
         ");
         insta::assert_snapshot!(refused(&some, Some("refs/heads/no")), @r"
         error: URL has no branch or tag refs/heads/no
-        hint: there are: main, dev
+        hint: choose one of: main, dev
         ");
         insta::assert_snapshot!(refused(&some, Some("0123abc")), @r"
         error: URL has no branch or tag 0123abc
-        hint: for a commit give all 40 digits of its name: a server does not look up shortened ones
+        hint: give all 40 digits of a commit: servers do not look up shortened ones
         ");
         insta::assert_snapshot!(refused(&some, Some("dev")), @r"
         error: URL has a branch and a tag named dev
-        hint: say which with --ref refs/heads/dev or --ref refs/tags/dev
+        hint: choose one with --ref refs/heads/dev or --ref refs/tags/dev
         ");
         let many =
             refs(&["refs/heads/a", "refs/heads/b", "refs/heads/c", "refs/heads/d", "refs/heads/e", "refs/heads/f"]);

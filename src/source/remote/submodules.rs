@@ -1,7 +1,7 @@
-//! What `.gitmodules` says of the commits of other repositories that a tree names.
+//! Reads `.gitmodules`: the addresses of a tree's submodules.
 //!
-//! The file is read by libgit2, as configuration. Whoever wrote it decides where podstrap asks for
-//! what, so an address is one of a server: never a path, a program (`ext::`) or an option.
+//! libgit2 reads the file as configuration. The author of the file decides which servers podstrap contacts, so
+//! an address must be one of a server: never a path, a program (`ext::`) or an option.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,26 +13,26 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::{GitUrl, Ssh};
 use crate::redact::RemoteUrl;
 
-/// Where a repository keeps it, at its top.
+/// Its path in the repository.
 pub(crate) const FILE: &str = ".gitmodules";
 
-/// One that the file names.
+/// A submodule in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedModule {
     pub(crate) path: PathBuf,
-    /// As it is written, relative or not.
+    /// As written, relative or not.
     pub(crate) url: String,
 }
 
-/// Reads the file's `text`, by way of a file in `scratch`. Left out is what is not to be checked out
-/// (`update = none`), or has no path or no URL (gitmodules(5)).
+/// Parses the file's `text`, by way of a file in `scratch`. Leaves out submodules with `update = none`, and
+/// those without a path or a URL (gitmodules(5)).
 pub(crate) fn read(text: &[u8], scratch: &Path) -> Result<Vec<NamedModule>> {
-    // libgit2 would open the files that these name.
+    // libgit2 would open the included files.
     let includes = text.split(|byte| *byte == b'[').skip(1).any(|section| {
         let name = section.trim_ascii_start();
         name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"include"))
     });
-    let unreadable = || Error::source(format!("{FILE} of the repository cannot be read"));
+    let unreadable = || Error::source(format!("cannot read {FILE} of the repository"));
     if includes {
         return Err(unreadable().because("it includes other files, which Git does not allow there"));
     }
@@ -78,42 +78,42 @@ fn parse(path: &Path) -> Result<Vec<NamedModule>, git2::Error> {
     Ok(sections.into_iter().filter(|section| !section.none).filter_map(whole).collect())
 }
 
-/// What a URL of the file means in the repository at `parent`.
+/// Resolves a URL of the file in the repository at `parent`.
 ///
 /// # Errors
-/// It is none of a server. A repository of this machine (file://) may name its neighbours.
+/// The URL is not one of a server. A repository on this machine (file://) may name its neighbours.
 pub(crate) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
     let refused = |why: &str| {
-        Error::source(format!("{FILE} names {:?}", shown(url))).because(why).hint(
-            "a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)",
-        )
+        Error::source(format!("{FILE} names {:?}", shown(url)))
+            .because(why)
+            .hint("use a URL with https://, http:// or ssh://, or one relative to the repository's own (../other.git)")
     };
     if url.starts_with("./") || url.starts_with("../") {
         return beside(url, parent)
-            .ok_or_else(|| refused(&format!("that leads out of the server's paths, seen from {parent}")))?;
+            .ok_or_else(|| refused(&format!("it leads out of the server's paths, relative to {parent}")))?;
     }
     if let Some(ssh) = Ssh::from_scp(url).filter(|_| !url.contains("::")) {
         return ssh.map(GitUrl::Ssh).map_err(|error| refused(&error.told()));
     }
-    let target: RemoteUrl = url.parse().map_err(|_| refused("that is no URL of a server"))?;
+    let target: RemoteUrl = url.parse().map_err(|_| refused("it is not the URL of a server"))?;
     match target.url().scheme() {
         "https" | "http" => Ok(GitUrl::Url(target)),
         "ssh" | "git+ssh" | "ssh+git" => {
             Ssh::from_url(&target).map(GitUrl::Ssh).map_err(|error| refused(&error.told()))
         }
         "file" if parent.web().is_some_and(|parent| parent.url().scheme() == "file") => Ok(GitUrl::Url(target)),
-        _ => Err(refused("that is no URL of a server")),
+        _ => Err(refused("it is not the URL of a server")),
     }
 }
 
-/// What somebody else wrote: before an `@` and behind a `?` may be a secret.
+/// A foreign URL without the parts that may be secret: before an `@`, and after a `?`.
 fn shown(url: &str) -> String {
     let (place, query) = url.split_once('?').map_or((url, ""), |(place, _)| (place, "?***"));
     let place = place.rsplit_once('@').map_or_else(|| place.to_owned(), |(_, place)| format!("***@{place}"));
     place + query
 }
 
-/// What a relative URL names; None if it leads out of the server.
+/// Resolves a relative URL. `None` if it leads out of the server.
 fn beside(url: &str, parent: &GitUrl) -> Option<Result<GitUrl>> {
     match parent {
         GitUrl::Url(parent) => {
@@ -126,15 +126,14 @@ fn beside(url: &str, parent: &GitUrl) -> Option<Result<GitUrl>> {
     }
 }
 
-/// The path that `url` names beside `path`: each `../` takes a component off it, as `git submodule`
-/// does.
+/// Resolves `url` against `path`: each `../` removes a component, as in `git submodule`.
 fn relative(path: &str, url: &str) -> Option<String> {
     let (mut base, mut rest) = (path.trim_end_matches('/'), url);
     loop {
         if let Some(after) = rest.strip_prefix("./") {
             rest = after;
         } else if let Some(after) = rest.strip_prefix("../") {
-            // The first part of a path that starts at a home has no slash before it.
+            // A path relative to a home has no slash before its first part.
             let parent = base.rfind('/').or((!base.is_empty()).then_some(0))?;
             base = &base[..parent];
             rest = after;
@@ -145,8 +144,8 @@ fn relative(path: &str, url: &str) -> Option<String> {
     }
 }
 
-/// Whatever the file says, only servers are asked, and none of another scheme than it says; and a
-/// relative address stays on its server.
+/// For any file, podstrap contacts only servers, with the scheme in the file. A relative address stays on its
+/// server.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -236,6 +235,8 @@ mod tests {
         for hostile in ["[include]\npath=/etc/passwd", "[a][ InClude]\npath = x", "[includeIf \"x\"]\npath=x"] {
             assert!(read(hostile).unwrap_err().to_string().contains("includes other files"), "{hostile}");
         }
-        assert!(read("[submodule\npath").unwrap_err().to_string().contains("cannot be read"));
+        assert!(
+            read("[submodule\npath").unwrap_err().to_string().contains("cannot read .gitmodules of the repository")
+        );
     }
 }

@@ -50,7 +50,7 @@ fn in_an_empty_root_it_clones_over_https() {
     assert_snapshot!(refused.text, @r"
     podstrap: error: cannot list the references of https://[HOST]/app.git
       because: invalid peer certificate: UnknownIssuer
-    hint: for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file
+    hint: for a private CA, mount its certificate as a PEM file, and give this file with --ca-file
     ");
 
     sandbox.write("image/ca.pem", ca);

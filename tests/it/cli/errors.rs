@@ -18,7 +18,7 @@ fn paths_in_the_tree_that_cannot_be_used() {
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["--venv", "outside/venv"]), 2), @r"
     podstrap: error: --venv outside/venv: outside is a symbolic link in the repository
-    hint: name a path for --venv whose parents are real directories
+    hint: give --venv a path whose parents are real directories
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["--venv", "taken"]), 2), @r"
     podstrap: error: --venv taken: the repository has an entry of that name
@@ -26,19 +26,19 @@ fn paths_in_the_tree_that_cannot_be_used() {
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["-r", "passwd.txt"]), 4), @r"
     podstrap: error: -r passwd.txt leads out of the tree
-      because: it is, or goes through, a symbolic link of the repository
-    hint: commit the file itself, or name it by an absolute path
+      because: it is a symbolic link of the repository, or goes through one
+    hint: commit the file itself, or give its absolute path
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["-r", "reqs.txt"]), 4), @r"
     podstrap: error: -r reqs.txt: cannot be read in the tree
       because: No such file or directory (os error 2)
-    hint: paths are relative to the repository's top; the tree has README.md, outside, passwd.txt, python, taken
+    hint: give a path relative to the repository's top; the tree has README.md, outside, passwd.txt, python, taken
     ");
     let dangling = article.repo.link("requirements.txt", "nowhere.txt").commit("dangling").rev("main");
     assert_snapshot!(article.refused(article.init("auto").args(["--ref", &dangling]), 4), @r"
     podstrap: error: -r requirements.txt: cannot be read in the tree
       because: No such file or directory (os error 2)
-    hint: paths are relative to the repository's top; the tree has README.md, outside, passwd.txt, python, requirements.txt, taken
+    hint: give a path relative to the repository's top; the tree has README.md, outside, passwd.txt, python, requirements.txt, taken
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["-r", "/no/such.txt"]), 4), @r"
     podstrap: error: cannot read the requirements file /no/such.txt
@@ -53,7 +53,7 @@ fn failures_of_each_phase_have_their_code() {
     article.ok(&mut article.init("auto"));
     assert_snapshot!(article.refused(article.init("auto").args(["--ref", "nope"]), 3), @r"
     podstrap: error: http://[HOST]/testapp.git has no branch or tag nope
-    hint: there are: main
+    hint: choose one of: main
     ");
     let pathless = article.sandbox.path("bin");
     assert_snapshot!(article.refused(article.init("pip").args(["--python", "3.99", "Flask"]).env("PATH", pathless), 4), @r"
@@ -85,7 +85,7 @@ fn failures_of_each_phase_have_their_code() {
     podstrap: error: cannot list the references of http://[HOST]/testapp.git
       because: http://[HOST]/testapp.git answers 403 Forbidden
       | you may not
-    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     ");
 }
 
@@ -104,13 +104,13 @@ fn time_outs_of_what_needs_no_server() {
     assert_snapshot!(article.refused(&mut at_once(dir.to_str().unwrap()), 3), @r"
     podstrap: error: cannot copy [TMP]/mine
       because: not done after [TIME] (--timeout 1us)
-    hint: raise --timeout, or find out what is slow with --log-level debug
+    hint: raise --timeout, or find the slow step with --log-level debug
     ");
     let file = format!("file://{}", article.sandbox.path("repos/testapp.git").display());
     assert_snapshot!(article.refused(&mut at_once(&file), 3), @r"
     podstrap: error: cannot check out [COMMIT] of file://[TMP]/repos/testapp.git
       because: not done after [TIME] (--timeout 1us)
-    hint: raise --timeout, or find out what is slow with --log-level debug
+    hint: raise --timeout, or find the slow step with --log-level debug
     ");
     // An interpreter that hangs, when it is asked for its version and when it is to make the environment.
     let script = |name: &str, text: String| {
@@ -134,7 +134,7 @@ fn time_outs_of_what_needs_no_server() {
             podstrap: error: cannot create a virtual environment with [TMP]/hangs
               because: [TMP]/hangs was killed at the deadline, after [TIME] (--timeout 2s)
               | thinking
-            hint: raise --timeout, or find out what is slow with --log-level debug
+            hint: raise --timeout, or find the slow step with --log-level debug
             "),
         }
     }

@@ -68,7 +68,7 @@ fn a_part_of_a_repository_is_what_git_has_there() {
     insta::assert_snapshot!(fails("web/none"), @"
     cannot check out [COMMIT] of http://[HOST]/app.git
       because: --subdir web/none: there is no none in web
-    hint: the directories in web: app
+    hint: choose a directory in web: app
     ");
     insta::assert_snapshot!(fails("top.py"), @"
     cannot check out [COMMIT] of http://[HOST]/app.git
@@ -169,9 +169,9 @@ fn pointers_of_git_lfs_are_no_files() {
     let server = GitServer::start(&sandbox.path("git"));
     insta::assert_snapshot!(error(&sandbox, &server.url("lfs.git"), &[]), @"
     cannot check out [COMMIT] of http://[HOST]/lfs.git
-      because: 1 file is only a Git LFS pointer, and podstrap does not fetch what they point to: models/a.bin
-    hint: mount or download these files another way, or keep them in the source itself
-    hint: if the app can do without them: --allow-lfs-pointers
+      because: 1 file is only a Git LFS pointer, and podstrap does not fetch the contents: models/a.bin
+    hint: mount or download these files in another way, or store them in the source itself
+    hint: use --allow-lfs-pointers if the app does not need them
     ");
 }
 

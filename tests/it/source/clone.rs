@@ -127,7 +127,7 @@ fn a_commit_that_is_no_tip_is_asked_for_and_otherwise_looked_up_in_everything() 
     assert_eq!(clone(&server.url("app.git"), Some(&first)).unwrap().files(), cli(&server.url("app.git"), &first));
     insta::assert_snapshot!(fails(&server.url("app.git"), Some(&"1".repeat(40))), @r"
     error: http://[HOST]/app.git has no commit [COMMIT]
-    hint: is it pushed? Only what a branch or a tag leads to can be fetched
+    hint: push it to a branch or a tag: podstrap can fetch only commits that one of them leads to
     ");
 }
 
@@ -203,7 +203,7 @@ fn a_ca_of_ones_own_is_named_by_ssl_cert_file() {
     insta::assert_snapshot!(fails(&url, None), @r"
     error: cannot list the references of https://[HOST]/app.git
       because: invalid peer certificate: UnknownIssuer
-    hint: for a CA of your own, mount its certificate as a PEM file and name that file with --ca-file
+    hint: for a private CA, mount its certificate as a PEM file, and give this file with --ca-file
     ");
 
     let with = |file: &Path| {
@@ -215,9 +215,9 @@ fn a_ca_of_ones_own_is_named_by_ssl_cert_file() {
     let text = text.split_once("exit ").unwrap().1.split_once("\nend").unwrap().0;
     insta::assert_snapshot!(text, @r"
     2
-    error: SSL_CERT_FILE gives no usable CA certificate
+    error: SSL_CERT_FILE has no usable CA certificate
       because: failed to read PEM from file: No such file or directory (os error 2) at '/no/such/ca.pem'
-    hint: name a PEM file that exists, or unset the variable to use the built-in roots
+    hint: set it to an existing PEM file, or unset it to use the default roots
     ");
 }
 
@@ -298,7 +298,7 @@ fn credentials_go_to_the_named_host_and_into_no_message() {
     error: cannot list the references of http://[HOST]/far.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: no credentials were sent to http://[HOST]/app.git: a login is for the host that --repo names, a netrc for those in it
+    hint: give credentials for http://[HOST]/app.git, to which podstrap sent none: a login is for the host of --repo, a netrc for the hosts in it
     ");
     assert_eq!(server.authorizations().last().unwrap(), &None);
 
@@ -327,7 +327,7 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     let output = child("env", &[], &server.url("app.git")).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     for line in [
-        "not fetched, as --submodules says: the submodule's directory stays empty: lib/module",
+        "not fetched because of --submodules off: the submodule's directory stays empty: lib/module",
         "1 file is only a Git LFS pointer: a.bin",
         "remote: Total 5",
     ] {

@@ -226,7 +226,7 @@ fn attributes_do_what_they_do_for_git() {
     assert!(shell.args(["-euc", add]).current_dir(&repo.dir).status().unwrap().success());
     repo.git(["commit", "--quiet", "-m", "one"]);
     let ran = world.same_but(|line| line.contains("quoted name"));
-    let words = "patterns in quotes are not understood, and the files they are for not converted: .gitattributes\n";
+    let words = "podstrap does not support patterns in quotes, and does not convert the files that they match: .gitattributes\n";
     assert!(ran.raw.contains(words), "{}", ran.raw);
 }
 

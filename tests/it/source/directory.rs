@@ -51,16 +51,16 @@ fn directories_that_cannot_be_copied() {
     insta::assert_snapshot!(fails(&dir.path().join("none")), @r"
     error: cannot read [TMP]/none
       because: No such file or directory (os error 2)
-    hint: give a directory that this container can see, or a URL
+    hint: give a directory that exists in this container, or a URL
     ");
     insta::assert_snapshot!(fails(Path::new("/dev/null")), @r"
     error: /dev/null is not a directory
-    hint: give the directory that holds the app
+    hint: give the directory of the app
     ");
     std::fs::create_dir_all(dir.path().join("app/.podstrap")).unwrap();
     insta::assert_snapshot!(fails(&dir.path().join("app")), @r"
     error: [TMP]/app has an entry .podstrap
-      because: the name is podstrap's own in the directory that it publishes
+      because: podstrap reserves this name in the published directory
     hint: rename .podstrap in the source
     ");
 
@@ -73,8 +73,8 @@ fn directories_that_cannot_be_copied() {
         run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await })
             .unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&*dir.path().to_string_lossy(), "[TMP]"), @r"
-    error: [TMP]/outer contains the root to which it is copied
-    hint: choose a --root outside of the directory
+    error: [TMP]/outer contains the root that it would be copied to
+    hint: choose a --root outside the directory
     ");
 }
 
@@ -88,5 +88,5 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     let mut resolved = run(resolve(&Source::directory(app.clone()), LIMIT, deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
     let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), LIMIT, deadline)).unwrap_err();
-    assert!(error.to_string().contains("changed while it was copied"), "{error}");
+    assert!(error.to_string().contains("changed during the copy"), "{error}");
 }

@@ -116,7 +116,7 @@ fn a_single_file_is_published_under_its_name() {
     assert_eq!(meta.modified().unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
     let pinned = format!("{}#sha256={}", web.url("a%20b.php"), sha256(php.as_bytes()));
     // A page may also be a login's.
-    assert!(error(&sandbox, &pinned, &[], 3).contains("is no archive"));
+    assert!(error(&sandbox, &pinned, &[], 3).contains("is not an archive"));
     let plain = Web::gives(php);
     works(&sandbox, &format!("{}#sha256={}", plain.url("a%20b.php"), sha256(php.as_bytes())), &[]);
     assert_eq!(read(&sandbox, "a b.php"), php);
@@ -137,8 +137,8 @@ fn a_pinned_file_is_asked_for_once_and_must_be_the_one() {
     let text = error(&sandbox, &other, &[], 3).replace(&sha256(&body), "[DIGEST]");
     insta::assert_snapshot!(text, @"
     cannot download http://[HOST]/app.tar.gz
-      because: it is another file than the pinned one: its SHA-256 is [DIGEST], not 0000000000000000000000000000000000000000000000000000000000000000
-    hint: if its publisher has replaced it and it can be trusted, write the new digest behind #sha256=
+      because: the file does not match its pin: its SHA-256 is [DIGEST], not 0000000000000000000000000000000000000000000000000000000000000000
+    hint: if its publisher replaced it and you trust the new file, write the new digest after #sha256=
     ");
     assert_eq!(read(&sandbox, "app-1.0/index.py"), "one");
 }
@@ -234,32 +234,32 @@ fn what_is_no_archive_says_so() {
     }
     insta::assert_snapshot!(told, @r#"
     -- a web page
-    http://[HOST]/app.tar.gz is no archive
+    http://[HOST]/app.tar.gz is not an archive
       because: the server answers with a web page
-    hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
+    hint: check the URL and whether it requires a login, or publish the file itself with --file NAME
     -- plain text
-    http://[HOST]/app.zip is no archive
-      because: it is neither a tar, gzip'd or not, nor a zip
-    hint: check the URL, and whether it asks for a login; to publish it as it is: --file NAME
+    http://[HOST]/app.zip is not an archive
+      because: it is not a tar, a gzip-compressed tar or a zip
+    hint: check the URL and whether it requires a login, or publish the file itself with --file NAME
     -- nothing there
     cannot download http://[HOST]/app.zip
       because: http://[HOST]/app.zip answers 404 Not Found
       | Not Found: no such release
-    hint: check the path in the URL; if the file is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: check the path in the URL; if the file is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     -- an archive without that directory
     http://[HOST]/a.tgz: --subdir app-1.0/none: there is no app-1.0/none
-    hint: paths are relative to the repository's top; app-1.0 has index.py, web
+    hint: give a path relative to the repository's top; app-1.0 has index.py, web
     -- a file in it
     http://[HOST]/a.tgz: --subdir app-1.0/index.py: app-1.0/index.py is a file
     -- no repository
     cannot list the references of http://[HOST]/app
       because: http://[HOST]/app is not a Git repository over HTTP: it answers with content type ""
-    hint: give the address that git clone takes; it often ends with .git
-    hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
+    hint: give the address for git clone, which often ends with .git
+    hint: add --file NAME or #sha256=… to download a file or an archive
     -- too large
     cannot download http://[HOST]/big
       because: the file has 3.2 MB or more, and the limit is 1.1 MB
-    hint: if that is what it should be, raise --size-limit, and the volume's size with it
+    hint: if this size is correct, raise --size-limit and the size of the volume
     "#);
 }
 
@@ -281,8 +281,8 @@ fn local_archives_and_files_are_sources_too() {
     std::os::unix::fs::symlink("/etc", sandbox.path("made/out")).unwrap();
     insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--subdir=out"], 3), @"[TMP]/made: --subdir out: out is a symbolic link");
     insta::assert_snapshot!(error(&sandbox, sandbox.path("made").to_str().unwrap(), &["--file=x"], 2), @"
-    [TMP]/made is no archive and no file
-    hint: --strip-components and --file are for these
+    [TMP]/made is neither an archive nor a file
+    hint: remove --strip-components and --file: they are only for archives and files
     ");
 }
 

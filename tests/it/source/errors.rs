@@ -19,7 +19,7 @@ fn servers_that_are_not_there() {
       because: tcp connect error
       because: Connection refused (os error 111)
       because: gave up after 1 try in [TIME] (--timeout 200ms)
-    hint: check the host and the port, and whether the Pod's network policy and proxy let it out
+    hint: check the host and the port, and whether the Pod's network policy and proxy allow the connection
     ");
     insta::assert_snapshot!(fails_within("http://no-such-host.invalid/app.git", None, Duration::from_millis(200)), @r"
     error: cannot list the references of http://no-such-host.invalid/app.git
@@ -27,7 +27,7 @@ fn servers_that_are_not_there() {
       because: error resolving DNS
       because: failed to lookup address information: Name or service not known
       because: gave up after 1 try in [TIME] (--timeout 200ms)
-    hint: check the host and the port, and whether the Pod's network policy and proxy let it out
+    hint: check the host and the port, and whether the Pod's network policy and proxy allow the connection
     ");
 }
 
@@ -68,32 +68,32 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: if the repository exists it is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: if the repository exists, it is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     -- another login is wanted
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: the user name or the token in the URL is wrong, or has expired
+    hint: correct correct the user name or the token in the URL, or renew it if it has expired
     -- forbidden
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 403 Forbidden
       | Your plan does not include this.
       | Ask billing.
-    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     -- not found
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 404 Not Found
       | Page not found
-    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     -- a web page
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git is not a Git repository over HTTP: it answers with a web page
-    hint: give the address that git clone takes; it often ends with .git
+    hint: give the address for git clone, which often ends with .git
     -- plain text
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git is not a Git repository over HTTP: it answers with content type "text/plain"
-    hint: give the address that git clone takes; it often ends with .git
-    hint: for a file or an archive that is to be downloaded: --file NAME, or #sha256=…
+    hint: give the address for git clone, which often ends with .git
+    hint: add --file NAME or #sha256=… to download a file or an archive
     -- Git's own error
     error: cannot list the references of http://[HOST]/app.git
       because: the server says: Repository is archived
@@ -138,7 +138,7 @@ fn a_server_that_throttles_for_longer_than_there_is_time() {
     insta::assert_snapshot!(fails(&server.url("app.git"), None), @r"
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 429 Too Many Requests, and asks to wait for 3600 s
-      because: gave up after 1 try in [TIME] (--timeout 20s): the server asks to wait for 1h, longer than the time left
+      because: gave up after 1 try in [TIME] (--timeout 20s): the server asks to wait for 1h, longer than the remaining time
       | slow down
     ");
     assert_eq!(server.seen().len(), 1);
@@ -178,19 +178,19 @@ fn repositories_without_what_was_asked_for() {
     -- a misspelt branch
     error: http://[HOST]/app.git has no branch or tag relaese
     hint: did you mean release?
-    hint: there are: both, main, release, tree
+    hint: choose one of: both, main, release, tree
     -- a shortened commit
     error: http://[HOST]/app.git has no branch or tag f7f8b5bfdd
-    hint: for a commit give all 40 digits of its name: a server does not look up shortened ones
+    hint: give all 40 digits of a commit: servers do not look up shortened ones
     -- a branch and a tag
     error: http://[HOST]/app.git has a branch and a tag named both
-    hint: say which with --ref refs/heads/both or --ref refs/tags/both
+    hint: choose one with --ref refs/heads/both or --ref refs/tags/both
     -- a tag of a tree
     error: refs/tags/tree of http://[HOST]/app.git leads to a tree, not to a commit
     hint: choose a branch, a tag of a commit, or a commit with --ref
     -- an unknown commit
     error: http://[HOST]/app.git has no commit [COMMIT]
-    hint: is it pushed? Only what a branch or a tag leads to can be fetched
+    hint: push it to a branch or a tag: podstrap can fetch only commits that one of them leads to
     -- an empty repository
     error: http://[HOST]/empty.git is an empty repository
     hint: push a commit to it first
@@ -204,9 +204,9 @@ fn repositories_without_what_was_asked_for() {
     error: HEAD of file://[TMP]/unborn.git names a branch without a commit (refs/heads/gone)
     hint: choose a branch with --ref: main
     -- no repository
-    error: file://[TMP]/none.git is no Git repository that can be read
+    error: file://[TMP]/none.git is not a readable Git repository
       because: failed to resolve path '[TMP]/none.git': No such file or directory
-    hint: give a repository's directory; to copy a directory as it is, give its path without file://
+    hint: give a repository's directory, or give a path without file:// to copy a directory unchanged
     ");
 }
 
@@ -218,7 +218,7 @@ fn podstraps_own_name_is_refused() {
     let server = GitServer::start(dir.path());
     insta::assert_snapshot!(fails(&server.url("app.git"), None), @r"
     error: http://[HOST]/app.git has an entry .podstrap at its top level
-      because: the name is podstrap's own in the directory that it publishes
+      because: podstrap reserves this name in the published directory
     hint: rename .podstrap in the source
     ");
 }
@@ -252,8 +252,8 @@ fn redirects_that_lead_nowhere() {
     login.always(Response::new(302, "").header("Location", "/users/sign_in?token=abc"));
     insta::assert_snapshot!(fails(&login.url("app.git"), None), @r"
     error: http://[HOST]/app.git redirects to http://[HOST]/users/sign_in?***
-      because: that is no Git repository: its address would end with /info/refs
-    hint: give the address to which it moved, or credentials if that is a login page
+      because: the target is not a Git repository: its address does not end with /info/refs
+    hint: give the new address, or credentials if the target is a login page
     ");
     let circle = GitServer::start(dir.path());
     circle.always(Response::new(302, "").header("Location", "/app.git/info/refs"));

@@ -144,38 +144,38 @@ fn what_cannot_log_in_says_why() {
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: the user name or the token in --auth [TMP]/wrong is wrong, or has expired
+    hint: correct correct the user name or the token in --auth [TMP]/wrong, or renew it if it has expired
     -- a wrong token
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: the user name or the token in --auth [TMP]/token is wrong, or has expired
-    hint: some hosts take a token as a password only: mount it as password, with a username beside it
+    hint: correct correct the user name or the token in --auth [TMP]/token, or renew it if it has expired
+    hint: mount the token as password, next to a username: some hosts accept a token only as a password
     -- another host's netrc
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: no credentials were sent to http://[HOST]/app.git: a login is for the host that --repo names, a netrc for those in it
+    hint: give credentials for http://[HOST]/app.git, to which podstrap sent none: a login is for the host of --repo, a netrc for the hosts in it
     -- nothing
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: if the repository exists it is private: mount a Secret with username and password, or a file with a token, and name it with --auth
+    hint: if the repository exists, it is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     -- a file that is not there
     --auth [TMP]/none: cannot read [TMP]/none
       because: No such file or directory (os error 2)
-    hint: mount the Secret there (volumeMounts), in this container
+    hint: mount the Secret there in this container (volumeMounts)
     -- a Secret of other keys
-    --auth [TMP]/useless holds nothing to log in with
+    --auth [TMP]/useless has no credentials
       because: it has pass, user
-    hint: a Secret's directory has username and password, ssh-privatekey (and known_hosts), token, or netrc in it
+    hint: give a directory with username and password, ssh-privatekey (and known_hosts), token or netrc
     -- no netrc
-    --auth [TMP]/broken: [TMP]/broken cannot be read as a netrc file
-      because: a word is neither a keyword nor its value; quote a password with spaces
-    hint: it has lines such as: machine git.example login NAME password TOKEN
+    --auth [TMP]/broken: [TMP]/broken is not a valid netrc file
+      because: a word is neither a keyword nor a value; quote a password with spaces
+    hint: write lines such as: machine git.example login NAME password TOKEN
     -- no certificate
-    --ca-file [TMP]/ca.pem gives no usable CA certificate
-    hint: name a file with certificates in PEM: -----BEGIN CERTIFICATE-----
+    --ca-file [TMP]/ca.pem has no usable CA certificate
+    hint: give a file with certificates in PEM: -----BEGIN CERTIFICATE-----
     ");
 }
 

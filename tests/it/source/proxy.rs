@@ -167,7 +167,7 @@ fn a_proxy_that_refuses_is_named_and_asked_once() {
     -- HTTP_PROXY with squid:wr0ng
     podstrap: error: cannot list the references of http://[HOST]/app.git
       because: the proxy [HOST] answers 407 Proxy Authentication Required
-    hint: the user or the password in HTTP_PROXY is wrong
+    hint: correct the user or the password in HTTP_PROXY
     -- HTTP_PROXY without a login
     podstrap: error: cannot list the references of http://[HOST]/app.git
       because: the proxy [HOST] answers 407 Proxy Authentication Required
@@ -175,7 +175,7 @@ fn a_proxy_that_refuses_is_named_and_asked_once() {
     -- HTTPS_PROXY with squid:wr0ng
     podstrap: error: cannot list the references of https://[HOST]/app.git
       because: the proxy [HOST] answers 407 Proxy Authentication Required
-    hint: the user or the password in HTTPS_PROXY is wrong
+    hint: correct the user or the password in HTTPS_PROXY
     -- HTTPS_PROXY without a login
     podstrap: error: cannot list the references of https://[HOST]/app.git
       because: the proxy [HOST] answers 407 Proxy Authentication Required
@@ -210,7 +210,7 @@ fn a_proxy_that_is_not_there_is_named() {
       because: tcp connect error
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 4s)
-    hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
+    hint: check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy
     -- HTTP_PROXY: it does not get through
     podstrap: error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git, through the proxy [HOST], answers 502 Bad Gateway
@@ -222,13 +222,13 @@ fn a_proxy_that_is_not_there_is_named() {
       because: tcp connect error
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 4s)
-    hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
+    hint: check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy
     -- HTTPS_PROXY: it does not get through
     podstrap: error: cannot list the references of https://[HOST]/app.git
       because: through the proxy [HOST]
       because: tunnel error: unsuccessful
       because: gave up after [N] tries in [TIME] (--timeout 4s)
-    hint: check the proxy's host and port, whether it may reach that host, and NO_PROXY for hosts that need none
+    hint: check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy
     ");
 }
 
@@ -241,7 +241,7 @@ fn a_proxy_that_cannot_be_one_is_an_error() {
         for name in ["HTTP_PROXY", "https_proxy", "ALL_PROXY"] {
             let ran = world.init(&world.server.url("app.git"), &[(name, proxy)]);
             assert_eq!(ran.code, Some(2), "{proxy}: {}", ran.raw);
-            assert!(ran.raw.contains(&format!("error: {name} names no proxy that can be used\n")), "{}", ran.raw);
+            assert!(ran.raw.contains(&format!("error: {name} has no usable proxy\n")), "{}", ran.raw);
         }
     }
     // None, or one that is not asked.

@@ -217,15 +217,15 @@ fn keys_are_tried_in_turn_on_as_many_connections_as_the_server_wants() {
       because: [TMP]/auth/ssh-privatekey-1: ssh-ed25519 [FINGERPRINT] is refused by the server
       because: [TMP]/auth/ssh-privatekey-2: ecdsa-sha2-nistp256 [FINGERPRINT] is refused by the server
       because: [TMP]/auth/ssh-privatekey-3: ssh-ed25519 [FINGERPRINT] is refused by the server
-      because: the server would accept: publickey
-    hint: add the public key of one of them to [USER]'s account there, or to the repository as a deploy key (ssh-keygen -y prints it)
+      because: the server accepts: publickey
+    hint: add the public key of one of them to [USER]'s account, or to the repository as a deploy key (ssh-keygen -y prints it)
     ");
 
     let before = world.sshd.connections();
     world.good_key("ssh-privatekey-9", &["-t", "ed25519"]);
     world.mount("ssh-privatekey-2", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
     let ran = world.clones(&world.url(), &[]);
-    assert!(ran.text.contains("ssh-privatekey-2: no private key that can be read"), "{}", ran.text);
+    assert!(ran.text.contains("ssh-privatekey-2: unreadable private key"), "{}", ran.text);
     // Two keys on the first, where the second got no answer; that one and another on the next.
     assert_eq!(world.sshd.connections() - before, 3, "{}", ran.raw);
 }
@@ -238,17 +238,17 @@ fn a_key_that_does_not_fit_is_named() {
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
     error: cannot log in to [HOST] as [USER]
       because: no private key was given
-      because: the server would accept: publickey
+      because: the server accepts: publickey
       | Only for friends.
-    hint: name the Secret's directory, with ssh-privatekey and known_hosts in it (kubernetes.io/ssh-auth), or the files themselves with --auth
+    hint: give --auth the Secret's directory, with ssh-privatekey and known_hosts (kubernetes.io/ssh-auth), or the files themselves
     ");
     world.key("ssh-privatekey", &["-t", "ed25519"]);
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
     error: cannot log in to [HOST] as [USER]
       because: [TMP]/auth/ssh-privatekey: ssh-ed25519 [FINGERPRINT] is refused by the server
-      because: the server would accept: publickey
+      because: the server accepts: publickey
       | Only for friends.
-    hint: add the public key of one of them to [USER]'s account there, or to the repository as a deploy key (ssh-keygen -y prints it)
+    hint: add the public key of one of them to [USER]'s account, or to the repository as a deploy key (ssh-keygen -y prints it)
     ");
 }
 
@@ -264,8 +264,8 @@ fn a_key_with_a_passphrase_is_refused_before_anybody_is_asked() {
         insta::allow_duplicates! {
             insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
             error: cannot log in to [HOST] as [USER]
-              because: [TMP]/auth/ssh-privatekey: the key is protected by a passphrase, which nobody is here to type: store it without one (ssh-keygen -p)
-            hint: give a key that can be used
+              because: [TMP]/auth/ssh-privatekey: the key has a passphrase, which nobody can type here: store it without one (ssh-keygen -p)
+            hint: give a usable key
             ");
         }
     }
@@ -279,11 +279,11 @@ fn a_host_that_is_not_known_is_not_trusted() {
     world.mount("known_hosts", world.sshd.known_as("example.org", "ed25519"));
     let ran = world.init(&world.url(), &[]);
     insta::assert_snapshot!(world.words(&ran), @r"
-    error: [HOST] is not known, and host keys are always verified
+    error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
       because: [TMP]/auth/known_hosts does not name it
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; if it is, the line above makes it known (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     ");
     assert_eq!((ran.code, world.sshd.connections()), (Some(3), 1), "it is asked once");
 
@@ -294,32 +294,32 @@ fn a_host_that_is_not_known_is_not_trusted() {
 
     std::fs::remove_file(world.sandbox.path("auth/known_hosts")).unwrap();
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
-    error: [HOST] is not known, and host keys are always verified
+    error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
       because: no known_hosts file was given
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; if it is, the line above in a known_hosts file makes it known (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
-    hint: name the Secret's directory, with ssh-privatekey and known_hosts in it (kubernetes.io/ssh-auth), or the files themselves with --auth
+    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to a known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: give --auth the Secret's directory, with ssh-privatekey and known_hosts (kubernetes.io/ssh-auth), or the files themselves
     ");
     // What is known is another of its keys.
     let world = World::with("HostKeyAlgorithms ssh-ed25519\n").unwrap();
     world.mount("known_hosts", world.sshd.known_as(&format!("[127.0.0.1]:{}", world.sshd.port()), "rsa"));
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
-    error: [HOST] is not known, and host keys are always verified
+    error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
-      because: known for it is only ssh-rsa
+      because: it has known keys only of type ssh-rsa
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; if it is, the line above makes it known (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     ");
     let authority = format!("@cert-authority {}", world.sshd.known_as("*", "rsa"));
     world.mount("known_hosts", authority);
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
-    error: [HOST] is not known, and host keys are always verified
+    error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
       because: [TMP]/auth/known_hosts does not name it
       because: [TMP]/auth/known_hosts:1: @cert-authority is not supported
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; if it is, the line above makes it known (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     ");
 }
 
@@ -337,7 +337,7 @@ fn a_host_that_shows_another_key_is_not_trusted() {
       because: the host shows ssh-ed25519 [FINGERPRINT]
       because: [TMP]/auth/known_hosts:2 has ssh-ed25519 [FINGERPRINT]
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask whoever runs the host, by another way, whether [FINGERPRINT] is its fingerprint; only if it is, put the line above in place of the old one
+    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; only if it is, replace the old line with the one above
     ");
     world.mount(
         "known_hosts",
@@ -346,7 +346,7 @@ fn a_host_that_shows_another_key_is_not_trusted() {
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
     error: [HOST] shows a revoked key: somebody else may have it
       because: [TMP]/auth/known_hosts:2 revokes ssh-ed25519 [FINGERPRINT]
-    hint: do not connect before whoever runs the host says what happened
+    hint: ask the host's administrator what happened, before you connect again
     ");
 }
 
@@ -385,12 +385,12 @@ fn a_commit_that_is_no_tip_is_fetched_from_a_server_that_gives_it_and_from_one_t
     world.repo.file("index.py", "application = 3\n").commit("three");
     let ran = world.init(&world.url(), &["--ref", &first]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
-    assert!(ran.raw.contains("gives no single commits") && world.sshd.connections() == 2, "{}", ran.raw);
+    assert!(ran.raw.contains("does not send single commits") && world.sshd.connections() == 2, "{}", ran.raw);
     assert_eq!(world.published(), world.checked_out(&first));
     world.repo.git(["config", "uploadpack.allowAnySHA1InWant", "true"]);
     let ran = world.init(&world.url(), &["--ref", &second]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
-    assert!(!ran.raw.contains("gives no single commits") && world.sshd.connections() == 3, "{}", ran.raw);
+    assert!(!ran.raw.contains("does not send single commits") && world.sshd.connections() == 3, "{}", ran.raw);
     assert_eq!(world.published(), world.checked_out(&second));
 }
 
@@ -404,7 +404,7 @@ fn the_servers_own_words_are_shown() {
     error: cannot list the references of ssh://***@[HOST]/no/such/app.git
       because: git-upload-pack ended with exit status 128
       | fatal: '/no/such/app.git' does not appear to be a git repository
-    hint: check the path, and whether the key may read this repository
+    hint: check the path, and whether the key can read this repository
     ");
     assert_eq!(world.sshd.connections() - before, 1, "it is asked once");
 }
@@ -435,7 +435,7 @@ fn what_does_not_speak_ssh_is_named() {
     error: cannot log in to [HOST] as [USER]
       because: the server closed the connection
       because: gave up after [N] tries in [TIME] (--timeout 3s)
-    hint: check that SSH is what listens on that port
+    hint: check that an SSH server listens on that port
     ");
 }
 
@@ -459,7 +459,7 @@ fn silence_and_refusals_are_tried_again_and_told() {
       because: cannot connect to [HOST]
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 2s)
-    hint: check the host and the port, and whether the Pod's network policy lets it out
+    hint: check the host and the port, and whether the Pod's network policy allows the connection
     ");
     let error = world.fails("ssh://git@no-such-host.invalid/app.git", &["--timeout", "2s"]);
     assert!(error.contains("no-such-host.invalid has no address") && error.contains("tries in"), "{error}");
@@ -477,7 +477,7 @@ fn a_connection_that_breaks_anywhere_is_made_again() {
     world.mount("known_hosts", world.sshd.known_at(port));
     let url = world.sshd.url_at(port, &world.repo.dir).replace(' ', "%20");
     let ran = world.clones(&url, &["--timeout", "12s"]);
-    let said = ["try 1 failed", "try 2 failed", "the answer broke off after", "of the answer had come"];
+    let said = ["try 1 failed", "try 2 failed", "the answer broke off after", "of the answer had arrived"];
     let missing: Vec<_> = said.iter().filter(|words| ran.raw.matches(**words).count() == 0).collect();
     assert!(missing.is_empty(), "{missing:?}: {}", ran.raw);
     assert_eq!(world.sshd.connections(), 4);

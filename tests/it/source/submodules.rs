@@ -167,27 +167,27 @@ fn submodules_that_cannot_be_had_say_why() {
     -- a repository that is gone
     submodule lib: cannot list the references of http://[HOST]/none.git
       because: http://[HOST]/none.git answers 404 Not Found
-    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and name it with --auth
-    hint: --submodules off leaves the directories of submodules empty
+    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
+    hint: use --submodules off to leave the directories of submodules empty
     -- a program
     submodule lib: .gitmodules names "ext::sh -c id% >/tmp/x"
-      because: that is no URL of a server
-    hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
-    hint: --submodules off leaves the directories of submodules empty
+      because: it is not the URL of a server
+    hint: use a URL with https://, http:// or ssh://, or one relative to the repository's own (../other.git)
+    hint: use --submodules off to leave the directories of submodules empty
     -- a repository on this machine
     submodule lib: .gitmodules names "file://[TMP]/git/lib.git"
-      because: that is no URL of a server
-    hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
-    hint: --submodules off leaves the directories of submodules empty
+      because: it is not the URL of a server
+    hint: use a URL with https://, http:// or ssh://, or one relative to the repository's own (../other.git)
+    hint: use --submodules off to leave the directories of submodules empty
     -- an option
     submodule lib: .gitmodules names "--upload-pack=id"
-      because: that is no URL of a server
-    hint: a submodule's URL is https://, http:// or ssh://, or relative to the repository's own (../other.git)
-    hint: --submodules off leaves the directories of submodules empty
+      because: it is not the URL of a server
+    hint: use a URL with https://, http:// or ssh://, or one relative to the repository's own (../other.git)
+    hint: use --submodules off to leave the directories of submodules empty
     -- another commit
     submodule lib: http://[HOST]/lib.git has no commit [COMMIT]
-    hint: is it pushed? Only what a branch or a tag leads to can be fetched
-    hint: --submodules off leaves the directories of submodules empty
+    hint: push it to a branch or a tag: podstrap can fetch only commits that one of them leads to
+    hint: use --submodules off to leave the directories of submodules empty
     "#);
 
     // One that nobody says where to fetch stays empty, as git leaves it.
@@ -197,7 +197,7 @@ fn submodules_that_cannot_be_had_say_why() {
     let ran = init(&sandbox, &server.url("stray.git"), &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert!(
-        ran.raw.contains("not to be fetched by .gitmodules, the submodule's directory stays empty: stray"),
+        ran.raw.contains("not fetched because of .gitmodules: the submodule's directory stays empty: stray"),
         "{}",
         ran.raw
     );
@@ -212,6 +212,6 @@ fn a_repository_that_contains_itself_ends() {
     }
     let server = GitServer::start(&sandbox.path("git"));
     let text = error(&sandbox, &server.url("app.git"), &[]);
-    assert!(text.contains("are nested more deeply than 16") && text.contains("--submodules shallow"), "{text}");
+    assert!(text.contains("are nested more than 16 levels deep") && text.contains("--submodules shallow"), "{text}");
     assert_eq!(init(&sandbox, &server.url("app.git"), &["--submodules=shallow"]).code, Some(0));
 }

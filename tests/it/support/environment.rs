@@ -90,7 +90,8 @@ impl Bench {
         let built = runtime.block_on(async {
             let deadline = Deadline::after(self.limit);
             let settings = self.settings();
-            let toolchain = venv::locate(&settings, &self.python, &self.engine, deadline).await?;
+            let toolchain =
+                venv::locate(&settings, &self.python, &self.engine, &venv::Identities::default(), deadline).await?;
             let path = |name| self.sandbox.path(name);
             let started = Instant::now();
             let wanted = wanted("python/venv", &self.final_path());

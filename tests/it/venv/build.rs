@@ -131,7 +131,10 @@ fn a_long_final_path_gets_scripts_that_still_run() {
             let deadline = Deadline::after(bench.limit);
             let wanted = wanted("venv", &long);
             let public = long.parent().unwrap();
-            let toolchain = venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline).await.unwrap();
+            let toolchain =
+                venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline)
+                    .await
+                    .unwrap();
             let builder = Builder::create(bench.settings(), &toolchain, &wanted, public, bench.dirs(), deadline);
             let builder = builder.await.unwrap();
             builder.install(&bench.inputs, None, deadline).await.unwrap();

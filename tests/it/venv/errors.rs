@@ -39,7 +39,9 @@ fn another_version() {
     let mut bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let deadline = Deadline::after(bench.limit);
-    let found = runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
+    let found = runtime
+        .block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline))
+        .unwrap();
     std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
     symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
     bench = Bench { python: PythonRequest::Version { major: 3, minor: 99 }, ..bench };
@@ -157,7 +159,7 @@ fn no_wheel_and_no_compiler() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let deadline = Deadline::after(bench.limit);
         let found =
-            runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, deadline)).unwrap();
+            runtime.block_on(venv::locate(&bench.settings(), &bench.python, &bench.engine, &venv::Identities::default(), deadline)).unwrap();
         std::fs::create_dir(bench.sandbox.path("bin")).unwrap();
         symlink(found.python.path, bench.sandbox.path("bin/python3")).unwrap();
         bench.sandbox.write(
@@ -327,7 +329,7 @@ fn no_time_left() {
       because: [TMP]/uv was killed at the deadline, after [TIME] (--timeout 3s)
       because: gave up after [N] tries in [TIME] (--timeout 3s)
       | still at it
-    hint: raise --timeout, or find out what is slow with --log-level debug
+    hint: raise --timeout, or find the slow step with --log-level debug
     ");
 }
 

@@ -36,7 +36,7 @@ fn named_packages_and_requirements_files() {
     assert_eq!(place.same(&["-r", "requirements.txt"]), nested);
     let found = place.installed("pip", &[]);
     assert_eq!(found.packages, nested);
-    assert!(found.ran.text.contains("installing requirements.txt, which is in the tree"), "{}", found.ran.text);
+    assert!(found.ran.text.contains("installing requirements.txt from the tree"), "{}", found.ran.text);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
 
     let found = place.installed("uv", &[]);
     assert_eq!(found.packages, locked);
-    assert!(found.ran.text.contains("installing uv.lock, which is in the tree"), "{}", found.ran.text);
+    assert!(found.ran.text.contains("installing uv.lock from the tree"), "{}", found.ran.text);
     assert_eq!(
         place.installed("uv", &["--extra", "web", "--group", "dev"]).packages,
         ["alpha 1.0", "beta 1.0", "delta 1.0", "gamma 1.0"]

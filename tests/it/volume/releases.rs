@@ -36,6 +36,7 @@ fn manifest(key: &str) -> Manifest {
         },
         environment: None,
         elsewhere: String::new(),
+        identities: Vec::new(),
     }
 }
 

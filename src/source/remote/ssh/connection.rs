@@ -1,4 +1,4 @@
-//! A connection to a host whose key is known, and what the host says unasked.
+//! A connection to a host with a known key, and the messages that the host sends unasked.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ use crate::source::access::pace::Pace;
 use crate::source::remote::ssh::host_key;
 use crate::source::remote::ssh::known_hosts::HostKeys;
 
-/// How long a TCP handshake may take, as over HTTP.
+/// Time-out of a TCP handshake, as over HTTP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of what a server says besides the protocol is kept, and how many characters of a line.
+/// Limits for a server's text outside the protocol: bytes in memory, characters per line.
 pub(super) const SAID: usize = 16 << 10;
 pub(super) const SAID_COLUMNS: usize = 200;
 
-/// Types of host keys, by russh's order of preference, but for RSA with SHA-1: whoever can forge that
-/// is any host.
+/// The accepted types of host keys, in russh's order of preference. Excludes RSA with SHA-1: with a forged
+/// signature, an attacker can pose as any host.
 const HOST_KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
     Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
@@ -39,7 +39,7 @@ const HOST_KEYS: &[Algorithm] = &[
     Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
-/// A connection that nobody has logged in on yet, or somebody has.
+/// A connection, before or after the login.
 pub(super) struct Connection {
     pub(super) handle: Handle<Watch>,
     pub(super) heard: Arc<Mutex<Heard>>,
@@ -52,30 +52,30 @@ impl Connection {
     }
 }
 
-/// Ends the connection when it is dropped: the task that reads it does not know that nobody waits.
+/// Ends the connection when dropped: the task that reads it does not notice that nobody waits.
 pub(super) struct Socket(OwnedFd);
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Fails if the connection has already ended.
         let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
     }
 }
 
-/// What the connection has to tell besides what was asked of it.
+/// The messages that are not answers.
 #[derive(Default)]
 pub(super) struct Heard {
-    /// Against the host's key.
+    /// The error of the host's key.
     pub(super) verdict: Option<Error>,
-    /// What the server says to whoever wants to log in.
+    /// The message of the server before the login.
     pub(super) banner: String,
-    /// Why it ended the connection.
+    /// The reason of the server for ending the connection.
     pub(super) farewell: Option<String>,
-    /// That it did so after it had answered that nothing can open the account.
+    /// Whether it ended the connection after it had answered that nothing can open the account.
     pub(super) answered: bool,
 }
 
-/// Listens to what is not an answer.
+/// Receives the messages that are not answers.
 pub(super) struct Watch {
     ssh: Ssh,
     known: HostKeys,
@@ -87,7 +87,7 @@ impl client::Handler for Watch {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
-        // No certificate was asked for.
+        // podstrap requests no certificate.
         let PublicKeyOrCertificate::PublicKey { key, .. } = shown else { return Ok(false) };
         let verdict = host_key::refuse(&self.ssh, &self.known, &self.files, key);
         let trusted = verdict.is_none();
@@ -118,7 +118,7 @@ pub(super) fn locked(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection whose host key is known.
+/// Connects to the host and verifies its key.
 pub(super) async fn connect(ssh: &Ssh, what: &str, keys: &Keys, deadline: Deadline) -> Result<Connection> {
     let known = HostKeys::new(&keys.known_hosts, &ssh.host, ssh.port);
     let config = client::Config {
@@ -131,12 +131,12 @@ pub(super) async fn connect(ssh: &Ssh, what: &str, keys: &Keys, deadline: Deadli
     let watch = Watch { ssh: ssh.clone(), known, files, heard: Arc::clone(&heard) };
     let stream = dial(ssh, what, deadline).await?;
     let socket = stream.as_fd().try_clone_to_owned();
-    let socket = Socket(socket.map_err(|error| Error::internal("cannot keep a socket").because(error))?);
+    let socket = Socket(socket.map_err(|error| Error::internal("cannot duplicate a socket").because(error))?);
     match step(what, deadline, client::connect_stream(Arc::new(config), stream, watch)).await? {
         Ok(handle) => Ok(Connection { handle, heard, socket }),
         Err(error) => {
             let lost = lost(ssh, what, error, &heard);
-            Err(if lost.retry().is_some() { lost.hint("check that SSH is what listens on that port") } else { lost })
+            Err(if lost.retry().is_some() { lost.hint("check that an SSH server listens on that port") } else { lost })
         }
     }
 }
@@ -144,10 +144,12 @@ pub(super) async fn connect(ssh: &Ssh, what: &str, keys: &Keys, deadline: Deadli
 /// Tries the host's addresses in turn.
 async fn dial(ssh: &Ssh, what: &str, deadline: Deadline) -> Result<TcpStream> {
     let unreachable = |error: Error| {
-        error.hint("check the host and the port, and whether the Pod's network policy lets it out").transient(None)
+        error
+            .hint("check the host and the port, and whether the Pod's network policy allows the connection")
+            .transient(None)
     };
     let late = || {
-        let error = Error::source(what).because("the server did not answer in the time that was left");
+        let error = Error::source(what).because("the server did not answer in the remaining time");
         Err(error.hint(SLOW).transient(None))
     };
     let seconds = CONNECT_TIMEOUT.as_secs();
@@ -161,7 +163,7 @@ async fn dial(ssh: &Ssh, what: &str, deadline: Deadline) -> Result<TcpStream> {
         }
         Err(_) if deadline.passed() => return late(),
         Err(_) => {
-            let silence = format!("the name server says nothing about {} in {seconds} s", ssh.host);
+            let silence = format!("no answer from the name server about {} in {seconds} s", ssh.host);
             return Err(unreachable(Error::source(what).because(silence)));
         }
     };
@@ -169,7 +171,7 @@ async fn dial(ssh: &Ssh, what: &str, deadline: Deadline) -> Result<TcpStream> {
     for address in addresses {
         failed = match timeout_at(soon(), TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // A round trip must not wait for more to send; without the option it is only slower.
+                // Send small packets at once. Without this option the connection is only slower.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
@@ -181,7 +183,7 @@ async fn dial(ssh: &Ssh, what: &str, deadline: Deadline) -> Result<TcpStream> {
     Err(unreachable(failed))
 }
 
-/// What a failure of the protocol means. A connection that ended may be one that holds next time.
+/// The error for a failure of the protocol. A retry may help if the connection ended.
 pub(super) fn lost(ssh: &Ssh, what: &str, error: russh::Error, heard: &Mutex<Heard>) -> Error {
     let mut heard = locked(heard);
     if let Some(verdict) = heard.verdict.take() {
@@ -199,7 +201,7 @@ pub(super) fn lost(ssh: &Ssh, what: &str, error: russh::Error, heard: &Mutex<Hea
         | russh::Error::SendError
         | russh::Error::ConnectionTimeout => made.because("the server closed the connection").transient(None),
         russh::Error::Version => made
-            .because(format!("what answers at {} does not speak SSH", ssh.known_as()))
+            .because(format!("the server at {} does not speak SSH", ssh.known_as()))
             .hint("check the host and the port"),
         russh::Error::NoCommonAlgo { kind, theirs, .. } => {
             let kind = match kind {
@@ -209,15 +211,17 @@ pub(super) fn lost(ssh: &Ssh, what: &str, error: russh::Error, heard: &Mutex<Hea
                 russh::AlgorithmKind::Compression => "compression",
                 russh::AlgorithmKind::Mac => "MAC",
             };
-            made.because(format!("the server knows no {kind} that is safe: {}", theirs.join(", ")))
-                .hint("the server's SSH is too old")
+            made.because(format!("the server offers no safe {kind}, only {}", theirs.join(", ")))
+                .hint("update the SSH server: it is too old")
         }
-        russh::Error::ChannelOpenFailure(reason) => made.because(format!("the server opens no session ({reason:?})")),
+        russh::Error::ChannelOpenFailure(reason) => {
+            made.because(format!("the server refuses to open a session ({reason:?})"))
+        }
         error => made.because(error),
     }
 }
 
-/// One exchange with the server.
+/// Runs one exchange with the server. Fails when the server stalls.
 pub(super) async fn step<T>(what: &str, deadline: Deadline, work: impl Future<Output = T>) -> Result<T> {
     let pace = Pace::new(deadline);
     timeout_at(pace.until(), work).await.map_err(|_| {

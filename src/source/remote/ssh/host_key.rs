@@ -1,5 +1,4 @@
-//! Whether a host is the one that its key says. Host keys are always verified, and there is no switch
-//! for it.
+//! Verifies a host by its key. podstrap always verifies host keys; nothing turns this off.
 
 use std::path::PathBuf;
 
@@ -10,13 +9,13 @@ use crate::plan::Ssh;
 use crate::source::access::auth::GIVE_KEYS;
 use crate::source::remote::ssh::known_hosts::{self, HostKeys, Verdict};
 
-/// What is wrong with the key that the host shows, if anything is. `known` is what `files` say of it.
+/// The error for the key that the host shows, if there is one. `known` has the entries of `files` for the host.
 pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &PublicKey) -> Option<Error> {
     let (host, shown) = (ssh.known_as(), shown_as(key));
     let line = known_hosts::line_for(&host, key);
     let scan = ssh.keyscan();
     let same = format!(
-        "ask whoever runs the host, by another way, whether {} is its fingerprint",
+        "ask the host's administrator, over another channel, whether {} is its fingerprint",
         key.fingerprint(HashAlg::Sha256)
     );
     match known.judge(key) {
@@ -24,17 +23,17 @@ pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &Publi
         Verdict::Revoked(at) => Some(
             Error::source(format!("{host} shows a revoked key: somebody else may have it"))
                 .because(format!("{at} revokes {shown}"))
-                .hint("do not connect before whoever runs the host says what happened"),
+                .hint("ask the host's administrator what happened, before you connect again"),
         ),
         Verdict::Changed(old, at) => Some(
             Error::source(format!("the key of {host} has changed: this may be an attack"))
                 .because(format!("the host shows {shown}"))
                 .because(format!("{at} has {}", shown_as(old)))
                 .excerpt(line)
-                .hint(format!("{same}; only if it is, put the line above in place of the old one")),
+                .hint(format!("{same}; only if it is, replace the old line with the one above")),
         ),
         Verdict::Unknown => {
-            let error = Error::source(format!("{host} is not known, and host keys are always verified"))
+            let error = Error::source(format!("{host} is unknown, and podstrap always verifies host keys"))
                 .because(format!("the host shows {shown}"));
             let error = match (files, &*known.types()) {
                 ([], _) => error.because("no known_hosts file was given"),
@@ -42,17 +41,17 @@ pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &Publi
                     let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
                     error.because(format!("{} does not name it", files.join(", ")))
                 }
-                (_, types) => error.because(format!("known for it is only {}", types.join(", "))),
+                (_, types) => error.because(format!("it has known keys only of type {}", types.join(", "))),
             };
             let error = match (known.authority(), known.unreadable()) {
                 (Some(at), _) => error.because(format!("{at}: @cert-authority is not supported")),
                 (None, Some(at)) => error.because(format!("{at} cannot be read")),
                 (None, None) => error,
             };
-            let place = if files.is_empty() { " in a known_hosts file" } else { "" };
+            let place = if files.is_empty() { " to a known_hosts file" } else { " to the known_hosts file" };
             let error = error
                 .excerpt(line)
-                .hint(format!("{same}; if it is, the line above{place} makes it known ({scan} prints such lines)"));
+                .hint(format!("{same}; if it is, add the line above{place} ({scan} prints such lines)"));
             Some(if files.is_empty() { error.hint(GIVE_KEYS) } else { error })
         }
     }

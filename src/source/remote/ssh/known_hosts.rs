@@ -1,6 +1,5 @@
-//! Which keys a host may show, as files of known hosts say it (sshd(8), `SSH_KNOWN_HOSTS FILE FORMAT`).
-//! The lines are read by the crate that knows keys; what is here is which of them mean a host, and
-//! what follows. No I/O.
+//! The keys that a host may show, from known_hosts files (sshd(8), `SSH_KNOWN_HOSTS FILE FORMAT`). The crate for
+//! keys parses the lines. This module finds the lines of a host and judges its key. No I/O.
 
 use std::path::PathBuf;
 
@@ -10,17 +9,17 @@ use russh::keys::{Algorithm, PublicKey};
 
 use crate::plan::SSH_PORT;
 
-/// What the files say about one host.
+/// The entries of the files for one host.
 #[derive(Debug, Default)]
 pub(super) struct HostKeys {
     keys: Vec<Listed>,
     /// Keys that no host may show.
     revoked: Vec<Listed>,
-    /// Where a CA for the host's keys is named, which counts for nothing here.
+    /// Lines with a CA for the host's keys, which podstrap does not support.
     authorities: Vec<Position>,
-    /// Lines that could not be read.
+    /// Invalid lines.
     unreadable: Vec<Position>,
-    /// The keys are those of the host's usual port, and another one was asked.
+    /// The keys are those of the host's usual port, but the connection uses another one.
     elsewhere: bool,
 }
 
@@ -30,7 +29,7 @@ struct Listed {
     at: Position,
 }
 
-/// `known_hosts:3`.
+/// A line of a file: `known_hosts:3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     file: PathBuf,
@@ -43,19 +42,19 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// What becomes of a key that a host shows.
+/// The judgement of a key that a host shows.
 #[derive(Debug)]
 pub(super) enum Verdict<'a> {
     Known,
     Revoked(&'a Position),
-    /// Another key of this type is known.
+    /// The files have another key of this type.
     Changed(&'a PublicKey, &'a Position),
     Unknown,
 }
 
 impl HostKeys {
-    /// Reads what the files say about a host and a port. Where the host with that port is in none of
-    /// them, the host alone counts, as for ssh.
+    /// Reads the entries for a host and a port. If no file has the host with that port, the entries of the host
+    /// without a port apply, as in ssh.
     pub(super) fn new(files: &[(PathBuf, Vec<u8>)], host: &str, port: u16) -> Self {
         let named = Self::read(files, &format!("[{host}]:{port}"));
         if port != SSH_PORT && !named.keys.is_empty() {
@@ -72,7 +71,7 @@ impl HostKeys {
         for (file, text) in files {
             for (number, line) in String::from_utf8_lossy(text).lines().enumerate() {
                 let at = Position { file: file.clone(), line: number + 1 };
-                // Fields may be apart by any white space; the crate wants one blank.
+                // Fields may have any white space between them; the crate expects one space.
                 let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
                 if line.is_empty() || line.starts_with('#') {
                     continue;
@@ -104,16 +103,16 @@ impl HostKeys {
             return Verdict::Known;
         }
         match self.keys.iter().find(|line| line.key.algorithm() == shown.algorithm()) {
-            // Another port may well be another server.
+            // Another port may be another server.
             Some(line) if !self.elsewhere => Verdict::Changed(&line.key, &line.at),
             _ => Verdict::Unknown,
         }
     }
 
-    /// The types of key to ask for, those that are known first: a host that has several shows the
-    /// first that it can (as ssh does, `order_hostkeyalgs`).
+    /// The key types to request, known ones first: a host with several keys shows the first that it can (as in
+    /// ssh, `order_hostkeyalgs`).
     pub(super) fn order(&self, all: &[Algorithm]) -> Vec<Algorithm> {
-        // The same key signs by several algorithms.
+        // The same key can sign with several algorithms.
         let known = |wanted: &Algorithm| {
             self.keys.iter().any(|line| match (line.key.algorithm(), wanted) {
                 (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
@@ -125,7 +124,7 @@ impl HostKeys {
         first
     }
 
-    /// Types of the keys that are known.
+    /// The types of the known keys.
     pub(super) fn types(&self) -> Vec<String> {
         let mut types: Vec<String> = self.keys.iter().map(|line| line.key.algorithm().to_string()).collect();
         types.sort();
@@ -133,7 +132,7 @@ impl HostKeys {
         types
     }
 
-    /// A CA that is named for the host.
+    /// The first line with a CA for the host.
     pub(super) fn authority(&self) -> Option<&Position> {
         self.authorities.first()
     }
@@ -150,7 +149,7 @@ pub(super) fn line_for(name: &str, key: &PublicKey) -> String {
     format!("{name} {}", key.to_openssh().unwrap_or_default().trim_end())
 }
 
-/// Whether the names in a line mean this host, which is `host` or `[host]:port`.
+/// Whether the names in a line match the host, given as `host` or `[host]:port`.
 fn means(patterns: &HostPatterns, name: &str) -> bool {
     match patterns {
         HostPatterns::HashedName { salt, hash } => {
@@ -173,10 +172,10 @@ fn means(patterns: &HostPatterns, name: &str) -> bool {
     }
 }
 
-/// `*` for any characters, `?` for one. Takes no more than the product of the two lengths.
+/// Matches a pattern: `*` for any characters, `?` for one. Takes at most the product of the two lengths.
 fn like(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to go on if what follows the last star fails: one character later.
+    // Where to continue if the text after the last star does not match: one character later.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -200,8 +199,8 @@ fn like(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// A line that was made for a key makes it known to its host and to no other, whatever else the file
-/// says, but for a revocation; a negation is never outweighed; and the order of types loses none.
+/// The line for a key makes it known to its host and to no other, whatever else the file contains, except a
+/// revocation. A negation always wins. Sorting the types loses none.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB9dG4kjRhQTtWTVzd2t27+t0DEHBPW7iOD23TUiYLio";
@@ -266,7 +265,7 @@ mod tests {
             ("[host]:2222", "host", 2222, "Known"),
             ("[*]:2222", "host", 2222, "Known"),
             ("[host]:2222", "host", 22, "Unknown"),
-            // As for ssh, the host counts for all its ports.
+            // As in ssh, an entry without a port applies to all ports.
             ("host", "host", 2222, "Known"),
             ("host", "other", 2222, "Unknown"),
             ("::1", "::1", 22, "Known"),

@@ -1,5 +1,5 @@
-//! Logging in with a private key. The keys stay in this process: no agent, no program, no configuration
-//! of the user's takes part.
+//! Logs in with a private key. The keys stay in this process: no agent, no program and no configuration of the
+//! user takes part.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::source::access::auth::{GIVE_KEYS, Keys};
 use crate::source::remote::ssh::connection::{Connection, Heard, SAID_COLUMNS, connect, locked, lost, step};
 use crate::source::remote::ssh::host_key::shown_as;
 
-/// How many lines of what a server says are shown.
+/// Number of lines of a server's text in an error.
 const SAID_LINES: usize = 8;
 
-/// A connection whose host is known and took one of the keys. A server that ends it after a few
-/// keys is asked again with those that are left.
+/// Connects to a host with a known key, and logs in with one of the keys. If the server ends the connection
+/// after a few keys, tries the others on a new one.
 pub(super) async fn log_in(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<Connection> {
     let what = format!("cannot log in to {} as {}", ssh.known_as(), ssh.user);
     let (usable, mut refused) = readable(keys);
@@ -29,7 +29,7 @@ pub(super) async fn log_in(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result
     }
     if usable.is_empty() && !refused.is_empty() {
         let error = Error::source(what);
-        return Err(refused.into_iter().fold(error, Error::because).hint("give a key that can be used"));
+        return Err(refused.into_iter().fold(error, Error::because).hint("give a usable key"));
     }
     let mut at = 0;
     loop {
@@ -52,8 +52,8 @@ pub(super) async fn log_in(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result
                 Err(error) if first || !connection.is_over() => return Err(lost(ssh, &what, error, &connection.heard)),
                 Err(_) => ("", MethodSet::empty()),
             };
-            // No answer, but the end of the connection: after other keys one on a new connection
-            // gets its own; and to the first the end is an answer, if the server says so.
+            // The connection ended without an answer. After other keys, this one gets its own answer on a new
+            // connection. For the first key, the end is an answer if the server gave a reason.
             if connection.is_over() && accepts.is_empty() && !locked(&connection.heard).answered {
                 if !first {
                     break None;
@@ -80,7 +80,7 @@ pub(super) async fn log_in(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result
     }
 }
 
-/// Offers a key, or asks without one what is wanted.
+/// Offers a key; without one, asks for the accepted methods.
 async fn offer(
     connection: &mut Connection,
     user: &str,
@@ -88,7 +88,7 @@ async fn offer(
 ) -> Result<AuthResult, russh::Error> {
     let Some(key) = key else { return connection.handle.authenticate_none(user).await };
     let hash = if matches!(key.algorithm(), Algorithm::Rsa { .. }) {
-        // A server that does not say what it takes is asked for what all take (RFC 8332, 3.3).
+        // Without an announcement of the server, use the algorithm that all servers accept (RFC 8332, 3.3).
         connection.handle.best_supported_rsa_hash().await?.flatten().or(Some(HashAlg::Sha256))
     } else {
         None
@@ -96,7 +96,7 @@ async fn offer(
     connection.handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(Arc::clone(key), hash)).await
 }
 
-/// No key opens the account.
+/// The error if no key opens the account.
 fn no_key(ssh: &Ssh, what: String, refused: Vec<String>, keys: &Keys, accepts: &MethodSet, heard: &Heard) -> Error {
     let mut error = refused.into_iter().fold(Error::source(what), Error::because);
     if keys.private.is_empty() {
@@ -104,7 +104,7 @@ fn no_key(ssh: &Ssh, what: String, refused: Vec<String>, keys: &Keys, accepts: &
     }
     if !accepts.is_empty() {
         let accepts: Vec<&str> = accepts.iter().map(Into::into).collect();
-        error = error.because(format!("the server would accept: {}", accepts.join(", ")));
+        error = error.because(format!("the server accepts: {}", accepts.join(", ")));
     }
     if let Some(farewell) = &heard.farewell {
         error = error.because(format!("the server says: {farewell}"));
@@ -117,12 +117,13 @@ fn no_key(ssh: &Ssh, what: String, refused: Vec<String>, keys: &Keys, accepts: &
         return error.hint(GIVE_KEYS);
     }
     error.hint(format!(
-        "add the public key of one of them to {}'s account there, or to the repository as a deploy key (ssh-keygen -y prints it)",
+        "add the public key of one of them to {}'s account, or to the repository as a deploy key \
+         (ssh-keygen -y prints it)",
         ssh.user
     ))
 }
 
-/// The keys of which use can be made, and what is wrong with the others.
+/// The usable keys, and the errors of the others.
 fn readable(keys: &Keys) -> (Vec<(&PathBuf, Arc<PrivateKey>)>, Vec<String>) {
     let (mut usable, mut refused) = (Vec::new(), Vec::new());
     for (file, pem) in &keys.private {
@@ -134,7 +135,7 @@ fn readable(keys: &Keys) -> (Vec<(&PathBuf, Arc<PrivateKey>)>, Vec<String>) {
     (usable, refused)
 }
 
-/// OpenSSH's own format, PKCS#8, PKCS#1 and SEC1, with whatever ends its lines.
+/// Parses OpenSSH's own format, PKCS#8, PKCS#1 and SEC1, with any line endings.
 fn private_key(pem: &str) -> Result<PrivateKey, String> {
     if pem.contains("ENCRYPTED") {
         return Err(PASSPHRASE.to_owned());
@@ -142,8 +143,8 @@ fn private_key(pem: &str) -> Result<PrivateKey, String> {
     let lines: Vec<&str> = pem.trim_start_matches('\u{feff}').lines().map(str::trim).collect();
     let key = russh::keys::decode_secret_key(&lines.join("\n"), None).map_err(|error| match error {
         russh::keys::Error::KeyIsEncrypted => PASSPHRASE.to_owned(),
-        // The others quote nothing of the key; what they say is for who knows the format.
-        error => format!("no private key that can be read ({error})"),
+        // The other errors quote nothing of the key; they help those who know the format.
+        error => format!("unreadable private key ({error})"),
     })?;
     match key.algorithm() {
         Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { .. } => Ok(key),
@@ -151,10 +152,10 @@ fn private_key(pem: &str) -> Result<PrivateKey, String> {
     }
 }
 
-const PASSPHRASE: &str = "the key is protected by a passphrase, which nobody is here to type: store it without one \
+const PASSPHRASE: &str = "the key has a passphrase, which nobody can type here: store it without one \
                           (ssh-keygen -p)";
 
-/// The first lines of what a server says, without what frames them.
+/// The first lines of a server's text, without prefixes and frames.
 pub(super) fn first_lines(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let lines = text.lines().map(|line| line.trim().trim_start_matches("remote:").trim());
@@ -162,7 +163,7 @@ pub(super) fn first_lines(said: &[u8]) -> String {
     told.map(|line| line.chars().take(SAID_COLUMNS).collect()).collect::<Vec<String>>().join("\n")
 }
 
-/// Whatever is in the file of a key, it is read or refused, and a refusal quotes nothing of it.
+/// Any file is read or refused, and a refusal quotes nothing of it.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     use base64::Engine as _;

@@ -1,11 +1,11 @@
-//! A Git repository behind SSH.
+//! A Git repository over SSH.
 //!
-//! | file | |
+//! | file | purpose |
 //! |---|---|
-//! | `known_hosts` | which keys a host may show |
-//! | `host_key` | what becomes of the key that it shows |
-//! | connection | a connection to a host that is known |
-//! | login | which key opens the account |
+//! | `known_hosts` | the keys that a host may show |
+//! | `host_key` | verifies the key that it shows |
+//! | connection | a connection to a known host |
+//! | login | finds a key that opens the account |
 //! | session | the command that sends references and a pack |
 
 mod connection;

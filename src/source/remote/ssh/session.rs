@@ -1,5 +1,5 @@
-//! `git-upload-pack` on a server: its list of references, and one pack (gitprotocol-pack, version 0).
-//! Every way in which a server can fail becomes an [`Error`] here.
+//! Runs `git-upload-pack` on a server: its list of references, and one pack (gitprotocol-pack, version 0). Every
+//! failure of a server becomes an [`Error`] here.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::source::remote::refs::{Refs, Unreadable};
 use crate::source::remote::ssh::connection::{Connection, SAID, locked, lost, step};
 use crate::source::remote::ssh::login::{first_lines, log_in};
 
-/// How long a server is given to hear that it is not needed any more.
+/// How long podstrap waits for a server to receive a goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// What ends a list over HTTP's first part, and asks for nothing here (gitprotocol-pack, "Packfile
-/// Negotiation").
+/// Ends the first part of a list over HTTP. As a request over SSH, it asks for nothing (gitprotocol-pack,
+/// "Packfile Negotiation").
 const FLUSH: &[u8] = b"0000";
 
-/// `git-upload-pack` on the other side, which has sent its list and waits for a request. Dropped
-/// before, it is told that there will be none.
+/// `git-upload-pack` on a server, which has sent its list and waits for a request. Dropped without one, it gets
+/// a goodbye.
 pub(crate) struct Session {
     command: Option<Command>,
 }
@@ -38,7 +38,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A command on a server, and what came of it.
+/// A command on a server, and its result.
 struct Command {
     channel: Channel<Msg>,
     connection: Connection,
@@ -48,8 +48,8 @@ struct Command {
     signal: Option<String>,
 }
 
-/// Starts `git-upload-pack` for the repository and reads its list of references. The list comes
-/// back parsed, and as an HTTP server would have sent it.
+/// Starts `git-upload-pack` for the repository and reads its list of references. Returns the list parsed, and in
+/// the form of HTTP.
 pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(Session, Refs, Vec<u8>)> {
     let what = format!("cannot list the references of {ssh}");
     let connection = log_in(ssh, keys, deadline).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => {
-                    // A greeting, or a shell that runs nothing. It may have more to say.
+                    // A greeting, or a shell that runs no command. It may send more text.
                     let _ = timeout(FAREWELL, async {
                         while body.len() - start < SAID
                             && let Some(more) = command.chunk(&what, body.len() as u64, &mut pace).await?
@@ -104,7 +104,7 @@ pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(
 }
 
 impl Command {
-    /// The next bytes of the command's output, of which `received` are here; none at its end.
+    /// The next bytes of the command's output, after `received` bytes; `None` at its end.
     async fn chunk(
         &mut self,
         what: &str,
@@ -113,7 +113,7 @@ impl Command {
     ) -> Result<Option<impl std::ops::Deref<Target = [u8]> + use<>>> {
         loop {
             let Ok(message) = timeout_at(pace.until(), self.channel.wait()).await else {
-                let error = pace.stalled(what).because(format!("{received} bytes of the answer had come"));
+                let error = pace.stalled(what).because(format!("{received} bytes of the answer had arrived"));
                 return Err(self.quoted(error));
             };
             match message {
@@ -137,7 +137,7 @@ impl Command {
         }
     }
 
-    /// The command ended before it said what it was to say.
+    /// The error of a command that ended before its list was complete.
     fn ended(&self, what: &str) -> Error {
         let error = Error::source(what);
         if let Some(signal) = &self.signal {
@@ -147,7 +147,7 @@ impl Command {
             Some(127) => self.quoted(error.because("the server has no git-upload-pack on its PATH")),
             Some(status) => self
                 .quoted(error.because(format!("git-upload-pack ended with exit status {status}")))
-                .hint("check the path, and whether the key may read this repository"),
+                .hint("check the path, and whether the key can read this repository"),
             None if !self.said.is_empty() => self.quoted(error.because("git-upload-pack ended")),
             None => {
                 let farewell = locked(&self.connection.heard).farewell.take();
@@ -157,13 +157,13 @@ impl Command {
         }
     }
 
-    /// With the server's own words, if it has any.
+    /// Adds the server's own words, if there are any.
     fn quoted(&self, error: Error) -> Error {
         let said = first_lines(&self.said);
         if said.is_empty() { error } else { error.excerpt(said) }
     }
 
-    /// Says that nothing more is wanted, and waits a moment for it to be heard.
+    /// Tells the server that podstrap needs nothing more, and waits a moment for that to arrive.
     async fn end(mut self, unasked: bool) {
         let farewell = async {
             if unasked {
@@ -177,21 +177,20 @@ impl Command {
             (&mut self.connection.handle).await
         };
         if !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
-            tracing::trace!("the server did not take leave");
+            tracing::trace!("the server did not end the connection in time");
         }
         drop(self.connection.socket);
     }
 }
 
 impl Session {
-    /// Whether nobody answers any more.
+    /// Whether the server no longer answers.
     pub(crate) fn is_over(&self) -> bool {
         self.command.as_ref().is_none_or(|command| command.connection.is_over())
     }
 
-    /// Sends a request for a pack and hands the packets of the answer to `packets` one by one,
-    /// until the answer ends or nobody takes them any more. What the server itself says against
-    /// it (`ERR`, sideband 3) comes back as text.
+    /// Requests a pack and passes the packets of the answer to `packets`, as [`answer::pass_on`] does. Returns
+    /// the refusal of the server, if any.
     pub(crate) async fn upload_pack(
         mut self,
         what: &str,
@@ -201,7 +200,7 @@ impl Session {
     ) -> Result<Option<String>> {
         let Some(mut command) = self.command.take() else { return Err(Error::internal("a session was used twice")) };
         let answered = command.ask(what, body, &packets, deadline).await;
-        // The packets end here, not when the server has heard of it.
+        // End the packets now, without waiting for the goodbye.
         drop(packets);
         leave(command, false);
         answered
@@ -217,7 +216,7 @@ impl Command {
         deadline: Deadline,
     ) -> Result<Option<String>> {
         let pace = Pace::new(deadline);
-        // A server that closes before it read everything may still have said why.
+        // A server that closes before it has read everything may still have sent a reason.
         if timeout_at(pace.until(), self.channel.data_bytes(body)).await.is_err() {
             return Err(self.quoted(pace.stalled(what)));
         }
@@ -237,8 +236,7 @@ impl Drop for Session {
     }
 }
 
-/// Takes leave of a server without waiting for it; where nothing runs any more the connection just
-/// ends.
+/// Says goodbye to a server without waiting. Outside of a runtime, the connection just ends.
 fn leave(command: Command, unasked: bool) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(command.end(unasked));

@@ -99,7 +99,7 @@ fn packs_that_are_damaged_lie_or_explode() {
     trial.refused(
         &server.url("x.git"),
         &["--ref", "evil", "--size-limit", "1Mi"],
-        "the pack alone comes to 1.1 MB or more, and the limit is 1.1 MB",
+        "the pack alone takes 1.1 MB or more, and the limit is 1.1 MB",
     );
     assert_eq!(server.seen().len(), 2, "no second try");
     println!("packs: {}, of which {} refused", tried + 2, refused + 1);
@@ -152,7 +152,7 @@ fn servers_that_mean_harm() {
             "empty repository",
         ),
         ("a list that is too long", listed(many), "the list is longer than"),
-        ("a list without an end", listed(endless), "breaks off"),
+        ("a list without an end", listed(endless), "the list of references is incomplete"),
         ("a gzip bomb", listed(gzip(&vec![0; 70 << 20])).header("Content-Encoding", "gzip"), "the list is longer than"),
         ("gzip that is none", listed(b"evil".to_vec()).header("Content-Encoding", "gzip"), "because"),
         (
@@ -161,12 +161,12 @@ fn servers_that_mean_harm() {
             "403",
         ),
         ("a length of packets that is none", listed(b"zzzz".to_vec()), "protocol"),
-        ("a redirect to a file", location("file:///etc/passwd"), "that is not HTTP"),
-        ("a redirect to a file that looks right", location("file:///etc/info/refs"), "that is not HTTP"),
+        ("a redirect to a file", location("file:///etc/passwd"), "the target does not use HTTP"),
+        ("a redirect to a file that looks right", location("file:///etc/info/refs"), "the target does not use HTTP"),
         (
             "a redirect to the cloud's metadata",
             location("http://169.254.169.254/latest/meta-data/iam"),
-            "that is no Git repository",
+            "the target is not a Git repository",
         ),
         ("a redirect to nowhere", location("http://[evil"), "the server redirects to"),
         ("a redirect with control characters", location("http://x/\u{9b}2J"), "because"),

@@ -150,13 +150,17 @@ fn strange_names_and_modes_are_what_git_makes_of_them() {
 fn trees_that_cannot_be_files_are_refused() {
     let cases: Vec<(&str, &str, Make)> = vec![
         ("a name of 256 bytes", "too long", Box::new(|odb| tree(odb, &[("100644", &[b'n'; 256], blob(odb, b""))]))),
-        ("a link without a target", "cannot be made", Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b""))]))),
+        (
+            "a link without a target",
+            "cannot be created",
+            Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b""))])),
+        ),
         (
             "a link to a name that is too long",
-            "cannot be made",
+            "cannot be created",
             Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, &[b'x'; 5000]))])),
         ),
-        ("a NUL in a link", "cannot be made", Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b"x\0y"))]))),
+        ("a NUL in a link", "cannot be created", Box::new(|odb| tree(odb, &[("120000", b"a", blob(odb, b"x\0y"))]))),
         (
             "two files of one name",
             "two entries are named",
@@ -203,7 +207,7 @@ fn trees_that_cannot_be_files_are_refused() {
         ),
         (
             "10,000 directories in each other",
-            "paths that are longer",
+            "paths longer than",
             Box::new(|odb| (0..10_000).fold(entry(odb, "40000"), |inner, _| tree(odb, &[("40000", b"d", inner)]))),
         ),
     ];

@@ -1,0 +1,57 @@
+//! A failed installation, and what its engine printed.
+
+use crate::retry::Deadline;
+use crate::venv::settings::Settings;
+
+/// A failed installation.
+#[derive(Debug)]
+pub(in crate::venv) struct Failed<'a> {
+    /// `uv 0.13.9`, `pip 24.2`
+    pub(in crate::venv) engine: &'a str,
+    pub(in crate::venv) status: String,
+    pub(in crate::venv) stderr: &'a str,
+    /// `3.13.1`
+    pub(in crate::venv) python: &'a str,
+    /// What a wheel must be for: `cp313 manylinux x86_64`.
+    pub(in crate::venv) platform: &'a str,
+    /// The environment is for another Python or platform than this one.
+    pub(in crate::venv) elsewhere: bool,
+    pub(in crate::venv) settings: &'a Settings,
+    pub(in crate::venv) deadline: Deadline,
+}
+
+impl Failed<'_> {
+    pub(super) fn says(&self, phrases: &[&str]) -> bool {
+        phrases.iter().any(|phrase| self.stderr.contains(phrase))
+    }
+
+    /// The text between two marks.
+    pub(super) fn between(&self, before: &str, after: &str) -> Option<&str> {
+        let start = self.stderr.find(before)? + before.len();
+        let rest = &self.stderr[start..];
+        Some(&rest[..rest.find(after).unwrap_or(rest.len())])
+    }
+
+    /// The first URL the engine names, else the first index.
+    pub(super) fn url(&self) -> Option<&str> {
+        let named = self
+            .stderr
+            .find("http")
+            .map(|at| &self.stderr[at..])
+            .filter(|text| text.starts_with("http://") || text.starts_with("https://"));
+        let end = |text: &str| text.find([' ', ')', '\n', '`', '\'', '"', ',']).unwrap_or(text.len());
+        named.map(|text| text[..end(text)].trim_end_matches(':')).or_else(|| self.settings.indexes().first().copied())
+    }
+
+    /// The requirement that was not found.
+    pub(super) fn sought(&self) -> &str {
+        self.between("No matching distribution found for ", "\n")
+            .or_else(|| self.between("there is no version of ", " and"))
+            .or_else(|| self.between("Because ", " was not found"))
+            .unwrap_or("a requirement")
+            .split(" (from")
+            .next()
+            .unwrap_or_default()
+            .trim()
+    }
+}

@@ -1,0 +1,179 @@
+//! What a file is, by its contents: its GNU build ID and size if it has one, else a hash of all of it.
+//!
+//! Hashing a binary of 44 MB or a directory of wheels takes longer than the rest of a run that changes nothing.
+//! So release.json keeps the stamps of the files that were hashed, and a file with the same stamp is not read
+//! again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::elf;
+use crate::retry::Deadline;
+use crate::runtime::hex;
+
+/// `build-id:571d98…:6831736`, `sha256:6a1c…`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Identity(String);
+
+/// A file that was read, and how it is recognized without being read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identified {
+    path: PathBuf,
+    #[serde(flatten)]
+    stamp: Stamp,
+    identity: Identity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    size: u64,
+    /// Nanoseconds since the epoch, as is `ctime`.
+    mtime: i64,
+    ctime: i64,
+}
+
+/// A file that changed this recently may change again and keep its times.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// How much of a file is read at once.
+const BUFFER: usize = 128 << 10;
+
+/// The identities that are known, and those that this run needed.
+#[derive(Debug, Clone, Default)]
+pub struct Identities {
+    known: Arc<Vec<Identified>>,
+    needed: Arc<Mutex<BTreeMap<PathBuf, Identified>>>,
+}
+
+impl Identities {
+    pub(super) fn new(known: Vec<Identified>) -> Self {
+        Self { known: Arc::new(known), needed: Arc::default() }
+    }
+
+    /// The identity of a file; links are followed.
+    ///
+    /// # Errors
+    /// It cannot be read, is no file, or time is up.
+    pub(super) fn of(&self, path: &Path, deadline: Deadline) -> io::Result<Identity> {
+        let path = path.canonicalize()?;
+        let meta = fs::metadata(&path)?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        }
+        if let Some(id) = elf::build_id(&path) {
+            return Ok(Identity(format!("build-id:{}:{}", hex(&id), meta.len())));
+        }
+        let stamp = Stamp::of(&meta);
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = needed.get(&path).into_iter().chain(self.known.iter());
+        let found = known.into_iter().find(|known| known.path == path && known.stamp == stamp).cloned();
+        let found = match found {
+            Some(found) => found,
+            None => Identified { identity: Identity(sha256(&path, deadline)?), stamp, path: path.clone() },
+        };
+        let identity = found.identity.clone();
+        if stamp.is_settled() {
+            needed.insert(path, found);
+        }
+        Ok(identity)
+    }
+
+    /// What the next run need not compute.
+    pub(super) fn needed(&self) -> Vec<Identified> {
+        self.needed.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl Stamp {
+    fn of(meta: &fs::Metadata) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            size: meta.len(),
+            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(self) -> bool {
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.ctime.try_into().unwrap_or_default());
+        changed.elapsed().is_ok_and(|age| age > SETTLED)
+    }
+}
+
+/// `sha256:…` of a file's contents.
+fn sha256(path: &Path, deadline: Deadline) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(format!("sha256:{}", hex(&digest.finalize())));
+        }
+        digest.update(&buffer[..length]);
+        if deadline.passed() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(10))
+    }
+
+    #[test]
+    fn the_contents_decide_and_not_the_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("uv");
+        let of = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            Identities::default().of(&file, soon()).unwrap()
+        };
+        let first = of(b"one");
+        assert_eq!(first.0, format!("sha256:{}", hex(&Sha256::digest(b"one"))));
+        assert_ne!(of(b"two"), first);
+        assert_eq!(of(b"one"), first);
+        File::open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(Identities::default().of(&file, soon()).unwrap(), first);
+        assert!(Identities::default().of(Path::new("/dev/zero"), soon()).is_err());
+    }
+
+    #[test]
+    fn a_file_with_the_same_stamp_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("uv");
+        fs::write(&file, "one").unwrap();
+        let path = file.canonicalize().unwrap();
+        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+        let identity = Identity("sha256:told".into());
+        let known = Identities::new(vec![Identified { path: path.clone(), stamp, identity: identity.clone() }]);
+        assert_eq!(known.of(&file, soon()).unwrap(), identity);
+        // It is too new to be relied on next time.
+        assert_eq!(known.needed(), []);
+        let other = Stamp { ctime: stamp.ctime - 1, ..stamp };
+        let known = Identities::new(vec![Identified { path, stamp: other, identity: identity.clone() }]);
+        assert_ne!(known.of(&file, soon()).unwrap(), identity);
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_build_id() {
+        let path = std::env::current_exe().unwrap();
+        let identity = Identities::default().of(&path, soon()).unwrap();
+        match elf::build_id(&path) {
+            Some(id) => assert!(identity.0.starts_with(&format!("build-id:{}:", hex(&id)))),
+            None => assert!(identity.0.starts_with("sha256:")),
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! What decides the contents of an environment, as one hash: equal keys, equal environments.
+//!
+//! It goes by contents: of every requirements file that is reached, of local projects and
+//! wheelhouses, of the engines' configuration files. A path is in it only where it is in the environment as well.
+//! A line that is not understood ties the key to the source's revision: rather a build too many than a stale
+//! environment. Versions that are not pinned are not looked up again while the key stays the same; `--refresh` is
+//! for that. No secret enters: URLs lose their credentials first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Toolchain;
+use super::contents::{Content, Contents, local, text_of};
+use super::identity::{Identities, Identity};
+use super::inputs::Inputs;
+use super::requirements::Requirement;
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::plan::{self, AppTarget, Links};
+use crate::redact;
+use crate::retry::Deadline;
+use crate::runtime::hex;
+
+/// Raised when the same inputs begin to give other environments, or a key is made of other fields.
+const VERSION: u32 = 2;
+
+/// What is known of an environment before the tree is there.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    decisive: Decisive,
+    settings: Settings,
+    identities: Identities,
+}
+
+/// All that decides an environment, but for what the tree holds.
+#[derive(Debug, Clone, Serialize)]
+struct Decisive {
+    version: u32,
+    /// Shebangs and metadata say it.
+    final_path: String,
+    /// Where the tree is said to be.
+    tree: String,
+    /// The interpreter's path in the app's image, if it is said.
+    python_final: Option<String>,
+    target: AppTarget,
+    /// What passes without it may not pass with it.
+    strict: bool,
+    toolchain: Option<Tools>,
+    /// Variables and configuration files that decide.
+    settings: BTreeMap<String, String>,
+    /// The files and places that variables name.
+    named: BTreeMap<String, Vec<Named>>,
+    configuration: Vec<Content>,
+    packages: Vec<String>,
+    /// What packages are that are on this machine, outside the tree.
+    local: Vec<Content>,
+    extras: Vec<String>,
+    groups: Vec<String>,
+    find_links: Vec<Named>,
+    requirements: Vec<Named>,
+    constraints: Vec<Named>,
+    /// Something outside the tree could not be understood: the revision counts.
+    opaque: bool,
+}
+
+/// Something to read, by its name in the tree or its URL; elsewhere by its contents.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Named {
+    InTree(String),
+    Url(String),
+    Contents(Vec<Content>),
+    /// Relative to what, the engine decides.
+    Relative(String),
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Tools {
+    /// `pyvenv.cfg` and `bin/python` say it.
+    interpreter: String,
+    python: Identity,
+    libpython: Option<Identity>,
+    uv: Option<Identity>,
+    uv_required: bool,
+    pips: Vec<String>,
+}
+
+/// The environment's own key.
+#[derive(Serialize)]
+struct Key<'a> {
+    decisive: &'a Decisive,
+    tree: Vec<Content>,
+    revision: Option<&'a str>,
+}
+
+/// What requirements lead to outside of their tree.
+#[derive(Serialize)]
+struct Elsewhere {
+    version: u32,
+    contents: Vec<Content>,
+}
+
+impl Recipe {
+    /// Reads everything outside the tree that counts. Once, and before anything is installed: a
+    /// `ConfigMap` may change meanwhile. `public` is where the tree is published.
+    ///
+    /// # Errors
+    /// A requirements file outside the tree cannot be read.
+    pub fn new(
+        environment: &plan::Environment,
+        public: &Path,
+        settings: &Settings,
+        toolchain: Option<&Toolchain>,
+        identities: &Identities,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let mut contents = Contents::new(settings, identities, None, deadline);
+        for package in &environment.packages {
+            if let Some(found) = Requirement::read(package).filter(|found| !found.is_relative()) {
+                contents.requirement(&found, None);
+            }
+        }
+        let local = contents.take();
+        let find_links = environment.supply.links.iter().map(|links| match links {
+            Links::InTree(path) => Named::InTree(text_of(path.as_path())),
+            Links::Url(url) => Named::Url(redact::clean(url)),
+            Links::At(place) => {
+                contents.links(place);
+                Named::Contents(contents.take())
+            }
+        });
+        let find_links = find_links.collect();
+        let mut files = |files: &[std::path::PathBuf]| -> Result<Vec<Named>> {
+            let mut named = Vec::new();
+            for file in files {
+                named.push(if file.is_absolute() {
+                    fs::metadata(file).map_err(|error| unreadable(file, error))?;
+                    contents.file(file);
+                    Named::Contents(contents.take())
+                } else {
+                    Named::InTree(text_of(file))
+                });
+            }
+            Ok(named)
+        };
+        let (requirements, constraints) = (files(&environment.requirements)?, files(&environment.constraints)?);
+        let named = of_settings(settings, &mut contents);
+        for file in settings.configuration() {
+            let text = fs::read(&file).unwrap_or_default();
+            contents.configuration(&String::from_utf8_lossy(&text));
+        }
+        let decisive = Decisive {
+            version: VERSION,
+            final_path: text_of(&environment.final_path),
+            tree: text_of(&environment.tree_final().unwrap_or_else(|| public.to_owned())),
+            python_final: environment.python_final.as_deref().map(text_of),
+            target: environment.target.clone(),
+            strict: environment.strict,
+            toolchain: toolchain.map(Tools::new),
+            settings: settings.decisive().into_iter().collect(),
+            named,
+            configuration: contents.take(),
+            packages: environment.packages.iter().map(|package| redact::clean(package)).collect(),
+            local,
+            extras: environment.extras.clone(),
+            groups: environment.groups.clone(),
+            find_links,
+            requirements,
+            constraints,
+            opaque: contents.is_opaque,
+        };
+        Ok(Self { decisive, settings: settings.clone(), identities: identities.clone() })
+    }
+
+    /// Hash of it: with the source's revision it decides all of a release.
+    pub fn digest(&self) -> String {
+        hash(&self.decisive)
+    }
+
+    /// The environment's own key. `inputs` are those in `tree`, which holds `revision`; without a
+    /// tree nothing in it is named.
+    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> String {
+        let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline);
+        contents.inputs(inputs);
+        let is_opaque = self.decisive.opaque || contents.is_opaque;
+        hash(&Key { decisive: &self.decisive, tree: contents.take(), revision: is_opaque.then_some(revision) })
+    }
+
+    /// Hash of what the tree's files lead to elsewhere, and of variables in them: what neither the
+    /// digest nor the source's revision holds.
+    pub fn elsewhere(&self, inputs: &Inputs, tree: Option<&Path>, deadline: Deadline) -> String {
+        let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline).elsewhere();
+        contents.inputs(inputs);
+        hash(&Elsewhere { version: VERSION, contents: contents.take() })
+    }
+}
+
+impl Tools {
+    fn new(toolchain: &Toolchain) -> Self {
+        Self {
+            interpreter: text_of(&toolchain.python.path),
+            python: toolchain.python.identity.clone(),
+            libpython: toolchain.libpython.as_ref().map(|library| library.identity.clone()),
+            uv: toolchain.uv.as_ref().map(|uv| uv.identity.clone()),
+            uv_required: toolchain.uv_required,
+            pips: toolchain.pips(),
+        }
+    }
+}
+
+/// The files and the places with archives that variables name.
+fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> BTreeMap<String, Vec<Named>> {
+    let mut named: BTreeMap<String, Vec<Named>> = BTreeMap::new();
+    let files = settings.files_by_name().into_iter().map(|(name, place)| (name, place, true));
+    let links = settings.links_by_name().into_iter().map(|(name, place)| (name, place, false));
+    for (name, place, is_file) in files.chain(links) {
+        let found = match local(place) {
+            None => Named::Url(redact::clean(place)),
+            Some(path) if !path.is_absolute() => {
+                contents.is_opaque = true;
+                Named::Relative(text_of(path))
+            }
+            Some(path) => {
+                if is_file {
+                    contents.file(path);
+                } else {
+                    contents.links(path);
+                }
+                Named::Contents(contents.take())
+            }
+        };
+        named.entry(name.to_owned()).or_default().push(found);
+    }
+    named
+}
+
+/// Of a value's JSON, which has a name for each field.
+fn hash(value: &impl Serialize) -> String {
+    hex(&Sha256::digest(serde_json::to_vec(value).expect("strings, lists and maps by strings are JSON")))
+}
+
+/// A requirements file outside the tree that is not there.
+pub fn unreadable(file: &Path, error: std::io::Error) -> Error {
+    Error::environment(format!("cannot read the requirements file {}", file.display()))
+        .because(error)
+        .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
+}
+
+/// A place with archives outside the tree that is not there.
+pub fn no_links(place: &Path, error: std::io::Error) -> Error {
+    Error::environment(format!("--find-links {}: cannot be read", place.display()))
+        .because(error)
+        .hint("absolute paths are read as they are: is the volume mounted in this container?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toolchain::Program;
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use std::fs::{self, File};
+    use std::os::unix::fs::{chown, symlink};
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    fn environment(flags: &[String]) -> plan::Environment {
+        let line = ["podstrap", "init", "--repo", "https://host/app.git", "--root", "/vol"].map(str::to_owned);
+        let Command::Init(args) = Cli::try_parse_from(line.iter().chain(flags)).unwrap().command else { panic!() };
+        plan::Init::new(args).unwrap().environment
+    }
+
+    fn identity(text: &str) -> Identity {
+        serde_json::from_value(text.into()).unwrap()
+    }
+
+    fn program(path: &str) -> Program {
+        Program { path: path.into(), identity: identity("sha256:00") }
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(10))
+    }
+
+    type Change = fn(&mut Ingredients);
+
+    /// Everything that an environment is made of, in a directory of its own.
+    struct Ingredients {
+        dir: tempfile::TempDir,
+        tree: PathBuf,
+        flags: Vec<String>,
+        vars: Vec<(&'static str, String)>,
+        toolchain: Toolchain,
+    }
+
+    impl Ingredients {
+        fn new(staging: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let at = |name: &str| dir.path().join(name).display().to_string();
+            let flags = ["-r", "requirements.txt", "-c", &at("config/pins.txt"), "--find-links", &at("wheels")];
+            let flags = flags.iter().chain(&["--venv-final-path", "/app/venv", "--venv", "venv"]);
+            let found = Self {
+                tree: dir.path().join(staging),
+                flags: flags.map(|flag| (*flag).to_owned()).collect(),
+                vars: vec![
+                    ("PIP_CONFIG_FILE", "/dev/null".into()),
+                    ("XDG_CONFIG_HOME", at("xdg")),
+                    ("XDG_CONFIG_DIRS", at("none")),
+                    ("PIP_CONSTRAINT", at("config/more.txt")),
+                    ("PIP_INDEX_URL", "https://me:one@host/simple".into()),
+                ],
+                toolchain: Toolchain {
+                    python: program("/usr/bin/python3.13"),
+                    libpython: Some(program("/usr/lib/libpython3.13.so.1.0")),
+                    uv: Some(program("/usr/bin/uv")),
+                    uv_required: false,
+                },
+                dir,
+            };
+            let own = staging.to_owned();
+            let mut files = vec![
+                (format!("{own}/requirements.txt"), "-r r/more.txt\n./lib\n--index-url https://me:one@host/x"),
+                (format!("{own}/r/more.txt"), "a==1"),
+                (format!("{own}/lib/setup.py"), "x"),
+                (format!("{own}/index.py"), "1"),
+                ("config/pins.txt".into(), "b==1"),
+                ("config/more.txt".into(), "c==1"),
+                ("xdg/uv/uv.toml".into(), "prerelease = 'allow'"),
+                ("wheels/b.whl".into(), "b"),
+                ("wheels/a.whl".into(), "a"),
+            ];
+            // A directory lists what was made first in another order, on some file systems.
+            if staging.len().is_multiple_of(2) {
+                files.reverse();
+            }
+            for (name, text) in files {
+                found.write(&name, text);
+            }
+            found
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let _ = fs::remove_file(&path);
+            match text.strip_prefix("-> ") {
+                Some(target) => symlink(target, path).unwrap(),
+                None => fs::write(path, text).unwrap(),
+            }
+        }
+        fn in_tree(&self, name: &str, text: &str) {
+            self.write(&format!("{}/{name}", self.tree.file_name().unwrap().display()), text);
+        }
+
+        fn set_flag(&mut self, from: &str, to: &str) {
+            self.flags.iter_mut().filter(|flag| *flag == from).for_each(|flag| to.clone_into(flag));
+        }
+
+        fn key_at(&self, revision: &str) -> String {
+            let wanted = environment(&self.flags);
+            let vars = self.vars.iter().map(|(name, value)| ((*name).into(), value.into()));
+            let settings = Settings::from_env(vars).with(&wanted.supply, &[]);
+            let inputs = Inputs { requirements: vec![self.tree.join("requirements.txt")], ..Inputs::default() };
+            let (public, identities) = (Path::new("/vol"), Identities::default());
+            let recipe = Recipe::new(&wanted, public, &settings, Some(&self.toolchain), &identities, soon()).unwrap();
+            assert_eq!(recipe.digest().len(), 64);
+            recipe.key(&inputs, Some(&self.tree), revision, soon())
+        }
+        fn key(&self) -> String {
+            self.key_at("one")
+        }
+    }
+
+    #[test]
+    fn each_input_changes_the_key() {
+        let changes: [(&str, Change); 24] = [
+            ("a requirements file", |all| all.in_tree("requirements.txt", "./lib")),
+            ("an included one", |all| all.in_tree("r/more.txt", "a==2")),
+            ("a local project", |all| all.in_tree("lib/setup.py", "y")),
+            ("a new file of it", |all| all.in_tree("lib/new.py", "")),
+            ("constraints of the Pod", |all| all.write("config/pins.txt", "b==2")),
+            ("those of a variable", |all| all.write("config/more.txt", "c==2")),
+            ("a configuration file", |all| all.write("xdg/uv/uv.toml", "prerelease = 'never'")),
+            ("a wheel", |all| all.write("wheels/a.whl", "z")),
+            ("a wheel's name", |all| {
+                fs::rename(all.dir.path().join("wheels/a.whl"), all.dir.path().join("wheels/c.whl")).unwrap();
+            }),
+            ("one wheel less", |all| fs::remove_file(all.dir.path().join("wheels/a.whl")).unwrap()),
+            ("the interpreter", |all| all.toolchain.python.identity = identity("sha256:01")),
+            ("its path", |all| all.toolchain.python.path = "/opt/python3.13".into()),
+            ("its library", |all| all.toolchain.libpython.as_mut().unwrap().identity = identity("sha256:01")),
+            ("uv", |all| all.toolchain.uv.as_mut().unwrap().identity = identity("sha256:01")),
+            ("whether uv is asked for", |all| all.toolchain.uv_required = true),
+            ("the index", |all| all.vars.last_mut().unwrap().1 = "https://other/simple".into()),
+            ("a variable", |all| all.vars.push(("PIP_PRE", "1".into()))),
+            ("the final path", |all| all.set_flag("/app/venv", "/srv/venv")),
+            ("the interpreter's", |all| all.flags.extend(["--python-final-path", "/p"].map(str::to_owned))),
+            ("the target", |all| all.flags.extend(["--target-python", "3.12"].map(str::to_owned))),
+            ("its platform", |all| all.flags.extend(["--target-platform", "musllinux_1_2_x86_64"].map(str::to_owned))),
+            ("a package", |all| all.flags.push("six".into())),
+            ("a flag", |all| all.flags.push("--require-hashes".into())),
+            ("strictness", |all| all.flags.push("--strict".into())),
+        ];
+        let mut seen = vec![Ingredients::new("staging").key()];
+        for (what, change) in changes {
+            let mut all = Ingredients::new("staging");
+            change(&mut all);
+            let key = all.key();
+            assert!(!seen.contains(&key), "{what}");
+            seen.push(key);
+        }
+    }
+
+    #[test]
+    fn nothing_else_does() {
+        let first = Ingredients::new("staging").key();
+        let same: [(&str, Change); 10] = [
+            ("nothing", |_| {}),
+            ("a file that nothing leads to", |all| all.in_tree("index.py", "2")),
+            ("times", |all| {
+                for name in ["wheels/a.whl", "config/pins.txt", "staging/lib/setup.py", "staging/requirements.txt"] {
+                    File::open(all.dir.path().join(name)).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+                }
+            }),
+            ("owners", |all| {
+                // Only root may.
+                for name in ["wheels/a.whl", "config/pins.txt", "staging/lib/setup.py", "staging/requirements.txt"] {
+                    let _ = chown(all.dir.path().join(name), Some(12345), Some(12345));
+                }
+            }),
+            ("where uv is", |all| all.toolchain.uv.as_mut().unwrap().path = "/elsewhere/uv".into()),
+            ("where the library is", |all| all.toolchain.libpython.as_mut().unwrap().path = "/l".into()),
+            ("a password", |all| all.vars.last_mut().unwrap().1 = "https://me:two@host/simple".into()),
+            ("a token", |all| all.vars.push(("UV_INDEX_CORP_PASSWORD", "x".into()))),
+            ("a cache", |all| all.vars.push(("UV_CACHE_DIR", "/x".into()))),
+            ("a certificate's place", |all| all.vars.push(("PIP_CERT", "/x".into()))),
+        ];
+        for (what, change) in same {
+            let mut all = Ingredients::new("staging");
+            change(&mut all);
+            assert_eq!(all.key(), first, "{what}");
+            assert_eq!(all.key_at("two"), first, "the commit");
+        }
+        // Built elsewhere, out of files that were written in another order.
+        assert_eq!(Ingredients::new("another-staging").key(), first);
+        assert_eq!(Ingredients::new("x").key(), first);
+    }
+
+    #[test]
+    fn what_is_not_understood_goes_by_the_commit() {
+        for (name, text) in [
+            ("requirements.txt", "--config-settings a=b"),
+            ("requirements.txt", "./gone"),
+            ("requirements.txt", "-r r/gone.txt"),
+            ("lib/pyproject.toml", "[tool.uv]"),
+            ("lib/pyproject.toml", "dependencies = ['b @ file:///tree/b']"),
+            ("lib/setup.py", "open('../VERSION')"),
+            ("lib/index.py", "-> ../index.py"),
+        ] {
+            let all = Ingredients::new("staging");
+            all.in_tree(name, text);
+            assert_ne!(all.key_at("one"), all.key_at("two"), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_line_leads_to_counts_however_it_is_written() {
+        for (line, file) in [
+            ("-e lib", "lib/setup.cfg"),
+            ("-e lib[dev]", "lib/setup.cfg"),
+            ("./lib@2", "lib@2/x.py"),
+            ("--no-index --find-links ./w", "w/x-1-py3-none-any.whl"),
+            ("-r a.txt --pre", "a.txt"),
+            ("x-1.tar.xz", "x-1.tar.xz"),
+        ] {
+            let all = Ingredients::new("staging");
+            let with = |text: &str, revision: &str| {
+                all.in_tree("requirements.txt", line);
+                all.in_tree(file, text);
+                all.key_at(revision)
+            };
+            assert_ne!(with("1", "one"), with("2", "one"), "{line}");
+            assert_eq!(with("1", "one"), with("1", "two"), "{line}");
+        }
+    }
+
+    #[test]
+    fn credentials_do_not_count() {
+        let with = |url: &str| {
+            let all = Ingredients::new("staging");
+            all.in_tree("requirements.txt", &format!("--index-url {url}\nflask"));
+            all.key()
+        };
+        assert_eq!(with("https://me:one@host/simple"), with("https://me:two@host/simple"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What the files that say what to install ask of an engine: those that are named, and all that they include.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::inputs::{Form, Inputs};
+use super::pyproject;
+use super::requirements::{self, File, Files};
+use super::settings::Settings;
+use crate::error::{Error, Result};
+
+/// What is asked of the engine, besides to install.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// A requirement has a hash: pip wants all of them to have one then.
+    pub(super) hashes: bool,
+    /// A file by which uv would build a package in spite of `--no-build`, or might.
+    pub(super) builds: Option<PathBuf>,
+    /// The places of Git repositories.
+    pub(super) repositories: Vec<url::Url>,
+}
+
+impl Reached {
+    /// # Errors
+    /// A file of `tree` leads to another one outside of it.
+    pub(super) fn of(inputs: &Inputs, settings: &Settings, tree: Option<&Path>) -> Result<Self> {
+        let mut files = Files::new(settings);
+        let named: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
+        if let Some((file, line)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
+            return Err(Error::environment(format!("{} leads out of the tree: {line}", file.display()))
+                .because("what else is mounted is none of the repository's business")
+                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod for it: -c ${PINS}"));
+        }
+        let of_settings = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
+        let reached = files.reach(named.into_iter().chain(of_settings));
+        let hashes = reached.iter().flat_map(|file| &file.lines).any(requirements::has_hash);
+        let builds = reached.iter().find(|file| file.lines.iter().any(requirements::asks_for_builds));
+        let builds = builds.map(|file| file.path.clone()).or_else(|| configured(inputs, settings));
+        Ok(Self { hashes, builds, repositories: repositories(inputs, &reached) })
+    }
+}
+
+/// A configuration file that asks for builds.
+fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
+    let beside_locks =
+        inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]);
+    let mut files = settings.configuration().into_iter().chain(beside_locks);
+    files.find(|file| {
+        requirements::contents(file).is_ok_and(|text| String::from_utf8_lossy(&text).contains("no-binary"))
+    })
+}
+
+fn repositories(inputs: &Inputs, reached: &[Rc<File>]) -> Vec<url::Url> {
+    let mut places = Vec::new();
+    for text in reached.iter().map(|file| &file.text).chain(&inputs.packages) {
+        for mark in ["git+http", "git = \"http", "git = 'http"] {
+            for (at, _) in text.match_indices(mark) {
+                let url = &text[at + mark.len() - "http".len()..];
+                let end = url.find(|c: char| c.is_whitespace() || "\"'<>".contains(c)).unwrap_or(url.len());
+                if let Ok(url) = url::Url::parse(&url[..end])
+                    && !places.contains(&url)
+                {
+                    places.push(url);
+                }
+            }
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_reached_counts() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(tree.path().join(name), text).unwrap();
+        write("a.txt", "-r b.txt\nx @ git+https://h/x.git@v1");
+        write("b.txt", "-c c.txt\n-r a.txt");
+        let inputs = Inputs { requirements: vec![tree.path().join("a.txt")], ..Inputs::default() };
+        let settings = Settings::from_env([("V".into(), "--hash=sha256:ab".into())]);
+        let reached = |c: &str| {
+            write("c.txt", c);
+            Reached::of(&inputs, &settings, Some(tree.path())).unwrap()
+        };
+        let found = reached("six==1");
+        assert_eq!((found.hashes, found.builds), (false, None));
+        assert_eq!(found.repositories, ["https://h/x.git@v1".parse().unwrap()]);
+        assert!(reached("six==1 ${V}").hashes);
+        assert_eq!(reached("-e ./x").builds, Some(tree.path().join("c.txt")));
+        write("b.txt", "-c ../c.txt");
+        let error = Reached::of(&inputs, &settings, Some(tree.path())).unwrap_err().to_string();
+        assert!(error.contains("b.txt leads out of the tree: -c ../c.txt"), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! A requirements file: its lines and what they mean, and all the files that it leads to.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File as Opened;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::line::{self, Meaning};
+use super::text;
+use crate::venv::inputs::Form;
+use crate::venv::settings::Settings;
+
+/// How large a file may be that says what to install: a lock of a thousand packages has a megabyte or two.
+const LARGEST: u64 = 64 << 20;
+
+/// A file that says what to install. Of one that is no requirements file only the text is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) struct File {
+    pub(in crate::venv) path: PathBuf,
+    pub(in crate::venv) form: Form,
+    /// As it is written.
+    pub(in crate::venv) written: String,
+    /// With variables filled in.
+    pub(in crate::venv) text: String,
+    pub(in crate::venv) is_read: bool,
+    /// It can say nothing else than what is in `text`.
+    pub(in crate::venv) is_decoded: bool,
+    pub(in crate::venv) lines: Vec<Line>,
+}
+
+/// A line, or one of several options in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) struct Line {
+    /// Of the first line of the file that it is in, from 1.
+    pub(in crate::venv) number: usize,
+    /// As pip takes it: joined, without its comment, with variables filled in.
+    pub(in crate::venv) text: String,
+    /// The same without what variables say.
+    pub(super) unexpanded: String,
+    /// The lines of the file.
+    pub(super) written: Vec<String>,
+    pub(in crate::venv) meaning: Meaning,
+}
+
+impl File {
+    /// What cannot be read is empty: the engine says more of it.
+    fn read(path: &Path, settings: &Settings) -> Self {
+        let form = Form::of(path);
+        let bytes = contents(path);
+        let is_read = bytes.is_ok();
+        let bytes = bytes.unwrap_or_default();
+        let decoded = text::decode(&bytes);
+        let is_decoded = decoded.is_some();
+        let written = decoded.unwrap_or_else(|| text::narrow(&bytes));
+        let text = settings.expand(&written);
+        let lines = match form {
+            Form::Requirements => lines(&written, |text| settings.expand(text)),
+            Form::Pyproject | Form::Pylock | Form::UvLock => Vec::new(),
+        };
+        Self { path: path.to_owned(), form, written, text, is_read, is_decoded, lines }
+    }
+
+    /// Where a relative path in it leads.
+    pub(in crate::venv) fn beside(&self, path: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("/")).join(path)
+    }
+
+    /// The files that it includes.
+    fn included(&self) -> impl Iterator<Item = PathBuf> {
+        self.lines.iter().filter_map(|line| match &line.meaning {
+            Meaning::Include { place, .. } => Some(self.beside(place.path()?)),
+            _ => None,
+        })
+    }
+}
+
+/// All of a file; an error where it is none, or has no end.
+pub(in crate::venv) fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    // What waits for a writer must not make us wait.
+    let nonblock = i32::from_ne_bytes(rustix::fs::OFlags::NONBLOCK.bits().to_ne_bytes());
+    let file = Opened::options().read(true).custom_flags(nonblock).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// What the lines of a text mean; `expand` fills in variables.
+pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for logical in text::logical_lines(text) {
+        // What a variable says is one line all the same.
+        let expanded = expand(&logical.text).replace(['\n', '\r'], " ").trim().to_owned();
+        let parts = line::parts(&expanded);
+        for part in &parts {
+            lines.push(Line {
+                number: logical.number,
+                text: (*part).to_owned(),
+                unexpanded: logical.text.clone(),
+                written: logical.written.clone(),
+                meaning: Meaning::of(part),
+            });
+        }
+    }
+    lines
+}
+
+/// Files that say what to install, each read once.
+pub(in crate::venv) struct Files<'a> {
+    settings: &'a Settings,
+    known: BTreeMap<PathBuf, Rc<File>>,
+}
+
+impl<'a> Files<'a> {
+    pub(in crate::venv) fn new(settings: &'a Settings) -> Self {
+        Self { settings, known: BTreeMap::new() }
+    }
+
+    pub(in crate::venv) fn get(&mut self, path: &Path) -> Rc<File> {
+        if let Some(file) = self.known.get(path) {
+            return Rc::clone(file);
+        }
+        let file = Rc::new(File::read(path, self.settings));
+        self.known.insert(path.to_owned(), Rc::clone(&file));
+        file
+    }
+
+    /// These files and all that they include.
+    pub(in crate::venv) fn reach(&mut self, named: impl IntoIterator<Item = PathBuf>) -> Vec<Rc<File>> {
+        let mut left: Vec<PathBuf> = named.into_iter().collect();
+        let (mut seen, mut found) = (HashSet::new(), Vec::new());
+        while let Some(path) = left.pop() {
+            if seen.insert(path.clone()) {
+                let file = self.get(&path);
+                left.extend(file.included());
+                found.push(file);
+            }
+        }
+        found
+    }
+
+    pub(super) fn expand(&self, text: &str) -> String {
+        self.settings.expand(text)
+    }
+}
+
+impl Line {
+    /// As it can be written into another file.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn render(&self) -> String {
+        match &self.meaning {
+            // A backslash at the end would go on.
+            Meaning::Unknown if self.text.ends_with('\\') => format!("{} #", self.text),
+            Meaning::Unknown => self.text.clone(),
+            meaning => meaning.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_knows_where_it_was_written() {
+        let read = lines("# x\n\n-r a.txt --pre\nflask \\\n  --hash=x\n${V}", |text| text.replace("${V}", "six"));
+        let found: Vec<_> = read.iter().map(|line| (line.number, line.text.as_str())).collect();
+        assert_eq!(found, [(3, "-r a.txt"), (3, "--pre"), (4, "flask   --hash=x"), (6, "six")]);
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(contents(Path::new("/dev/zero")).is_err());
+        assert!(contents(dir.path()).is_err());
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(contents(&fifo).is_err());
+    }
+}

@@ -1,0 +1,531 @@
+//! One line, one meaning; and a meaning as a line.
+//!
+//! Sources: pip's "Requirements File Format" and its `req_file.py`; PEP 508 for requirements.
+
+use std::fmt;
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) enum Meaning {
+    Requirement(Requirement),
+    /// Another requirements file, or one of constraints.
+    Include {
+        constraints: bool,
+        place: Place,
+    },
+    /// A project that is read from its own directory or clone whenever the app starts.
+    Editable(Requirement),
+    /// A directory, an archive or a page with links to archives.
+    FindLinks(Place),
+    Index(Index),
+    /// An option of the whole installation that is none of these.
+    Option {
+        name: &'static str,
+        value: Option<String>,
+    },
+    /// Nothing that is understood.
+    Unknown,
+}
+
+/// Which index is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) enum Index {
+    /// This one instead of the usual.
+    Instead(String),
+    Besides(String),
+    /// None at all.
+    None,
+}
+
+/// A file or a directory, or the URL of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) enum Place {
+    Url(String),
+    Path {
+        /// How it is written: with `file:`, with `file://`, or with nothing.
+        scheme: &'static str,
+        path: String,
+    },
+}
+
+/// A requirement with what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) struct Requirement {
+    pub(in crate::venv) subject: Subject,
+    /// Behind `;`.
+    pub(in crate::venv) marker: Option<String>,
+    /// Its own options and their values, as they are written: `--hash` and `sha256:ab`.
+    pub(in crate::venv) options: Vec<(String, String)>,
+    /// What else stands there, and is not understood.
+    pub(in crate::venv) rest: Option<String>,
+}
+
+/// Where a requirement comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) enum Subject {
+    /// An index or a place with archives.
+    Name { name: String, extras: Vec<String>, versions: String },
+    /// `name @ https://…`, `git+https://…`
+    Url { name: Option<String>, url: String },
+    /// `./lib[dev]`, `x @ file:///w/x.whl#sha256=ab`
+    Path { name: Option<String>, scheme: &'static str, path: String, extras: Option<String>, fragment: Option<String> },
+}
+
+/// Options of the whole installation that say everything themselves, and whether a value follows.
+/// <https://pip.pypa.io/en/stable/reference/requirements-file-format/#supported-options>
+const OPTIONS: &[&str] = &[
+    "--pre",
+    "--prefer-binary",
+    "--no-binary",
+    "--only-binary",
+    "--trusted-host",
+    "--require-hashes",
+    "--use-feature",
+];
+
+/// Options of one requirement.
+const OWN: &[&str] = &["--hash", "--config-settings", "--config-setting", "-C", "--global-option"];
+
+/// What pip takes for an archive by its name.
+const ARCHIVES: &[&str] =
+    &[".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"];
+
+impl Meaning {
+    /// Of a line's part, see [`parts`]. Only what can be written again is understood.
+    pub(super) fn of(text: &str) -> Self {
+        let meaning = Self::read(text);
+        let written = meaning.to_string();
+        let same = meaning != Self::Unknown
+            && parts(&written) == [written.as_str()]
+            && super::text::without_comment(&written).trim() == written
+            && !written.ends_with('\\')
+            && !written.contains(['\n', '\r'])
+            && Self::read(&written) == meaning;
+        if same { meaning } else { Self::Unknown }
+    }
+
+    fn read(text: &str) -> Self {
+        if !text.starts_with('-') {
+            return Requirement::read(text).map_or(Self::Unknown, Self::Requirement);
+        }
+        for (flags, constraints) in [(["-r", "--requirement"], false), (["-c", "--constraint"], true)] {
+            if let Some(place) = value(text, &flags) {
+                let place = plain(place).map(Place::read);
+                return place.map_or(Self::Unknown, |place| Self::Include { constraints, place });
+            }
+        }
+        if let Some(project) = value(text, &["-e", "--editable"]) {
+            return plain(project).and_then(Requirement::editable).map_or(Self::Unknown, Self::Editable);
+        }
+        if let Some(place) = value(text, &["-f", "--find-links"]) {
+            return plain(place).map_or(Self::Unknown, |place| Self::FindLinks(Place::read(place)));
+        }
+        let (name, rest) = text.split_at(text.find([' ', '\t', '=']).unwrap_or(text.len()));
+        let rest = bare(rest.trim_start_matches([' ', '\t', '=']));
+        match (name, rest) {
+            ("--no-index", Some("")) => Self::Index(Index::None),
+            ("-i" | "--index-url", Some(url)) if !url.is_empty() => Self::Index(Index::Instead(url.to_owned())),
+            ("--extra-index-url", Some(url)) if !url.is_empty() => Self::Index(Index::Besides(url.to_owned())),
+            (_, Some(value)) => match OPTIONS.iter().find(|known| **known == name) {
+                Some(name) => Self::Option { name, value: Some(value.to_owned()).filter(|value| !value.is_empty()) },
+                None => Self::Unknown,
+            },
+            (_, None) => Self::Unknown,
+        }
+    }
+}
+
+/// What follows an option with one of these names, if anything does.
+fn value<'a>(text: &'a str, flags: &[&str]) -> Option<&'a str> {
+    flags.iter().filter_map(|flag| text.strip_prefix(flag)).find_map(|rest| {
+        // `-rfile` is -r, `--requirement-file` is not --requirement.
+        let long = text.starts_with("--") && rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+        let value = rest.trim_start_matches([' ', '\t', '=']);
+        (!long && !value.is_empty()).then_some(value)
+    })
+}
+
+/// A value that both engines read alike.
+fn plain(value: &str) -> Option<&str> {
+    bare(value).filter(|value| !value.is_empty() && !value.starts_with('-'))
+}
+
+/// Without the quotes around all of it; None: quoted otherwise.
+fn bare(value: &str) -> Option<&str> {
+    let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    let value = inner.unwrap_or(value);
+    (!value.contains(['"', '\'', '\\'])).then_some(value)
+}
+
+/// With quotes around it where pip would end it too early.
+fn quoted(value: &str) -> String {
+    if value.contains(char::is_whitespace) { format!("'{value}'") } else { value.to_owned() }
+}
+
+/// The options of a line that has several. A requirement's own belong to it, also to one that is editable.
+pub(super) fn parts(line: &str) -> Vec<&str> {
+    if !line.starts_with('-') {
+        return vec![line];
+    }
+    // Until another option ends it.
+    let mut editable = value(line, &["-e", "--editable"]).and_then(plain).is_some();
+    let own = |rest: &str| OWN.iter().any(|flag| is_flag(rest, flag));
+    let starts = line.match_indices(" -").map(|(at, _)| at + 1).filter(|at| {
+        editable = editable && own(&line[*at..]);
+        !editable
+    });
+    let starts: Vec<usize> = std::iter::once(0).chain(starts).collect();
+    let ends = starts.iter().skip(1).copied().chain([line.len()]);
+    starts.iter().zip(ends).map(|(start, end)| line[*start..end].trim()).collect()
+}
+
+fn is_flag(text: &str, flag: &str) -> bool {
+    text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with(['=', ' ', '\t']))
+}
+
+impl Place {
+    fn read(text: &str) -> Self {
+        match file_url(text) {
+            ("", path) if path.contains("://") => Self::Url(path.to_owned()),
+            (scheme, path) => Self::Path { scheme, path: path.to_owned() },
+        }
+    }
+
+    /// The path of what is on this machine.
+    pub(in crate::venv) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Url(_) => None,
+            Self::Path { path, .. } => Some(path),
+        }
+    }
+}
+
+/// A path, and the scheme that was before it.
+fn file_url(text: &str) -> (&'static str, &str) {
+    let found = ["file://", "file:"].iter().find_map(|scheme| Some((*scheme, text.strip_prefix(scheme)?)));
+    found.unwrap_or(("", text))
+}
+
+impl Requirement {
+    /// A requirement as a file's line or a command line has it.
+    pub(in crate::venv) fn read(text: &str) -> Option<Self> {
+        let (head, options) = text.split_at(options_start(text).unwrap_or(text.len()));
+        let (options, rest) = own_options(options.trim());
+        let (head, marker) = split_marker(head.trim());
+        let subject = Subject::read(head)?;
+        let rest = Some(rest.to_owned()).filter(|rest| !rest.is_empty());
+        Some(Self { subject, marker: marker.map(str::to_owned), options, rest })
+    }
+
+    /// What is editable is a directory, however it is written, or a repository.
+    fn editable(text: &str) -> Option<Self> {
+        let found = Self::read(text)?;
+        let Subject::Name { name, extras, versions } = &found.subject else { return Some(found) };
+        let extras = (!extras.is_empty()).then(|| extras.join(","));
+        let path = format!("{name}{versions}");
+        Some(Self { subject: Subject::Path { name: None, scheme: "", path, extras, fragment: None }, ..found })
+    }
+
+    /// The path of what is on this machine, without extras.
+    pub(in crate::venv) fn path(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::Path { path, .. } => Some(path),
+            Subject::Name { .. } | Subject::Url { .. } => None,
+        }
+    }
+
+    /// Whether an engine looks for it in the working directory.
+    pub(in crate::venv) fn is_relative(&self) -> bool {
+        self.path().is_some_and(|path| !path.starts_with('/'))
+    }
+
+    pub(in crate::venv) fn has_hash(&self) -> bool {
+        self.options.iter().any(|(name, _)| name == "--hash")
+    }
+}
+
+/// Where a requirement's own options begin.
+fn options_start(text: &str) -> Option<usize> {
+    text.match_indices('-').map(|(at, _)| at).find(|at| *at > 0 && text[..*at].ends_with([' ', '\t']))
+}
+
+/// The options that are understood, and the text from the first one on that is not.
+fn own_options(text: &str) -> (Vec<(String, String)>, &str) {
+    let mut options = Vec::new();
+    let mut rest = text;
+    while let Some(flag) = OWN.iter().find(|flag| is_flag(rest, flag)) {
+        let after = &rest[flag.len()..];
+        let after = after.strip_prefix('=').unwrap_or_else(|| after.trim_start_matches([' ', '\t']));
+        let (value, next) = after.split_at(after.find([' ', '\t']).unwrap_or(after.len()));
+        if value.is_empty() || value.contains(['"', '\'', '\\']) {
+            break;
+        }
+        options.push(((*flag).to_owned(), value.to_owned()));
+        rest = next.trim_start();
+    }
+    (options, rest)
+}
+
+/// Splits at the `;` before the markers: in a URL it needs white space beside it.
+fn split_marker(text: &str) -> (&str, Option<&str>) {
+    let target = target(text);
+    let url = target.contains("://") || target.starts_with("file:");
+    let mut marks = text.match_indices(';').map(|(at, _)| at);
+    let beside =
+        |at: usize| text[..at].ends_with(char::is_whitespace) || text[at + 1..].starts_with(char::is_whitespace);
+    match marks.find(|at| !url || beside(*at)) {
+        Some(at) => (text[..at].trim_end(), Some(text[at + 1..].trim()).filter(|marker| !marker.is_empty())),
+        None => (text, None),
+    }
+}
+
+/// What follows the `@` of `name[extras] @ target`; a path may have one, too.
+fn target(requirement: &str) -> &str {
+    let name =
+        |text: &str| text.chars().all(|c| c.is_alphanumeric() || " \t-_.,[]".contains(c)) && !text.starts_with('.');
+    match requirement.split_once('@') {
+        Some((before, target)) if name(before) => target.trim(),
+        _ => requirement,
+    }
+}
+
+impl Subject {
+    /// Of a requirement without markers and options.
+    fn read(text: &str) -> Option<Self> {
+        let target = target(text);
+        // What is behind the name begins somewhere in the text.
+        let name = text.strip_suffix(target).map(|before| before.trim_end().trim_end_matches('@').trim_end());
+        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+        let (scheme, place) = file_url(target);
+        let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
+        let remote = scheme.is_empty() && target.contains("://");
+        if remote && !target.starts_with('/') {
+            return Some(Self::Url { name, url: target.to_owned() });
+        }
+        if !scheme.is_empty() || target.starts_with(['/', '.']) || target.contains('/') || archive {
+            let (place, fragment) = match place.split_once('#') {
+                Some((place, fragment)) => (place, Some(fragment.to_owned())),
+                None => (place, None),
+            };
+            let (path, extras) = split_extras(place);
+            let (path, extras) = (path.to_owned(), extras.map(str::to_owned));
+            return Some(Self::Path { name, scheme, path, extras, fragment });
+        }
+        let name = name_of(text);
+        if name.is_empty() {
+            return None;
+        }
+        let rest = text[name.len()..].trim();
+        let is_name = |extra: &&str| !extra.is_empty() && name_of(extra).len() == extra.len();
+        let inside = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let (extras, versions) = match inside {
+            Some((inside, rest)) if inside.split(',').map(str::trim).all(|extra| is_name(&extra)) => {
+                (inside.split(',').map(|extra| extra.trim().to_owned()).collect(), rest.trim())
+            }
+            _ => (Vec::new(), rest),
+        };
+        Some(Self::Name { name: name.to_owned(), extras, versions: versions.to_owned() })
+    }
+}
+
+/// A path and the extras in brackets behind it.
+fn split_extras(path: &str) -> (&str, Option<&str>) {
+    let found = path.strip_suffix(']').and_then(|path| path.rsplit_once('['));
+    found.map_or((path, None), |(path, extras)| (path, Some(extras)))
+}
+
+/// The name that a requirement begins with.
+pub(in crate::venv) fn name_of(requirement: &str) -> &str {
+    let end = requirement.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
+    &requirement[..end.unwrap_or(requirement.len())]
+}
+
+/// As a line that both engines read as it is meant. Of what is unknown there is none.
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requirement(requirement) => write!(f, "{requirement}"),
+            Self::Include { constraints, place } => write!(f, "{} {place}", if *constraints { "-c" } else { "-r" }),
+            Self::Editable(requirement) => write!(f, "-e {requirement}"),
+            Self::FindLinks(place) => write!(f, "--find-links {place}"),
+            Self::Index(Index::Instead(url)) => write!(f, "--index-url {}", quoted(url)),
+            Self::Index(Index::Besides(url)) => write!(f, "--extra-index-url {}", quoted(url)),
+            Self::Index(Index::None) => f.write_str("--no-index"),
+            Self::Option { name, value: None } => f.write_str(name),
+            Self::Option { name, value: Some(value) } => write!(f, "{name} {}", quoted(value)),
+            Self::Unknown => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(&quoted(url)),
+            Self::Path { scheme, path } => f.write_str(&quoted(&format!("{scheme}{path}"))),
+        }
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.subject)?;
+        if let Some(marker) = &self.marker {
+            write!(f, " ; {marker}")?;
+        }
+        for (name, value) in &self.options {
+            // uv takes no other than `=` and white space behind a name, pip nothing between `-C` and `=`.
+            write!(f, " {name}{}{value}", if name.starts_with("--") { '=' } else { ' ' })?;
+        }
+        self.rest.as_ref().map_or(Ok(()), |rest| write!(f, " {rest}"))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |name: &Option<String>| name.as_ref().map(|name| format!("{name} @ ")).unwrap_or_default();
+        match self {
+            Self::Name { name, extras, versions } => {
+                f.write_str(name)?;
+                if !extras.is_empty() {
+                    write!(f, "[{}]", extras.join(","))?;
+                }
+                let apart = versions.starts_with(|c: char| !"<>=!~(@".contains(c));
+                write!(f, "{}{versions}", if apart { " " } else { "" })
+            }
+            Self::Url { name, url } => write!(f, "{}{url}", named(name)),
+            Self::Path { name, scheme, path, extras, fragment } => {
+                write!(f, "{}{scheme}{path}", named(name))?;
+                extras.as_ref().map_or(Ok(()), |extras| write!(f, "[{extras}]"))?;
+                fragment.as_ref().map_or(Ok(()), |fragment| write!(f, "#{fragment}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(scheme: &'static str, path: &str) -> Place {
+        Place::Path { scheme, path: path.into() }
+    }
+
+    #[test]
+    fn included_files_are_found_however_they_are_written() {
+        for line in
+            ["-r base.txt", "-rbase.txt", "--requirement=base.txt", "-r 'base.txt'", "-r=base.txt", "-r\tbase.txt"]
+        {
+            let include = Meaning::Include { constraints: false, place: path("", "base.txt") };
+            assert_eq!(Meaning::of(line), include, "{line}");
+        }
+        for (line, constraints, place) in [
+            ("-c base.txt", true, path("", "base.txt")),
+            ("--constraint \"my base.txt\"", true, path("", "my base.txt")),
+            ("-r file:///w/base.txt", false, path("file://", "/w/base.txt")),
+            ("-r https://host/base.txt", false, Place::Url("https://host/base.txt".into())),
+        ] {
+            assert_eq!(Meaning::of(line), Meaning::Include { constraints, place }, "{line}");
+        }
+    }
+
+    #[test]
+    fn options_are_known_or_unknown() {
+        for (line, meaning) in [
+            ("--require-hashes", Meaning::Option { name: "--require-hashes", value: None }),
+            ("--pre", Meaning::Option { name: "--pre", value: None }),
+            ("--no-binary=:all:", Meaning::Option { name: "--no-binary", value: Some(":all:".into()) }),
+            ("--trusted-host h", Meaning::Option { name: "--trusted-host", value: Some("h".into()) }),
+            ("--index-url https://h/simple", Meaning::Index(Index::Instead("https://h/simple".into()))),
+            ("-i https://h/simple", Meaning::Index(Index::Instead("https://h/simple".into()))),
+            ("--extra-index-url https://h", Meaning::Index(Index::Besides("https://h".into()))),
+            ("--no-index", Meaning::Index(Index::None)),
+            ("-f ./w", Meaning::FindLinks(path("", "./w"))),
+            ("--find-links=file:///w", Meaning::FindLinks(path("file://", "/w"))),
+            ("--find-links https://h/w", Meaning::FindLinks(Place::Url("https://h/w".into()))),
+        ] {
+            assert_eq!(Meaning::of(line), meaning, "{line}");
+        }
+        for line in [
+            "--config-settings x",
+            "-r",
+            "--requirements x",
+            "--global-option=y",
+            "--requi=x",
+            "--no-index-r x",
+            "-r a'b'",
+            "-r \"a",
+            "-r a\\ b",
+            "-ihttps://h",
+            "\"-r\" x",
+        ] {
+            assert_eq!(Meaning::of(line), Meaning::Unknown, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_known() {
+        for (requirement, path) in [
+            ("/w/x.whl", "/w/x.whl"),
+            ("x @ file:///w/x.whl", "/w/x.whl"),
+            ("x @ file:///w/x.whl#sha256=ab", "/w/x.whl"),
+            ("./lib[dev,test]", "./lib"),
+            ("./lib ; python_version > '3'", "./lib"),
+            ("./lib; python_version > '3'", "./lib"),
+            (".", "."),
+            (".[dev]", "."),
+            ("../x --config-settings a=b", "../x"),
+            ("../x --global-option=\"a b\" --hash=sha256:ab", "../x"),
+            ("x-1.0-py3-none-any.whl", "x-1.0-py3-none-any.whl"),
+            ("./lib@2", "./lib@2"),
+            ("libs/x", "libs/x"),
+            ("x @ file:./x", "./x"),
+            ("file:x", "x"),
+        ] {
+            let Meaning::Requirement(found) = Meaning::of(requirement) else { panic!("{requirement}") };
+            assert_eq!((found.path(), found.is_relative()), (Some(path), !path.starts_with('/')), "{requirement}");
+        }
+        for requirement in
+            ["flask", "flask[async]>=3 ; python_version > '3'", "x @ https://host/x.whl", "git+https://host/x@main"]
+        {
+            let Meaning::Requirement(found) = Meaning::of(requirement) else { panic!("{requirement}") };
+            assert_eq!(found.path(), None, "{requirement}");
+        }
+        for (line, path) in
+            [("-e lib", "lib"), ("-e lib[dev]", "lib"), ("--editable=./lib --config-settings a=b", "./lib")]
+        {
+            let Meaning::Editable(found) = Meaning::of(line) else { panic!("{line}") };
+            assert_eq!(found.path(), Some(path), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_requirement_has_all_its_parts() {
+        let text =
+            "Flask[async, dotenv] >=3,<4 ; python_version > '3' --hash=sha256:ab --hash sha256:cd -C k=v --odd x";
+        let Meaning::Requirement(found) = Meaning::of(text) else { panic!("{text}") };
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let subject = Subject::Name {
+            name: "Flask".into(),
+            extras: vec!["async".into(), "dotenv".into()],
+            versions: ">=3,<4".into(),
+        };
+        let options = vec![own("--hash", "sha256:ab"), own("--hash", "sha256:cd"), own("-C", "k=v")];
+        let marker = Some("python_version > '3'".into());
+        assert_eq!(found, Requirement { subject, marker, options, rest: Some("--odd x".into()) });
+        assert!(found.has_hash());
+        let Meaning::Requirement(found) = Meaning::of("x[a] @ git+https://h/x.git@v1;b#egg=x ; os_name=='posix'")
+        else {
+            panic!()
+        };
+        let subject = Subject::Url { name: Some("x[a]".into()), url: "git+https://h/x.git@v1;b#egg=x".into() };
+        assert_eq!((found.subject, found.marker.as_deref()), (subject, Some("os_name=='posix'")));
+    }
+
+    #[test]
+    fn a_line_with_several_options_has_several_meanings() {
+        assert_eq!(parts("--no-index --find-links ./w"), ["--no-index", "--find-links ./w"]);
+        assert_eq!(parts("-e ./x --config-settings a=b --pre"), ["-e ./x --config-settings a=b", "--pre"]);
+        assert_eq!(parts("flask --hash=x -r y"), ["flask --hash=x -r y"]);
+    }
+}

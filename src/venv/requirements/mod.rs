@@ -1,0 +1,87 @@
+//! Requirements files: each is parsed once, and each of its lines has one meaning.
+//!
+//! [`line`] says what a line means, [`policy`] what an engine might take it for besides.
+
+mod file;
+mod line;
+mod policy;
+mod text;
+
+pub(super) use self::file::{File, Files, contents};
+pub(super) use self::line::{Meaning, Requirement, name_of};
+pub(super) use self::policy::{asks_for_builds, has_hash, leads_out};
+
+/// Lines are lines, what they mean can be written and read again, and the guards see what the parse sees.
+#[cfg(any(test, fuzzing))]
+fn holds(text: &str) {
+    let read = file::lines(text, str::to_owned);
+    let written: Vec<String> = read.iter().map(file::Line::render).collect();
+    let again = file::lines(&(written.join("\n") + "\n"), str::to_owned);
+    let meanings = |lines: &[file::Line]| {
+        let unknown = |line: &file::Line| (line.meaning == Meaning::Unknown).then(|| line.text.clone());
+        lines.iter().map(|line| (line.meaning.clone(), unknown(line))).collect::<Vec<_>>()
+    };
+    assert_eq!(meanings(&again), meanings(&read), "{written:?}");
+    for line in &read {
+        assert!(
+            line.number > 0 && !line.text.is_empty() && !line.text.contains('\n') && line.text.trim() == line.text,
+            "{line:?}"
+        );
+        match &line.meaning {
+            Meaning::Include { place, .. } | Meaning::FindLinks(place) => {
+                assert!(place.path().is_none_or(|path| line.text.contains(path)), "{line:?}");
+            }
+            Meaning::Requirement(found) => {
+                assert!(found.path().is_none_or(|path| line.text.contains(path)), "{line:?}");
+            }
+            _ => {}
+        }
+        policy::holds(line);
+    }
+}
+
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    if let Some(text) = text::decode(data) {
+        holds(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_again_means_the_same() {
+        let seeds = [
+            "Flask[async] >=3,<4 ; python_version > '3' --hash=sha256:ab --hash sha256:cd -C k=v --odd x",
+            "x @ git+https://h/x.git@v1#egg=x ; os_name=='posix'",
+            "x @ file:///w/x.whl#sha256=ab",
+            "./lib[dev]; a == 'b'",
+            "-e ./lib[dev] --config-settings a=b",
+            "-r 'my base.txt' --pre",
+            "--no-index --find-links ./w",
+            "-c \"constraints.txt\" # why",
+            "a \\\n  --hash=sha256:ab # c \\\nb",
+            "--index-url=https://h/simple\n--requi=x\n-r a\\",
+        ];
+        for text in seeds {
+            holds(text);
+        }
+        // The same pieces in any order.
+        let pieces: Vec<&str> = seeds.iter().flat_map(|text| text.split_inclusive([' ', '=', '\n', '@'])).collect();
+        let odd = [
+            "\\", "\\\n", "#", " #", "'", "\"", ";", " ; ", "[", "]", "\t", "\n", "\r", "\u{a0}", "\u{c}", "-", " -",
+            "$", "@",
+        ];
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let count = random.usize(1..8);
+            let mut pick = || {
+                if random.u8(0..3) == 0 { odd[random.usize(..odd.len())] } else { pieces[random.usize(..pieces.len())] }
+            };
+            let text: String = (0..count).map(|_| pick()).collect();
+            holds(&text);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What a line may do, by any reading of pip's or uv's.
+//!
+//! The parse takes a line as pip does. Where uv reads another thing, or pip more than is plain, these guards take
+//! it as the more dangerous one: a repository must not get at what else is mounted, and --only-binary must not
+//! build.
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+use super::file::{Files, Line};
+use super::line::{Meaning, Place, parts};
+use super::text::without_comment;
+
+/// A requirements file of the tree that leads to another one outside of it, and how it says so: what an engine
+/// does not understand there it prints. A variable of the Pod may name such a file: `-c ${PINS}`.
+pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree: &Path) -> Option<(PathBuf, String)> {
+    let real = tree.canonicalize().ok()?;
+    let mut left: Vec<PathBuf> = named.iter().filter(|file| file.starts_with(tree)).cloned().collect();
+    let mut seen = HashSet::new();
+    while let Some(path) = left.pop() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let file = files.get(&path);
+        let shown = |line: &str| Some((path.strip_prefix(tree).unwrap_or(&path).to_owned(), line.to_owned()));
+        if !file.is_decoded {
+            return shown("perhaps, by its encoding");
+        }
+        for line in &file.lines {
+            // A variable that has an option in it.
+            if inclusions(&files.expand(&line.unexpanded)) > inclusions(&line.unexpanded) {
+                return shown(&line.unexpanded);
+            }
+            for reading in readings(line) {
+                let Some(paths) = included(&reading) else { return shown(&reading) };
+                for path in paths.iter().filter(|path| !of_the_pod(path)) {
+                    let expanded = files.expand(path);
+                    // Not every engine fills in every variable.
+                    for path in [path, &expanded] {
+                        let target = file.beside(path);
+                        let known = target.canonicalize();
+                        if !stays(&target, tree) || known.is_ok_and(|known| !known.starts_with(&real)) {
+                            return shown(&reading);
+                        }
+                        left.push(target);
+                    }
+                    if expanded.contains("${") {
+                        return shown(&reading);
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Whether uv would build a package for this line in spite of `--no-build`, or might: what is asked for by name
+/// counts more, and to learn the name of what is editable it asks its build.
+pub(in crate::venv) fn asks_for_builds(line: &Line) -> bool {
+    let understood = match &line.meaning {
+        Meaning::Editable(_) | Meaning::Option { name: "--no-binary", .. } => true,
+        // What is there may ask for builds.
+        Meaning::Include { place, .. } => matches!(place, Place::Url(_)),
+        _ => false,
+    };
+    let readings = readings(line).into_iter().chain([line.text.clone()]);
+    understood || readings.into_iter().any(|reading| words(&as_words(&reading)).any(is_for_builds))
+}
+
+fn is_for_builds(word: &str) -> bool {
+    let Some(long) = word.strip_prefix("--") else { return word.starts_with("-e") };
+    let name = &long[..long.find([' ', '\t', '=']).unwrap_or(long.len())];
+    // pip takes what is cut short; `--no-` alone may be others.
+    name == "editable" || name.starts_with("no-b")
+}
+
+/// Whether a requirement has a hash: pip wants all of them to have one then.
+pub(in crate::venv) fn has_hash(line: &Line) -> bool {
+    match &line.meaning {
+        Meaning::Requirement(requirement) | Meaning::Editable(requirement) if requirement.rest.is_none() => {
+            requirement.has_hash()
+        }
+        _ => !line.text.starts_with('-') && line.text.contains(" --hash"),
+    }
+}
+
+/// What an engine may take the line for. pip joins continued lines to one; uv ends a comment at the end of its
+/// line, and takes a line's end behind a backslash for white space.
+fn readings(line: &Line) -> Vec<String> {
+    let mut readings = vec![line.unexpanded.clone()];
+    readings.extend(parts(&line.unexpanded).into_iter().skip_while(|part| *part == line.unexpanded).map(str::to_owned));
+    if line.written.len() > 1 {
+        let own: Vec<&str> =
+            line.written.iter().map(|line| without_comment(line).trim_end_matches('\\').trim()).collect();
+        readings.push(own.join(" "));
+        readings.extend(own.into_iter().map(str::to_owned));
+    }
+    // uv goes on right behind an option that has no value.
+    let behind = |reading: &String| {
+        let flags = ["--no-index", "--require-hashes"];
+        let mut rest = reading.as_str();
+        while let Some(next) = flags.iter().find_map(|flag| rest.strip_prefix(flag)) {
+            rest = next.trim_start();
+        }
+        (rest.len() < reading.len()).then(|| rest.to_owned())
+    };
+    let more: Vec<String> = readings.iter().filter_map(behind).collect();
+    readings.extend(more);
+    readings
+}
+
+/// Without what pip's shell words lose, in a line of options.
+fn as_words(line: &str) -> String {
+    if line.starts_with('-') { line.replace(['"', '\'', '\\'], "") } else { line.to_owned() }
+}
+
+/// The rest of a line from each `-` on that begins a word.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let starts = line.match_indices('-').map(|(at, _)| at);
+    starts.filter(|at| *at == 0 || line[..*at].ends_with(char::is_whitespace)).map(|at| &line[at..])
+}
+
+/// What follows `-r` or `-c`, however it is cut short.
+fn inclusion(word: &str) -> Option<&str> {
+    let Some(long) = word.strip_prefix("--") else {
+        return word.strip_prefix("-r").or_else(|| word.strip_prefix("-c"));
+    };
+    let (name, rest) = long.split_at(long.find([' ', '\t', '=']).unwrap_or(long.len()));
+    ["requirement", "constraint"].iter().any(|flag| flag.starts_with(name)).then_some(rest)
+}
+
+fn inclusions(line: &str) -> usize {
+    words(&as_words(line)).filter_map(inclusion).count()
+}
+
+/// What pip or uv may take for the paths after `-r` and `-c`, wherever they stand in a line: for pip a path ends at
+/// white space, for uv with the line or at a `#`; pip takes options that are cut short. None: it includes something
+/// in a way that is not plain.
+fn included(line: &str) -> Option<Vec<String>> {
+    if !line.starts_with('-') {
+        // Options behind a requirement.
+        let paths: Option<Vec<_>> = words(line).filter(|word| inclusion(word).is_some()).map(included).collect();
+        return paths.map(|paths| paths.concat());
+    }
+    // With quotes anywhere but around a whole path, pip's words are not ours.
+    let bare = as_words(line);
+    let mut paths = Vec::new();
+    for rest in words(&bare).filter_map(inclusion) {
+        let rest = rest.trim_start_matches([' ', '\t', '=']);
+        let (scheme, behind) = rest.split_once(':').unwrap_or_default();
+        match scheme.to_lowercase().as_str() {
+            "http" | "https" if behind.starts_with("//") => {}
+            // However it goes on, it is absolute.
+            "file" => return None,
+            _ => {
+                let first = rest.split_whitespace().next().unwrap_or_default();
+                let short = rest.split('#').next().unwrap_or_default().trim_end();
+                paths.extend([rest, first, short].map(str::to_owned));
+            }
+        }
+    }
+    paths.retain(|path| !path.is_empty());
+    let quoted = ['"', '\''].iter().any(|quote| {
+        let parts: Vec<&str> = line.split(*quote).collect();
+        matches!(parts[..], [_, path, ""] if paths.first().is_some_and(|first| first == path))
+    });
+    (paths.is_empty() || bare == line || quoted).then_some(paths)
+}
+
+/// Whether a path is below `tree` by its name, all the way.
+fn stays(path: &Path, tree: &Path) -> bool {
+    let mut depth = 0_usize;
+    path.strip_prefix(tree).is_ok_and(|below| {
+        below.components().all(|part| match part {
+            Component::ParentDir => {
+                let inside = depth > 0;
+                depth = depth.saturating_sub(1);
+                inside
+            }
+            Component::CurDir => true,
+            _ => {
+                depth += 1;
+                true
+            }
+        })
+    })
+}
+
+/// Whether a path is nothing but a variable, which is for versions by its name: others may name secrets.
+fn of_the_pod(path: &str) -> bool {
+    let name = path.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| {
+        name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            && ["PINS", "CONSTRAINT", "REQUIREMENT"].iter().any(|word| name.contains(word))
+    })
+}
+
+/// Whatever the parse calls an include, the guard sees; and nothing that the plain scan of a line finds is lost.
+#[cfg(any(test, fuzzing))]
+pub(super) fn holds(line: &Line) {
+    let found: Vec<Option<Vec<String>>> = readings(line).iter().map(|reading| included(reading)).collect();
+    if let Meaning::Include { place, .. } = &line.meaning {
+        let path = place.path().filter(|path| !path.is_empty());
+        let seen = |path: &str| found.iter().flatten().flatten().any(|known| known.ends_with(path));
+        assert!(found.contains(&None) || path.is_none_or(seen), "{line:?}");
+    }
+    if matches!(line.meaning, Meaning::Editable(_)) {
+        assert!(asks_for_builds(line));
+    }
+    assert!(readings(line).contains(&line.unexpanded), "{line:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::venv::settings::Settings;
+    use std::fs;
+
+    #[test]
+    fn a_repository_leads_to_no_file_outside_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("r")).unwrap();
+        fs::write(dir.path().join("secret"), "s3cret").unwrap();
+        fs::write(tree.join("r/more.txt"), "a").unwrap();
+        std::os::unix::fs::symlink("../secret", tree.join("link.txt")).unwrap();
+        let secret = dir.path().join("secret").display().to_string();
+        let vars = [
+            ("PINS", secret.as_str()),
+            ("NETRC", &secret),
+            ("MY_TOKEN", &secret),
+            ("DIR", dir.path().to_str().unwrap()),
+            ("MORE", "-r x"),
+        ];
+        let settings = Settings::from_env(vars.map(|(name, value)| (name.into(), value.into())));
+        let out = |text: &dyn AsRef<[u8]>| {
+            let file = tree.join("requirements.txt");
+            fs::write(&file, text).unwrap();
+            leads_out(&[file], &mut Files::new(&settings), &tree).is_some()
+        };
+        for text in [
+            "-r r/more.txt",
+            "-c ./r/../r/more.txt",
+            "-r gone.txt",
+            "-c ${PINS}",
+            "-r https://host/x.txt",
+            "a==1",
+            "-e ./r",
+            "\"-r\" x",
+            "-r 'r/more.txt'",
+            "# Encoding: latin_1\n# on encoding\na",
+            "a==1 \\\n  --hash=sha256:ab \\\n  --hash=sha256:cd # -r /etc/passwd",
+            "--no-index --find-links ./r",
+        ] {
+            assert!(!out(&text), "{text}");
+        }
+        for text in [
+            format!("-r {secret}"),
+            format!("-c{secret}"),
+            format!("--requi={secret}"),
+            format!("--constraint \"{secret}\""),
+            format!("-r file://{secret}"),
+            format!("-r FILE://localhost{secret}"),
+            format!("a\n--pre -r \\\n{secret}"),
+            "-r ../secret".into(),
+            "-r r/../../secret".into(),
+            "-r link.txt".into(),
+            "-r ${NETRC}".into(),
+            "-r ${MY_TOKEN}".into(),
+            "-r ${DIR}/secret".into(),
+            "-r ../secret-that-is-not-there".into(),
+            format!("# why \\\n-r {secret}"),
+            format!("\u{feff}-r {secret}"),
+            format!("a\u{c}-r {secret}"),
+            format!("a\r-r {secret}"),
+            format!("\\-r {secret} \\\n"),
+            format!("-r r/more.txt -c {secret}"),
+            "-r x y/../../secret".into(),
+            "-r \"x -y/../../secret\" --x=/../tree/q".into(),
+            "-r \"link.txt\" --pre".into(),
+            "-r ${GOOGLE_APPLICATION_CREDENTIALS}".into(),
+            "-r odd${NOT_SET}.txt".into(),
+            "# coding: utf-7 or utf-8\n+AC0-r +AC8-secret".into(),
+            // What uv alone takes so.
+            format!("six --hash=sha256:00 -r {secret}"),
+            format!("six #x\\\n-r {secret}"),
+            format!("six --config-settings a=b -c {secret}"),
+            format!("--requirement\\\n{secret}"),
+            format!("--no-index-r {secret}"),
+            format!("--require-hashes--no-index--constraint {secret}"),
+            "-r link.txt#x".into(),
+            "-r http:x/../../secret".into(),
+            "--pre ${MORE}".into(),
+        ] {
+            assert!(out(&text), "{text}");
+        }
+        let wide: Vec<u8> = format!("\u{feff}-r {secret}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(out(&wide));
+    }
+
+    #[test]
+    fn what_asks_for_builds_is_seen() {
+        for (text, asks) in [
+            ("-e ./x", true),
+            ("--editable=x", true),
+            ("--no-binary :all:", true),
+            ("--no-bin=x", true),
+            ("-r https://h/x.txt", true),
+            ("-c http://h/x.txt", true),
+            ("six --hash=sha256:ab -e ./x", true),
+            ("six #\\\n-e ./x", true),
+            ("--no-index-e ./x", true),
+            ("-r x.txt", false),
+            ("-r file:///x.txt", false),
+            ("--only-binary :all:", false),
+            ("--extra-index-url https://h/e", false),
+            ("six-extra", false),
+            ("--no-index", false),
+            ("https://h/x-1.0.tar.gz", false),
+        ] {
+            assert_eq!(super::super::file::lines(text, str::to_owned).iter().any(asks_for_builds), asks, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_a_requirements_own() {
+        for (text, has) in [
+            ("a==1 --hash=sha256:ab", true),
+            ("a==1 \\\n --hash sha256:ab", true),
+            ("a==1 --odd --hash=sha256:ab", true),
+            ("-r x --hash=y", false),
+            ("a==1 # --hash=x", false),
+        ] {
+            assert_eq!(super::super::file::lines(text, str::to_owned).iter().any(has_hash), has, "{text}");
+        }
+    }
+}

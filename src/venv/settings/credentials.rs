@@ -1,0 +1,193 @@
+//! Who logs in where: logins of URLs and of mounted files, and how engines and Git get them. What is not
+//! printed: a [`Userinfo`].
+
+use std::fs::{File, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::error::{IoContext, Result};
+use crate::redact::{RemoteUrl, Userinfo};
+use crate::source;
+
+/// The logins that are known.
+#[derive(Clone, Default)]
+pub(super) struct Logins {
+    /// Of hosts, out of URLs.
+    hosts: Vec<(String, Userinfo)>,
+    /// Of Git repositories, by their URLs.
+    repositories: Vec<(String, Userinfo)>,
+    /// What mounted files held.
+    mounted: Vec<(String, Userinfo)>,
+}
+
+impl Logins {
+    /// Reads the logins of the mounted files, for hosts that have none yet.
+    pub(super) fn log_in(&mut self, auth: &[PathBuf]) -> Result<()> {
+        for (host, login) in source::logins(auth)? {
+            if self.hosts.iter().chain(&self.mounted).any(|(known, _)| known.eq_ignore_ascii_case(&host)) {
+                continue;
+            }
+            if plain(&login.username) && plain(login.password.reveal()) {
+                self.mounted.push((host, login));
+            } else {
+                tracing::warn!(
+                    "the login for {host} in --auth is none for package indexes: the name or the password has white \
+                     space, a quotation mark or a backslash in it, or is empty"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the userinfo of a URL (also behind `name=` or `name @ `) to the netrc. What that file
+    /// cannot say stays where it is.
+    pub(super) fn without_password(&mut self, text: &str) -> String {
+        let start = text.find("http://").or_else(|| text.find("https://"));
+        let Some((before, url)) = start.map(|at| text.split_at(at)) else { return text.to_owned() };
+        let (url, after) = url.split_at(url.find(char::is_whitespace).unwrap_or(url.len()));
+        let Ok(url) = url.parse::<RemoteUrl>() else { return text.to_owned() };
+        // Git and its kin read no netrc that an engine could name to them.
+        if before.ends_with('+') {
+            let Some(login) = url.userinfo() else { return text.to_owned() };
+            if before.ends_with("git+") && !login.password.reveal().is_empty() {
+                let entry = (repository(url.url()), login.clone());
+                if !self.repositories.iter().any(|(known, _)| *known == entry.0) {
+                    self.repositories.push(entry.clone());
+                }
+                if self.repositories.contains(&entry) {
+                    return format!("{before}{}{after}", url.url());
+                }
+            }
+            tracing::warn!("the credentials for {} stay in its URL, which child processes show", url.url());
+            return text.to_owned();
+        }
+        let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
+        // netrc knows one login for a host.
+        let other = self.hosts.iter().any(|(name, known)| name == host && known != login);
+        if other || !plain(&login.username) || !plain(login.password.reveal()) {
+            tracing::warn!(
+                "the password for {} stays in its URL, which child processes may show: {}",
+                url.url(),
+                if other { "another one is set for the same host" } else { "a netrc file cannot hold it" }
+            );
+            return text.to_owned();
+        }
+        let entry = (host.to_owned(), login.clone());
+        if !self.hosts.contains(&entry) {
+            self.hosts.push(entry);
+        }
+        format!("{before}{}{after}", url.url())
+    }
+
+    /// The login that belongs to a URL's host.
+    pub(super) fn of(&self, host: &str) -> Option<&Userinfo> {
+        let mut all = self.hosts.iter().chain(&self.mounted);
+        all.find(|(name, _)| name.eq_ignore_ascii_case(host)).map(|(_, login)| login)
+    }
+
+    /// Variables that log Git in, whoever starts it: what they say is configuration (git-config(1),
+    /// `GIT_CONFIG_COUNT`), after the user's own. A login in a URL is for its repository alone; a mounted
+    /// one for its host by HTTPS, and for the `places` (scheme, host and port) that the user named. The user's own are `own`.
+    pub(super) fn git_variables(&self, own: usize, places: &[url::Url]) -> Vec<(String, String)> {
+        let host_of = |url: &str| url::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
+        let mounted = self.mounted.iter().filter(|(host, _)| {
+            // Git would send both.
+            !self.repositories.iter().any(|(url, _)| host_of(url).is_some_and(|known| known.eq_ignore_ascii_case(host)))
+        });
+        let mut entries: Vec<(String, &Userinfo)> =
+            self.repositories.iter().map(|(url, login)| (url.clone(), login)).collect();
+        for (host, login) in mounted {
+            let usual = format!("https://{}/", host.to_lowercase());
+            let here = places.iter().filter(|url| url.host_str().is_some_and(|name| name.eq_ignore_ascii_case(host)));
+            let here = here.map(|url| format!("{}/", url.origin().ascii_serialization()));
+            for place in [usual].into_iter().chain(here) {
+                if !entries.iter().any(|(known, _)| *known == place) {
+                    entries.push((place, login));
+                }
+            }
+        }
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        let mut vars = vec![("GIT_CONFIG_COUNT".to_owned(), (own + entries.len()).to_string())];
+        for (index, (url, login)) in entries.iter().enumerate() {
+            let number = own + index;
+            let login = BASE64_STANDARD.encode(format!("{}:{}", login.username, login.password.reveal()));
+            vars.push((format!("GIT_CONFIG_KEY_{number}"), format!("http.{url}.extraHeader")));
+            vars.push((format!("GIT_CONFIG_VALUE_{number}"), format!("Authorization: Basic {login}")));
+        }
+        vars
+    }
+
+    /// Writes the passwords for the engines to read, after what the user's `own` netrc says.
+    pub(super) fn netrc(&self, own: Option<PathBuf>, scratch: &Path) -> Result<Option<Netrc>> {
+        if self.hosts.is_empty() && self.mounted.is_empty() {
+            return Ok(None);
+        }
+        let mut text = own.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        // An empty line ends a macro definition; the last entry for a host counts.
+        text.push_str("\n\n");
+        for (host, login) in self.hosts.iter().chain(&self.mounted) {
+            text.extend(["machine ", host, " login ", &login.username, " password ", login.password.reveal(), "\n"]);
+        }
+        if let Some(netrc) = Netrc::in_memory(&text) {
+            return Ok(Some(netrc));
+        }
+        let path = scratch.join(format!("netrc-{:016x}", fastrand::u64(..)));
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .on_volume(|| format!("cannot write {}", path.display()))?;
+        Ok(Some(Netrc { path, memory: None }))
+    }
+}
+
+/// Whether a netrc can hold it: its readers disagree about quoting.
+fn plain(word: &str) -> bool {
+    !word.is_empty() && !word.starts_with('#') && word.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"".contains(&b))
+}
+
+/// The URL that Git gets: without `@REVISION` at the path's end, query and fragment.
+fn repository(url: &url::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().rsplit_once('@').map_or(url.path(), |(path, _)| path).to_owned();
+    url.set_path(&path);
+    url.into()
+}
+
+/// A netrc file that goes when its reader is done.
+#[derive(Debug)]
+pub(in crate::venv) struct Netrc {
+    pub(in crate::venv) path: PathBuf,
+    memory: Option<File>,
+}
+
+impl Netrc {
+    /// Where /proc shows it to children: then a kill leaves nothing of it.
+    fn in_memory(text: &str) -> Option<Self> {
+        let mut memory = File::from(memfd_create("netrc", MemfdFlags::CLOEXEC).ok()?);
+        memory.set_permissions(Permissions::from_mode(0o600)).and_then(|()| memory.write_all(text.as_bytes())).ok()?;
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
+        // In a PID namespace with the /proc of another it is somebody else's.
+        let shown = std::fs::read(&path).is_ok_and(|read| read == text.as_bytes());
+        shown.then_some(Self { path, memory: Some(memory) })
+    }
+}
+
+impl Drop for Netrc {
+    fn drop(&mut self) {
+        if self.memory.is_none() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What an environment is built with, as far as it is known without starting anything.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::elf;
+use super::identity::{Identities, Identity};
+use super::interpreter::{self, executable};
+use super::settings::Settings;
+use crate::error::{Error, Result};
+use crate::plan::{EngineRequest, PythonRequest};
+use crate::retry::Deadline;
+use crate::runtime::blocking;
+
+/// An interpreter and an engine: enough to tell whether a kept environment still fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    pub python: Program,
+    /// The library that has most of the interpreter in it, if it is shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libpython: Option<Program>,
+    /// None for pip, which belongs to the interpreter.
+    pub uv: Option<Program>,
+    /// uv was asked for: if it does not run, pip is no substitute.
+    pub uv_required: bool,
+}
+
+/// A program or a library, and which one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Not of a link.
+    pub path: PathBuf,
+    pub identity: Identity,
+}
+
+impl Program {
+    fn new(path: &Path, identities: &Identities, deadline: Deadline) -> Result<Self> {
+        let failed = |error| Error::environment(format!("cannot read {}", path.display())).because(error);
+        let real = path.canonicalize().map_err(failed)?;
+        let identity = identities.of(&real, deadline).map_err(failed)?;
+        Ok(Self { path: real, identity })
+    }
+}
+
+/// Finds the interpreter and the engine without starting either where that can be avoided.
+///
+/// # Errors
+/// There is none of what is asked for.
+pub async fn locate(
+    settings: &Settings,
+    python: &PythonRequest,
+    engine: &EngineRequest,
+    identities: &Identities,
+    deadline: Deadline,
+) -> Result<Toolchain> {
+    settings.check()?;
+    let python = interpreter::locate(python, settings, deadline).await?;
+    let uv = locate_uv(engine, settings)?;
+    let uv_required = matches!(engine, EngineRequest::Uv | EngineRequest::UvAt(_));
+    let identities = identities.clone();
+    blocking(move || {
+        let program = |path: &Path| Program::new(path, &identities, deadline);
+        Ok(Toolchain {
+            libpython: libpython(&python).as_deref().map(program).transpose()?,
+            python: program(&python)?,
+            uv: uv.as_deref().map(program).transpose()?,
+            uv_required,
+        })
+    })
+    .await
+}
+
+/// The uv to use, if uv is to be used.
+fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<PathBuf>> {
+    let required = match request {
+        EngineRequest::Pip => return Ok(None),
+        EngineRequest::UvAt(path) => {
+            if !executable(path) {
+                return Err(Error::environment(format!("--engine {}: no executable file", path.display()))
+                    .hint("name a uv binary, or use --engine auto or pip"));
+            }
+            return Ok(Some(path.clone()));
+        }
+        EngineRequest::Auto => false,
+        EngineRequest::Uv => true,
+    };
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
+    let found = beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")).find(|file| executable(file));
+    match found {
+        Some(uv) => Ok(Some(uv)),
+        None if required => Err(Error::environment("found no uv beside podstrap or on PATH")
+            .hint("put the static uv binary beside podstrap, name it with --engine PATH, or use --engine pip")),
+        None => Ok(None),
+    }
+}
+
+/// The shared library of Python that an interpreter loads.
+fn libpython(python: &Path) -> Option<PathBuf> {
+    let links = elf::links(python)?;
+    let name = links.needed.iter().find(|name| name.starts_with("libpython"))?;
+    let own = python.parent()?;
+    let prefix = own.parent()?;
+    let run_path = links.run_path.iter().map(|dir| match dir.strip_prefix("$ORIGIN") {
+        Some(rest) => own.join(rest.trim_start_matches('/')),
+        None => PathBuf::from(dir),
+    });
+    let mut dirs = run_path.chain([prefix.join("lib"), prefix.join("lib64")]);
+    dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file()))
+}
+
+impl Toolchain {
+    /// The pips that the interpreter may find, by the names of their records: `pip-24.2.dist-info`. Where
+    /// uv is there they do not matter.
+    pub(super) fn pips(&self) -> Vec<String> {
+        let prefix = self.python.path.parent().and_then(Path::parent).filter(|_| self.uv.is_none());
+        let entries = |dir: PathBuf| {
+            let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            names.filter_map(|entry| entry.file_name().into_string().ok())
+        };
+        let mut pips = Vec::new();
+        for lib in prefix.into_iter().flat_map(|prefix| [prefix.join("lib"), prefix.join("local/lib")]) {
+            for python in entries(lib.clone()).filter(|name| name.starts_with("python3")) {
+                for packages in ["site-packages", "dist-packages"] {
+                    let here = entries(lib.join(&python).join(packages));
+                    pips.extend(here.filter(|name| name.starts_with("pip-") && name.ends_with("-info")));
+                }
+            }
+        }
+        pips.sort();
+        pips
+    }
+}
