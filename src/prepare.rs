@@ -2,23 +2,24 @@
 
 use std::cell::OnceCell;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-
 use crate::error::{Error, IoContext, Result};
-use crate::plan::{CopySelf, Init, Shape, Wanted};
+use crate::plan::{CopySelf, Init, Wanted};
 use crate::retry::Deadline;
-use crate::runtime::{blocking, hex};
+use crate::runtime::blocking;
 use crate::selfcopy;
 use crate::size::{Size, count};
 use crate::source::{self, Known, Resolved, Revision};
 use crate::telemetry::Phases;
 use crate::tree::{self, Written};
 use crate::venv::{BuildDirs, EnvironmentRecord, Provided, Provision};
-use crate::volume::{MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, Volume};
+use crate::volume::{
+    CopyKey, EnvironmentKey, Key, MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, Volume,
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A complete release for [`Volume::switch`].
 #[derive(Debug)]
@@ -62,7 +63,7 @@ struct Preparation<'a> {
     volume: &'a Volume,
     provision: Provision<'a>,
     /// The environments on the volume, for reuse.
-    ready: Vec<(std::path::PathBuf, EnvironmentRecord)>,
+    ready: Vec<(PathBuf, EnvironmentRecord)>,
     /// Created on first use, so that an unchanged rerun writes nothing.
     staging: OnceCell<Staging>,
     phases: &'a Phases,
@@ -154,7 +155,7 @@ impl Preparation<'_> {
         let manifest = Manifest {
             version: MANIFEST_VERSION,
             key: self.key(&resolved.revision)?,
-            podstrap: env!("CARGO_PKG_VERSION").to_owned(),
+            podstrap: VERSION.to_owned(),
             built_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             source: SourceRecord {
                 repo: self.plan.source.to_string(),
@@ -217,54 +218,25 @@ impl Preparation<'_> {
     /// Hash of everything that determines a release. The commit covers the requirements files in the tree;
     /// `Manifest::elsewhere` covers the files outside it that they refer to.
     fn key(&self, revision: &Revision) -> Result<String> {
-        #[derive(Serialize)]
-        struct Key<'a> {
-            manifest: u32,
-            repo: String,
-            shape: Shape,
-            commit: &'a str,
-            /// Only for a tree with a `.git`, which contains it.
-            reference: Option<&'a str>,
-            environment: Option<Environment<'a>>,
-            copy_self: Option<Copied<'a>>,
-        }
-        #[derive(Serialize)]
-        struct Environment<'a> {
-            /// Whether to create an environment even if there is nothing to install.
-            always: bool,
-            venv: &'a Path,
-            digest: String,
-        }
-        #[derive(Serialize)]
-        struct Copied<'a> {
-            path: &'a Path,
-            podstrap: &'static str,
-            /// In bytes.
-            sizes: Vec<u64>,
-        }
         let environment = &self.plan.environment;
+        let in_tree = match &self.plan.copy_self {
+            Some(CopySelf::InTree(path)) => Some(path.as_path()),
+            _ => None,
+        };
         let key = Key {
-            manifest: MANIFEST_VERSION,
+            version: MANIFEST_VERSION,
             repo: self.plan.source.to_string(),
             shape: self.plan.source.shape(),
             commit: &revision.commit,
             reference: revision.reference.as_deref().filter(|_| self.plan.source.keeps_git()),
-            environment: (environment.wanted != Wanted::Never).then(|| Environment {
+            environment: (environment.wanted != Wanted::Never).then(|| EnvironmentKey {
                 always: environment.wanted == Wanted::Always,
                 venv: environment.venv.as_path(),
                 digest: self.provision.digest(),
             }),
-            copy_self: match &self.plan.copy_self {
-                Some(CopySelf::InTree(path)) => {
-                    let podstrap = env!("CARGO_PKG_VERSION");
-                    Some(Copied { path: path.as_path(), podstrap, sizes: selfcopy::sizes() })
-                }
-                _ => None,
-            },
+            copy_self: in_tree.map(|path| CopyKey { path, podstrap: VERSION, sizes: selfcopy::sizes() }),
         };
-        let text =
-            serde_json::to_vec(&key).map_err(|error| Error::internal("cannot compute the key").because(error))?;
-        Ok(hex(&Sha256::digest(text)))
+        key.hash()
     }
 }
 

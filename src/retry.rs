@@ -65,7 +65,16 @@ impl Deadline {
 /// Calls `attempt` until it succeeds, fails permanently, or tries or time run out.
 ///
 /// `what` names the attempt in the log line of each retry.
-pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub async fn retry<T>(deadline: Deadline, what: &str, attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    retry_pausing(deadline, what, attempt, tokio::time::sleep).await
+}
+
+async fn retry_pausing<T>(
+    deadline: Deadline,
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T>,
+    sleep: impl AsyncFn(Duration),
+) -> Result<T> {
     let started = Instant::now();
     let mut tries = Tries { number: 0, before: None };
     loop {
@@ -86,7 +95,7 @@ pub async fn retry<T>(deadline: Deadline, what: &str, mut attempt: impl AsyncFnM
                 let (number, cause) = (tries.number, error.summary());
                 tracing::warn!("{what}: try {number} failed, retrying in {:.1} s: {cause}", pause.as_secs_f64());
                 tries.before = Some(error);
-                tokio::time::sleep(pause).await;
+                sleep(pause).await;
             }
             _ => return Err(tries.exhausted(error, started.elapsed(), deadline)),
         }
@@ -139,8 +148,10 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+    /// Retries for at most ten minutes, without the pauses.
+    fn run<T>(attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(retry_pausing(Deadline::after(Duration::from_mins(10)), "x", attempt, async |_| ()))
     }
 
     #[test]
@@ -164,21 +175,21 @@ mod tests {
             calls.set(calls.get() + 1);
             if calls.get() < 3 { Err(Error::source("no").transient(None)) } else { Ok(calls.get()) }
         };
-        assert_eq!(run(retry(Deadline::after(Duration::from_mins(10)), "x", flaky)).unwrap(), 3);
+        assert_eq!(run(flaky).unwrap(), 3);
 
         calls.set(0);
         let broken = || async {
             calls.set(calls.get() + 1);
             Err::<(), _>(Error::source("no"))
         };
-        run(retry(Deadline::after(Duration::from_mins(10)), "x", broken)).unwrap_err();
+        run(broken).unwrap_err();
         assert_eq!(calls.get(), 1);
     }
 
     #[test]
     fn giving_up_says_how_often_and_keeps_the_cause() {
         let fails = || async { Err::<(), _>(Error::source("cannot reach it").because("refused").transient(None)) };
-        let error = run(retry(Deadline::after(Duration::from_mins(10)), "x", fails)).unwrap_err();
+        let error = run(fails).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("refused") && text.contains("gave up after 6 tries"), "{text}");
     }
@@ -195,7 +206,7 @@ mod tests {
             calls.set(calls.get() + 1);
             Err::<(), _>(Error::source("429").transient(Some(Duration::from_hours(1))))
         };
-        let error = run(retry(Deadline::after(Duration::from_mins(10)), "x", throttled)).unwrap_err();
+        let error = run(throttled).unwrap_err();
         assert_eq!(calls.get(), 1);
         assert!(
             error.to_string().contains("the server asks to wait for 1h, longer than the remaining time"),
@@ -215,7 +226,7 @@ mod tests {
                 error.because("no time left").unreachable()
             })
         };
-        let text = run(retry(Deadline::after(Duration::from_mins(10)), "x", ended)).unwrap_err().to_string();
+        let text = run(ended).unwrap_err().to_string();
         assert!(text.contains("because: no time left"), "{text}");
         assert!(text.contains("the previous try failed: refused"), "{text}");
         assert!(text.contains("gave up after 2 tries"), "{text}");

@@ -26,6 +26,7 @@
 //! | switch: remove links of deleted entries | leftover links, which it removes |
 //! | retain: move old releases to staging, delete them | old releases, which it removes |
 
+mod key;
 mod layout;
 mod manifest;
 mod release;
@@ -34,6 +35,7 @@ mod root;
 mod switch;
 mod usage;
 
+pub use key::{CopyKey, EnvironmentKey, Key};
 pub use manifest::{MANIFEST_VERSION, Manifest, Release, SourceRecord};
 pub use release::Staging;
 pub use root::Volume;
