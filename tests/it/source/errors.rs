@@ -73,7 +73,7 @@ fn servers_that_refuse() {
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: correct correct the user name or the token in the URL, or renew it if it has expired
+    hint: correct the user name or the token in the URL, or renew it if it has expired
     -- forbidden
     error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 403 Forbidden

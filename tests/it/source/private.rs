@@ -144,12 +144,12 @@ fn what_cannot_log_in_says_why() {
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: correct correct the user name or the token in --auth [TMP]/wrong, or renew it if it has expired
+    hint: correct the user name or the token in --auth [TMP]/wrong, or renew it if it has expired
     -- a wrong token
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: correct correct the user name or the token in --auth [TMP]/token, or renew it if it has expired
+    hint: correct the user name or the token in --auth [TMP]/token, or renew it if it has expired
     hint: mount the token as password, next to a username: some hosts accept a token only as a password
     -- another host's netrc
     cannot list the references of http://[HOST]/app.git
