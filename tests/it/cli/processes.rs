@@ -64,7 +64,7 @@ const PROJECT: &str = "[build-system]\nrequires = []\nbuild-backend = \"backend\
     [project]\nname = \"stubborn\"\nversion = \"1.0\"\n";
 
 /// In the compiler's script, which is its argument.
-const COMPILES: &str = "depends on no time stamp";
+const COMPILES: &str = "depend on time stamps";
 
 /// An app whose requirement is built by [`BACKEND`].
 struct App {

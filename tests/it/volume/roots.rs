@@ -119,7 +119,12 @@ fn a_root_that_is_full() {
     for (engine, size) in [("pip", 1_500), ("\"$5\"", 1_500)] {
         let install = run(size, &format!("--engine {engine} Flask")).unwrap();
         assert_eq!(install.code, Some(5), "{}", install.raw);
-        assert!(last_words(&install).contains("hint: raise the emptyDir's sizeLimit"), "{}", install.raw);
+        assert!(
+            last_words(&install)
+                .contains("hint: raise the emptyDir's sizeLimit or the claim's size: the volume has no free space"),
+            "{}",
+            install.raw
+        );
     }
     // Whatever it is that finds no room: the volume's code, the old release, and nothing besides.
     let mut fitted = false;
