@@ -156,10 +156,10 @@ fn the_examples_are_fit() {
     let ran = ran(&sandbox, &[&format!("{examples}/unit.conf.json"), "--tree", examples]);
     assert_eq!(ran.code, Some(0));
     assert_snapshot!(ran.stdout.replace(examples, "EXAMPLE"), @r#"
-    EXAMPLE/unit.conf.json:11:21: warning: there is no environment at /app/venv in the tree [home]
+    EXAMPLE/unit.conf.json:11:21: warning: no environment at /app/venv in the tree [home]
       |             "home": "/app/venv",
       |                     ^
-    hint: what it would hold is not looked up; `podstrap init` builds it
+    hint: run `podstrap init` to build it; until then, podstrap does not check its packages
     EXAMPLE/unit.conf.json: 0 errors, 1 warning
     "#);
 }
@@ -206,51 +206,51 @@ fn a_bad_configuration_is_told_line_by_line() {
     unit.json:4:9: error: "127.0.0.1:8300" and "*:8300" clash [listener-clash]
       |         "127.0.0.1:8300": { "pas": "routes" },
       |         ^
-    hint: a port can be listened on once: * is every IPv4 address
+    hint: use different ports; * is every IPv4 address
     unit.json:4:29: error: a listener has no member "pas" [unknown-member]
       |         "127.0.0.1:8300": { "pas": "routes" },
       |                             ^
     hint: did you mean "pass"?
-    unit.json:5:9: error: "*:{{ .Values.port }}" is no address for a listener [address]
+    unit.json:5:9: error: "*:{{ .Values.port }}" is not a valid address for a listener [address]
       |         "*:{{ .Values.port }}": { "pass": "applications/flask" },
       |         ^
-    hint: the template was not rendered: the file still has its placeholders
-    unit.json:6:9: error: "localhost:80" is no address for a listener [address]
+    hint: render the template first: the file still has its placeholders
+    unit.json:6:9: error: "localhost:80" is not a valid address for a listener [address]
       |         "localhost:80": { "pass": "applications/flask", "tls": { "certificate": "site" } },
       |         ^
-    hint: give *:PORT, IP:PORT, [IPv6]:PORT or unix:PATH; host names are not accepted
-    unit.json:6:81: warning: Unit refuses this until the certificate "site" is uploaded [certificate]
+    hint: use *:PORT, IP:PORT, [IPv6]:PORT or unix:PATH; Unit does not accept host names
+    unit.json:6:81: warning: Unit refuses this until you upload the certificate "site" [certificate]
       |         "localhost:80": { "pass": "applications/flask", "tls": { "certificate": "site" } },
       |                                                                                 ^
-    unit.json:10:21: error: no module of Unit runs "pyton 3.11" [type]
+    unit.json:10:21: error: Unit has no module for "pyton 3.11" [type]
       |             "type": "pyton 3.11",
       |                     ^
     hint: did you mean "python"?
     unit.json:16:40: error: "limits" has no member "memory" [unknown-member]
       |             "limits": { "timeout": 10, "memory": 1 },
       |                                        ^
-    hint: it can have requests, shm
+    hint: use one of requests, shm
     unit.json:17:13: error: "spare" (4) must not be more than "max" (1) [range]
       |             "processes": { "spare": 4 },
       |             ^
-    hint: "max" is 1 unless it is given
+    hint: set "max"; the default is 1
     unit.json:18:57: error: "PORT" must be a string, but is an integer [wrong-type]
       |             "environment": { "TOKEN": "******", "PORT": 80, "URL": "***************" },
       |                                                         ^
     hint: write it in double quotes
-    unit.json:18:68: warning: this looks like a template that was not rendered [template]
+    unit.json:18:68: warning: this looks like an unrendered template [template]
       |             "environment": { "TOKEN": "******", "PORT": 80, "URL": "***************" },
       |                                                                    ^
-    hint: Unit has variables in requests only, not here
+    hint: Unit supports variables only for requests, not here
     unit.json:22:32: error: Unit has no variable $urj [variable]
       |         { "action": { "share": "/www$urj" } },
       |                                ^
     hint: did you mean $uri?
-    unit.json: 10 errors, 2 warnings; no path was looked up: that needs --tree
+    unit.json: 10 errors, 2 warnings; use --tree to check paths
     "#);
     assert_snapshot!(ran.text, @r#"
-    podstrap: error: unit.json is not fit for Unit: 10 errors, 2 warnings
-    hint: each is on stdout, with its line
+    podstrap: error: unit.json is not valid for Unit: 10 errors, 2 warnings
+    hint: read the findings and their lines on stdout
     "#);
     assert_eq!(fs::read_to_string(sandbox.path("termination-log")).ok(), None, "it is the kubelet's to make");
 }
@@ -276,37 +276,37 @@ fn bad_json_is_shown_where_it_is() {
         told += ran.stdout.rsplit_once("unit.json: ").unwrap().0;
     }
     assert_snapshot!(told, @r#"
-    unit.json:3:3: error: invalid JSON: a comma or } is expected here [json]
+    unit.json:3:3: error: invalid JSON: expected a comma or } [json]
       |   "routes": []
       |   ^
-    unit.json:1:19: error: invalid JSON: the object has a member of this name already [json]
+    unit.json:1:19: error: invalid JSON: the object already has a member with this name [json]
       | {"listeners": {}, "listeners": {}}
       |                   ^
-    hint: the first one is at 1:2
-    unit.json:1:4: error: invalid JSON: something follows the end of the value [json]
+    hint: remove one of them; the first is at 1:2
+    unit.json:1:4: error: invalid JSON: unexpected text after the end of the value [json]
       | {} // no line feed
       |    ^
-    hint: the comment does not end: // ends with a line feed, /* with */
-    unit.json:1:1: error: invalid JSON: a value is expected here: an object, an array, a string in double quotes, a number, true, false or null [json]
+    hint: end the comment: // with a line feed, /* with */
+    unit.json:1:1: error: invalid JSON: expected a value: an object, an array, a string in double quotes, a number, true, false or null [json]
       | # a comment
       | ^
-    hint: comments begin with // or /*
-    unit.json:1:2: error: invalid JSON: a member's name in double quotes, or }, is expected here [json]
+    hint: start comments with // or /*
+    unit.json:1:2: error: invalid JSON: expected a member name in double quotes, or } [json]
       | {'listeners': {}}
       |  ^
-    hint: strings stand in double quotes
-    unit.json:1:18: error: invalid JSON: a member's name in double quotes, or }, is expected here [json]
+    hint: put strings in double quotes
+    unit.json:1:18: error: invalid JSON: expected a member name in double quotes, or } [json]
       | {"listeners": {},,}
       |                  ^
-    hint: one trailing comma is fine, and no more
-    unit.json:1:2: error: invalid JSON: a member's name in double quotes, or }, is expected here [json]
+    hint: use at most one trailing comma
+    unit.json:1:2: error: invalid JSON: expected a member name in double quotes, or } [json]
       | {{ template "unit" . }}
       |  ^
-    hint: the template was not rendered: the file still has its placeholders
+    hint: render the template first: the file still has its placeholders
     unit.json:1:36: error: invalid JSON: a control character in a string must be escaped [json]
       | {"environment": {"TOKEN": "********
       |                                    ^
-    hint: the string does not end on its line: is its closing quote missing?
+    hint: close the string on its line with a double quote
     "#);
 }
 
@@ -351,10 +351,10 @@ fn a_directory_is_taken_as_the_entrypoint_takes_it() {
     let ran = ran(&sandbox, &["d"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
     assert_snapshot!(ran.stdout, @r#"
-    d/b.json:1:67: warning: Unit refuses this until the certificate "other" is uploaded [certificate]
+    d/b.json:1:67: warning: Unit refuses this until you upload the certificate "other" [certificate]
       | {"listeners": {"*:443": {"pass": "routes", "tls": {"certificate": "other"}}}, "routes": []}
       |                                                                   ^
-    2 files: 0 errors, 1 warning; no path was looked up: that needs --tree
+    2 files: 0 errors, 1 warning; use --tree to check paths
     "#);
 }
 
@@ -380,13 +380,13 @@ fn what_cannot_be_read_is_a_usage_error() {
     assert_snapshot!(told, @r#"
     podstrap: error: cannot read the configuration none.json
       because: No such file or directory (os error 2)
-    hint: is the ConfigMap or volume mounted there, in this container?
-    podstrap: error: there is no *.json in empty
-    hint: name the configuration's file, or a directory for the image's entrypoint
+    hint: check that the ConfigMap or volume is mounted there in this container
+    podstrap: error: no *.json in empty
+    hint: give the configuration file, or a directory for the image's entrypoint
     podstrap: error: the configuration blank.json is empty
-    hint: the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?
-    podstrap: error: --tree [TMP]/none is no directory
-    hint: name the tree as it is published, or a checkout
+    hint: check the template or the ConfigMap key; the smallest configuration that Unit accepts is {}
+    podstrap: error: --tree [TMP]/none is not a directory
+    hint: use a published tree or a checkout
     podstrap: error: --venv ../venv is not inside the tree
     hint: give a path relative to --tree, without ..; --tree-final-path is the tree's path in the app's container
     podstrap: error: --tree-final-path app is not absolute
@@ -466,68 +466,68 @@ fn what_the_tree_lacks_is_found() {
     -- {}
     -- {"type":"python"}
     -- {"type":"python 3.1"}
-    error: the environment is of Python 3.11.2, which "python 3.1" does not match [type]
-    hint: a version ends at a dot: write "python 3.11", and use an image of Unit with it; or build the environment with 3.1
+    error: the environment is for Python 3.11.2, which "python 3.1" does not match [type]
+    hint: a version ends at a dot: use "python 3.11" and an image of Unit with it, or build the environment with 3.1
     -- {"type":"python 3.12"}
-    error: the environment is of Python 3.11.2, which "python 3.12" does not match [type]
-    hint: write "python 3.11", and use an image of Unit with it; or build the environment with 3.12
+    error: the environment is for Python 3.11.2, which "python 3.12" does not match [type]
+    hint: use "python 3.11" and an image of Unit with it, or build the environment with 3.12
     -- {"type":"python 3.11.9"}
-    warning: the environment is of Python 3.11.2: Unit must have 3.11.9 exactly [type]
-    hint: write "python 3.11"
+    warning: the environment is for Python 3.11.2, but "type" needs a Unit with exactly 3.11.9 [type]
+    hint: use "python 3.11"
     -- {"home":"/app/python/env"}
-    warning: "home" does not end as --venv python/venv does: no path is looked up [tree-place]
-    hint: name the environment's directory in the tree, or say where the container has the tree: --tree-final-path
+    warning: "home" does not end with --venv python/venv, so podstrap checks no paths [tree-place]
+    hint: set --venv to the environment's directory in the tree, or --tree-final-path to the tree's path in the container
     -- {"home":null}
-    warning: no application has a "home" that says where the tree is: no path is looked up [tree-place]
-    hint: say where the app's container has it: --tree-final-path
-    warning: without "home" the environment at python/venv is not used [home]
-    hint: name its path in the container as "home"
+    warning: no application has a "home" that locates the tree, so podstrap checks no paths [tree-place]
+    hint: set its path in the app's container with --tree-final-path
+    warning: without "home", Unit does not use the environment at python/venv [home]
+    hint: set "home" to its path in the container
     -- {"path":"/app/python/flaks"}
     warning: the directory /app/python/flaks is not in the tree [path]
     hint: did you mean flask?
-    error: there is no module index in "path" or the environment [module]
+    error: no module index in "path" or the environment [module]
     -- {"path":"flask"}
     -- {"working_directory":"/app/pyton"}
     error: the directory /app/pyton is not in the tree [working-directory]
     hint: did you mean python?
     -- {"module":"indx"}
-    error: there is no module indx in "path" or the environment [module]
+    error: no module indx in "path" or the environment [module]
     hint: did you mean "index"?
     -- {"module":"index.py"}
-    error: there is no module index.py in "path" or the environment [module]
-    hint: a module's name has no .py: "index"
+    error: no module index.py in "path" or the environment [module]
+    hint: use the name of the module without .py: "index"
     -- {"module":"outer"}
-    error: there is no module outer in "path" or the environment [module]
-    hint: Python does not look into working_directory: "path": "/app/python"
+    error: no module outer in "path" or the environment [module]
+    hint: Python does not search working_directory; set "path": "/app/python"
     -- {"module":"outer","path":["/elsewhere","/app/python/flask"]}
-    warning: there is no module outer in "path" or the environment [module]
-    hint: Python does not look into working_directory: "path": "/app/python"
+    warning: no module outer in "path" or the environment [module]
+    hint: Python does not search working_directory; set "path": "/app/python"
     -- {"module":"ap"}
     error: ap.py has no "application" at its top level [callable]
-    hint: it has app: "callable": "app"
+    hint: set "callable": "app"
     -- {"module":"nc"}
-    error: "application" in nc.py is a constant, nothing to call [callable]
+    error: "application" in nc.py is a constant, not a callable [callable]
     -- {"module":"pkg"}
-    warning: it cannot be told whether pkg/__init__.py has "application": it imports * from another module [callable]
+    warning: cannot determine whether pkg/__init__.py has "application": it imports * from another module [callable]
     -- {"module":"factory"}
     error: factory.py has no "application" at its top level [callable]
-    hint: it has create_app: "callable": "create_app", "factory": true
+    hint: set "callable": "create_app", "factory": true
     -- {"module":"factory","callable":"create_app"}
     warning: "create_app" in factory.py takes no arguments: it looks like a factory [callable]
-    hint: "factory": true calls it for the application
+    hint: set "factory": true if it returns the application
     -- {"module":"factory","callable":"create_app","factory":true}
     -- {"module":"std","factory":true}
-    warning: "application" in std.py needs arguments, and a factory gets none [callable]
+    warning: "application" in std.py needs arguments, but Unit calls a factory without arguments [callable]
     -- {"module":"std","protocol":"asgi"}
-    warning: "application" in std.py looks like WSGI, and "protocol" is "asgi" [callable]
+    warning: "application" in std.py looks like WSGI, but "protocol" is "asgi" [callable]
     -- {"module":"asgi","protocol":"wsgi"}
-    warning: "application" in asgi.py is async, and "protocol" is "wsgi" [callable]
+    warning: "application" in asgi.py is async, but "protocol" is "wsgi" [callable]
     -- {"module":"asgi"}
     -- {"environment":{"PYTHONPATH":"/app/lib"}}
-    warning: Python does not read PYTHONPATH when "home" is given [environment]
-    hint: name the directories in "path"
+    warning: Python ignores PYTHONPATH if "home" is set [environment]
+    hint: list the directories in "path"
     -- {"module":null,"targets":{"x":{"module":"index"},"y/z":{"module":"none"}}}
-    error: there is no module none in "path" or the environment [module]
+    error: no module none in "path" or the environment [module]
     "#);
 }
 
@@ -544,15 +544,15 @@ fn what_others_may_not_read_is_a_warning() {
     lock(&sandbox.path("tree/python/venv/pyvenv.cfg"), 0o644);
     lock(&index, 0o640);
     assert_snapshot!(of_tree(&sandbox, &serde_json::json!({"user": "app"})), @r#"
-    warning: the user app may not be allowed to read python/flask/index.py (mode 0640) [permissions]
-    hint: what everybody may read works for any user: chmod o+rX
+    warning: the user app may be unable to read python/flask/index.py (mode 0640) [permissions]
+    hint: make it readable for all users with chmod o+rX
     "#);
     assert_eq!(of_tree(&sandbox, &serde_json::json!({"user": "root"})), "");
     lock(&index, 0o644);
     lock(&sandbox.path("tree/python/flask"), 0o700);
     assert_snapshot!(of_tree(&sandbox, &serde_json::json!({})), @r#"
-    warning: the user that Unit runs applications as may not be allowed to read python/flask (mode 0700) [permissions]
-    hint: what everybody may read works for any user: chmod o+rX
+    warning: the user that Unit runs applications as may be unable to read python/flask (mode 0700) [permissions]
+    hint: make it readable for all users with chmod o+rX
     "#);
 }
 
@@ -600,7 +600,7 @@ fn php_external_and_static_files_are_looked_up() {
     unit.json:8:45: error: /srv/bin/serve is not executable [executable]
       |     "d": {"type": "external", "executable": "/srv/bin/serve"},
       |                                             ^
-    hint: chmod +x, and commit the mode
+    hint: run run chmod +x, and commit the mode
     unit.json:9:45: error: the file /srv/bin/server is not in the tree [executable]
       |     "e": {"type": "external", "executable": "bin/server", "working_directory": "/srv"},
       |                                             ^
@@ -610,10 +610,10 @@ fn php_external_and_static_files_are_looked_up() {
     let unplaced = sandbox.run(sandbox.podstrap().args(["check", "unit.json", "--tree", "tree"]));
     assert_eq!(unplaced.code, Some(0));
     assert_snapshot!(unplaced.stdout, @r#"
-    unit.json:1:1: warning: no application has a "home" that says where the tree is: no path is looked up [tree-place]
+    unit.json:1:1: warning: no application has a "home" that locates the tree, so podstrap checks no paths [tree-place]
       | {
       | ^
-    hint: say where the app's container has it: --tree-final-path
+    hint: set its path in the app's container with --tree-final-path
     unit.json: 0 errors, 1 warning
     "#);
 }
@@ -637,7 +637,7 @@ fn what_init_publishes_fits_its_configuration() {
     let ran = check(&recorded);
     assert_eq!(ran.code, Some(7));
     assert!(ran.stdout.contains(", which \"python 3.5\" does not match [type]"), "{}", ran.stdout);
-    assert!(article.last_words().starts_with("podstrap: error: unit.json is not fit for Unit: 1 error"));
+    assert!(article.last_words().starts_with("podstrap: error: unit.json is not valid for Unit: 1 error"));
     let ran = check(&recorded.replace("python 3.5", "python").replace("\"index\"", "\"flask.app\""));
     assert!(ran.stdout.contains("flask/app.py has no \"application\" at its top level"), "{}", ran.stdout);
 }

@@ -77,7 +77,7 @@ fn an_app_is_served_by_pythons_own_server_and_it_says_so() {
     let ran = app.run(app.up().arg("--once"));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "hello from up"), "{}", ran.raw);
     assert!(ran.raw.contains("without Unit's processes, limits, routes or static files"), "{}", ran.raw);
-    assert!(ran.raw.contains("\"user\" is left out here"), "{}", ran.raw);
+    assert!(ran.raw.contains("\"user\" is ignored on this machine"), "{}", ran.raw);
 }
 
 #[test]

@@ -252,7 +252,7 @@ pub(crate) struct Behaviour {
     pub(crate) like: Option<&'static str>,
     /// Time before the first answer: applications that were remembered start.
     pub(crate) warm_up: Duration,
-    /// Every connection is closed without a byte, as FreeUnit does to other users.
+    /// Every connection is closed without a byte, as FreeUnit does for other users.
     pub(crate) closes: bool,
     /// So many PUTs end with a reset instead of an answer, …
     pub(crate) cut_puts: u32,

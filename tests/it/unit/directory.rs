@@ -151,18 +151,18 @@ fn bad_certificates_and_modules_are_refused_with_their_names() {
     place.sandbox.write("d/site.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
     insta::assert_snapshot!(failed(&place.sandbox, apply(&place, "d", "/config")), @r"
     exit 7
-    error: Unit at unix:[TMP]/socket did not take [TMP]/d/site.pem
+    error: Unit at unix:[TMP]/socket refused [TMP]/d/site.pem
       because: Invalid certificate.
-    hint: a bundle is PEM: the certificate, those that signed it up to the root's, and the private key without a passphrase, in one file
+    hint: put in one PEM file: the certificate, those of its issuers up to the root's, and the private key without a passphrase
     ");
     // The old one still serves.
     assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2001 GMT");
     place.sandbox.write("e/m.js", "export default {}");
     let error = apply(&place, "e", "/config").unwrap_err();
     insta::assert_snapshot!(said(&place.sandbox, &error), @r"
-    error: Unit/[VERSION] at unix:[TMP]/socket takes no JavaScript modules
+    error: Unit/[VERSION] at unix:[TMP]/socket does not support JavaScript modules
       because: it was built without njs
-    hint: use an image whose `unitd --version` shows --njs, or take [TMP]/e/m.js away
+    hint: use an image whose `unitd --version` shows --njs, or remove [TMP]/e/m.js
     ");
 }
 
@@ -186,7 +186,7 @@ fn a_part_of_the_configuration_is_applied() {
     insta::assert_snapshot!(said(&place.sandbox, &error), @r#"
     error: Unit at unix:[TMP]/socket did not apply [TMP]/part.json
       because: Value doesn't exist.
-    hint: nothing in Unit's configuration can hold /config/nowhere/app: apply the whole configuration first, or the part that it belongs to
+    hint: apply the whole configuration first, or the part that contains it: Unit's configuration has no place for /config/nowhere/app
     "#);
 }
 

@@ -30,16 +30,16 @@ fn configurations_that_cannot_be_read() {
     exit 2
     error: cannot read the configuration [TMP]/none.json
       because: No such file or directory (os error 2)
-    hint: is the ConfigMap or volume mounted there, in this container?
+    hint: check that the ConfigMap or volume is mounted there in this container
     -- unit
     exit 2
     error: cannot read the configuration [TMP]/unit
       because: it is a directory
-    hint: name the file in it: [TMP]/unit/unit.json; a missing subPath also becomes a directory
+    hint: give the file in it: [TMP]/unit/unit.json; a missing subPath also becomes a directory
     -- empty.json
     exit 2
     error: the configuration [TMP]/empty.json is empty
-    hint: the least that Unit accepts is {}; has a template or a ConfigMap key come out empty?
+    hint: check the template or the ConfigMap key; the smallest configuration that Unit accepts is {}
     ");
 }
 
@@ -90,7 +90,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:226
       | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
       |                                                                                     ^
-    hint: check the name's spelling and the object it stands in, and that this Unit's version has it
+    hint: check the spelling of the name, the object that contains it, and the version of Unit
     -- put-article-verbatim
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
@@ -98,7 +98,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:87
       | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
       |                                                    ^
-    hint: this Unit has python 3.11.2; "type" is a language, alone ("python") or with the beginning of a version that ends at a dot ("python 3", "python 3.11"); another language needs another image
+    hint: this Unit has python 3.11.2; set "type" to a language, alone ("python") or with the start of a version that ends at a dot ("python 3", "python 3.11"), or use another image for another language
     -- put-wrong-type-processes
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
@@ -113,7 +113,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:33
       | {"listeners":{"127.0.0.1:8300":{"pass":"applications/nope"}},"applications":{}}
       |                                 ^
-    hint: this configuration defines nothing for "pass" to name
+    hint: set "pass" to a target in this configuration: (none)
     -- put-template-not-rendered
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
@@ -121,7 +121,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:15
       | {"listeners":{"*:{{ .Values.port }}":{"pass":"routes"}},"routes":[]}
       |               ^
-    hint: the template was not rendered: the file still has its placeholders
+    hint: render the template first: the file still has its placeholders
     -- put-listener-hostname
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
@@ -129,13 +129,13 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:15
       | {"listeners":{"localhost:8300":{"pass":"routes"}},"routes":[]}
       |               ^
-    hint: give "*:PORT", "IP:PORT", "[IPv6]:PORT" or "unix:PATH"; host names are not accepted
+    hint: use "*:PORT", "IP:PORT", "[IPv6]:PORT" or "unix:PATH"; Unit does not accept host names
     -- app-import-error
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Failed to apply new configuration.
-    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
-    hint: the usual ones: the module cannot be imported or has no such callable; "home", "path" or "working_directory" does not exist; "home" was made by another Python X.Y than Unit's; an unknown "user" or "group"; the listener's port is in use
+    hint: read Unit's log for the reason: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+    hint: check the usual causes: the module cannot be imported or has no such callable; "home", "path" or "working_directory" does not exist; "home" is for another Python X.Y than Unit's; an unknown "user" or "group"; the listener's port is in use
     "#);
 }
 
@@ -192,53 +192,53 @@ fn sockets_without_an_answer() {
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: no such file
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    hint: check that unitd runs and that this is its --control path as this container sees it; share another container's socket through a volume; set another path with --control-socket
     -- in no directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/run/unit/socket
       because: no directory [TMP]/run
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    hint: check that unitd runs and that this is its --control path as this container sees it; share another container's socket through a volume; set another path with --control-socket
     -- stale
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: nobody listens on the socket (stale: its Unit is gone)
+      because: no process listens on the socket (stale: its Unit has exited)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
     -- a plain file
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: not a socket
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
     -- a directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: a directory, not a socket
-    hint: does unitd run, and is this the path of its --control option as this container sees it? Another container's socket must be shared through a volume; another path is named by --control-socket
+    hint: check that unitd runs and that this is its --control path as this container sees it; share another container's socket through a volume; set another path with --control-socket
     -- too long a path
     exit 6
     error: no answer from Unit's control API at unix:/tmp/[LONG]
-      because: the path is longer than the 107 bytes a socket's may have
+      because: the path is longer than 107 bytes, the limit for a socket
     hint: choose a shorter path for unitd's --control option
     -- closed without a byte
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: the connection was closed without an answer
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
     -- connected, and no answer
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: connected, but no answer yet: Unit still starts, or applies something else
+      because: connected, but no answer yet: Unit is starting or applying something else
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: an application that takes long to start holds Unit up: raise --timeout; Unit's log names the application
+    hint: raise --timeout if an application starts slowly; Unit's log names the application
     -- the entrypoint's, without an end
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the entrypoint's temporary Unit (pid [PID]) answers, the final one has not started
+      because: the entrypoint's temporary Unit (pid [PID]) answers; the final one has not started
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy: raise --timeout
+    hint: raise --timeout: a script or a slow application in /docker-entrypoint.d keeps the entrypoint busy
     ");
 }
 
@@ -251,12 +251,12 @@ fn no_usual_socket() {
     assert_snapshot!(failed(&sandbox, run(client.apply(None, &config_of(OURS), within(SHORT)))), @r"
     exit 6
     error: no answer from Unit's control API at any of the usual sockets
-      because: unix:[TMP]/b: nobody listens on the socket (stale: its Unit is gone)
+      because: unix:[TMP]/b: no process listens on the socket (stale: its Unit has exited)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
       | unix:[TMP]/a: no such file
-      | unix:[TMP]/b: nobody listens on the socket (stale: its Unit is gone)
+      | unix:[TMP]/b: no process listens on the socket (stale: its Unit has exited)
       | unix:[TMP]/run/c: no directory [TMP]/run
-    hint: does unitd run? Its log and `kubectl logs` say why it stopped
+    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
     ");
 }
 
@@ -287,9 +287,9 @@ fn another_user() {
     assert_snapshot!(as_nobody(&sandbox), @r"
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the connection was closed without an answer, as FreeUnit does to other users: it runs as uid 0, podstrap as uid 65534
+      because: the connection was closed without an answer, as FreeUnit does for other users: it runs as uid 0, podstrap as uid 65534
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: FreeUnit 1.36 and later answer only root and the user that unitd runs as: give both containers the same runAsUser
+    hint: give both containers the same runAsUser: FreeUnit 1.36 and later answer only root and the user that unitd runs as
     ");
 }
 
@@ -344,8 +344,8 @@ fn puts_without_an_end() {
     exit 6
     error: Unit at unix:[TMP]/socket has not finished applying /cfg/unit.json
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: it answers when every process of every application has started, one after another: raise --timeout
-    hint: it goes on with it: its log (`kubectl logs POD -c CONTAINER`) names the application it waits for
+    hint: raise --timeout: Unit answers after it has started every process of every application, one after another
+    hint: read Unit's log (`kubectl logs POD -c CONTAINER`): Unit continues, and the log names the application it waits for
     -- always cut
     exit 7
     error: Unit at unix:[TMP]/socket cut the connection 4 times while applying /cfg/unit.json
@@ -383,18 +383,18 @@ fn addresses_of_something_else() {
     -- not the control API
     exit 6
     error: no answer from Unit's control API at http://[HOST]
-      because: nginx/1.27 answered GET /config with 404: no control API of Unit
-    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+      because: nginx/1.27 answered GET /config with 404: not Unit's control API
+    hint: use Unit's control address (unitd's --control option), not a listener of its configuration
     -- yes to everything
     exit 6
     error: no answer from Unit's control API at http://[HOST]
-      because: nginx/1.27 answered GET /config with no JSON object: no control API of Unit
-    hint: name Unit's control address (unitd's --control option), not a listener of its configuration
+      because: nginx/1.27 answered GET /config without a JSON object: not Unit's control API
+    hint: use Unit's control address (unitd's --control option), not a listener of its configuration
     -- a configuration that does not stay
     exit 7
-    error: /cfg/unit.json does not stay in Unit at http://[HOST]
-      because: Unit took it, but shows another configuration
-    hint: does something else configure this Unit: another hook or sidecar, a file in /docker-entrypoint.d?
+    error: /cfg/unit.json disappeared from Unit at http://[HOST]
+      because: Unit accepted the configuration, but shows another one
+    hint: look for another program that configures this Unit: a hook, a sidecar, a file in /docker-entrypoint.d
     ");
 }
 
@@ -427,8 +427,8 @@ fn an_application_without_a_process() {
     assert_snapshot!(failed(&sandbox, result), @r#"
     exit 7
     error: /cfg/unit.json is applied, but "a" has no running process
-      because: it started and ended again: Unit starts the next when a request comes in
-    hint: Unit gives no reason here, its log does: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
+      because: it started and exited again; Unit starts the next one for a request
+    hint: read Unit's log for the reason: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
     "#);
 }
 
@@ -446,7 +446,7 @@ fn an_answer_without_an_end() {
         }
     });
     let text = failed(&sandbox, apply(&sandbox, AMPLE));
-    assert!(text.starts_with("exit 6") && text.contains("its answer is longer than 67108864 bytes"), "{text}");
+    assert!(text.starts_with("exit 6") && text.contains("the answer is longer than 67108864 bytes"), "{text}");
 }
 
 #[test]
@@ -470,17 +470,17 @@ fn probes_that_fail() {
     error: the configuration is applied, but http://[HOST]/ answers 500
       because: <b>Traceback</b>
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: the application fails when it is asked: its traceback is in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)
+    hint: read the application's traceback in Unit's log (`kubectl logs POD -c CONTAINER`; with `up`, above)
     -- nobody listens
     exit 8
     error: the configuration is applied, but http://[HOST]/ cannot be reached
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: does a listener of the configuration have this address and port?
+    hint: check that a listener in the configuration has this address and port
     -- no answer
     exit 8
     error: the configuration is applied, but http://[HOST]/ gave no answer
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: the application takes longer than that, or hangs: raise --timeout, or look into Unit's log
+    hint: raise --timeout, or read Unit's log: the application is slow or hangs
     ");
 }

@@ -295,20 +295,20 @@ fn what_unit_does_not_say_is_found_out() {
     let text =
         fails("import nosuchpackage\n", "", "cannot be loaded: ModuleNotFoundError: No module named 'nosuchpackage'");
     assert!(text.contains("wsgi.py\", line 1, in <module>"), "{text}");
-    fails(HELLO, "\"callable\": \"app\"", "module \"wsgi\" has no \"app\"; what can be called in it: application");
+    fails(HELLO, "\"callable\": \"app\"", "module \"wsgi\" has no \"app\"; its callables: application");
     fails("def make():\n    raise KeyError('DSN')\n", "\"callable\": \"make\", \"factory\": true", "KeyError: 'DSN'");
-    fails(HELLO, "\"home\": \"/nonexistent/venv\"", "its \"home\" /nonexistent/venv is no directory");
+    fails(HELLO, "\"home\": \"/nonexistent/venv\"", "its \"home\" /nonexistent/venv is not a directory");
     place.sandbox.write("venv/lib/python3.1/x", "");
     let home = format!("\"home\": {:?}", place.sandbox.path("venv"));
-    fails(HELLO, &home, "which this Unit needs: it was made by Python 3.1");
-    fails(HELLO, "\"user\": \"nosuchuser\"", "there is no user \"nosuchuser\"");
-    fails(HELLO, "\"group\": \"nosuchgroup\"", "there is no group \"nosuchgroup\"");
+    fails(HELLO, &home, "which this Unit needs: it is for Python 3.1");
+    fails(HELLO, "\"user\": \"nosuchuser\"", "no user \"nosuchuser\"");
+    fails(HELLO, "\"group\": \"nosuchgroup\"", "no group \"nosuchgroup\"");
     // The application is not podstrap's user.
     let reads = format!("import os\nos.listdir({nobodys:?})\n{HELLO}");
     fails(&reads, "", "PermissionError");
     let _taken = std::net::TcpListener::bind("127.0.0.1:8300").unwrap();
     let text = place.apply(body_of("put-return")).unwrap_err().to_string();
-    assert!(text.contains(&format!("port 8300 is taken by pid {} (", std::process::id())), "{text}");
+    assert!(text.contains(&format!("port 8300 is in use by pid {} (", std::process::id())), "{text}");
 }
 
 /// Of another PID namespace, Unit's ports are still ours, its files may not be.
@@ -320,7 +320,7 @@ fn what_cannot_be_found_out_is_looked_up_in_the_log() {
     let client = unit::Client { proc: place.sandbox.path("no-proc"), ..unit::Client::default() };
     let broken = setup(place.app("import nosuchpackage\n", ""));
     let error = run(client.apply(Some(&place.control()), &broken, Deadline::after(AMPLE))).unwrap_err();
-    assert!(error.to_string().contains("Unit gives no reason here, its log does"), "{error}");
+    assert!(error.to_string().contains("read Unit's log for the reason"), "{error}");
     // Only Unit's own process fails: what podstrap can do itself finds nothing.
     let source =
         format!("import sys\nif 'unit' in open('/proc/self/comm').read():\n    sys.exit('it is unit')\n{HELLO}");

@@ -88,12 +88,12 @@ fn what_unit_loses_is_applied_again_and_sigterm_is_a_good_end() {
     sidecar.says("applied and read back");
     // Something else configures it.
     fake.replace(&body_of("put-empty-object"));
-    sidecar.says("something else has changed Unit's configuration; applying");
+    sidecar.says("another program changed Unit's configuration; applying");
     eventually("ours", || sidecar.log().matches("applied and read back").count() == 2, || sidecar.log());
     // Its container is restarted.
     fake.stop();
     let fake = FakeUnit::start(&sandbox.path("socket"));
-    sidecar.says("Unit was started anew and has another configuration; applying");
+    sidecar.says("Unit restarted and has another configuration; applying");
     eventually("ours", || fake.config().unwrap().contains("\"return\": 200"), || sidecar.log());
     assert_eq!(fake.puts(), 1);
     let (code, took, log) = sidecar.end();
@@ -150,7 +150,7 @@ fn in_a_container_of_its_own() {
     fs::remove_dir_all(place.sandbox.path("state")).unwrap();
     fs::create_dir(place.sandbox.path("state")).unwrap();
     let _unitd = place.start();
-    sidecar.says("Unit was started anew");
+    sidecar.says("Unit restarted");
     let applied = || shown(&place.socket()).is_some_and(|text| text.contains("\"return\": 200"));
     eventually("ours", applied, || sidecar.log());
     let mut sidecar = sidecar;

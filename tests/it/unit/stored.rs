@@ -138,9 +138,9 @@ fn certificates_go_first_and_one_in_use_takes_the_detour() {
     fake.sandbox.write("d/site.pem", "no PEM");
     assert_snapshot!(fake.said(fake.apply("d", "/config")), @r"
     exit 7
-    error: Unit at http://[HOST] did not take [TMP]/d/site.pem
+    error: Unit at http://[HOST] refused [TMP]/d/site.pem
       because: Invalid certificate.
-    hint: a bundle is PEM: the certificate, those that signed it up to the root's, and the private key without a passphrase, in one file
+    hint: put in one PEM file: the certificate, those of its issuers up to the root's, and the private key without a passphrase
     ");
     assert_eq!(fake.log(), ["PUT /certificates/site.podstrap"]);
 }
@@ -160,9 +160,9 @@ fn a_module_is_exchanged_only_while_nobody_uses_it() {
     fake.sandbox.write("d/m.js", "export default {a: 2}");
     assert_snapshot!(fake.said(fake.apply("d", "/config")), @r"
     exit 7
-    error: Unit at http://[HOST] has another m and keeps it
+    error: Unit at http://[HOST] has a different m and refused to delete it
       because: Certificate is used in the configuration.
-    hint: Unit cannot exchange what its configuration uses: give [TMP]/d/m.js a new name, and name that in the configuration
+    hint: give [TMP]/d/m.js a new name, and use that in the configuration: Unit cannot replace an object in use
     ");
 }
 
@@ -178,6 +178,6 @@ fn a_part_goes_to_its_place() {
     exit 7
     error: Unit at http://[HOST] did not apply [TMP]/a.json
       because: Value doesn't exist.
-    hint: nothing in Unit's configuration can hold /config/nowhere/a: apply the whole configuration first, or the part that it belongs to
+    hint: apply the whole configuration first, or the part that contains it: Unit's configuration has no place for /config/nowhere/a
     ");
 }
