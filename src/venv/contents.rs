@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::identity::{Identities, Identity};
 use super::inputs::{Form, Inputs};
-use super::requirements::{File, Files, Meaning, Requirement};
+use super::requirements::{Meaning, Requirement, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
 use super::{lock, pyproject};
 use crate::redact;
@@ -36,7 +36,7 @@ pub(super) enum Content {
 
 /// Walks what requirements lead to, and collects what it finds.
 pub(super) struct Contents<'a> {
-    files: Files<'a>,
+    files: RequirementsReader<'a>,
     identities: &'a Identities,
     found: Vec<Content>,
     tree: Option<&'a Path>,
@@ -55,7 +55,7 @@ impl<'a> Contents<'a> {
         tree: Option<&'a Path>,
         deadline: Deadline,
     ) -> Self {
-        let files = Files::new(settings);
+        let files = RequirementsReader::new(settings);
         let (found, seen) = (Vec::new(), HashSet::new());
         Self { files, identities, found, tree, seen, is_opaque: false, elsewhere: false, deadline }
     }
@@ -122,18 +122,18 @@ impl<'a> Contents<'a> {
         }
     }
 
-    fn lines(&mut self, file: &File) {
+    fn lines(&mut self, file: &RequirementsFile) {
         for line in &file.lines {
             match &line.meaning {
                 Meaning::Index(_) | Meaning::Option { .. } => {}
-                Meaning::Include { place, .. } => {
-                    if let Some(path) = place.path() {
+                Meaning::Include { location, .. } => {
+                    if let Some(path) = location.path() {
                         self.file(&file.beside(path));
                     }
                 }
                 Meaning::Requirement(found) | Meaning::Editable(found) => self.requirement(found, Some(file)),
-                Meaning::FindLinks(place) => {
-                    let Some(links) = place.path() else { continue };
+                Meaning::FindLinks(location) => {
+                    let Some(links) = location.path() else { continue };
                     let places = self.candidates(links, Some(file));
                     // Relative to the tree, which is not there yet.
                     self.is_opaque |= !places.iter().any(|place| place.exists());
@@ -178,7 +178,7 @@ impl<'a> Contents<'a> {
     }
 
     /// A requirement, which may be a file or a project on this machine.
-    pub(super) fn requirement(&mut self, requirement: &Requirement, named_in: Option<&File>) {
+    pub(super) fn requirement(&mut self, requirement: &Requirement, named_in: Option<&RequirementsFile>) {
         let Some(path) = requirement.path() else { return };
         let mut places = self.candidates(path, named_in);
         places.retain(|place| fs::metadata(place).is_ok());
@@ -189,7 +189,7 @@ impl<'a> Contents<'a> {
     }
 
     /// pip looks for relative paths in the working directory, uv beside the file that names them.
-    fn candidates(&self, path: &str, named_in: Option<&File>) -> Vec<PathBuf> {
+    fn candidates(&self, path: &str, named_in: Option<&RequirementsFile>) -> Vec<PathBuf> {
         let mut places: Vec<PathBuf> = self.tree.map(|tree| tree.join(path)).into_iter().collect();
         places.extend(named_in.map(|file| file.beside(path)));
         if Path::new(path).is_absolute() {

@@ -36,21 +36,21 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(super) struct Engine {
     /// `uv 0.13.9`, `pip 24.2`
     pub(super) name: String,
-    kind: Kind,
+    installer: Installer,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Installer {
     Uv(PathBuf),
     /// What `pip` is imported from, and pip's version (0, 0 if unknown).
     Pip {
-        place: PathBuf,
+        import_path: PathBuf,
         version: (u32, u32),
     },
 }
 
 /// Where an engine works.
-pub(super) struct Place<'a> {
+pub(super) struct Workspace<'a> {
     pub(super) settings: &'a Settings,
     pub(super) dir: &'a Path,
     pub(super) scratch: &'a Path,
@@ -73,7 +73,7 @@ pub(super) async fn start_uv(
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
             let name = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-            return Ok(Some(Engine { name, kind: Kind::Uv(uv.path.clone()) }));
+            return Ok(Some(Engine { name, installer: Installer::Uv(uv.path.clone()) }));
         }
         Ok(output) => {
             Error::environment(what).because(output.status.to_string()).excerpt(explain::excerpt(&output.stderr))
@@ -89,25 +89,28 @@ pub(super) async fn start_uv(
 
 impl Engine {
     pub(super) fn is_uv(&self) -> bool {
-        matches!(self.kind, Kind::Uv(_))
+        matches!(self.installer, Installer::Uv(_))
     }
 
     /// The base interpreter's pip.
     pub(super) fn pip(interpreter: &Path, python: &Python) -> Result<Self> {
-        let Some((place, version)) = &python.pip else {
+        let Some((import_path, version)) = &python.pip else {
             return Err(Error::environment(format!("{} has no pip, and there is no uv", interpreter.display())).hint(
                 "put a static uv binary beside podstrap, or install pip in the image (Debian: python3-pip, Alpine: py3-pip)",
             ));
         };
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
         let number = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        Ok(Self { name: format!("pip {version}"), kind: Kind::Pip { place: place.clone(), version: number } })
+        Ok(Self {
+            name: format!("pip {version}"),
+            installer: Installer::Pip { import_path: import_path.clone(), version: number },
+        })
     }
 
     /// Installs everything into an empty environment. `anew`: nothing that was kept is to be trusted.
     pub(super) async fn install(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         inputs: &Inputs,
         cwd: Option<&Path>,
         anew: bool,
@@ -116,30 +119,31 @@ impl Engine {
         if inputs.is_empty() {
             return Ok(());
         }
-        let mut settings = place.settings.clone();
+        let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
         settings.log_in()?;
         let reached = Reached::of(inputs, &settings, cwd)?;
-        let steps = self.steps(place, inputs, &reached, &mut settings)?;
-        let netrc = settings.netrc(place.scratch)?;
+        let steps = self.steps(workspace, inputs, &reached, &mut settings)?;
+        let netrc = settings.netrc(workspace.scratch)?;
         let git = settings.git_variables(&reached.repositories);
         for step in steps {
-            let mut command = match &self.kind {
-                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
-                    .args(uv_target(place.app, step.sync)?),
-                Kind::Pip { place: pip, version } => {
-                    let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
-                    pip_target(command, place.app)?
+            let mut command = match &self.installer {
+                Installer::Uv(uv) => uv_install(uv, workspace, &settings, &step, inputs.refresh, anew, deadline)
+                    .args(uv_target(workspace.app, step.sync)?),
+                Installer::Pip { import_path, version } => {
+                    let command =
+                        pip_install(import_path, *version, workspace, &settings, inputs.refresh, anew, deadline);
+                    pip_target(command, workspace.app)?
                 }
             };
-            command = command.args(&step.args).cwd(cwd.unwrap_or(place.scratch));
+            command = command.args(&step.args).cwd(cwd.unwrap_or(workspace.scratch));
             if let Some(netrc) = &netrc {
                 command = command.env("NETRC", &netrc.path);
             }
             for (name, value) in &git {
                 command = command.env(name, value);
             }
-            self.run(place, &settings, command, deadline).await?;
+            self.run(workspace, &settings, command, deadline).await?;
         }
         Ok(())
     }
@@ -147,13 +151,13 @@ impl Engine {
     /// One call of the engine, to its good end.
     async fn run(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         settings: &Settings,
         mut command: Command,
         deadline: Deadline,
     ) -> Result<()> {
         if let Some(mut text) = http::bundle()? {
-            let path = place.scratch.join("ca.pem");
+            let path = workspace.scratch.join("ca.pem");
             // What the user says of pip in particular counts as well, and what is said of Git stays.
             let own = settings.get("PIP_CERT").map(std::fs::read_to_string);
             text.extend(own.as_ref().and_then(|text| text.as_deref().ok()));
@@ -174,16 +178,16 @@ impl Engine {
         })?;
         if output.status.success() {
             // uv's, which anybody could write to.
-            let _ = std::fs::remove_file(place.dir.join(".lock"));
+            let _ = std::fs::remove_file(workspace.dir.join(".lock"));
             return Ok(());
         }
         let failed = Failed {
             engine: &self.name,
             status: output.status.to_string(),
             stderr: &output.stderr,
-            python: &place.app.version,
-            platform: &place.app.to_string(),
-            elsewhere: place.app.is_elsewhere(),
+            python: &workspace.app.version,
+            platform: &workspace.app.to_string(),
+            elsewhere: workspace.app.is_elsewhere(),
             settings,
             deadline,
         };
@@ -196,7 +200,7 @@ impl Engine {
     /// It is not for this engine.
     fn steps(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         inputs: &Inputs,
         reached: &Reached,
         settings: &mut Settings,
@@ -261,7 +265,7 @@ impl Engine {
                     let lines = project
                         .requirements(&inputs.extras, &inputs.groups)
                         .map_err(|problem| Pyproject::error(file, problem))?;
-                    let path = place.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
+                    let path = workspace.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
                     std::fs::write(&path, lines.join("\n") + "\n")
                         .on_volume(|| format!("cannot write {}", path.display()))?;
                     args.extend(["-r".into(), path.into_os_string()]);
@@ -328,14 +332,14 @@ impl Engine {
     /// Which archives the distributions came from, as far as the engine tells; empty if it does not.
     pub(super) async fn archives(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         inputs: &Inputs,
         cwd: Option<&Path>,
         dists: &[Installed],
         deadline: Deadline,
     ) -> Vec<Archive> {
-        let Kind::Uv(uv) = &self.kind else {
-            let report = std::fs::read(place.scratch.join(REPORT)).unwrap_or_default();
+        let Installer::Uv(uv) = &self.installer else {
+            let report = std::fs::read(workspace.scratch.join(REPORT)).unwrap_or_default();
             return origin::pip_report(&report);
         };
         let read = |lock: &Path| origin::lock(&std::fs::read_to_string(lock).unwrap_or_default());
@@ -343,7 +347,7 @@ impl Engine {
         let mut archives: Vec<Archive> = locks.flat_map(|lock| read(lock)).collect();
         // It tells where it takes versions from if it is asked for a lock of just these; all that it needs for
         // that is in its cache, so that nobody is asked again.
-        let mut settings = place.settings.clone();
+        let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
         let named =
             dists.iter().filter(|dist| dist.direct_url.is_none() && origin::of_archive(dist, &archives).is_none());
@@ -351,17 +355,17 @@ impl Engine {
         if wanted.is_empty() {
             return archives;
         }
-        let lock = place.scratch.join("pylock.toml");
-        let target = uv_target(place.app, false).unwrap_or_default();
-        let command = uv_command(uv, place, &settings, UvCommand::Compile, deadline)
+        let lock = workspace.scratch.join("pylock.toml");
+        let target = uv_target(workspace.app, false).unwrap_or_default();
+        let command = uv_command(uv, workspace, &settings, UvCommand::Compile, deadline)
             .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
             .arg("--python")
-            .arg(place.base)
+            .arg(workspace.base)
             .arg("-")
             .stdin(wanted)
-            .cwd(cwd.unwrap_or(place.scratch));
+            .cwd(cwd.unwrap_or(workspace.scratch));
         match command.run(deadline).await {
             Ok(output) if output.status.success() => {}
             Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.status),
@@ -416,7 +420,7 @@ fn silence(deadline: Deadline) -> String {
 
 fn uv_install(
     uv: &Path,
-    place: &Place<'_>,
+    workspace: &Workspace<'_>,
     settings: &Settings,
     step: &Step,
     refresh: bool,
@@ -424,10 +428,11 @@ fn uv_install(
     deadline: Deadline,
 ) -> Command {
     let of = if step.sync { UvCommand::Sync } else { UvCommand::Install };
-    let mut command = uv_command(uv, place, settings, of, deadline).arg("--python").arg(place.dir.join("bin/python"));
+    let mut command =
+        uv_command(uv, workspace, settings, of, deadline).arg("--python").arg(workspace.dir.join("bin/python"));
     command = if step.sync {
         // As the lock says, for production: no group that was not named, and nothing editable.
-        command.args(["--frozen", "--no-default-groups", "--no-editable"]).env("UV_PROJECT_ENVIRONMENT", place.dir)
+        command.args(["--frozen", "--no-default-groups", "--no-editable"]).env("UV_PROJECT_ENVIRONMENT", workspace.dir)
     } else {
         command
     };
@@ -446,8 +451,8 @@ fn uv_install(
 }
 
 /// `uv pip install`, `uv pip compile` or `uv sync`, with the settings that the user gave.
-fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, deadline: Deadline) -> Command {
-    let command = settings.command(uv, place.scratch);
+fn uv_command(uv: &Path, workspace: &Workspace<'_>, settings: &Settings, of: UvCommand, deadline: Deadline) -> Command {
+    let command = settings.command(uv, workspace.scratch);
     // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
     // tree does not, as pip would not read it: looked for from the root on, none is found there.
     let command = match of {
@@ -464,7 +469,7 @@ fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, 
         command = command.env(name, value);
     }
     if settings.get("UV_CACHE_DIR").is_none() {
-        command = command.env("UV_CACHE_DIR", place.scratch.join("uv-cache"));
+        command = command.env("UV_CACHE_DIR", workspace.scratch.join("uv-cache"));
     }
     if ["UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"]
         .iter()
@@ -485,14 +490,14 @@ fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, 
 fn pip_install(
     pip: &Path,
     version: (u32, u32),
-    place: &Place<'_>,
+    workspace: &Workspace<'_>,
     settings: &Settings,
     refresh: bool,
     anew: bool,
     deadline: Deadline,
 ) -> Command {
     let mut command = settings
-        .command(&place.dir.join("bin/python"), place.scratch)
+        .command(&workspace.dir.join("bin/python"), workspace.scratch)
         .args(["-I", "-B", "-c", RUN_PIP])
         .arg(pip)
         .arg(if settings.only_binary() { "only-binary" } else { "build" })
@@ -516,7 +521,7 @@ fn pip_install(
         command = command.arg("--upgrade");
     }
     if version >= REPORTS {
-        command = command.arg("--report").arg(place.scratch.join(REPORT));
+        command = command.arg("--report").arg(workspace.scratch.join(REPORT));
     }
     // Before 23.1 a project without pyproject.toml needs setuptools in the environment, else.
     if version < (23, 1) {

@@ -35,7 +35,7 @@ mod toolchain;
 
 pub use self::builder::{BuildDirs, Builder, Built};
 pub use self::inputs::Inputs;
-pub use self::installed::{Distribution, EnvironmentRecord, Origin};
+pub use self::installed::{Distribution, DistributionOrigin, EnvironmentRecord};
 pub use self::provision::{Begun, Filled, Provided, Provision};
 
 pub use self::identity::{Identified, Identities};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::inputs::{Form, Inputs};
 use super::pyproject;
-use super::requirements::{self, File, Files};
+use super::requirements::{self, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 
@@ -24,7 +24,7 @@ impl Reached {
     /// # Errors
     /// A file of `tree` leads to another one outside of it.
     pub(super) fn of(inputs: &Inputs, settings: &Settings, tree: Option<&Path>) -> Result<Self> {
-        let mut files = Files::new(settings);
+        let mut files = RequirementsReader::new(settings);
         let named: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
         if let Some((file, line)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
             return Err(Error::environment(format!("{} leads out of the tree: {line}", file.display()))
@@ -50,7 +50,7 @@ fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
     })
 }
 
-fn repositories(inputs: &Inputs, reached: &[Rc<File>]) -> Vec<url::Url> {
+fn repositories(inputs: &Inputs, reached: &[Rc<RequirementsFile>]) -> Vec<url::Url> {
     let mut places = Vec::new();
     for text in reached.iter().map(|file| &file.text).chain(&inputs.packages) {
         for mark in ["git+http", "git = \"http", "git = 'http"] {

@@ -16,7 +16,7 @@ use crate::runtime::hex;
 use crate::walk::{WalkError, walk};
 
 /// The files of an environment by their path in it, with sizes; links have none.
-pub(super) type Files = BTreeMap<PathBuf, Option<u64>>;
+pub(super) type EnvironmentFiles = BTreeMap<PathBuf, Option<u64>>;
 
 /// A line of RECORD.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) struct Row {
 
 /// Lists the files and makes everything readable by everybody on the way, and writable by its owner
 /// only: an app runs as another user than the one whose umask decided the modes.
-pub(super) fn files(root: &Path) -> Result<Files> {
-    let mut files = Files::new();
+pub(super) fn files(root: &Path) -> Result<EnvironmentFiles> {
+    let mut files = EnvironmentFiles::new();
     for entry in walk(root) {
         let entry = entry.map_err(WalkError::on_volume)?;
         if entry.is_symlink() {
@@ -58,7 +58,7 @@ fn open_up(path: &Path, meta: &std::fs::Metadata) -> Result<()> {
 }
 
 /// The `*.dist-info` directories in `site` (site-packages, as a path in the environment).
-pub(super) fn dist_infos(files: &Files, site: &Path) -> BTreeSet<PathBuf> {
+pub(super) fn dist_infos(files: &EnvironmentFiles, site: &Path) -> BTreeSet<PathBuf> {
     files
         .keys()
         .filter_map(|file| file.strip_prefix(site).ok()?.components().next())
@@ -68,7 +68,7 @@ pub(super) fn dist_infos(files: &Files, site: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// What the records name and the environment lacks: one sentence for each file.
-pub(super) fn missing(root: &Path, files: &Files, site: &Path) -> Vec<String> {
+pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     let mut right = BTreeSet::new();
     for info in dist_infos(files, site) {
@@ -182,7 +182,7 @@ pub(super) struct Installed {
 }
 
 /// All distributions in `site`, sorted by name. What has no name is left out.
-pub(super) fn installed(root: &Path, files: &Files, site: &Path) -> Result<Vec<Installed>> {
+pub(super) fn installed(root: &Path, files: &EnvironmentFiles, site: &Path) -> Result<Vec<Installed>> {
     let mut found = Vec::new();
     for info in dist_infos(files, site) {
         let read = |name: &str| std::fs::read(root.join(&info).join(name));

@@ -1,7 +1,7 @@
 //! A requirements file: its lines and what they mean, and all the files that it leads to.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File as Opened;
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const LARGEST: u64 = 64 << 20;
 
 /// A file that says what to install. Of one that is no requirements file only the text is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::venv) struct File {
+pub(in crate::venv) struct RequirementsFile {
     pub(in crate::venv) path: PathBuf,
     pub(in crate::venv) form: Form,
     /// As it is written.
@@ -27,12 +27,12 @@ pub(in crate::venv) struct File {
     pub(in crate::venv) is_read: bool,
     /// It can say nothing else than what is in `text`.
     pub(in crate::venv) is_decoded: bool,
-    pub(in crate::venv) lines: Vec<Line>,
+    pub(in crate::venv) lines: Vec<ParsedLine>,
 }
 
 /// A line, or one of several options in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::venv) struct Line {
+pub(in crate::venv) struct ParsedLine {
     /// Of the first line of the file that it is in, from 1.
     pub(in crate::venv) number: usize,
     /// As pip takes it: joined, without its comment, with variables filled in.
@@ -44,7 +44,7 @@ pub(in crate::venv) struct Line {
     pub(in crate::venv) meaning: Meaning,
 }
 
-impl File {
+impl RequirementsFile {
     /// What cannot be read is empty: the engine says more of it.
     fn read(path: &Path, settings: &Settings) -> Self {
         let form = Form::of(path);
@@ -70,7 +70,7 @@ impl File {
     /// The files that it includes.
     fn included(&self) -> impl Iterator<Item = PathBuf> {
         self.lines.iter().filter_map(|line| match &line.meaning {
-            Meaning::Include { place, .. } => Some(self.beside(place.path()?)),
+            Meaning::Include { location, .. } => Some(self.beside(location.path()?)),
             _ => None,
         })
     }
@@ -80,7 +80,7 @@ impl File {
 pub(in crate::venv) fn contents(path: &Path) -> io::Result<Vec<u8>> {
     // What waits for a writer must not make us wait.
     let nonblock = i32::from_ne_bytes(rustix::fs::OFlags::NONBLOCK.bits().to_ne_bytes());
-    let file = Opened::options().read(true).custom_flags(nonblock).open(path)?;
+    let file = fs::File::options().read(true).custom_flags(nonblock).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
     }
@@ -93,14 +93,14 @@ pub(in crate::venv) fn contents(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// What the lines of a text mean; `expand` fills in variables.
-pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<Line> {
+pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<ParsedLine> {
     let mut lines = Vec::new();
     for logical in text::logical_lines(text) {
         // What a variable says is one line all the same.
         let expanded = expand(&logical.text).replace(['\n', '\r'], " ").trim().to_owned();
         let parts = line::parts(&expanded);
         for part in &parts {
-            lines.push(Line {
+            lines.push(ParsedLine {
                 number: logical.number,
                 text: (*part).to_owned(),
                 unexpanded: logical.text.clone(),
@@ -113,27 +113,27 @@ pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<Line> {
 }
 
 /// Files that say what to install, each read once.
-pub(in crate::venv) struct Files<'a> {
+pub(in crate::venv) struct RequirementsReader<'a> {
     settings: &'a Settings,
-    known: BTreeMap<PathBuf, Rc<File>>,
+    known: BTreeMap<PathBuf, Rc<RequirementsFile>>,
 }
 
-impl<'a> Files<'a> {
+impl<'a> RequirementsReader<'a> {
     pub(in crate::venv) fn new(settings: &'a Settings) -> Self {
         Self { settings, known: BTreeMap::new() }
     }
 
-    pub(in crate::venv) fn get(&mut self, path: &Path) -> Rc<File> {
+    pub(in crate::venv) fn get(&mut self, path: &Path) -> Rc<RequirementsFile> {
         if let Some(file) = self.known.get(path) {
             return Rc::clone(file);
         }
-        let file = Rc::new(File::read(path, self.settings));
+        let file = Rc::new(RequirementsFile::read(path, self.settings));
         self.known.insert(path.to_owned(), Rc::clone(&file));
         file
     }
 
     /// These files and all that they include.
-    pub(in crate::venv) fn reach(&mut self, named: impl IntoIterator<Item = PathBuf>) -> Vec<Rc<File>> {
+    pub(in crate::venv) fn reach(&mut self, named: impl IntoIterator<Item = PathBuf>) -> Vec<Rc<RequirementsFile>> {
         let mut left: Vec<PathBuf> = named.into_iter().collect();
         let (mut seen, mut found) = (HashSet::new(), Vec::new());
         while let Some(path) = left.pop() {
@@ -151,7 +151,7 @@ impl<'a> Files<'a> {
     }
 }
 
-impl Line {
+impl ParsedLine {
     /// As it can be written into another file.
     #[cfg(any(test, fuzzing))]
     pub(super) fn render(&self) -> String {

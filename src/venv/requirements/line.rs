@@ -11,12 +11,12 @@ pub(in crate::venv) enum Meaning {
     /// Another requirements file, or one of constraints.
     Include {
         constraints: bool,
-        place: Place,
+        location: Location,
     },
     /// A project that is read from its own directory or clone whenever the app starts.
     Editable(Requirement),
     /// A directory, an archive or a page with links to archives.
-    FindLinks(Place),
+    FindLinks(Location),
     Index(Index),
     /// An option of the whole installation that is none of these.
     Option {
@@ -39,7 +39,7 @@ pub(in crate::venv) enum Index {
 
 /// A file or a directory, or the URL of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::venv) enum Place {
+pub(in crate::venv) enum Location {
     Url(String),
     Path {
         /// How it is written: with `file:`, with `file://`, or with nothing.
@@ -109,16 +109,16 @@ impl Meaning {
             return Requirement::read(text).map_or(Self::Unknown, Self::Requirement);
         }
         for (flags, constraints) in [(["-r", "--requirement"], false), (["-c", "--constraint"], true)] {
-            if let Some(place) = value(text, &flags) {
-                let place = plain(place).map(Place::read);
-                return place.map_or(Self::Unknown, |place| Self::Include { constraints, place });
+            if let Some(location) = value(text, &flags) {
+                let location = plain(location).map(Location::read);
+                return location.map_or(Self::Unknown, |location| Self::Include { constraints, location });
             }
         }
         if let Some(project) = value(text, &["-e", "--editable"]) {
             return plain(project).and_then(Requirement::editable).map_or(Self::Unknown, Self::Editable);
         }
-        if let Some(place) = value(text, &["-f", "--find-links"]) {
-            return plain(place).map_or(Self::Unknown, |place| Self::FindLinks(Place::read(place)));
+        if let Some(location) = value(text, &["-f", "--find-links"]) {
+            return plain(location).map_or(Self::Unknown, |location| Self::FindLinks(Location::read(location)));
         }
         let (name, rest) = text.split_at(text.find([' ', '\t', '=']).unwrap_or(text.len()));
         let rest = bare(rest.trim_start_matches([' ', '\t', '=']));
@@ -183,7 +183,7 @@ fn is_flag(text: &str, flag: &str) -> bool {
     text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with(['=', ' ', '\t']))
 }
 
-impl Place {
+impl Location {
     fn read(text: &str) -> Self {
         match file_url(text) {
             ("", path) if path.contains("://") => Self::Url(path.to_owned()),
@@ -296,18 +296,18 @@ impl Subject {
         // What is behind the name begins somewhere in the text.
         let name = text.strip_suffix(target).map(|before| before.trim_end().trim_end_matches('@').trim_end());
         let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
-        let (scheme, place) = file_url(target);
+        let (scheme, location) = file_url(target);
         let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
         let remote = scheme.is_empty() && target.contains("://");
         if remote && !target.starts_with('/') {
             return Some(Self::Url { name, url: target.to_owned() });
         }
         if !scheme.is_empty() || target.starts_with(['/', '.']) || target.contains('/') || archive {
-            let (place, fragment) = match place.split_once('#') {
-                Some((place, fragment)) => (place, Some(fragment.to_owned())),
-                None => (place, None),
+            let (location, fragment) = match location.split_once('#') {
+                Some((location, fragment)) => (location, Some(fragment.to_owned())),
+                None => (location, None),
             };
-            let (path, extras) = split_extras(place);
+            let (path, extras) = split_extras(location);
             let (path, extras) = (path.to_owned(), extras.map(str::to_owned));
             return Some(Self::Path { name, scheme, path, extras, fragment });
         }
@@ -345,9 +345,11 @@ impl fmt::Display for Meaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Requirement(requirement) => write!(f, "{requirement}"),
-            Self::Include { constraints, place } => write!(f, "{} {place}", if *constraints { "-c" } else { "-r" }),
+            Self::Include { constraints, location } => {
+                write!(f, "{} {location}", if *constraints { "-c" } else { "-r" })
+            }
             Self::Editable(requirement) => write!(f, "-e {requirement}"),
-            Self::FindLinks(place) => write!(f, "--find-links {place}"),
+            Self::FindLinks(location) => write!(f, "--find-links {location}"),
             Self::Index(Index::Instead(url)) => write!(f, "--index-url {}", quoted(url)),
             Self::Index(Index::Besides(url)) => write!(f, "--extra-index-url {}", quoted(url)),
             Self::Index(Index::None) => f.write_str("--no-index"),
@@ -358,7 +360,7 @@ impl fmt::Display for Meaning {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url) => f.write_str(&quoted(url)),
@@ -407,8 +409,8 @@ impl fmt::Display for Subject {
 mod tests {
     use super::*;
 
-    fn path(scheme: &'static str, path: &str) -> Place {
-        Place::Path { scheme, path: path.into() }
+    fn path(scheme: &'static str, path: &str) -> Location {
+        Location::Path { scheme, path: path.into() }
     }
 
     #[test]
@@ -416,16 +418,16 @@ mod tests {
         for line in
             ["-r base.txt", "-rbase.txt", "--requirement=base.txt", "-r 'base.txt'", "-r=base.txt", "-r\tbase.txt"]
         {
-            let include = Meaning::Include { constraints: false, place: path("", "base.txt") };
+            let include = Meaning::Include { constraints: false, location: path("", "base.txt") };
             assert_eq!(Meaning::of(line), include, "{line}");
         }
-        for (line, constraints, place) in [
+        for (line, constraints, location) in [
             ("-c base.txt", true, path("", "base.txt")),
             ("--constraint \"my base.txt\"", true, path("", "my base.txt")),
             ("-r file:///w/base.txt", false, path("file://", "/w/base.txt")),
-            ("-r https://host/base.txt", false, Place::Url("https://host/base.txt".into())),
+            ("-r https://host/base.txt", false, Location::Url("https://host/base.txt".into())),
         ] {
-            assert_eq!(Meaning::of(line), Meaning::Include { constraints, place }, "{line}");
+            assert_eq!(Meaning::of(line), Meaning::Include { constraints, location }, "{line}");
         }
     }
 
@@ -442,7 +444,7 @@ mod tests {
             ("--no-index", Meaning::Index(Index::None)),
             ("-f ./w", Meaning::FindLinks(path("", "./w"))),
             ("--find-links=file:///w", Meaning::FindLinks(path("file://", "/w"))),
-            ("--find-links https://h/w", Meaning::FindLinks(Place::Url("https://h/w".into()))),
+            ("--find-links https://h/w", Meaning::FindLinks(Location::Url("https://h/w".into()))),
         ] {
             assert_eq!(Meaning::of(line), meaning, "{line}");
         }

@@ -7,13 +7,17 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::file::{Files, Line};
-use super::line::{Meaning, Place, parts};
+use super::file::{ParsedLine, RequirementsReader};
+use super::line::{Location, Meaning, parts};
 use super::text::without_comment;
 
 /// A requirements file of the tree that leads to another one outside of it, and how it says so: what an engine
 /// does not understand there it prints. A variable of the Pod may name such a file: `-c ${PINS}`.
-pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree: &Path) -> Option<(PathBuf, String)> {
+pub(in crate::venv) fn leads_out(
+    named: &[PathBuf],
+    files: &mut RequirementsReader<'_>,
+    tree: &Path,
+) -> Option<(PathBuf, String)> {
     let real = tree.canonicalize().ok()?;
     let mut left: Vec<PathBuf> = named.iter().filter(|file| file.starts_with(tree)).cloned().collect();
     let mut seen = HashSet::new();
@@ -56,11 +60,11 @@ pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree:
 
 /// Whether uv would build a package for this line in spite of `--no-build`, or might: what is asked for by name
 /// counts more, and to learn the name of what is editable it asks its build.
-pub(in crate::venv) fn asks_for_builds(line: &Line) -> bool {
+pub(in crate::venv) fn asks_for_builds(line: &ParsedLine) -> bool {
     let understood = match &line.meaning {
         Meaning::Editable(_) | Meaning::Option { name: "--no-binary", .. } => true,
         // What is there may ask for builds.
-        Meaning::Include { place, .. } => matches!(place, Place::Url(_)),
+        Meaning::Include { location, .. } => matches!(location, Location::Url(_)),
         _ => false,
     };
     let readings = readings(line).into_iter().chain([line.text.clone()]);
@@ -75,7 +79,7 @@ fn is_for_builds(word: &str) -> bool {
 }
 
 /// Whether a requirement has a hash: pip wants all of them to have one then.
-pub(in crate::venv) fn has_hash(line: &Line) -> bool {
+pub(in crate::venv) fn has_hash(line: &ParsedLine) -> bool {
     match &line.meaning {
         Meaning::Requirement(requirement) | Meaning::Editable(requirement) if requirement.rest.is_none() => {
             requirement.has_hash()
@@ -86,7 +90,7 @@ pub(in crate::venv) fn has_hash(line: &Line) -> bool {
 
 /// What an engine may take the line for. pip joins continued lines to one; uv ends a comment at the end of its
 /// line, and takes a line's end behind a backslash for white space.
-fn readings(line: &Line) -> Vec<String> {
+fn readings(line: &ParsedLine) -> Vec<String> {
     let mut readings = vec![line.unexpanded.clone()];
     readings.extend(parts(&line.unexpanded).into_iter().skip_while(|part| *part == line.unexpanded).map(str::to_owned));
     if line.written.len() > 1 {
@@ -197,10 +201,10 @@ fn of_the_pod(path: &str) -> bool {
 
 /// Whatever the parse calls an include, the guard sees; and nothing that the plain scan of a line finds is lost.
 #[cfg(any(test, fuzzing))]
-pub(super) fn holds(line: &Line) {
+pub(super) fn holds(line: &ParsedLine) {
     let found: Vec<Option<Vec<String>>> = readings(line).iter().map(|reading| included(reading)).collect();
-    if let Meaning::Include { place, .. } = &line.meaning {
-        let path = place.path().filter(|path| !path.is_empty());
+    if let Meaning::Include { location, .. } = &line.meaning {
+        let path = location.path().filter(|path| !path.is_empty());
         let seen = |path: &str| found.iter().flatten().flatten().any(|known| known.ends_with(path));
         assert!(found.contains(&None) || path.is_none_or(seen), "{line:?}");
     }
@@ -236,7 +240,7 @@ mod tests {
         let out = |text: &dyn AsRef<[u8]>| {
             let file = tree.join("requirements.txt");
             fs::write(&file, text).unwrap();
-            leads_out(&[file], &mut Files::new(&settings), &tree).is_some()
+            leads_out(&[file], &mut RequirementsReader::new(&settings), &tree).is_some()
         };
         for text in [
             "-r r/more.txt",
