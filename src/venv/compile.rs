@@ -90,10 +90,7 @@ pub(super) async fn compile(
             }
             return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
                 .excerpt(output.stderr)
-                .hint(
-                    explain::limit(&output.status.to_string(), "")
-                        .unwrap_or("read its output above, or all of it with --log-level debug"),
-                ));
+                .hint(explain::limit(&output.status.to_string(), "").unwrap_or(explain::READ_OUTPUT)));
         }
     }
     Ok(count)
