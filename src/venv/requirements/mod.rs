@@ -1,6 +1,6 @@
-//! Requirements files: each is parsed once, and each of its lines has one meaning.
+//! Requirements files: podstrap parses each file once, and each line has one meaning.
 //!
-//! [`line`] says what a line means, [`policy`] what an engine might take it for besides.
+//! [`line`] defines the meanings. [`policy`] adds the other ways in which an engine may read a line.
 
 mod file;
 mod line;
@@ -11,7 +11,7 @@ pub(super) use self::file::{RequirementsFile, RequirementsReader, contents};
 pub(super) use self::line::{Meaning, Requirement, name_of};
 pub(super) use self::policy::{asks_for_builds, has_hash, leads_out};
 
-/// Lines are lines, what they mean can be written and read again, and the guards see what the parse sees.
+/// Rendered lines parse to the same meanings, and the policy sees everything that the parser sees.
 #[cfg(any(test, fuzzing))]
 fn holds(text: &str) {
     let read = file::lines(text, str::to_owned);
@@ -68,7 +68,7 @@ mod tests {
         for text in seeds {
             holds(text);
         }
-        // The same pieces in any order.
+        // Pieces of the seeds in random order.
         let pieces: Vec<&str> = seeds.iter().flat_map(|text| text.split_inclusive([' ', '=', '\n', '@'])).collect();
         let odd = [
             "\\", "\\\n", "#", " #", "'", "\"", ";", " ; ", "[", "]", "\t", "\n", "\r", "\u{a0}", "\u{c}", "-", " -",
