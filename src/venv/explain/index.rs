@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::venv::requirements::name_of;
 
-pub(super) const LOGIN: &str = "mount a netrc file with the login for its host and give it with --auth, or put user and \
-    password into the index URL (PIP_INDEX_URL, from a Secret)";
+pub(super) const LOGIN: &str = "mount a netrc file with the login for its host and give it with --auth, or put user \
+    and password into the index URL (PIP_INDEX_URL, from a Secret)";
 pub(super) const FORBIDDEN: &str = "check the credentials, and whether the index permits them to read";
 
 impl Failed<'_> {

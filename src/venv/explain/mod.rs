@@ -45,9 +45,7 @@ impl Failed<'_> {
                     "a requirements file includes {}, which does not exist",
                     file.unwrap_or("another file")
                 ))
-                .hint(
-                    "commit the file, or correct the path after -r or -c, which is relative to the file that includes it",
-                ),
+                .hint("commit the file, or correct its path after -r or -c, which is relative to the including file"),
             );
         }
         if says(phrases::MALFORMED) {
@@ -108,12 +106,11 @@ impl Failed<'_> {
             ));
         }
         if self.says(phrases::HASH_MISSING) {
-            return Some(
-                Error::environment("a requirement has no hash, but every requirement needs one").hint(
-                    "pin every requirement and dependency as NAME==VERSION --hash=sha256:…, as pip-compile and uv export \
-                     write it: if one line has a hash, every line needs one; a directory or a repository cannot have one",
-                ),
-            );
+            return Some(Error::environment("a requirement has no hash, but every requirement needs one").hint(
+                "pin every requirement and dependency as NAME==VERSION --hash=sha256:…, as pip-compile and uv \
+                     export write it: if one line has a hash, every line needs one; a directory or a repository cannot \
+                     have one",
+            ));
         }
         None
     }

@@ -358,7 +358,7 @@ mod tests {
         let url = "https://me:own@index.example/simple";
         let mut vars = settings(&[("PIP_INDEX_URL", url)]).with(&plan::Supply::default(), &[file]);
         vars.log_in().unwrap();
-        // A login in a URL has precedence. The rest: a login that netrc cannot express, and one without a host.
+        // A login in a URL has precedence. A login that a netrc file cannot express, and `default`, are not used.
         let netrc = std::fs::read_to_string(&vars.netrc(dir.path()).unwrap().unwrap().path).unwrap();
         assert_eq!(
             netrc.trim_start(),
