@@ -245,6 +245,9 @@ impl<T> IoContext<T> for std::io::Result<T> {
     }
 }
 
+/// The hint for a process that cannot open more files.
+pub const OPEN_FILES: &str = "raise the container's limit of open files (ulimit -n)";
+
 /// The error of a failed operation on the volume, with the hint for its errno.
 pub fn volume_error(what: String, error: &std::io::Error) -> Error {
     use std::io::ErrorKind as K;
@@ -257,9 +260,7 @@ pub fn volume_error(what: String, error: &std::io::Error) -> Error {
         K::PermissionDenied => Some(
             "set securityContext.fsGroup, or a runAsUser that owns the volume: the container's user cannot write there",
         ),
-        _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-            Some("raise the container's limit of open files (ulimit -n)")
-        }
+        _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => Some(OPEN_FILES),
         _ => None,
     };
     let made = Error::volume(what).because(std::io::Error::new(error.kind(), error.to_string()));

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use super::app::App;
 use super::engine::{self, Engine};
 use super::inputs::Inputs;
-use super::installed::{Distribution, Origin};
+use super::installed::{Distribution, DistributionOrigin};
 use super::python::{self, Python};
-use super::relocate::{self, Move};
+use super::relocate::{self, Relocation};
 use super::settings::Settings;
 use super::{Toolchain, compile, consistency, fit, origin, record, reuse};
 use crate::error::{Error, IoContext, Result};
@@ -192,7 +192,7 @@ impl Builder {
     }
 
     /// Lists the files, and the problems with files of the records.
-    async fn look(&self) -> Result<(record::Files, Vec<String>)> {
+    async fn look(&self) -> Result<(record::EnvironmentFiles, Vec<String>)> {
         let (dir, site) = (self.dirs.venv.clone(), self.python.site.clone());
         blocking(move || {
             let files = record::files(&dir)?;
@@ -212,7 +212,7 @@ impl Builder {
                 let late = |error: Error| if deadline.passed() { error.unreachable() } else { error };
                 self.empty(deadline).await.map_err(late)?;
             }
-            self.engine.install(&self.place(), inputs, cwd, anew, deadline).await
+            self.engine.install(&self.workspace(), inputs, cwd, anew, deadline).await
         })
         .await
     }
@@ -225,9 +225,9 @@ impl Builder {
         Ok(())
     }
 
-    fn place(&self) -> engine::Place<'_> {
+    fn workspace(&self) -> engine::Workspace<'_> {
         let base = &self.toolchain.python.path;
-        engine::Place {
+        engine::Workspace {
             settings: &self.settings,
             dir: &self.dirs.venv,
             scratch: &self.dirs.scratch,
@@ -258,7 +258,7 @@ impl Builder {
         let asked = self.installed.get();
         let archives = match asked {
             Some((inputs, cwd)) if !dists.is_empty() => {
-                self.engine.archives(&self.place(), inputs, cwd.as_deref(), dists, deadline).await
+                self.engine.archives(&self.workspace(), inputs, cwd.as_deref(), dists, deadline).await
             }
             _ => Vec::new(),
         };
@@ -267,7 +267,7 @@ impl Builder {
             let direct = dist.direct_url.as_deref().and_then(origin::direct);
             let source = direct.or_else(|| origin::of_archive(dist, &archives)).map(|origin| {
                 let url = redact::clean(&destination.rewrite(&origin.url));
-                Origin { url, ..origin }
+                DistributionOrigin { url, ..origin }
             });
             Distribution {
                 name: dist.name.clone(),
@@ -280,13 +280,13 @@ impl Builder {
     }
 
     fn destination(&self) -> relocate::Destination {
-        let mut moves = vec![Move { from: self.dirs.venv.clone(), to: self.final_path.clone() }];
+        let mut moves = vec![Relocation { from: self.dirs.venv.clone(), to: self.final_path.clone() }];
         let tree = self.installed.get().and_then(|(_, cwd)| cwd.clone());
         if let (Some(from), Some(to)) = (tree.clone(), self.tree_final.clone()) {
-            moves.push(Move { from, to });
+            moves.push(Relocation { from, to });
         }
         let told = self.tree_final.as_ref().unwrap_or(&self.tree_public);
-        let told = tree.map(|from| Move { from, to: told.clone() });
+        let told = tree.map(|from| Relocation { from, to: told.clone() });
         relocate::Destination { moves, told, scratch: self.dirs.scratch.clone() }
     }
 }

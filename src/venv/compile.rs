@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::child::child_error;
 use super::explain;
 use super::interpreter::BARE;
-use super::record::Files;
+use super::record::EnvironmentFiles;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::retry::Deadline;
@@ -38,7 +38,7 @@ pub(super) struct Job<'a> {
 /// of files.
 pub(super) async fn compile(
     job: Job<'_>,
-    files: &Files,
+    files: &EnvironmentFiles,
     site: &Path,
     settings: &Settings,
     deadline: Deadline,
@@ -90,10 +90,7 @@ pub(super) async fn compile(
             }
             return Err(Error::environment(format!("the bytecode compiler failed: {}", output.status))
                 .excerpt(output.stderr)
-                .hint(
-                    explain::limit(&output.status.to_string(), "")
-                        .unwrap_or("read its output above, or all of it with --log-level debug"),
-                ));
+                .hint(explain::limit(&output.status.to_string(), "").unwrap_or(explain::READ_OUTPUT)));
         }
     }
     Ok(count)

@@ -1,5 +1,5 @@
-//! What decides an environment by its contents, wherever it is: requirements files and all that they lead to, local
-//! projects, places with archives, the engines' configuration files.
+//! Finds the files that determine an environment, and identifies them by their contents: requirements files and the
+//! files that they name, local projects, --find-links locations, the engines' configuration files.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::identity::{Identities, Identity};
 use super::inputs::{Form, Inputs};
-use super::requirements::{File, Files, Meaning, Requirement};
+use super::requirements::{Meaning, Requirement, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
 use super::{lock, pyproject};
 use crate::redact;
@@ -18,32 +18,32 @@ use crate::retry::Deadline;
 use crate::runtime::hex;
 use crate::source;
 
-/// What was found, by its contents alone: no path, no time, no owner.
+/// The identity of an input: only its contents, without path, time and owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Content {
-    /// A file that says what to install: a hash of its text without credentials.
+    /// A requirements or lock file: hash of its text without credentials.
     Text(String),
-    /// A configuration file, the same way.
+    /// A configuration file: the same hash.
     Configuration(String),
-    /// A local project, or a directory of the tree.
+    /// A local project, or a directory in the tree.
     Directory(String),
-    /// An archive, or another file that is installed.
+    /// An archive, or another file to install.
     File(Identity),
-    /// Files by their names.
+    /// The files in a --find-links directory, by name.
     Archives(Vec<(String, Identity)>),
 }
 
-/// Walks what requirements lead to, and collects what it finds.
+/// Follows requirements, and collects the contents of the files that they name.
 pub(super) struct Contents<'a> {
-    files: Files<'a>,
+    files: RequirementsReader<'a>,
     identities: &'a Identities,
     found: Vec<Content>,
     tree: Option<&'a Path>,
     seen: HashSet<PathBuf>,
-    /// There is something that may depend on any file of the tree.
+    /// An input may depend on any file in the tree.
     pub(super) is_opaque: bool,
-    /// What the tree holds is left out.
+    /// Skips files in the tree.
     elsewhere: bool,
     deadline: Deadline,
 }
@@ -55,22 +55,22 @@ impl<'a> Contents<'a> {
         tree: Option<&'a Path>,
         deadline: Deadline,
     ) -> Self {
-        let files = Files::new(settings);
+        let files = RequirementsReader::new(settings);
         let (found, seen) = (Vec::new(), HashSet::new());
         Self { files, identities, found, tree, seen, is_opaque: false, elsewhere: false, deadline }
     }
 
-    /// Leaves out what the tree holds.
+    /// Skips files in the tree.
     pub(super) fn elsewhere(self) -> Self {
         Self { elsewhere: true, ..self }
     }
 
-    /// What was found since this was asked last.
+    /// Returns the contents that were added since the last call.
     pub(super) fn take(&mut self) -> Vec<Content> {
         std::mem::take(&mut self.found)
     }
 
-    /// What is named in the tree.
+    /// Adds the inputs that are in the tree.
     pub(super) fn inputs(&mut self, inputs: &Inputs) {
         let Some(tree) = self.tree else { return };
         for file in inputs.requirements.iter().chain(&inputs.constraints).filter(|file| file.starts_with(tree)) {
@@ -86,7 +86,7 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// Whether the tree holds it: not what a link or `..` leads to.
+    /// Whether the path is in the tree, after following links and `..`.
     fn inside(&self, place: &Path) -> bool {
         self.tree.is_some_and(|tree| match (place.canonicalize(), tree.canonicalize()) {
             (Ok(place), Ok(tree)) => place.starts_with(tree),
@@ -94,13 +94,13 @@ impl<'a> Contents<'a> {
         })
     }
 
-    /// A requirements file, but for credentials, and all that it leads to.
+    /// Adds a requirements file without its credentials, and all files that it names.
     pub(super) fn file(&mut self, path: &Path) {
         if !self.seen.insert(path.to_owned()) {
             return;
         }
         let file = self.files.get(path);
-        // Where an engine finds something all the same, it is not known what.
+        // An engine may be able to read it, but podstrap does not know its contents.
         self.is_opaque |= !file.is_read || !file.is_decoded;
         let text = &file.text;
         if !self.elsewhere || *text != file.written || !self.inside(path) {
@@ -109,7 +109,7 @@ impl<'a> Contents<'a> {
         match file.form {
             Form::Requirements => self.lines(&file),
             Form::Pyproject => {
-                // A path in it is one of the tree, or a build decides what is asked for.
+                // It names a path in the tree, or a build determines its dependencies.
                 self.is_opaque |= ["tool.uv", "file:", "dynamic"].iter().any(|word| text.contains(word));
             }
             Form::Pylock => {
@@ -122,20 +122,20 @@ impl<'a> Contents<'a> {
         }
     }
 
-    fn lines(&mut self, file: &File) {
+    fn lines(&mut self, file: &RequirementsFile) {
         for line in &file.lines {
             match &line.meaning {
                 Meaning::Index(_) | Meaning::Option { .. } => {}
-                Meaning::Include { place, .. } => {
-                    if let Some(path) = place.path() {
+                Meaning::Include { location, .. } => {
+                    if let Some(path) = location.path() {
                         self.file(&file.beside(path));
                     }
                 }
                 Meaning::Requirement(found) | Meaning::Editable(found) => self.requirement(found, Some(file)),
-                Meaning::FindLinks(place) => {
-                    let Some(links) = place.path() else { continue };
+                Meaning::FindLinks(location) => {
+                    let Some(links) = location.path() else { continue };
                     let places = self.candidates(links, Some(file));
-                    // Relative to the tree, which is not there yet.
+                    // The path is relative to the tree, which does not exist yet.
                     self.is_opaque |= !places.iter().any(|place| place.exists());
                     for place in places {
                         self.links(&place);
@@ -146,14 +146,13 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// A configuration file (pip's INI, uv's TOML), and the files and directories with versions that it
-    /// names.
+    /// Adds a configuration file (pip's INI, uv's TOML), and the constraints files and --find-links locations in it.
     pub(super) fn configuration(&mut self, text: &str) {
         self.found.push(Content::Configuration(hash(text)));
         let mut option = String::new();
         for line in text.lines() {
             let values = match line.split_once('=') {
-                // What is indented goes on with the option before.
+                // An indented line continues the option before it.
                 Some((name, values)) if !line.starts_with(char::is_whitespace) => {
                     option = name.trim().replace('_', "-");
                     values
@@ -166,7 +165,7 @@ impl<'a> Contents<'a> {
                 if !is_file && option != "find-links" {
                     continue;
                 }
-                // Relative to what, the engine decides.
+                // The engine decides what a relative path is relative to.
                 match local(word) {
                     Some(path) if path.is_absolute() && is_file => self.file(path),
                     Some(path) if path.is_absolute() => self.links(path),
@@ -177,8 +176,8 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// A requirement, which may be a file or a project on this machine.
-    pub(super) fn requirement(&mut self, requirement: &Requirement, named_in: Option<&File>) {
+    /// Adds a requirement if it is a local file or project.
+    pub(super) fn requirement(&mut self, requirement: &Requirement, named_in: Option<&RequirementsFile>) {
         let Some(path) = requirement.path() else { return };
         let mut places = self.candidates(path, named_in);
         places.retain(|place| fs::metadata(place).is_ok());
@@ -188,8 +187,9 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// pip looks for relative paths in the working directory, uv beside the file that names them.
-    fn candidates(&self, path: &str, named_in: Option<&File>) -> Vec<PathBuf> {
+    /// The possible targets of a path. pip resolves relative paths in the working directory, uv next to the file that
+    /// names them.
+    fn candidates(&self, path: &str, named_in: Option<&RequirementsFile>) -> Vec<PathBuf> {
         let mut places: Vec<PathBuf> = self.tree.map(|tree| tree.join(path)).into_iter().collect();
         places.extend(named_in.map(|file| file.beside(path)));
         if Path::new(path).is_absolute() {
@@ -199,7 +199,7 @@ impl<'a> Contents<'a> {
         places
     }
 
-    /// A place with archives.
+    /// Adds a --find-links location.
     pub(super) fn links(&mut self, place: &Path) {
         if place.is_file() || self.inside(place) {
             self.path(place);
@@ -216,7 +216,7 @@ impl<'a> Contents<'a> {
         self.found.push(Content::Archives(archives));
     }
 
-    /// A file's or a directory's contents.
+    /// Adds the contents of a file or directory.
     fn path(&mut self, path: &Path) {
         if !self.seen.insert(path.to_owned()) || self.elsewhere && self.inside(path) {
             return;
@@ -231,8 +231,8 @@ impl<'a> Contents<'a> {
         match source::digest(path, self.deadline) {
             Ok((digest, links)) => {
                 self.found.push(Content::Directory(digest));
-                // What they lead to may be anywhere else in the tree, as may the sources and
-                // workspaces that uv reads there, and what a build looks for above.
+                // A link may lead to any other file in the tree. So may uv's sources and workspaces, and the paths
+                // that a build reads in parent directories.
                 self.is_opaque |= links;
             }
             Err(_) => self.is_opaque = true,
@@ -244,18 +244,18 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// The path that a setting names; None: a URL.
+/// The path in a setting. `None` for a URL.
 pub(super) fn local(place: &str) -> Option<&Path> {
     let path = place.strip_prefix("file://").unwrap_or(place);
     (!path.contains("://")).then(|| Path::new(path))
 }
 
-/// A path as text, whatever its bytes are.
+/// A path as text. Escapes other bytes than ASCII.
 pub(super) fn text_of(path: &Path) -> String {
     path.as_os_str().as_encoded_bytes().escape_ascii().to_string()
 }
 
-/// Of a text without the credentials in it.
+/// Hash of a text without its credentials.
 fn hash(text: &str) -> String {
     hex(&Sha256::digest(redact::clean(text)))
 }

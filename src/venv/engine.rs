@@ -1,4 +1,4 @@
-//! The two installers, made to mean the same: uv as a child, or the base interpreter's pip.
+//! The two engines, uv and the base interpreter's pip. Both give the same installation.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,45 +22,47 @@ use crate::http;
 use crate::retry::Deadline;
 
 const RUN_PIP: &str = include_str!("pip.py");
-/// Tells pip.py what markers are to find: pip's own options for other targets do not reach them.
+/// The variable with the values of markers for pip.py. pip's own options for another target do not change markers.
 const MARKERS: &str = "PODSTRAP_MARKERS";
 
-/// Further tries of one request inside an engine: a single hiccup must not cost what was downloaded
-/// already. The whole installation is tried again anyway, and then says why.
+/// Retries of one request inside an engine. A short failure then does not discard earlier downloads. podstrap also
+/// retries the whole installation, and reports the cause.
 const TRIES_INSIDE: &str = "1";
-/// How long an index may keep silent; pip's default, for uv as well.
+/// Longest time without data from an index. pip's default, also for uv.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// An engine that runs.
+/// An engine that can run here.
 #[derive(Debug)]
 pub(super) struct Engine {
     /// `uv 0.13.9`, `pip 24.2`
     pub(super) name: String,
-    kind: Kind,
+    installer: Installer,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Installer {
     Uv(PathBuf),
-    /// What `pip` is imported from, and pip's version (0, 0 if unknown).
     Pip {
-        place: PathBuf,
+        /// The directory or wheel that contains pip.
+        import_path: PathBuf,
+        /// 0 for an unknown number.
         version: (u32, u32),
     },
 }
 
-/// Where an engine works.
-pub(super) struct Place<'a> {
+/// The context of an engine: directories, settings and target.
+pub(super) struct Workspace<'a> {
     pub(super) settings: &'a Settings,
+    /// The environment.
     pub(super) dir: &'a Path,
     pub(super) scratch: &'a Path,
-    /// The interpreter that builds.
+    /// The interpreter in this container.
     pub(super) base: &'a Path,
-    /// For whom it is.
+    /// The Python and platform of the app.
     pub(super) app: &'a App,
 }
 
-/// Makes sure that the uv which was found runs here. None: pip is to do it.
+/// Checks that the uv of the toolchain runs here. `None`: use pip.
 pub(super) async fn start_uv(
     toolchain: &Toolchain,
     settings: &Settings,
@@ -68,12 +70,12 @@ pub(super) async fn start_uv(
     deadline: Deadline,
 ) -> Result<Option<Engine>> {
     let Some(uv) = &toolchain.uv else { return Ok(None) };
-    let what = format!("the uv at {} does not run", uv.path.display());
+    let what = format!("cannot run the uv at {}", uv.path.display());
     let error = match settings.command(&uv.path, scratch).arg("--version").run(deadline).await {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
             let name = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-            return Ok(Some(Engine { name, kind: Kind::Uv(uv.path.clone()) }));
+            return Ok(Some(Engine { name, installer: Installer::Uv(uv.path.clone()) }));
         }
         Ok(output) => {
             Error::environment(what).because(output.status.to_string()).excerpt(explain::excerpt(&output.stderr))
@@ -89,25 +91,29 @@ pub(super) async fn start_uv(
 
 impl Engine {
     pub(super) fn is_uv(&self) -> bool {
-        matches!(self.kind, Kind::Uv(_))
+        matches!(self.installer, Installer::Uv(_))
     }
 
     /// The base interpreter's pip.
     pub(super) fn pip(interpreter: &Path, python: &Python) -> Result<Self> {
-        let Some((place, version)) = &python.pip else {
+        let Some((import_path, version)) = &python.pip else {
             return Err(Error::environment(format!("{} has no pip, and there is no uv", interpreter.display())).hint(
-                "put a static uv binary beside podstrap, or install pip in the image (Debian: python3-pip, Alpine: py3-pip)",
+                "put a static uv binary next to podstrap, or install pip in the image (Debian: python3-pip, Alpine: \
+                 py3-pip)",
             ));
         };
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_default());
         let number = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        Ok(Self { name: format!("pip {version}"), kind: Kind::Pip { place: place.clone(), version: number } })
+        Ok(Self {
+            name: format!("pip {version}"),
+            installer: Installer::Pip { import_path: import_path.clone(), version: number },
+        })
     }
 
-    /// Installs everything into an empty environment. `anew`: nothing that was kept is to be trusted.
+    /// Installs all inputs into an empty environment. `anew`: ignore every cache.
     pub(super) async fn install(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         inputs: &Inputs,
         cwd: Option<&Path>,
         anew: bool,
@@ -116,45 +122,46 @@ impl Engine {
         if inputs.is_empty() {
             return Ok(());
         }
-        let mut settings = place.settings.clone();
+        let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
         settings.log_in()?;
         let reached = Reached::of(inputs, &settings, cwd)?;
-        let steps = self.steps(place, inputs, &reached, &mut settings)?;
-        let netrc = settings.netrc(place.scratch)?;
+        let steps = self.steps(workspace, inputs, &reached, &mut settings)?;
+        let netrc = settings.netrc(workspace.scratch)?;
         let git = settings.git_variables(&reached.repositories);
         for step in steps {
-            let mut command = match &self.kind {
-                Kind::Uv(uv) => uv_install(uv, place, &settings, &step, inputs.refresh, anew, deadline)
-                    .args(uv_target(place.app, step.sync)?),
-                Kind::Pip { place: pip, version } => {
-                    let command = pip_install(pip, *version, place, &settings, inputs.refresh, anew, deadline);
-                    pip_target(command, place.app)?
+            let mut command = match &self.installer {
+                Installer::Uv(uv) => uv_install(uv, workspace, &settings, &step, inputs.refresh, anew, deadline)
+                    .args(uv_target(workspace.app, step.sync)?),
+                Installer::Pip { import_path, version } => {
+                    let command =
+                        pip_install(import_path, *version, workspace, &settings, inputs.refresh, anew, deadline);
+                    pip_target(command, workspace.app)?
                 }
             };
-            command = command.args(&step.args).cwd(cwd.unwrap_or(place.scratch));
+            command = command.args(&step.args).cwd(cwd.unwrap_or(workspace.scratch));
             if let Some(netrc) = &netrc {
                 command = command.env("NETRC", &netrc.path);
             }
             for (name, value) in &git {
                 command = command.env(name, value);
             }
-            self.run(place, &settings, command, deadline).await?;
+            self.run(workspace, &settings, command, deadline).await?;
         }
         Ok(())
     }
 
-    /// One call of the engine, to its good end.
+    /// Runs one command of the engine, and explains its failure.
     async fn run(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         settings: &Settings,
         mut command: Command,
         deadline: Deadline,
     ) -> Result<()> {
         if let Some(mut text) = http::bundle()? {
-            let path = place.scratch.join("ca.pem");
-            // What the user says of pip in particular counts as well, and what is said of Git stays.
+            let path = workspace.scratch.join("ca.pem");
+            // Add the user's certificates for pip. Keep the user's certificates for Git.
             let own = settings.get("PIP_CERT").map(std::fs::read_to_string);
             text.extend(own.as_ref().and_then(|text| text.as_deref().ok()));
             std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
@@ -169,34 +176,34 @@ impl Engine {
         let output = command.run(deadline).await.map_err(|failure| {
             let late = matches!(failure, Failure::Deadline { .. });
             let error = child_error(&format!("{} did not finish the installation", self.name), failure);
-            // Most of an installation is waiting for an index.
+            // Most of an installation waits for an index.
             if late { error.unreachable() } else { error }
         })?;
         if output.status.success() {
-            // uv's, which anybody could write to.
-            let _ = std::fs::remove_file(place.dir.join(".lock"));
+            // uv's lock file is writable for every user.
+            let _ = std::fs::remove_file(workspace.dir.join(".lock"));
             return Ok(());
         }
         let failed = Failed {
             engine: &self.name,
             status: output.status.to_string(),
             stderr: &output.stderr,
-            python: &place.app.version,
-            platform: &place.app.to_string(),
-            elsewhere: place.app.is_elsewhere(),
+            python: &workspace.app.version,
+            platform: &workspace.app.to_string(),
+            elsewhere: workspace.app.is_elsewhere(),
             settings,
             deadline,
         };
         Err(failed.explain().await)
     }
 
-    /// The calls that install it all: one, but for lock files, which allow nothing beside them.
+    /// The commands that install all inputs: one for each lock file, and one for the rest.
     ///
     /// # Errors
-    /// It is not for this engine.
+    /// The engine or the settings do not permit an input.
     fn steps(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         inputs: &Inputs,
         reached: &Reached,
         settings: &mut Settings,
@@ -208,9 +215,12 @@ impl Engine {
         if settings.only_binary()
             && let Some(file) = &reached.builds
         {
-            return Err(Error::environment(format!("{} asks for builds, which --only-binary forbids", file.display()))
-                .because("it has no-binary in it, an editable project (-e), or a requirements file by its URL, which may have")
-                .hint("take that out, or drop --only-binary, which --target-python and --target-platform imply"));
+            return Err(Error::environment(format!("{} requests builds, which --only-binary forbids", file.display()))
+                .because(
+                    "it contains no-binary, an editable project (-e), or the URL of a requirements file, \
+                     which may contain these",
+                )
+                .hint("remove that, or remove --only-binary, which --target-python and --target-platform imply"));
         }
         let mut steps = Vec::new();
         for file in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {
@@ -221,25 +231,31 @@ impl Engine {
                 && let Some(name) = lock::project(file)
             {
                 return Err(Error::environment(format!(
-                    "{name} has no wheel: {} takes it from a directory",
+                    "{name} has no wheel: its source in {} is a directory",
                     file.display()
                 ))
-                .because("it would have to be built, which --only-binary forbids")
-                .hint("where the app's files need no installation say so (`[tool.uv] package = false`) and lock again, or drop --only-binary"));
+                .because("it needs a build, which --only-binary forbids")
+                .hint(
+                    "set `[tool.uv] package = false` and lock again if the app's files need no installation, or remove \
+                     --only-binary",
+                ));
             }
             if settings.no_index() && lock::names_urls(file) {
                 return Err(Error::environment(format!(
-                    "{} says where its files are, and uv fetches them from there",
+                    "{} contains the URLs of its files, and uv downloads from these",
                     file.display()
                 ))
-                .because("no index is to be asked (--no-index)")
-                .hint("commit what `uv export -o requirements.txt` writes, and name that: with --find-links it needs no network"));
+                .because("--no-index forbids these downloads")
+                .hint(
+                    "commit the output of `uv export -o requirements.txt` and give that file: with \
+                     --find-links it needs no network",
+                ));
             }
             let names = [names("--extra", &inputs.extras), names("--group", &inputs.groups)].concat();
             steps.push(match Form::of(file) {
                 Form::UvLock => {
                     let project = file.parent().unwrap_or(Path::new("/")).into();
-                    // Other locks' packages stay.
+                    // Keep the packages of other lock files.
                     let args = ["--project".into(), project, "--inexact".into()];
                     Step { sync: true, alone: true, args: [args.to_vec(), names].concat() }
                 }
@@ -261,7 +277,7 @@ impl Engine {
                     let lines = project
                         .requirements(&inputs.extras, &inputs.groups)
                         .map_err(|problem| Pyproject::error(file, problem))?;
-                    let path = place.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
+                    let path = workspace.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
                     std::fs::write(&path, lines.join("\n") + "\n")
                         .on_volume(|| format!("cannot write {}", path.display()))?;
                     args.extend(["-r".into(), path.into_os_string()]);
@@ -280,7 +296,7 @@ impl Engine {
                     args.extend(["--group".into(), named]);
                 }
             }
-            // pip's rule: where one has a hash, all must.
+            // pip's rule: if one requirement has a hash, all need one.
             if reached.hashes {
                 args.push("--require-hashes".into());
             }
@@ -294,56 +310,56 @@ impl Engine {
         Ok(steps)
     }
 
-    /// pip reads no lock file: not at all, or as an experiment.
+    /// The error of a lock file with pip, which does not read them, or only as an experiment.
     fn no_lock(&self, lock: &Path) -> Error {
         let name = lock.file_name().unwrap_or_default().display();
         let other = lock.with_file_name("requirements.txt");
-        let error = Error::environment(format!("{name} is for uv, and {} is to install", self.name))
-            .hint("use uv: put its static binary beside podstrap or on PATH, or name it with --engine PATH");
+        let error = Error::environment(format!("{name} requires uv, but the engine is {}", self.name))
+            .hint("use uv: put its static binary next to podstrap or on PATH, or give its path with --engine");
         if other.is_file() {
-            error.hint("or name another file: -r requirements.txt")
+            error.hint("or give another file: -r requirements.txt")
         } else {
             error.hint(format!(
-                "or commit what `uv export -o requirements.txt` writes, and name that with -r instead of {name}"
+                "or commit the output of `uv export -o requirements.txt`, and give that file with -r instead of {name}"
             ))
         }
     }
 }
 
-/// One call of an engine.
+/// One command of an engine.
 struct Step {
     /// `uv sync` instead of `pip install`.
     sync: bool,
-    /// Nothing is installed before it.
+    /// --upgrade would change no version that a lock file pins.
     alone: bool,
     args: Vec<OsString>,
 }
 
-/// pip's installation report.
+/// The file of pip's installation report.
 const REPORT: &str = "report.json";
-/// The first pip that writes one.
+/// The first pip version that writes one.
 const REPORTS: (u32, u32) = (22, 2);
 
 impl Engine {
-    /// Which archives the distributions came from, as far as the engine tells; empty if it does not.
+    /// The archives of the distributions, as far as the engine reports them.
     pub(super) async fn archives(
         &self,
-        place: &Place<'_>,
+        workspace: &Workspace<'_>,
         inputs: &Inputs,
         cwd: Option<&Path>,
         dists: &[Installed],
         deadline: Deadline,
     ) -> Vec<Archive> {
-        let Kind::Uv(uv) = &self.kind else {
-            let report = std::fs::read(place.scratch.join(REPORT)).unwrap_or_default();
+        let Installer::Uv(uv) = &self.installer else {
+            let report = std::fs::read(workspace.scratch.join(REPORT)).unwrap_or_default();
             return origin::pip_report(&report);
         };
         let read = |lock: &Path| origin::lock(&std::fs::read_to_string(lock).unwrap_or_default());
         let locks = inputs.of(Form::UvLock).chain(inputs.of(Form::Pylock));
         let mut archives: Vec<Archive> = locks.flat_map(|lock| read(lock)).collect();
-        // It tells where it takes versions from if it is asked for a lock of just these; all that it needs for
-        // that is in its cache, so that nobody is asked again.
-        let mut settings = place.settings.clone();
+        // A lock file of exactly these versions contains their archives. uv has all data for it in its cache, so it
+        // sends no request.
+        let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
         let named =
             dists.iter().filter(|dist| dist.direct_url.is_none() && origin::of_archive(dist, &archives).is_none());
@@ -351,34 +367,37 @@ impl Engine {
         if wanted.is_empty() {
             return archives;
         }
-        let lock = place.scratch.join("pylock.toml");
-        let target = uv_target(place.app, false).unwrap_or_default();
-        let command = uv_command(uv, place, &settings, UvCommand::Compile, deadline)
+        let lock = workspace.scratch.join("pylock.toml");
+        let target = uv_target(workspace.app, false).unwrap_or_default();
+        let command = uv_command(uv, workspace, &settings, UvCommand::Compile, deadline)
             .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
             .arg("--python")
-            .arg(place.base)
+            .arg(workspace.base)
             .arg("-")
             .stdin(wanted)
-            .cwd(cwd.unwrap_or(place.scratch));
+            .cwd(cwd.unwrap_or(workspace.scratch));
         match command.run(deadline).await {
             Ok(output) if output.status.success() => {}
-            Ok(output) => tracing::debug!("uv does not tell where packages came from: {}", output.status),
-            Err(failure) => tracing::debug!("uv does not tell where packages came from: {failure}"),
+            Ok(output) => tracing::debug!("uv does not report the origins of packages: {}", output.status),
+            Err(failure) => tracing::debug!("uv does not report the origins of packages: {failure}"),
         }
         archives.extend(read(&lock));
         archives
     }
 }
 
-/// What tells uv whom the wheels are for.
+/// The arguments for uv with the Python and platform of the app.
 fn uv_target(app: &App, sync: bool) -> Result<Vec<String>> {
     let mut args = Vec::new();
     if app.other_python && sync {
-        return Err(Error::environment(format!("uv cannot install a uv.lock for Python {} from here", app.version))
-            .because("it does that with the Python itself only")
-            .hint("run podstrap in the app's own image, or commit what `uv export -o requirements.txt` writes and name that"));
+        return Err(Error::environment(format!("uv cannot install a uv.lock for another Python ({})", app.version))
+            .because("`uv sync` installs only for the Python of the environment")
+            .hint(
+                "run podstrap in the app's own image, or commit the output of `uv export -o requirements.txt` \
+                 and give that file",
+            ));
     }
     if app.other_python {
         args.extend(["--python-version".into(), app.version.clone()]);
@@ -392,15 +411,15 @@ fn uv_target(app: &App, sync: bool) -> Result<Vec<String>> {
     Ok(args)
 }
 
-/// The same for pip, which is told each tag that fits.
+/// The same for pip, with every platform tag that fits.
 fn pip_target(command: Command, app: &App) -> Result<Command> {
     if !app.is_elsewhere() {
         return Ok(command);
     }
     let markers = serde_json::to_string(&app.markers)
-        .map_err(|error| Error::internal("cannot write down the markers").because(error))?;
+        .map_err(|error| Error::internal("cannot serialize the markers").because(error))?;
     let (major, minor) = app.python;
-    // pip wants to be told what its settings say.
+    // pip requires these options as arguments, even if variables set them.
     let mut args: Vec<String> = ["--only-binary=:all:", "--implementation", "cp", "--abi"].map(str::to_owned).into();
     args.extend([app.tag(), "--python-version".into(), format!("{major}.{minor}")]);
     for tag in app.platform.iter().flat_map(crate::plan::Platform::tags) {
@@ -409,14 +428,14 @@ fn pip_target(command: Command, app: &App) -> Result<Command> {
     Ok(command.args(args).env(MARKERS, markers))
 }
 
-/// Whole seconds, of which there must be one.
+/// The longest time without data, in whole seconds, at least one.
 fn silence(deadline: Deadline) -> String {
     deadline.silence().min(SILENCE).as_secs().max(1).to_string()
 }
 
 fn uv_install(
     uv: &Path,
-    place: &Place<'_>,
+    workspace: &Workspace<'_>,
     settings: &Settings,
     step: &Step,
     refresh: bool,
@@ -424,32 +443,33 @@ fn uv_install(
     deadline: Deadline,
 ) -> Command {
     let of = if step.sync { UvCommand::Sync } else { UvCommand::Install };
-    let mut command = uv_command(uv, place, settings, of, deadline).arg("--python").arg(place.dir.join("bin/python"));
+    let mut command =
+        uv_command(uv, workspace, settings, of, deadline).arg("--python").arg(workspace.dir.join("bin/python"));
     command = if step.sync {
-        // As the lock says, for production: no group that was not named, and nothing editable.
-        command.args(["--frozen", "--no-default-groups", "--no-editable"]).env("UV_PROJECT_ENVIRONMENT", place.dir)
+        // For production: exactly the lock file, only the given groups, nothing editable.
+        command.args(["--frozen", "--no-default-groups", "--no-editable"]).env("UV_PROJECT_ENVIRONMENT", workspace.dir)
     } else {
         command
     };
-    // What a lock file pins stays.
+    // --upgrade would remove the pins of a lock file.
     if refresh && !step.sync && step.alone {
         command = command.arg("--upgrade");
     }
     if anew {
         command = command.arg("--reinstall");
     }
-    // Once: uv refuses it twice.
+    // uv rejects a repeated --refresh.
     if refresh || anew {
         command = command.arg("--refresh");
     }
     command
 }
 
-/// `uv pip install`, `uv pip compile` or `uv sync`, with the settings that the user gave.
-fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, deadline: Deadline) -> Command {
-    let command = settings.command(uv, place.scratch);
-    // Configuration of the user and of the system counts, as pip.conf does; a [tool.uv] in the
-    // tree does not, as pip would not read it: looked for from the root on, none is found there.
+/// `uv pip install`, `uv pip compile` or `uv sync`, with the user's settings.
+fn uv_command(uv: &Path, workspace: &Workspace<'_>, settings: &Settings, of: UvCommand, deadline: Deadline) -> Command {
+    let command = settings.command(uv, workspace.scratch);
+    // The configuration of the user and of the system applies, like pip.conf. A [tool.uv] in the tree does not, because
+    // pip would not read it: with `--project /`, uv finds none.
     let command = match of {
         UvCommand::Sync => command.arg("sync"),
         UvCommand::Install => command.args(["pip", "install", "--project", "/"]),
@@ -458,13 +478,13 @@ fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, 
     let mut command = command
         .args(["--no-progress", "--color", "never"])
         .args(settings.uv_arguments(of))
-        // The interpreter is chosen already.
+        // The interpreter is already chosen.
         .env("UV_PYTHON_DOWNLOADS", "never");
     for (name, value) in settings.uv_variables() {
         command = command.env(name, value);
     }
     if settings.get("UV_CACHE_DIR").is_none() {
-        command = command.env("UV_CACHE_DIR", place.scratch.join("uv-cache"));
+        command = command.env("UV_CACHE_DIR", workspace.scratch.join("uv-cache"));
     }
     if ["UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"]
         .iter()
@@ -475,7 +495,7 @@ fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, 
     if settings.get("UV_HTTP_RETRIES").is_none() && settings.get("PIP_RETRIES").is_none() {
         command = command.env("UV_HTTP_RETRIES", TRIES_INSIDE);
     }
-    // Its own roots serve an image that has none.
+    // If the image has no root certificates, uv uses its own.
     if settings.get("UV_SYSTEM_CERTS").is_none() && !rustls_native_certs::load_native_certs().certs.is_empty() {
         command = command.env("UV_SYSTEM_CERTS", "1");
     }
@@ -485,21 +505,21 @@ fn uv_command(uv: &Path, place: &Place<'_>, settings: &Settings, of: UvCommand, 
 fn pip_install(
     pip: &Path,
     version: (u32, u32),
-    place: &Place<'_>,
+    workspace: &Workspace<'_>,
     settings: &Settings,
     refresh: bool,
     anew: bool,
     deadline: Deadline,
 ) -> Command {
     let mut command = settings
-        .command(&place.dir.join("bin/python"), place.scratch)
+        .command(&workspace.dir.join("bin/python"), workspace.scratch)
         .args(["-I", "-B", "-c", RUN_PIP])
         .arg(pip)
         .arg(if settings.only_binary() { "only-binary" } else { "build" })
         .args(["install", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-compile"])
-        // What its configuration files say, variables say.
+        // The options of its configuration files are variables.
         .env("PIP_CONFIG_FILE", "/dev/null")
-        // Its messages are read.
+        // podstrap reads its messages.
         .env("PIP_QUIET", "0")
         .env("PIP_NO_COLOR", "1")
         .env("PIP_ROOT_USER_ACTION", "ignore");
@@ -516,9 +536,9 @@ fn pip_install(
         command = command.arg("--upgrade");
     }
     if version >= REPORTS {
-        command = command.arg("--report").arg(place.scratch.join(REPORT));
+        command = command.arg("--report").arg(workspace.scratch.join(REPORT));
     }
-    // Before 23.1 a project without pyproject.toml needs setuptools in the environment, else.
+    // Without this, a project without pyproject.toml needs setuptools in the environment before pip 23.1.
     if version < (23, 1) {
         command = command.arg("--use-pep517");
     }

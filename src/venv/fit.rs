@@ -151,7 +151,7 @@ fn describe_elf(elf: Elf) -> String {
 
 /// The kind of a shared object, by its file name.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind<'a> {
+enum SharedObject<'a> {
     /// An extension module, `name.cpython-313-x86_64-linux-gnu.so` or `name.abi3.so`: name and tag.
     Module(&'a str, &'a str),
     /// A library, or a module without a tag for its Python.
@@ -159,7 +159,7 @@ enum Kind<'a> {
     Other,
 }
 
-impl<'a> Kind<'a> {
+impl<'a> SharedObject<'a> {
     /// Source: PEP 3149, PEP 384; `importlib.machinery.EXTENSION_SUFFIXES`.
     fn of(file: &'a str) -> Self {
         let Some((stem, rest)) = file.split_once('.') else { return Self::Other };
@@ -209,10 +209,12 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
         let mut modules: BTreeMap<PathBuf, Vec<(&Path, &str)>> = BTreeMap::new();
         let mut libraries = Vec::new();
         for (path, _) in &dist.files {
-            match Kind::of(path.file_name().and_then(|name| name.to_str()).unwrap_or_default()) {
-                Kind::Module(name, tag) => modules.entry(path.with_file_name(name)).or_default().push((path, tag)),
-                Kind::Library(name) => libraries.push((path.as_path(), name)),
-                Kind::Other => {}
+            match SharedObject::of(path.file_name().and_then(|name| name.to_str()).unwrap_or_default()) {
+                SharedObject::Module(name, tag) => {
+                    modules.entry(path.with_file_name(name)).or_default().push((path, tag))
+                }
+                SharedObject::Library(name) => libraries.push((path.as_path(), name)),
+                SharedObject::Other => {}
             }
         }
         let mut misfits = Vec::new();
@@ -323,16 +325,16 @@ mod tests {
 
     #[test]
     fn names_tell_modules_from_libraries() {
-        assert_eq!(Kind::of("_x.abi3.so"), Kind::Module("_x", "abi3"));
+        assert_eq!(SharedObject::of("_x.abi3.so"), SharedObject::Module("_x", "abi3"));
         assert_eq!(
-            Kind::of("_x.cpython-313t-x86_64-linux-musl.so"),
-            Kind::Module("_x", "cpython-313t-x86_64-linux-musl")
+            SharedObject::of("_x.cpython-313t-x86_64-linux-musl.so"),
+            SharedObject::Module("_x", "cpython-313t-x86_64-linux-musl")
         );
         for library in ["x.so", "libz.so.1", "libz.so.1.2.13", "libopenblas-r0-0c.3.23.dev.so", "libx-1.2.so.5"] {
-            assert!(matches!(Kind::of(library), Kind::Library(_)), "{library}");
+            assert!(matches!(SharedObject::of(library), SharedObject::Library(_)), "{library}");
         }
         for other in ["x.py", "so", "x.solid", "x"] {
-            assert_eq!(Kind::of(other), Kind::Other, "{other}");
+            assert_eq!(SharedObject::of(other), SharedObject::Other, "{other}");
         }
     }
 

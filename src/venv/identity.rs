@@ -1,8 +1,7 @@
-//! What a file is, by its contents: its GNU build ID and size if it has one, else a hash of all of it.
+//! Identifies a file by its contents: by its GNU build ID and size if it has one, otherwise by a hash.
 //!
-//! Hashing a binary of 44 MB or a directory of wheels takes longer than the rest of a run that changes nothing.
-//! So release.json keeps the stamps of the files that were hashed, and a file with the same stamp is not read
-//! again.
+//! Hashing a binary of 44 MB or a directory of wheels takes longer than the rest of a run without changes.
+//! release.json therefore keeps the stamps of hashed files. podstrap does not read a file with the same stamp again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,7 +23,7 @@ use crate::runtime::hex;
 #[serde(transparent)]
 pub struct Identity(String);
 
-/// A file that was read, and how it is recognized without being read again.
+/// An identified file, with the stamp by which a later run recognizes it without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identified {
     path: PathBuf,
@@ -36,18 +35,18 @@ pub struct Identified {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     size: u64,
-    /// Nanoseconds since the epoch, as is `ctime`.
+    /// Nanoseconds since the epoch, like `ctime`.
     mtime: i64,
     ctime: i64,
 }
 
-/// A file that changed this recently may change again and keep its times.
+/// A file with a more recent change may change again without new times.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// How much of a file is read at once.
+/// Bytes for each read.
 const BUFFER: usize = 128 << 10;
 
-/// The identities that are known, and those that this run needed.
+/// The identities of an earlier run, and those that this run needed.
 #[derive(Debug, Clone, Default)]
 pub struct Identities {
     known: Arc<Vec<Identified>>,
@@ -59,15 +58,15 @@ impl Identities {
         Self { known: Arc::new(known), needed: Arc::default() }
     }
 
-    /// The identity of a file; links are followed.
+    /// Identifies a file. Follows links.
     ///
     /// # Errors
-    /// It cannot be read, is no file, or time is up.
+    /// It cannot be read, is not a regular file, or the deadline has passed.
     pub(super) fn of(&self, path: &Path, deadline: Deadline) -> io::Result<Identity> {
         let path = path.canonicalize()?;
         let meta = fs::metadata(&path)?;
         if !meta.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         if let Some(id) = elf::build_id(&path) {
             return Ok(Identity(format!("build-id:{}:{}", hex(&id), meta.len())));
@@ -87,7 +86,7 @@ impl Identities {
         Ok(identity)
     }
 
-    /// What the next run need not compute.
+    /// The identities for the next run.
     pub(super) fn needed(&self) -> Vec<Identified> {
         self.needed.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -160,7 +159,7 @@ mod tests {
         let identity = Identity("sha256:told".into());
         let known = Identities::new(vec![Identified { path: path.clone(), stamp, identity: identity.clone() }]);
         assert_eq!(known.of(&file, soon()).unwrap(), identity);
-        // It is too new to be relied on next time.
+        // It is too recent for the next run.
         assert_eq!(known.needed(), []);
         let other = Stamp { ctime: stamp.ctime - 1, ..stamp };
         let known = Identities::new(vec![Identified { path, stamp: other, identity: identity.clone() }]);

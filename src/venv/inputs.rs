@@ -1,5 +1,5 @@
-//! What is to be installed: files known by their names, as uv knows them, and those that a tree has
-//! when nothing is named.
+//! The packages and files to install. The name of a file decides its format, as with uv. Without packages and files,
+//! podstrap looks for a default file in the tree.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +7,23 @@ use super::pyproject::{self, Pyproject};
 use crate::error::{Error, Result};
 use crate::tree;
 
-/// What to install, all of it resolved: absolute paths of files that exist.
+/// The packages and files to install, with absolute paths of existing files.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     pub packages: Vec<String>,
-    /// Requirements files, and what else can be named as one: see `Form`.
+    /// Requirements files and the other formats that `-r` takes: see `Form`.
     pub requirements: Vec<PathBuf>,
     pub constraints: Vec<PathBuf>,
-    /// Of the pyproject.toml and uv.lock files among the requirements.
+    /// Extras of the pyproject.toml and uv.lock files among the requirements.
     pub extras: Vec<String>,
     pub groups: Vec<String>,
-    /// Places with archives, besides those that variables name: absolute paths and URLs.
+    /// --find-links locations, in addition to those in variables: absolute paths and URLs.
     pub find_links: Vec<String>,
-    /// Take the newest versions allowed, past every cache.
+    /// Install the newest permitted versions, and ignore every cache.
     pub refresh: bool,
 }
 
-/// What a file that was named with -r is, by its name.
+/// The format of a file that was given with -r, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// pip's format.
@@ -36,24 +36,24 @@ pub(super) enum Form {
     UvLock,
 }
 
-/// Looked for in a tree, the first that is there counts.
+/// The default files of a tree, in order of precedence.
 const DEFAULTS: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", pyproject::NAME];
 
-/// Files of tools that are no engine here, and how to say the same in a requirements file. Poetry's command
-/// is the plug-in poetry-plugin-export's, which Poetry 2 does not bring along.
+/// Files of tools that podstrap does not support, each with a hint to export a requirements file. Poetry 2 needs the
+/// plug-in poetry-plugin-export for its command.
 const FOREIGN: &[(&str, &str)] = &[
     ("poetry.lock", POETRY),
     ("Pipfile.lock", PIPENV),
     ("Pipfile", PIPENV),
-    ("pdm.lock", "commit what `pdm export -o requirements.txt` writes, or `pdm export -f pylock -o pylock.toml`"),
+    ("pdm.lock", "commit the output of `pdm export -o requirements.txt` or `pdm export -f pylock -o pylock.toml`"),
     ("setup.py", PROJECT),
     ("setup.cfg", PROJECT),
-    ("environment.yml", "conda is no engine here: commit a requirements.txt"),
+    ("environment.yml", "commit a requirements.txt: podstrap does not support conda"),
 ];
-const POETRY: &str = "commit what `poetry export -f requirements.txt -o requirements.txt` writes \
+const POETRY: &str = "commit the output of `poetry export -f requirements.txt -o requirements.txt` \
     (`poetry self add poetry-plugin-export` adds the command)";
-const PIPENV: &str = "commit what `pipenv requirements > requirements.txt` writes";
-const PROJECT: &str = "a project is a package: name its directory, `.` for the tree itself, instead of -r";
+const PIPENV: &str = "commit the output of `pipenv requirements > requirements.txt`";
+const PROJECT: &str = "give the project's directory as a package, such as `.` for the tree itself, instead of -r";
 
 impl Form {
     pub(super) fn of(file: &Path) -> Self {
@@ -61,7 +61,7 @@ impl Form {
         match name {
             "uv.lock" => Self::UvLock,
             pyproject::NAME => Self::Pyproject,
-            // pylock.NAME.toml as well.
+            // Also pylock.NAME.toml.
             _ if name.starts_with("pylock.") && file.extension().is_some_and(|kind| kind == "toml") => Self::Pylock,
             _ => Self::Requirements,
         }
@@ -78,10 +78,10 @@ impl Inputs {
         self.requirements.iter().filter(move |file| Form::of(file) == form)
     }
 
-    /// Refuses what no engine could install, in the same words whichever it is.
+    /// Checks the files, extras and groups, so that the errors do not depend on the engine.
     ///
     /// # Errors
-    /// A file that is missing, or another tool's; an extra or a group that nobody has.
+    /// A file is missing or belongs to another tool, or no file has an extra or group.
     pub(super) fn check(&self) -> Result<()> {
         for file in &self.requirements {
             if let Some(error) = foreign(file) {
@@ -92,8 +92,8 @@ impl Inputs {
             return Err(missing_file(file));
         }
         if let Some(lock) = self.of(Form::UvLock).find(|lock| !lock.with_file_name(pyproject::NAME).is_file()) {
-            return Err(Error::environment(format!("there is no {} beside {}", pyproject::NAME, lock.display()))
-                .hint("a uv.lock is one half of a project: commit both"));
+            return Err(Error::environment(format!("missing {} next to {}", pyproject::NAME, lock.display()))
+                .hint("commit both files: a uv.lock is valid only together with its project"));
         }
         for file in self.of(Form::Pyproject) {
             let project = Pyproject::read(file)?;
@@ -104,7 +104,7 @@ impl Inputs {
             return Err(if project.is_poetry {
                 error.because("its dependencies are in [tool.poetry], which neither pip nor uv reads").hint(POETRY)
             } else {
-                error.hint("name a file that lists what to install").hint(PROJECT)
+                error.hint("give a file that lists requirements").hint(PROJECT)
             });
         }
         if self.extras.is_empty() && self.groups.is_empty() || self.of(Form::Pylock).next().is_some() {
@@ -117,9 +117,9 @@ impl Inputs {
             .collect();
         let (Some(first), projects) = (files.first(), files.iter().map(|file| Pyproject::read(file))) else {
             return Err(Error::environment(
-                "--extra and --group are for a pyproject.toml or uv.lock, and none is named",
+                "--extra and --group require a pyproject.toml or uv.lock, but none is given",
             )
-            .hint("name one with -r; the extra of a package is written behind its name: package[extra]"));
+            .hint("give one with -r, or write the extra of a package after its name: package[extra]"));
         };
         let projects = projects.collect::<Result<Vec<_>>>()?;
         for extra in &self.extras {
@@ -136,23 +136,23 @@ impl Inputs {
     }
 }
 
-/// Requirements files must be there before anything starts.
+/// The error of a missing requirements file.
 fn missing_file(path: &Path) -> Error {
-    Error::environment(format!("the requirements file {} is not there", path.display()))
-        .hint("paths are relative to the repository's top; commit the file, or fix -r or -c")
+    Error::environment(format!("the requirements file {} does not exist", path.display()))
+        .hint("commit the file, or correct -r or -c: paths are relative to the top of the repository")
 }
 
-/// The error of a file that is another tool's.
+/// The error of a file that belongs to another tool.
 fn foreign(file: &Path) -> Option<Error> {
     let name = file.file_name()?.to_str()?;
     let (_, hint) = FOREIGN.iter().find(|(known, _)| *known == name)?;
     Some(Error::environment(format!("neither pip nor uv reads {}", file.display())).hint(*hint))
 }
 
-/// What a tree itself has to install: a path in it.
+/// Finds the default file in a tree, and returns its path.
 ///
 /// # Errors
-/// There is only what no engine reads, or a file that cannot be read.
+/// The tree has only files that neither engine reads, or its pyproject.toml is invalid.
 pub fn find(tree: &Path) -> Result<Option<PathBuf>> {
     let is_there = |name: &str| std::fs::symlink_metadata(tree.join(name)).is_ok_and(|meta| !meta.is_dir());
     let project = if is_there(pyproject::NAME) {
@@ -165,7 +165,7 @@ pub fn find(tree: &Path) -> Result<Option<PathBuf>> {
     let lock = ["poetry.lock", "Pipfile.lock", "pdm.lock"].into_iter().find(|name| is_there(name));
     match (found, lock) {
         (Some(pyproject::NAME), Some(lock)) => {
-            tracing::warn!("{lock} is not read: the versions are what {} allows", pyproject::NAME);
+            tracing::warn!("ignoring {lock}: the versions in {} apply", pyproject::NAME);
         }
         (Some(_), _) => {}
         (None, lock) => {
@@ -175,10 +175,10 @@ pub fn find(tree: &Path) -> Result<Option<PathBuf>> {
             let (_, hint) = FOREIGN.iter().find(|(known, _)| *known == name).unwrap_or(&FOREIGN[0]);
             let shown = if is_there(name) { name } else { "[tool.poetry] in pyproject.toml" };
             return Err(Error::environment(format!(
-                "the tree says what to install only in {shown}, which neither pip nor uv reads"
+                "the tree lists requirements only in {shown}, which neither pip nor uv reads"
             ))
             .hint(*hint)
-            .hint("or say that no environment is wanted: --venv none"));
+            .hint("or build no environment: --venv none"));
         }
     }
     found.map(|name| tree::file("-r", tree, Path::new(name))).transpose()
@@ -239,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pyproject.toml");
         for (text, hint) in
-            [("[tool.poetry.dependencies]\nx = '1'", "poetry export"), ("[tool.black]", "name its directory")]
+            [("[tool.poetry.dependencies]\nx = '1'", "poetry export"), ("[tool.black]", "give the project's directory")]
         {
             std::fs::write(&file, text).unwrap();
             let named = Inputs { requirements: vec![file.clone()], ..Inputs::default() };

@@ -44,12 +44,12 @@ pub struct Distribution {
     pub contents: String,
     /// Its origin, if the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Origin>,
+    pub source: Option<DistributionOrigin>,
 }
 
 /// The origin of a distribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct DistributionOrigin {
     /// The URL of an archive, a repository or a directory, without credentials. For a path in the tree, the
     /// path in the app's container.
     pub url: String,

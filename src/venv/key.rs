@@ -1,10 +1,10 @@
-//! What decides the contents of an environment, as one hash: equal keys, equal environments.
+//! The key of an environment: one hash of every input that determines its contents.
 //!
-//! It goes by contents: of every requirements file that is reached, of local projects and
-//! wheelhouses, of the engines' configuration files. A path is in it only where it is in the environment as well.
-//! A line that is not understood ties the key to the source's revision: rather a build too many than a stale
-//! environment. Versions that are not pinned are not looked up again while the key stays the same; `--refresh` is
-//! for that. No secret enters: URLs lose their credentials first.
+//! The key covers the contents of requirements files, local projects, wheelhouses and the engines' configuration
+//! files. It contains a path only if the environment contains that path. An unknown line ties the key to the source's
+//! revision: an unnecessary build is better than a stale environment. While the key stays the same, podstrap does not
+//! look for newer versions of unpinned packages, except with `--refresh`. The key contains no secret: podstrap removes
+//! the credentials from URLs first.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +25,10 @@ use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::hex;
 
-/// Raised when the same inputs begin to give other environments, or a key is made of other fields.
+/// Increase it if the same inputs give another environment, or if the fields of a key change.
 const VERSION: u32 = 2;
 
-/// What is known of an environment before the tree is there.
+/// The inputs of an environment that are known before the tree is complete.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     decisive: Decisive,
@@ -36,51 +36,51 @@ pub struct Recipe {
     identities: Identities,
 }
 
-/// All that decides an environment, but for what the tree holds.
+/// All inputs that determine an environment, except files in the tree.
 #[derive(Debug, Clone, Serialize)]
 struct Decisive {
     version: u32,
-    /// Shebangs and metadata say it.
+    /// Shebangs and metadata contain it.
     final_path: String,
-    /// Where the tree is said to be.
+    /// The path of the tree in the app's container if known, otherwise its public path.
     tree: String,
-    /// The interpreter's path in the app's image, if it is said.
+    /// The interpreter's path in the app's image, if given.
     python_final: Option<String>,
     target: AppTarget,
-    /// What passes without it may not pass with it.
+    /// With --strict, a build may fail that succeeds without it.
     strict: bool,
     toolchain: Option<Tools>,
-    /// Variables and configuration files that decide.
+    /// The variables that may determine the installed files.
     settings: BTreeMap<String, String>,
-    /// The files and places that variables name.
+    /// The files and --find-links locations that variables name.
     named: BTreeMap<String, Vec<Named>>,
     configuration: Vec<Content>,
     packages: Vec<String>,
-    /// What packages are that are on this machine, outside the tree.
+    /// Packages that are local paths outside the tree.
     local: Vec<Content>,
     extras: Vec<String>,
     groups: Vec<String>,
     find_links: Vec<Named>,
     requirements: Vec<Named>,
     constraints: Vec<Named>,
-    /// Something outside the tree could not be understood: the revision counts.
+    /// An input outside the tree is unknown: the key includes the revision.
     opaque: bool,
 }
 
-/// Something to read, by its name in the tree or its URL; elsewhere by its contents.
+/// An input: by its path in the tree, by its URL, or by its contents elsewhere.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Named {
     InTree(String),
     Url(String),
     Contents(Vec<Content>),
-    /// Relative to what, the engine decides.
+    /// A relative path outside the tree. The engine decides what it is relative to.
     Relative(String),
 }
 
 #[derive(Debug, Clone, Serialize)]
 struct Tools {
-    /// `pyvenv.cfg` and `bin/python` say it.
+    /// `pyvenv.cfg` and `bin/python` contain it.
     interpreter: String,
     python: Identity,
     libpython: Option<Identity>,
@@ -89,7 +89,7 @@ struct Tools {
     pips: Vec<String>,
 }
 
-/// The environment's own key.
+/// The input of the environment's key.
 #[derive(Serialize)]
 struct Key<'a> {
     decisive: &'a Decisive,
@@ -97,7 +97,7 @@ struct Key<'a> {
     revision: Option<&'a str>,
 }
 
-/// What requirements lead to outside of their tree.
+/// The files outside the tree that requirements in the tree name.
 #[derive(Serialize)]
 struct Elsewhere {
     version: u32,
@@ -105,11 +105,11 @@ struct Elsewhere {
 }
 
 impl Recipe {
-    /// Reads everything outside the tree that counts. Once, and before anything is installed: a
-    /// `ConfigMap` may change meanwhile. `public` is where the tree is published.
+    /// Reads all inputs outside the tree. `public` is the public path of the tree. Call it once, before the
+    /// installation: a `ConfigMap` may change during it.
     ///
     /// # Errors
-    /// A requirements file outside the tree cannot be read.
+    /// A requirements file outside the tree is missing or unreadable.
     pub fn new(
         environment: &plan::Environment,
         public: &Path,
@@ -176,13 +176,13 @@ impl Recipe {
         Ok(Self { decisive, settings: settings.clone(), identities: identities.clone() })
     }
 
-    /// Hash of it: with the source's revision it decides all of a release.
+    /// Hash of the inputs outside the tree. With the source's revision, it determines a release.
     pub fn digest(&self) -> String {
         hash(&self.decisive)
     }
 
-    /// The environment's own key. `inputs` are those in `tree`, which holds `revision`; without a
-    /// tree nothing in it is named.
+    /// The environment's key. `inputs` are the resolved inputs; `tree` has the source's `revision`. Without a tree, no
+    /// input is in it.
     pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> String {
         let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline);
         contents.inputs(inputs);
@@ -190,8 +190,8 @@ impl Recipe {
         hash(&Key { decisive: &self.decisive, tree: contents.take(), revision: is_opaque.then_some(revision) })
     }
 
-    /// Hash of what the tree's files lead to elsewhere, and of variables in them: what neither the
-    /// digest nor the source's revision holds.
+    /// Hash of the files outside the tree that requirements in the tree name, and of the variables in those
+    /// requirements. Neither the digest nor the source's revision covers these.
     pub fn elsewhere(&self, inputs: &Inputs, tree: Option<&Path>, deadline: Deadline) -> String {
         let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline).elsewhere();
         contents.inputs(inputs);
@@ -212,7 +212,7 @@ impl Tools {
     }
 }
 
-/// The files and the places with archives that variables name.
+/// The files and --find-links locations that variables name.
 fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> BTreeMap<String, Vec<Named>> {
     let mut named: BTreeMap<String, Vec<Named>> = BTreeMap::new();
     let files = settings.files_by_name().into_iter().map(|(name, place)| (name, place, true));
@@ -238,23 +238,23 @@ fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> BTreeMap<Str
     named
 }
 
-/// Of a value's JSON, which has a name for each field.
+/// Hash of a value's JSON, which names each field.
 fn hash(value: &impl Serialize) -> String {
     hex(&Sha256::digest(serde_json::to_vec(value).expect("strings, lists and maps by strings are JSON")))
 }
 
-/// A requirements file outside the tree that is not there.
+/// The error of an unreadable requirements file outside the tree.
 pub fn unreadable(file: &Path, error: std::io::Error) -> Error {
     Error::environment(format!("cannot read the requirements file {}", file.display()))
         .because(error)
-        .hint("absolute paths are read as they are: is the volume or ConfigMap mounted in this container?")
+        .hint("check that the volume or ConfigMap with this absolute path is mounted in this container")
 }
 
-/// A place with archives outside the tree that is not there.
+/// The error of an unreadable --find-links location outside the tree.
 pub fn no_links(place: &Path, error: std::io::Error) -> Error {
-    Error::environment(format!("--find-links {}: cannot be read", place.display()))
+    Error::environment(format!("cannot read the --find-links location {}", place.display()))
         .because(error)
-        .hint("absolute paths are read as they are: is the volume mounted in this container?")
+        .hint("check that the volume with this absolute path is mounted in this container")
 }
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ mod tests {
 
     type Change = fn(&mut Ingredients);
 
-    /// Everything that an environment is made of, in a directory of its own.
+    /// All inputs of an environment, in a temporary directory.
     struct Ingredients {
         dir: tempfile::TempDir,
         tree: PathBuf,
@@ -333,7 +333,7 @@ mod tests {
                 ("wheels/b.whl".into(), "b"),
                 ("wheels/a.whl".into(), "a"),
             ];
-            // A directory lists what was made first in another order, on some file systems.
+            // On some file systems, the order of a directory depends on the order of creation.
             if staging.len().is_multiple_of(2) {
                 files.reverse();
             }
@@ -427,7 +427,7 @@ mod tests {
                 }
             }),
             ("owners", |all| {
-                // Only root may.
+                // Only root can do this.
                 for name in ["wheels/a.whl", "config/pins.txt", "staging/lib/setup.py", "staging/requirements.txt"] {
                     let _ = chown(all.dir.path().join(name), Some(12345), Some(12345));
                 }
@@ -445,7 +445,7 @@ mod tests {
             assert_eq!(all.key(), first, "{what}");
             assert_eq!(all.key_at("two"), first, "the commit");
         }
-        // Built elsewhere, out of files that were written in another order.
+        // Another staging path, with files written in another order.
         assert_eq!(Ingredients::new("another-staging").key(), first);
         assert_eq!(Ingredients::new("x").key(), first);
     }

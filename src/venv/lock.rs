@@ -1,4 +1,4 @@
-//! Lock files that uv reads, as far as podstrap has to know what is in them.
+//! Reads the parts of uv's lock files that podstrap needs.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use toml::{Table, Value};
 
 use super::requirements;
 
-/// The first package that a lock file takes from a directory. uv builds the projects of a workspace in spite
-/// of `--no-build`. What cannot be read has none: uv says more of it.
+/// The first package in a lock file whose source is a directory. uv builds the projects of a workspace in spite of
+/// `--no-build`. `None` if the file is unreadable; uv reports that.
 pub(super) fn project(lock: &Path) -> Option<String> {
     let table = text(lock)?.parse::<Table>().ok()?;
     let packages = ["package", "packages"].iter().find_map(|name| table.get(*name)?.as_array())?;
@@ -19,7 +19,7 @@ pub(super) fn project(lock: &Path) -> Option<String> {
     Some(found.get("name").and_then(Value::as_str).unwrap_or("a project").to_owned())
 }
 
-/// Whether nothing that a uv.lock names is in the tree, or anywhere else on this machine.
+/// Whether every source in a uv.lock is remote: nothing is in the tree or elsewhere on this machine.
 pub(super) fn is_all_remote(lock: &str) -> bool {
     let Ok(table) = lock.parse::<Table>() else { return false };
     let packages = table.get("package").and_then(Value::as_array).into_iter().flatten();
@@ -35,7 +35,7 @@ pub(super) fn is_all_remote(lock: &str) -> bool {
     })
 }
 
-/// Whether a lock file takes anything from the web.
+/// Whether a lock file contains web URLs.
 pub(super) fn names_urls(lock: &Path) -> bool {
     text(lock).is_some_and(|text| text.contains("http://") || text.contains("https://"))
 }

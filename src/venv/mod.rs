@@ -1,8 +1,8 @@
-//! interpreter → environment → installed, relocated, compiled, verified.
+//! Builds an environment: create, install, relocate, compile, verify.
 //!
-//! An environment is built at a path that nobody uses yet. Python's own `venv` makes it, uv or pip
-//! fills it, and then it is checked against the records of what was installed, told its last path
-//! and compiled. What the user's variables say about indexes comes in through [`Settings`].
+//! podstrap builds at a path that no process uses. Python's `venv` creates the environment, and uv or pip installs the
+//! packages. podstrap then checks them against their records, changes the build path to the final path and compiles
+//! the bytecode. [`Settings`] has the user's settings for the indexes.
 
 mod app;
 mod builder;
@@ -35,7 +35,7 @@ mod toolchain;
 
 pub use self::builder::{BuildDirs, Builder, Built};
 pub use self::inputs::Inputs;
-pub use self::installed::{Distribution, EnvironmentRecord, Origin};
+pub use self::installed::{Distribution, DistributionOrigin, EnvironmentRecord};
 pub use self::provision::{Begun, Filled, Provided, Provision};
 
 pub use self::identity::{Identified, Identities};

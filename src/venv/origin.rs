@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::installed::Origin;
+use super::installed::DistributionOrigin;
 use super::record::Installed;
 
 /// An archive in an index or a wheelhouse.
@@ -31,12 +31,12 @@ fn without_query(url: &str) -> String {
 }
 
 /// The origin in a `direct_url.json`.
-pub(super) fn direct(text: &str) -> Option<Origin> {
+pub(super) fn direct(text: &str) -> Option<DistributionOrigin> {
     let json: Value = serde_json::from_str(text).ok()?;
     let url = without_query(json.get("url")?.as_str()?);
     let commit = json.pointer("/vcs_info/commit_id").and_then(Value::as_str).map(str::to_owned);
     let editable = json.pointer("/dir_info/editable").and_then(Value::as_bool).unwrap_or_default();
-    Some(Origin { url, hash: hash(json.get("archive_info")), commit, editable })
+    Some(DistributionOrigin { url, hash: hash(json.get("archive_info")), commit, editable })
 }
 
 /// The SHA-256 in `archive_info`, from `hashes` or the older `hash`.
@@ -90,7 +90,7 @@ pub(super) fn lock(text: &str) -> Vec<Archive> {
 }
 
 /// The archive from which a distribution was installed.
-pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origin> {
+pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<DistributionOrigin> {
     let name = normal(&dist.name);
     let of_it: Vec<&Archive> =
         archives.iter().filter(|archive| archive.name == name && archive.version == dist.version).collect();
@@ -110,7 +110,7 @@ pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Origi
         .find(|archive| archive.certain)
         .or_else(|| of_it.iter().filter(|archive| common(archive).is_some()).max_by_key(|archive| common(archive)))
         .or_else(|| of_it.iter().find(source).filter(|_| built_here))?;
-    Some(Origin { url: without_query(&found.url), hash: found.hash.clone(), commit: None, editable: false })
+    Some(DistributionOrigin { url: without_query(&found.url), hash: found.hash.clone(), commit: None, editable: false })
 }
 
 /// The tags in the name of a wheel ("Binary distribution format"). `None` for other files.

@@ -1,8 +1,8 @@
-//! pip's configuration files, read as pip reads them (Python's `RawConfigParser`), so that what they
-//! say counts for both engines and can be looked at before it is handed on.
+//! Reads pip's configuration files as pip does (Python's `RawConfigParser`). Their options then apply to both engines,
+//! and podstrap can check them first.
 //!
-//! Source: <https://pip.pypa.io/en/stable/topics/configuration/>. The sections `[global]` and
-//! `[install]` count for an installation, the second over the first, whichever files they are in.
+//! Source: <https://pip.pypa.io/en/stable/topics/configuration/>. An installation uses the sections `[global]` and
+//! `[install]` of all files. `[install]` has precedence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 /// Sections and their options.
 type Ini = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The sections that count for `pip install`, the later over the earlier.
+/// The sections that `pip install` uses. Later ones have precedence.
 const SECTIONS: [&str; 2] = ["global", "install"];
 
-/// Other long names of an option, and the one that its variable has here.
+/// Aliases of an option, each with the name that its variable has here.
 const ALIASES: &[(&str, &str)] = &[
     ("default-timeout", "timeout"),
     ("pypi-url", "index-url"),
@@ -22,7 +22,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("build-constraints", "build-constraint"),
 ];
 
-/// Which files there may be; the later ones count more. `get` gives a variable that is set.
+/// The paths of the files that may exist. Later ones have precedence. `get` returns the value of a set variable.
 pub(super) fn files<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     let home = get("HOME").map(Path::new);
     let own = get("PIP_CONFIG_FILE");
@@ -42,11 +42,10 @@ pub(super) fn files<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     files
 }
 
-/// The variables (`PIP_INDEX_URL`) that say what the files say, none of them empty.
+/// The options in the files as variables (`PIP_INDEX_URL`), without empty ones.
 ///
 /// # Errors
-/// Why one of them cannot be read: pip would refuse as well, and without them it is not known from
-/// where to install.
+/// A file is unreadable or invalid: its path and the cause. pip also fails then, and the file may name the index.
 pub(super) fn variables(files: &[PathBuf]) -> Result<BTreeMap<String, String>, (PathBuf, String)> {
     let mut merged = Ini::new();
     for file in files {
@@ -76,7 +75,7 @@ fn variable(option: &str) -> String {
     format!("PIP_{}", name.to_uppercase().replace('-', "_"))
 }
 
-/// What Python's `configparser` takes it for; its refusals are refusals. Values keep their lines.
+/// Parses a file and rejects the same errors as Python's `configparser`. Values keep their line breaks.
 fn parse(text: &str) -> Result<Ini, String> {
     let mut ini = Ini::new();
     let mut seen = BTreeSet::new();
@@ -105,26 +104,26 @@ fn parse(text: &str) -> Result<Ini, String> {
             && !name.is_empty()
         {
             if name != "DEFAULT" && !seen.insert((name.to_owned(), None)) {
-                return Err(format!("line {number}: the section [{name}] is there already"));
+                return Err(format!("line {number}: duplicate section [{name}]"));
             }
             ini.entry(name.to_owned()).or_default();
             (section, option) = (Some(name.to_owned()), None);
             continue;
         }
         let Some(section) = &section else {
-            return Err(format!("line {number} stands before the first section: [global] is missing"));
+            return Err(format!("line {number} is before the first section: [global] is missing"));
         };
         let Some((name, value)) = value.split_once(['=', ':']) else {
-            return Err(format!("line {number} is no NAME = VALUE"));
+            return Err(format!("line {number} is not NAME = VALUE"));
         };
         let name = name.trim_end().to_lowercase();
         if !seen.insert((section.clone(), Some(name.clone()))) {
-            return Err(format!("line {number}: {name} is there already"));
+            return Err(format!("line {number}: duplicate option {name}"));
         }
         ini.entry(section.clone()).or_default().insert(name.clone(), value.trim().to_owned());
         option = Some(name);
     }
-    // They are every section's.
+    // The options of [DEFAULT] apply to every section.
     if let Some(defaults) = ini.remove("DEFAULT") {
         for options in ini.values_mut() {
             let own = std::mem::take(options);
@@ -134,7 +133,7 @@ fn parse(text: &str) -> Result<Ini, String> {
     Ok(ini)
 }
 
-/// What is read reads the same again when it is written anew; names and values have no loose ends.
+/// A parsed file, written again, parses to the same result. Names and values have no surrounding white space.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(ini) = parse(&String::from_utf8_lossy(data)) else { return };
@@ -148,7 +147,7 @@ pub fn fuzz(data: &[u8]) {
             assert!(!variable(name).contains('-'));
         }
     }
-    // A name may begin with what opens a section, or be empty: then it is none the second time.
+    // Skip names that would not parse again as names: empty, or starting like a section or a comment.
     let plain = ini
         .values()
         .flat_map(BTreeMap::keys)
@@ -192,10 +191,10 @@ mod tests {
         ];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         for (text, why) in [
-            ("index-url = x", "line 1 stands before the first section"),
-            ("[global]\nindex-url", "line 2 is no NAME = VALUE"),
-            ("[global]\na=1\n[global]", "line 3: the section [global] is there already"),
-            ("[global]\na=1\nA=2", "line 3: a is there already"),
+            ("index-url = x", "line 1 is before the first section"),
+            ("[global]\nindex-url", "line 2 is not NAME = VALUE"),
+            ("[global]\na=1\n[global]", "line 3: duplicate section [global]"),
+            ("[global]\na=1\nA=2", "line 3: duplicate option a"),
         ] {
             let error = variables(&[write("c", text)]).unwrap_err();
             assert!(error.1.contains(why), "{error:?}");

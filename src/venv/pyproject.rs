@@ -1,5 +1,5 @@
-//! What a `pyproject.toml` says of dependencies, for engines that do not read it themselves, and to tell
-//! a project from a file that only configures tools.
+//! Reads the dependencies in a `pyproject.toml`, for an engine that does not read it itself. Also distinguishes a
+//! project from a file that only configures tools.
 //!
 //! Sources: <https://packaging.python.org/en/latest/specifications/pyproject-toml/>,
 //! <https://packaging.python.org/en/latest/specifications/dependency-groups/>.
@@ -12,23 +12,23 @@ use toml::{Table, Value};
 use super::requirements::name_of;
 use crate::error::{Error, Result};
 
-/// The name that is looked for.
+/// The file's name.
 pub(super) const NAME: &str = "pyproject.toml";
 
-/// The part of the file that says what to install.
+/// The parts of the file that determine the packages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pyproject {
-    /// Whether there is a `[project]`.
+    /// Whether the file has a `[project]`.
     pub(super) is_project: bool,
-    /// Whether Poetry has dependencies there that only Poetry reads.
+    /// Whether the file has dependencies that only Poetry reads.
     pub(super) is_poetry: bool,
     name: Option<String>,
     dependencies: Vec<String>,
     dynamic: Vec<String>,
-    /// By their normalized names, as are the groups.
+    /// By normalized name, like the groups.
     extras: BTreeMap<String, Vec<String>>,
     groups: BTreeMap<String, Vec<Entry>>,
-    /// Normalized names of what uv takes from elsewhere.
+    /// Normalized names of the packages with a source in [tool.uv.sources].
     sources: BTreeSet<String>,
 }
 
@@ -38,57 +38,59 @@ enum Entry {
     Include(String),
 }
 
-/// Why a file gives no requirements.
+/// The cause if a file gives no requirements.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// What is wrong with it.
+    /// The file is invalid: the cause.
     Wrong(String),
-    /// There is no such extra or group: `extra web`, and those that there are.
+    /// An unknown extra or group (`extra web`), and the known ones.
     Unknown(String, Vec<String>),
-    /// The project's build decides them.
+    /// The project's build determines these.
     Dynamic(&'static str),
-    /// uv takes this one from elsewhere.
+    /// This package has a source in [tool.uv.sources].
     Source(String),
 }
 
 impl Pyproject {
     /// # Errors
-    /// The file cannot be read, or is none of this kind.
+    /// The file is unreadable or invalid.
     pub(super) fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file)
             .map_err(|error| Error::environment(format!("cannot read {}", file.display())).because(error))?;
         Self::parse(&text).map_err(|why| Self::error(file, Problem::Wrong(why)))
     }
 
-    /// Whether it says what to install.
+    /// Whether the file lists requirements.
     pub(super) fn is_input(&self) -> bool {
         self.is_project || !self.groups.is_empty()
     }
 
-    /// What a problem with this file means for its user.
+    /// The error of a problem with this file.
     pub(super) fn error(file: &Path, problem: Problem) -> Error {
         let shown = file.display();
         match problem {
-            Problem::Wrong(why) => Error::environment(format!("{shown} cannot be used")).because(why).hint(
-                "it must be TOML; dependencies are lists of strings: https://packaging.python.org/specifications/pyproject-toml/",
+            Problem::Wrong(why) => Error::environment(format!("{shown} is invalid")).because(why).hint(
+                "write TOML with dependencies as lists of strings: \
+                 https://packaging.python.org/specifications/pyproject-toml/",
             ),
             Problem::Unknown(what, known) => {
                 let error = Error::environment(format!("{shown} has no {what}"));
-                if known.is_empty() { error } else { error.hint(format!("it has {}", known.join(", "))) }
+                if known.is_empty() { error } else { error.hint(format!("choose one of: {}", known.join(", "))) }
             }
             Problem::Dynamic(what) => Error::environment(format!(
-                "{shown} leaves its {what} to the project's build, which pip does not ask without installing it"
+                "{shown} lets the project's build determine its {what}, which pip reads only when it installs the \
+                 project"
             ))
-            .hint("install the project itself, by the package `.`, or use uv (--engine uv)"),
+            .hint("install the project itself as the package `.`, or use uv (--engine uv)"),
             Problem::Source(name) => Error::environment(format!(
-                "{shown} takes {name} from a place of [tool.uv.sources], which pip does not read"
+                "{shown} gives {name} a source in [tool.uv.sources], which pip does not read"
             ))
-            .hint("use uv (--engine uv): put its static binary beside podstrap"),
+            .hint("use uv (--engine uv): put its static binary next to podstrap"),
         }
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        // Offsets are in what is parsed.
+        // The parser counts offsets without the byte order mark.
         let text = text.trim_start_matches('\u{feff}');
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
@@ -103,7 +105,7 @@ impl Pyproject {
         found.is_poetry = tool(&["poetry", "dependencies"]).is_some();
         found.sources = tool(&["uv", "sources"]).into_iter().flat_map(Table::keys).map(|name| normal(name)).collect();
         if let Some(project) = table.get("project") {
-            let project = project.as_table().ok_or("project is no table")?;
+            let project = project.as_table().ok_or("project is not a table")?;
             found.is_project = true;
             found.name = project.get("name").and_then(Value::as_str).map(normal);
             found.dependencies = strings("project.dependencies", project.get("dependencies"))?;
@@ -111,13 +113,13 @@ impl Pyproject {
             for (name, list) in section("project.optional-dependencies", project.get("optional-dependencies"))? {
                 let list = strings(&format!("project.optional-dependencies.{name}"), Some(list))?;
                 if found.extras.insert(normal(name), list).is_some() {
-                    return Err(format!("the extra {name} is there twice"));
+                    return Err(format!("duplicate extra {name}"));
                 }
             }
         }
         for (name, list) in section("dependency-groups", table.get("dependency-groups"))? {
             let what = format!("dependency-groups.{name}");
-            let list = list.as_array().ok_or_else(|| format!("{what} is no list"))?;
+            let list = list.as_array().ok_or_else(|| format!("{what} is not a list"))?;
             let entries = list.iter().map(|entry| match entry {
                 Value::String(text) => Ok(Entry::Requirement(line(&what, text)?)),
                 Value::Table(table) => match (table.get("include-group").and_then(Value::as_str), table.len()) {
@@ -128,13 +130,13 @@ impl Pyproject {
             });
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
             if found.groups.insert(normal(name), entries).is_some() {
-                return Err(format!("the group {name} is there twice"));
+                return Err(format!("duplicate group {name}"));
             }
         }
         Ok(found)
     }
 
-    /// Whether it has this extra, as far as it says itself.
+    /// Whether the file has this extra, or lets the build determine the extras.
     pub(super) fn has_extra(&self, name: &str) -> bool {
         self.extras.contains_key(&normal(name)) || self.is_dynamic("optional-dependencies")
     }
@@ -152,8 +154,8 @@ impl Pyproject {
         self.dynamic.iter().any(|dynamic| dynamic == field)
     }
 
-    /// The lines of a requirements file that says the same: the project's dependencies, and those of
-    /// the extras and groups that it has.
+    /// The same as lines of a requirements file: the project's dependencies, and those of the given extras and groups
+    /// that it has.
     pub(super) fn requirements(&self, extras: &[String], groups: &[String]) -> Result<Vec<String>, Problem> {
         if self.is_dynamic("dependencies") {
             return Err(Problem::Dynamic("dependencies"));
@@ -181,8 +183,8 @@ impl Pyproject {
         if seen.insert(name.to_owned()) { self.expand(list, seen, out) } else { Ok(()) }
     }
 
-    /// The requirements themselves, and of `this-project[extra]` what the extra asks for: the project is
-    /// in no index.
+    /// Copies requirements. Replaces `this-project[extra]` by the requirements of the extra, because the project is in
+    /// no index.
     fn expand(&self, list: &[String], seen: &mut BTreeSet<String>, out: &mut Vec<String>) -> Result<(), Problem> {
         for requirement in list {
             let name = name_of(requirement);
@@ -193,7 +195,7 @@ impl Pyproject {
             let rest = requirement[name.len()..].trim();
             let extras = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
             let Some(extras) = extras else {
-                return Err(Problem::Wrong(format!("{requirement}: of the project itself only extras can be named")));
+                return Err(Problem::Wrong(format!("{requirement}: the project can require only its own extras")));
             };
             for extra in extras.split(',').map(|extra| normal(extra.trim())) {
                 if !self.extras.contains_key(&extra) {
@@ -228,33 +230,33 @@ impl Pyproject {
     }
 }
 
-/// A table's entries; none if it is not there.
+/// A table's entries. Empty if the table is missing.
 fn section<'a>(what: &str, value: Option<&'a Value>) -> Result<Vec<(&'a String, &'a Value)>, String> {
     match value {
         None => Ok(Vec::new()),
         Some(Value::Table(table)) => Ok(table.iter().collect()),
-        Some(_) => Err(format!("{what} is no table")),
+        Some(_) => Err(format!("{what} is not a table")),
     }
 }
 
 fn strings(what: &str, value: Option<&Value>) -> Result<Vec<String>, String> {
     let Some(value) = value else { return Ok(Vec::new()) };
-    let list = value.as_array().ok_or_else(|| format!("{what} is no list"))?;
+    let list = value.as_array().ok_or_else(|| format!("{what} is not a list"))?;
     list.iter()
-        .map(|entry| line(what, entry.as_str().ok_or_else(|| format!("{what}: an entry is no string"))?))
+        .map(|entry| line(what, entry.as_str().ok_or_else(|| format!("{what}: an entry is not a string"))?))
         .collect()
 }
 
-/// A requirement that is one line of a file and no option of it.
+/// Checks that a requirement is one line and not an option.
 fn line(what: &str, text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.starts_with(['-', '#', '.', '/']) || text.contains(['\n', '\r', '\\']) {
-        return Err(format!("{what}: {text:?} is no requirement"));
+        return Err(format!("{what}: {text:?} is not a requirement"));
     }
     Ok(text.to_owned())
 }
 
-/// Names are equal if these are (PEP 503, PEP 685).
+/// The normalized name. Names are equal if their normalized names are equal (PEP 503, PEP 685).
 pub(super) fn normal(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
@@ -267,8 +269,7 @@ pub(super) fn normal(name: &str) -> String {
     out
 }
 
-/// Whatever the file is: each requirement is one line that no reader takes for an option, and more is
-/// asked for with an extra than without.
+/// For any file, each requirement is one line and not an option, and extras only add requirements.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(found) = Pyproject::parse(&String::from_utf8_lossy(data)) else { return };
@@ -324,18 +325,18 @@ mod tests {
         assert_eq!(refused(sources, "a"), Problem::Source("b-b".into()));
         for (text, why) in [
             ("[project]\ndependencies = ['a\\n-r b']\nx", "line 3"),
-            ("[project]\ndependencies = [\"a\\n--index-url x\"]", "is no requirement"),
-            ("[project]\ndependencies = ['--index-url x']", "is no requirement"),
-            ("[project]\ndependencies = 'a'", "project.dependencies is no list"),
+            ("[project]\ndependencies = [\"a\\n--index-url x\"]", "is not a requirement"),
+            ("[project]\ndependencies = ['--index-url x']", "is not a requirement"),
+            ("[project]\ndependencies = 'a'", "project.dependencies is not a list"),
             ("[dependency-groups]\na = [{x = 1}]", "neither a requirement nor an include-group"),
-            ("[dependency-groups]\na = []\nA = []", "there twice"),
+            ("[dependency-groups]\na = []\nA = []", "duplicate group"),
         ] {
             let Problem::Wrong(problem) = refused(text, "a") else { panic!("{text}") };
             assert!(problem.contains(why), "{problem}");
         }
     }
 
-    /// What fuzzing found.
+    /// A case from fuzzing.
     #[test]
     fn an_error_behind_a_byte_order_mark_has_its_line() {
         let error = Pyproject::parse("\u{feff}a = \"\u{fffd}\"\nb = [{\"\"x").unwrap_err();

@@ -1,35 +1,37 @@
-//! What the files that say what to install ask of an engine: those that are named, and all that they include.
+//! Collects requests to the engine from the given requirements files and all files that they include.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::inputs::{Form, Inputs};
 use super::pyproject;
-use super::requirements::{self, File, Files};
+use super::requirements::{self, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 
-/// What is asked of the engine, besides to install.
+/// Requests to the engine in requirements files.
 #[derive(Debug, Default)]
 pub(super) struct Reached {
-    /// A requirement has a hash: pip wants all of them to have one then.
+    /// A requirement has a hash. pip then requires one for all.
     pub(super) hashes: bool,
-    /// A file by which uv would build a package in spite of `--no-build`, or might.
+    /// A file for which uv builds, or may build, a package in spite of `--no-build`.
     pub(super) builds: Option<PathBuf>,
-    /// The places of Git repositories.
+    /// The URLs of Git repositories.
     pub(super) repositories: Vec<url::Url>,
 }
 
 impl Reached {
     /// # Errors
-    /// A file of `tree` leads to another one outside of it.
+    /// A file of `tree` includes a file outside it.
     pub(super) fn of(inputs: &Inputs, settings: &Settings, tree: Option<&Path>) -> Result<Self> {
-        let mut files = Files::new(settings);
+        let mut files = RequirementsReader::new(settings);
         let named: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
         if let Some((file, line)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
-            return Err(Error::environment(format!("{} leads out of the tree: {line}", file.display()))
-                .because("what else is mounted is none of the repository's business")
-                .hint("name that file yourself with -r or -c, or let the repository name a variable of the Pod for it: -c ${PINS}"));
+            return Err(Error::environment(format!("{} includes a file outside the tree: {line}", file.display()))
+                .because("the repository must not read other files of this container")
+                .hint(
+                    "give that file with -r or -c, or use a variable of the Pod for it in the repository: -c ${PINS}",
+                ));
         }
         let of_settings = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
         let reached = files.reach(named.into_iter().chain(of_settings));
@@ -40,7 +42,7 @@ impl Reached {
     }
 }
 
-/// A configuration file that asks for builds.
+/// A configuration file that requests builds.
 fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
     let beside_locks =
         inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]);
@@ -50,7 +52,7 @@ fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
     })
 }
 
-fn repositories(inputs: &Inputs, reached: &[Rc<File>]) -> Vec<url::Url> {
+fn repositories(inputs: &Inputs, reached: &[Rc<RequirementsFile>]) -> Vec<url::Url> {
     let mut places = Vec::new();
     for text in reached.iter().map(|file| &file.text).chain(&inputs.packages) {
         for mark in ["git+http", "git = \"http", "git = 'http"] {
@@ -91,6 +93,6 @@ mod tests {
         assert_eq!(reached("-e ./x").builds, Some(tree.path().join("c.txt")));
         write("b.txt", "-c ../c.txt");
         let error = Reached::of(&inputs, &settings, Some(tree.path())).unwrap_err().to_string();
-        assert!(error.contains("b.txt leads out of the tree: -c ../c.txt"), "{error}");
+        assert!(error.contains("b.txt includes a file outside the tree: -c ../c.txt"), "{error}");
     }
 }

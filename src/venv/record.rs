@@ -1,9 +1,8 @@
-//! What is installed, and whether all of it is there.
+//! Reads the installed distributions, and checks that all their files exist.
 //!
-//! A wheel's RECORD ("Recording installed projects" of the packaging standards) lists its files with hash and size. An
-//! installer that was killed, or whose cache was damaged, leaves files out and says nothing; two
-//! wheels that ship the same file leave one RECORD wrong, which harms nobody. So a file must exist,
-//! and be of the size that *some* row states.
+//! A wheel's RECORD ("Recording installed projects" of the packaging standards) lists its files with hash and size. A
+//! killed engine, or one with a damaged cache, omits files without an error. If two wheels contain the same file, one
+//! RECORD is wrong, which is harmless. A file must therefore exist, with the size in at least one row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +14,8 @@ use crate::error::{Error, IoContext, Result};
 use crate::runtime::hex;
 use crate::walk::{WalkError, walk};
 
-/// The files of an environment by their path in it, with sizes; links have none.
-pub(super) type Files = BTreeMap<PathBuf, Option<u64>>;
+/// The files of an environment: path in it and size in bytes. Links have no size.
+pub(super) type EnvironmentFiles = BTreeMap<PathBuf, Option<u64>>;
 
 /// A line of RECORD.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,10 +25,10 @@ pub(super) struct Row {
     pub(super) size: String,
 }
 
-/// Lists the files and makes everything readable by everybody on the way, and writable by its owner
-/// only: an app runs as another user than the one whose umask decided the modes.
-pub(super) fn files(root: &Path) -> Result<Files> {
-    let mut files = Files::new();
+/// Lists the files. Makes every file readable for all users and writable only for its owner: the umask of podstrap's
+/// user determined the modes, but the app runs as another user.
+pub(super) fn files(root: &Path) -> Result<EnvironmentFiles> {
+    let mut files = EnvironmentFiles::new();
     for entry in walk(root) {
         let entry = entry.map_err(WalkError::on_volume)?;
         if entry.is_symlink() {
@@ -58,7 +57,7 @@ fn open_up(path: &Path, meta: &std::fs::Metadata) -> Result<()> {
 }
 
 /// The `*.dist-info` directories in `site` (site-packages, as a path in the environment).
-pub(super) fn dist_infos(files: &Files, site: &Path) -> BTreeSet<PathBuf> {
+pub(super) fn dist_infos(files: &EnvironmentFiles, site: &Path) -> BTreeSet<PathBuf> {
     files
         .keys()
         .filter_map(|file| file.strip_prefix(site).ok()?.components().next())
@@ -67,8 +66,8 @@ pub(super) fn dist_infos(files: &Files, site: &Path) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// What the records name and the environment lacks: one sentence for each file.
-pub(super) fn missing(root: &Path, files: &Files, site: &Path) -> Vec<String> {
+/// Finds missing files and files with a wrong size: one message for each.
+pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     let mut right = BTreeSet::new();
     for info in dist_infos(files, site) {
@@ -78,7 +77,8 @@ pub(super) fn missing(root: &Path, files: &Files, site: &Path) -> Vec<String> {
         };
         for row in rows(&record) {
             let path = locate(root, site, &row.path);
-            // It cannot say its own size, and uv states that of the one in a wheel that left itself out.
+            // RECORD cannot contain its own size. If a wheel's RECORD omits itself, uv adds a row with the size of that
+            // RECORD.
             if path == info.join("RECORD") {
                 continue;
             }
@@ -99,7 +99,7 @@ pub(super) fn missing(root: &Path, files: &Files, site: &Path) -> Vec<String> {
     problems.into_iter().filter(|(path, _)| !right.contains(path)).map(|(_, problem)| problem).collect()
 }
 
-/// Where a RECORD row's path leads, as a path in the environment.
+/// The path in the environment of a path in RECORD.
 pub(super) fn locate(root: &Path, site: &Path, path: &str) -> PathBuf {
     let path = Path::new(path);
     let joined = match path.strip_prefix(root) {
@@ -119,7 +119,7 @@ pub(super) fn locate(root: &Path, site: &Path, path: &str) -> PathBuf {
     clean
 }
 
-/// RECORD's rows: CSV with quotes where a path needs them.
+/// The rows of RECORD: CSV, with quotes if a path needs them.
 pub(super) fn rows(text: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut fields = vec![String::new()];
@@ -152,7 +152,7 @@ pub(super) fn rows(text: &str) -> Vec<Row> {
 }
 
 impl Row {
-    /// As a line of RECORD.
+    /// The row as a line of RECORD.
     pub(super) fn line(&self) -> String {
         let quote = |field: &str| {
             if field.contains([',', '"', '\n', '\r']) {
@@ -165,28 +165,28 @@ impl Row {
     }
 }
 
-/// A distribution as its `*.dist-info` describes it.
+/// A distribution, from its `*.dist-info`.
 #[derive(Debug)]
 pub(super) struct Installed {
     pub(super) name: String,
     pub(super) version: String,
-    /// Of METADATA, as they are written there.
+    /// Requires-Dist of METADATA, as written.
     pub(super) requires: Vec<String>,
     pub(super) requires_python: Option<String>,
-    /// Of WHEEL: `cp313-cp313-musllinux_1_2_x86_64`.
+    /// Tags of WHEEL: `cp313-cp313-musllinux_1_2_x86_64`.
     pub(super) tags: Vec<String>,
-    /// Its files by their paths in the environment, and what RECORD states of them.
+    /// Its files: paths in the environment, and their rows in RECORD.
     pub(super) files: Vec<(PathBuf, Row)>,
-    /// `direct_url.json`, if it did not come from an index.
+    /// The text of `direct_url.json`, if it is not from an index.
     pub(super) direct_url: Option<String>,
 }
 
-/// All distributions in `site`, sorted by name. What has no name is left out.
-pub(super) fn installed(root: &Path, files: &Files, site: &Path) -> Result<Vec<Installed>> {
+/// All distributions in `site`, sorted by name. Skips those without a name or version.
+pub(super) fn installed(root: &Path, files: &EnvironmentFiles, site: &Path) -> Result<Vec<Installed>> {
     let mut found = Vec::new();
     for info in dist_infos(files, site) {
         let read = |name: &str| std::fs::read(root.join(&info).join(name));
-        // Old projects write other encodings; what counts here is ASCII.
+        // Old projects use other encodings. The fields that podstrap reads are ASCII.
         let metadata = read("METADATA").map_err(|error| {
             Error::environment(format!("cannot read {}", root.join(&info).join("METADATA").display())).because(error)
         })?;
@@ -212,7 +212,7 @@ pub(super) fn installed(root: &Path, files: &Files, site: &Path) -> Result<Vec<I
     Ok(found)
 }
 
-/// The fields before the first empty line ("Core metadata specifications").
+/// The fields before the first empty line. Source: "Core metadata specifications".
 fn headers(text: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(text);
     let lines = text.lines().take_while(|line| !line.is_empty());
@@ -222,7 +222,7 @@ fn headers(text: &[u8]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What an installer writes into `*.dist-info`, each in its own way.
+/// The files in `*.dist-info` that differ between engines.
 const INSTALLERS_OWN: &[&str] = &[
     "RECORD",
     "RECORD.jws",
@@ -241,8 +241,8 @@ impl Installed {
         format!("{} {}", self.name, self.version)
     }
 
-    /// A hash of what the wheel holds, by RECORD: the same whoever installed it. Scripts and headers are
-    /// left out, which each installer writes or puts in its own way.
+    /// Hash of the wheel's files, from RECORD. It is the same with both engines: it skips scripts and headers, which
+    /// each engine writes or places differently.
     pub(super) fn contents(&self, site: &Path) -> String {
         let mut lines: Vec<String> = Vec::new();
         for (path, row) in &self.files {
@@ -254,7 +254,7 @@ impl Installed {
                 || name.ends_with(".pyc")
                 || own && INSTALLERS_OWN.contains(&&*name);
             if !left_out {
-                // The directory's name tells of the Python only.
+                // The path of site-packages depends only on the Python.
                 let path = path.strip_prefix(site).unwrap_or(path);
                 lines.push(format!("{} {}\n", path.display(), row.hash));
             }
@@ -265,7 +265,7 @@ impl Installed {
     }
 }
 
-/// Rows are read as they were written, and a path leads into the environment.
+/// Written rows parse to the same rows, and every path stays in the environment.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);

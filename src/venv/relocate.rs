@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::app::App;
 use super::origin;
-use super::record::{self, Files};
+use super::record::{self, EnvironmentFiles};
 use crate::error::{Error, IoContext, Result};
 
 /// Longest `#!` line, in bytes, with its newline: Linux before 5.1 reads 127 bytes, and pip and uv use the
@@ -27,7 +27,7 @@ const LONG_TAIL: &str = "\n' '''\n";
 
 /// A build path and its final path.
 #[derive(Debug)]
-pub(super) struct Move {
+pub(super) struct Relocation {
     pub(super) from: PathBuf,
     pub(super) to: PathBuf,
 }
@@ -36,9 +36,9 @@ pub(super) struct Move {
 #[derive(Debug)]
 pub(super) struct Destination {
     /// The move of the environment comes first.
-    pub(super) moves: Vec<Move>,
+    pub(super) moves: Vec<Relocation>,
     /// The tree and the path to record as an origin, which the app does not read.
-    pub(super) told: Option<Move>,
+    pub(super) told: Option<Relocation>,
     /// The scratch directory, deleted after the build.
     pub(super) scratch: PathBuf,
 }
@@ -54,7 +54,7 @@ impl Destination {
     fn check(&self, name: &Path, text: &str) -> Result<()> {
         let Some(own) = self.moves.first() else { return Ok(()) };
         let says = |path: &Path| {
-            spellings([&Move { from: path.to_owned(), to: path.to_owned() }])
+            spellings([&Relocation { from: path.to_owned(), to: path.to_owned() }])
                 .is_ok_and(|spellings| spellings.iter().any(|(path, _)| find_path(text, path).is_some()))
         };
         if let Some(tree) = self.told.as_ref().map(|told| &told.from).filter(|tree| says(tree)) {
@@ -79,7 +79,7 @@ impl Destination {
 }
 
 /// Every spelling of the moves, longest path first.
-fn spellings<'a>(moves: impl IntoIterator<Item = &'a Move>) -> Result<Vec<(String, String)>> {
+fn spellings<'a>(moves: impl IntoIterator<Item = &'a Relocation>) -> Result<Vec<(String, String)>> {
     let mut all: Vec<(String, String)> = moves.into_iter().flat_map(both_spellings).collect::<Result<_>>()?;
     all.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
     all.dedup();
@@ -90,7 +90,7 @@ fn spellings<'a>(moves: impl IntoIterator<Item = &'a Move>) -> Result<Vec<(Strin
 ///
 /// # Errors
 /// A file still refers to the build path.
-pub(super) fn relocate(root: &Path, files: &Files, site: &Path, destination: &Destination) -> Result<()> {
+pub(super) fn relocate(root: &Path, files: &EnvironmentFiles, site: &Path, destination: &Destination) -> Result<()> {
     let moves = spellings(&destination.moves)?;
     let told = spellings(&destination.told)?;
     let mut through_shell = Vec::new();
@@ -226,7 +226,7 @@ fn may_say_path(name: &Path, site: &Path) -> bool {
 }
 
 /// A move as plain text and as part of a `file:` URL.
-fn both_spellings(Move { from, to }: &Move) -> Vec<Result<(String, String)>> {
+fn both_spellings(Relocation { from, to }: &Relocation) -> Vec<Result<(String, String)>> {
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).ok_or_else(|| {
             Error::usage(format!("{} is not UTF-8", path.display()))

@@ -1,8 +1,7 @@
-//! A ready environment taken over from an older release, instead of the same being built again.
+//! Adopts the environment of an earlier release instead of building the same one again.
 //!
-//! Its files are linked, not copied, where the file system can: they are never written into, neither
-//! by podstrap nor by whoever runs the app without the right to. That nobody else did either is what
-//! the fingerprint tells.
+//! podstrap hard-links the files if the file system can, and otherwise copies them. podstrap never writes into a linked
+//! file, and an app without write permission cannot. The fingerprint shows whether anybody else did.
 
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -15,8 +14,8 @@ use crate::error::{IoContext, Result};
 use crate::runtime::hex;
 use crate::walk::{Entry, walk};
 
-/// A hash over all names with their kinds, modes, sizes, times of change and link targets: a file that
-/// was written, added or removed changes it. Contents are not read.
+/// Hash of all names with their types, modes, sizes, modification times and link targets. A written, added or removed
+/// file changes it. Does not read contents.
 pub(super) fn fingerprint(dir: &Path) -> Result<String> {
     let mut digest = Sha256::new();
     each(dir, &mut |entry, meta| {
@@ -33,15 +32,15 @@ pub(super) fn fingerprint(dir: &Path) -> Result<String> {
         }
         Ok(())
     })
-    .on_volume(|| format!("cannot look through {}", dir.display()))?;
+    .on_volume(|| format!("cannot list {}", dir.display()))?;
     Ok(hex(&digest.finalize()))
 }
 
-/// Brings the environment at `from` to `to`, which must not exist yet. False, and nothing at `to`: it
-/// is not what it was when `fingerprint` was taken.
+/// Links or copies the environment at `from` to `to`, which must not exist. Returns false and creates nothing if the
+/// environment no longer has this `fingerprint`.
 ///
 /// # Errors
-/// The volume is full, or cannot be written.
+/// The volume is full or not writable.
 pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
     if self::fingerprint(from).ok().as_deref() != Some(fingerprint) {
         return Ok(false);
@@ -61,12 +60,12 @@ pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
                 }
             })
         })
-        .on_volume(|| format!("cannot bring {} to {}", from.display(), to.display()))?;
+        .on_volume(|| format!("cannot link {} to {}", from.display(), to.display()))?;
     Ok(true)
 }
 
-/// Where it cannot be linked: another's file (`fs.protected_hardlinks`), too many links, or a file
-/// system without them.
+/// Copies a file that podstrap cannot link: it belongs to another user (`fs.protected_hardlinks`), has too many links,
+/// or the file system has no hard links.
 fn copy(from: &Path, meta: &Metadata, to: &Path) -> io::Result<()> {
     fs::copy(from, to)?;
     File::options()
@@ -76,8 +75,7 @@ fn copy(from: &Path, meta: &Metadata, to: &Path) -> io::Result<()> {
         .set_times(FileTimes::new().set_modified(meta.modified()?))
 }
 
-/// Everything below a directory, directories before what is in them, in an order that is always the
-/// same.
+/// Visits everything below a directory, in a fixed order. A directory comes before its entries.
 fn each(dir: &Path, visit: &mut impl FnMut(&Entry, &Metadata) -> io::Result<()>) -> io::Result<()> {
     for entry in walk(dir) {
         let entry = entry?;
@@ -85,7 +83,7 @@ fn each(dir: &Path, visit: &mut impl FnMut(&Entry, &Metadata) -> io::Result<()>)
             continue;
         }
         if !(entry.is_dir() || entry.is_file() || entry.is_symlink()) {
-            return Err(io::Error::new(ErrorKind::InvalidData, format!("{} is no file", entry.path.display())));
+            return Err(io::Error::new(ErrorKind::InvalidData, format!("{} is a special file", entry.path.display())));
         }
         visit(&entry, &entry.metadata()?)?;
     }
@@ -147,7 +145,7 @@ mod tests {
         for (number, change) in changes.iter().enumerate() {
             let dir = tempfile::tempdir().unwrap();
             let (one, print) = environment(dir.path());
-            // On a file system whose times are coarse the same instant would not tell.
+            // Wait: a file system with coarse times would show no change.
             std::thread::sleep(std::time::Duration::from_millis(20));
             change(&one);
             let two = dir.path().join("two");

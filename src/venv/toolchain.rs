@@ -1,4 +1,4 @@
-//! What an environment is built with, as far as it is known without starting anything.
+//! Finds the interpreter and the engine of a build, without starting either where possible.
 
 use std::path::{Path, PathBuf};
 
@@ -13,23 +13,23 @@ use crate::plan::{EngineRequest, PythonRequest};
 use crate::retry::Deadline;
 use crate::runtime::blocking;
 
-/// An interpreter and an engine: enough to tell whether a kept environment still fits.
+/// The interpreter and the engine. They show whether an existing environment still fits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
     pub python: Program,
-    /// The library that has most of the interpreter in it, if it is shared.
+    /// The shared library with most of the interpreter, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub libpython: Option<Program>,
-    /// None for pip, which belongs to the interpreter.
+    /// `None` for pip, which belongs to the interpreter.
     pub uv: Option<Program>,
-    /// uv was asked for: if it does not run, pip is no substitute.
+    /// The user requires uv: if it does not run, podstrap does not use pip instead.
     pub uv_required: bool,
 }
 
-/// A program or a library, and which one.
+/// A program or a library.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Not of a link.
+    /// Links are resolved.
     pub path: PathBuf,
     pub identity: Identity,
 }
@@ -43,10 +43,10 @@ impl Program {
     }
 }
 
-/// Finds the interpreter and the engine without starting either where that can be avoided.
+/// Finds the interpreter and the engine.
 ///
 /// # Errors
-/// There is none of what is asked for.
+/// A required interpreter or engine is missing.
 pub async fn locate(
     settings: &Settings,
     python: &PythonRequest,
@@ -71,14 +71,14 @@ pub async fn locate(
     .await
 }
 
-/// The uv to use, if uv is to be used.
+/// The uv to use. `None` for pip.
 fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<PathBuf>> {
     let required = match request {
         EngineRequest::Pip => return Ok(None),
         EngineRequest::UvAt(path) => {
             if !executable(path) {
-                return Err(Error::environment(format!("--engine {}: no executable file", path.display()))
-                    .hint("name a uv binary, or use --engine auto or pip"));
+                return Err(Error::environment(format!("--engine {} is not an executable file", path.display()))
+                    .hint("give the path of a uv binary, or use --engine auto or pip"));
             }
             return Ok(Some(path.clone()));
         }
@@ -89,13 +89,13 @@ fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Path
     let found = beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")).find(|file| executable(file));
     match found {
         Some(uv) => Ok(Some(uv)),
-        None if required => Err(Error::environment("found no uv beside podstrap or on PATH")
-            .hint("put the static uv binary beside podstrap, name it with --engine PATH, or use --engine pip")),
+        None if required => Err(Error::environment("found no uv next to podstrap or on PATH")
+            .hint("put a static uv binary next to podstrap, give its path with --engine, or use --engine pip")),
         None => Ok(None),
     }
 }
 
-/// The shared library of Python that an interpreter loads.
+/// The shared libpython that an interpreter loads.
 fn libpython(python: &Path) -> Option<PathBuf> {
     let links = elf::links(python)?;
     let name = links.needed.iter().find(|name| name.starts_with("libpython"))?;
@@ -110,8 +110,8 @@ fn libpython(python: &Path) -> Option<PathBuf> {
 }
 
 impl Toolchain {
-    /// The pips that the interpreter may find, by the names of their records: `pip-24.2.dist-info`. Where
-    /// uv is there they do not matter.
+    /// The pips that the interpreter may find, by the names of their metadata directories: `pip-24.2.dist-info`.
+    /// Empty with uv.
     pub(super) fn pips(&self) -> Vec<String> {
         let prefix = self.python.path.parent().and_then(Path::parent).filter(|_| self.uv.is_none());
         let entries = |dir: PathBuf| {

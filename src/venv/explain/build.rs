@@ -1,4 +1,4 @@
-//! A package that has to be built here, and cannot.
+//! Explains why a package without a wheel could not be built.
 
 use super::failed::Failed;
 use super::output::limit;
@@ -8,24 +8,20 @@ use crate::venv::interpreter::executable;
 use crate::venv::requirements::name_of;
 
 impl Failed<'_> {
-    /// What would have to be built, where nothing may be.
+    /// The error of a package that needs a build, although --only-binary forbids builds.
     pub(super) fn unbuilt(&self) -> Option<Error> {
         if !self.settings.only_binary() {
             return None;
         }
         let named = self
-            .between("only-binary: ", " would have to be built")
-            .or_else(|| self.between("but attempted to build `", "`"))
-            .or_else(|| self.between("Building source distributions for `", "`"))
-            .or_else(|| self.between("Wheels are required for `", "`"))
+            .named(phrases::NEEDS_BUILD)
             .or_else(|| {
-                let at = self.stderr.find("is marked as `--no-build`")?;
-                self.stderr[..at].rsplit_once('`')?.0.rsplit_once('`').map(|(_, name)| name)
+                let before = self.stderr.split_once(phrases::MARKED_NO_BUILD)?.0;
+                before.rsplit_once('`')?.0.rsplit_once('`').map(|(_, name)| name)
             })
-            .or_else(|| self.between("Because ", " has no usable wheels"))
-            .or_else(|| self.between("No matching distribution found for ", "\n"))
-            .or_else(|| self.stderr.contains("Building source distributions is disabled").then_some("a requirement"))?;
-        // A directory instead of a name: its own says most.
+            .or_else(|| self.named(phrases::NO_WHEEL))
+            .or_else(|| self.stderr.contains(phrases::BUILDS_DISABLED).then_some("a requirement"))?;
+        // Show only the last part of a directory's URL.
         let named = if named.starts_with("file://") { named.rsplit('/').next().unwrap_or(named) } else { named };
         let name = name_of(named);
         let name = if name.is_empty() || named == "a requirement" { named } else { name };
@@ -34,24 +30,19 @@ impl Failed<'_> {
             self.platform
         ))
         .hint(
-            "pin a version with a wheel; or build one where its code may run (pip wheel), and name the directory \
+            "pin a version with a wheel, or build a wheel where its code may run (pip wheel) and give the directory \
              with --find-links",
         );
         let implied =
-            "for another Python or platform --only-binary is meant; in the app's own image podstrap can build";
+            "run podstrap in the app's own image to build it: another Python or platform implies --only-binary";
         Some(if self.elsewhere { error.hint(implied) } else { error })
-            // An index without the name at all says the same.
-            .filter(|_| !self.stderr.contains("was not found in the"))
+            // Engines print some of these phrases for an unknown name too.
+            .filter(|_| !self.stderr.contains(phrases::UNKNOWN_NAME))
     }
 
-    /// What a build itself requires, and cannot have: pip's isolated environment, and uv's.
+    /// The error of a build requirement that is not available. Engines install these into a separate environment.
     pub(super) async fn build_requirement(&self) -> Option<Error> {
-        let isolated = [
-            "to install build dependencies",
-            "Failed to resolve requirements from",
-            "Failed to install requirements from",
-        ];
-        if !self.says(&isolated) {
+        if !self.says(phrases::BUILD_REQUIREMENTS) {
             return None;
         }
         let lacking = self.sought();
@@ -65,10 +56,12 @@ impl Failed<'_> {
         }
         let package = self.built().unwrap_or("the package");
         Some(
-            Error::environment(format!("the build of {package} needs {lacking}, which is not to be had"))
-                .because("a build gets an environment of its own, with what its [build-system] requires")
+            Error::environment(format!("the build of {package} requires {lacking}, which is not available"))
+                .because(
+                    "a build runs in a separate environment, with only the packages that its [build-system] requires",
+                )
                 .hint(format!(
-                    "what a build needs comes from the same indexes and --find-links: supply {} there, or a wheel of {package}",
+                    "supply {} in the package indexes or with --find-links, or supply a wheel of {package}",
                     name_of(lacking)
                 )),
         )
@@ -76,25 +69,19 @@ impl Failed<'_> {
 
     /// The package whose build failed.
     fn built(&self) -> Option<&str> {
-        let named = self
-            .between("Failed building wheel for ", "\n")
-            .or_else(|| self.between("Failed to build `", "`"))
-            .or_else(|| self.between("Building wheel for ", " "))
-            .or_else(|| self.between("Failed to build '", "'"))?;
-        named.split(" @ ").next().map(str::trim)
+        self.named(phrases::BUILT)?.split(" @ ").next().map(str::trim)
     }
 
-    /// Why a package cannot be built here: its name, what a wheel must be for, and what is missing.
+    /// The error of a failed build: the package, the tags that a wheel needs, and the missing tool.
     pub(super) fn build(&self) -> Error {
         let name = self.built().unwrap_or("a requirement");
         let compilers = ["cc", "gcc", "clang", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-gcc"];
         let path = self.settings.path();
         let present = compilers.iter().any(|compiler| path.iter().any(|dir| executable(&dir.join(compiler))));
-        let asked = ["gcc", "cc", "clang", "c++", "g++"].iter().any(|compiler| {
-            [format!("{compiler}' failed: No such"), format!("{compiler}'\n"), format!("{compiler}: not found")]
-                .iter()
-                .any(|phrase| format!("{}\n", self.stderr).contains(phrase))
-        });
+        let output = format!("{}\n", self.stderr);
+        let asked = phrases::COMPILERS
+            .iter()
+            .any(|compiler| phrases::NO_COMMAND.iter().any(|end| output.contains(&format!("{compiler}{end}"))));
         if asked && !present {
             return Error::environment(format!(
                 "{name} has no wheel for {} and this image has no C compiler",
@@ -111,72 +98,58 @@ impl Failed<'_> {
                 "pin a version with a wheel, use an image with {package}, or supply a wheelhouse (--find-links)"
             ));
         }
-        if let Some(module) = self.between("ModuleNotFoundError: No module named '", "'") {
+        if let Some(module) = self.named(phrases::NO_MODULE) {
             return Error::environment(format!(
                 "{name} has no wheel for {} and its build imports {module}, which it does not require",
                 self.platform
             ))
             .hint(format!(
-                "a build sees nothing but what its [build-system] requires: name {module} there, pin a version with a \
-                 wheel, or supply a wheelhouse (--find-links)"
+                "add {module} to the requires of its [build-system], which lists all packages that a build sees; or \
+                 pin a version with a wheel, or supply a wheelhouse (--find-links)"
             ));
         }
         Error::environment(format!("{name} has no wheel for {} and could not be built", self.platform)).hint(
             limit(&self.status, self.stderr)
-                .unwrap_or("pin a version with a wheel, or use an image with what its build asks for"),
+                .unwrap_or("pin a version with a wheel, or use an image with the tools that its build needs"),
         )
     }
 
-    /// Whether it was a package's own code that failed, not the fetching of what that needs.
+    /// Whether a package's own build failed, and not the installation of its build requirements.
     pub(super) fn of_backend(&self) -> bool {
-        self.stderr.contains("The build backend returned an error")
-            || self.stderr.contains("subprocess-exited-with-error")
-                && !self.stderr.contains("to install build dependencies")
+        self.stderr.contains(phrases::BACKEND_FAILED)
+            || self.stderr.contains(phrases::PIP_CHILD_FAILED) && !self.stderr.contains(phrases::PIP_BUILD_REQUIREMENTS)
     }
 }
 
-/// What a build looked for and did not find, and what to have for it.
+/// The header, program or library that a build did not find, and the package that contains it.
 fn lacking(stderr: &str) -> Option<(String, String)> {
     let line = |mark: &str| stderr.lines().find(|line| line.contains(mark));
-    let word = |line: &str, end: &str| {
-        let text = &line[..line.find(end)?];
-        Some(text[text.rfind([' ', '\'', '"', '`'])? + 1..].to_owned()).filter(|word| !word.is_empty())
-    };
+    let says = |marks: &[&str]| marks.iter().any(|mark| stderr.contains(mark));
+    let (gcc, gcc_end) = phrases::NO_HEADER_GCC;
+    let (clang, clang_end) = phrases::NO_HEADER_CLANG;
     let what = None
-        // GCC's words, and Clang's.
-        .or_else(|| word(line("fatal error: ").filter(|line| line.contains(": No such file"))?, ": No such file"))
         .or_else(|| {
-            let rest = line("fatal error: '")?.split_once("fatal error: '")?.1;
-            Some(rest.split('\'').next()?.to_owned()).filter(|name| !name.is_empty())
-        })
-        .or_else(|| line("pg_config executable not found").map(|_| "pg_config".to_owned()))
-        .or_else(|| {
-            let found = line("mysql_config: not found").or_else(|| line("Can not find valid pkg-config name"));
-            found.filter(|_| stderr.contains("mysql")).map(|_| "mysql_config".to_owned())
+            let text = line(gcc)?.split_once(gcc_end)?.0;
+            Some(text[text.rfind([' ', '\'', '"', '`'])? + 1..].to_owned()).filter(|word| !word.is_empty())
         })
         .or_else(|| {
-            let marks = [
-                "can't find Rust compiler",
-                "Rust compiler not found",
-                "requires Rust",
-                "Cargo, the Rust package manager",
-            ];
-            marks.iter().find_map(|mark| line(mark)).map(|_| "Rust compiler".to_owned())
+            let rest = line(clang)?.split_once(clang)?.1;
+            Some(rest.split(clang_end).next()?.to_owned()).filter(|name| !name.is_empty())
         })
+        .or_else(|| stderr.contains(phrases::NO_PG_CONFIG).then(|| "pg_config".to_owned()))
+        .or_else(|| (says(phrases::NO_MYSQL) && stderr.contains("mysql")).then(|| "mysql_config".to_owned()))
+        .or_else(|| says(phrases::NO_RUST).then(|| "Rust compiler".to_owned()))
+        .or_else(|| says(phrases::NO_CMAKE).then(|| "CMake".to_owned()))
         .or_else(|| {
-            let marks = ["CMake must be installed", "Could not find CMake", "cmake: not found", "'cmake'"];
-            marks.iter().find_map(|mark| line(mark)).map(|_| "CMake".to_owned())
-        })
-        .or_else(|| {
-            let rest = line("was not found in the pkg-config search path")?.split_once("Package ")?.1;
+            let rest = line(phrases::NO_PKG_CONFIG)?.split_once("Package ")?.1;
             Some(rest.split([' ', ',']).next()?.trim_matches('\'').to_owned())
         })
         .or_else(|| {
-            let rest = line("cannot find -l")?.split_once("cannot find -l")?.1;
+            let rest = line(phrases::NO_LIBRARY)?.split_once(phrases::NO_LIBRARY)?.1;
             Some(format!("lib{}", rest.split([':', ' ']).next()?))
         })?;
     let known = phrases::BRINGS.iter().find(|(name, _)| what.starts_with(name));
     let package =
-        known.map_or_else(|| format!("what brings {what} (a -dev package)"), |(_, package)| (*package).to_owned());
+        known.map_or_else(|| format!("the -dev package that contains {what}"), |(_, package)| (*package).to_owned());
     Some((what, package))
 }

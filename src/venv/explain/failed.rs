@@ -1,5 +1,6 @@
-//! A failed installation, and what its engine printed.
+//! A failed installation and the output of its engine.
 
+use super::phrases::{self, Marks};
 use crate::retry::Deadline;
 use crate::venv::settings::Settings;
 
@@ -12,9 +13,9 @@ pub(in crate::venv) struct Failed<'a> {
     pub(in crate::venv) stderr: &'a str,
     /// `3.13.1`
     pub(in crate::venv) python: &'a str,
-    /// What a wheel must be for: `cp313 manylinux x86_64`.
+    /// The tags that a wheel needs: `cp313 manylinux x86_64`.
     pub(in crate::venv) platform: &'a str,
-    /// The environment is for another Python or platform than this one.
+    /// The environment is for another Python or platform.
     pub(in crate::venv) elsewhere: bool,
     pub(in crate::venv) settings: &'a Settings,
     pub(in crate::venv) deadline: Deadline,
@@ -25,14 +26,15 @@ impl Failed<'_> {
         phrases.iter().any(|phrase| self.stderr.contains(phrase))
     }
 
-    /// The text between two marks.
-    pub(super) fn between(&self, before: &str, after: &str) -> Option<&str> {
-        let start = self.stderr.find(before)? + before.len();
-        let rest = &self.stderr[start..];
-        Some(&rest[..rest.find(after).unwrap_or(rest.len())])
+    /// The text between the first of these marks that the output contains.
+    pub(super) fn named(&self, marks: &[Marks]) -> Option<&str> {
+        marks.iter().find_map(|(before, after)| {
+            let rest = self.stderr.split_once(before)?.1;
+            Some(&rest[..rest.find(after).unwrap_or(rest.len())])
+        })
     }
 
-    /// The first URL the engine names, else the first index.
+    /// The first URL in the output, or the first index.
     pub(super) fn url(&self) -> Option<&str> {
         let named = self
             .stderr
@@ -45,13 +47,6 @@ impl Failed<'_> {
 
     /// The requirement that was not found.
     pub(super) fn sought(&self) -> &str {
-        self.between("No matching distribution found for ", "\n")
-            .or_else(|| self.between("there is no version of ", " and"))
-            .or_else(|| self.between("Because ", " was not found"))
-            .unwrap_or("a requirement")
-            .split(" (from")
-            .next()
-            .unwrap_or_default()
-            .trim()
+        self.named(phrases::SOUGHT).unwrap_or("a requirement").split(" (from").next().unwrap_or_default().trim()
     }
 }

@@ -1,27 +1,33 @@
-//! Asks the index itself: it may have refused, or be down, and no engine says so.
+//! Asks a package index why an engine did not find a requirement.
+//!
+//! An index may refuse requests or be down. Engines do not report that.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::failed::Failed;
+use super::phrases;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::venv::requirements::name_of;
 
-pub(super) const LOGIN: &str = "mount a netrc file with the login for its host, and name it with --auth, or put user and \
-    password into the index URL (PIP_INDEX_URL, from a Secret)";
-pub(super) const FORBIDDEN: &str = "these credentials may not read it: check them, and the index's permissions";
+pub(super) const LOGIN: &str = "mount a netrc file with the login for its host and give it with --auth, or put user \
+    and password into the index URL (PIP_INDEX_URL, from a Secret)";
+pub(super) const FORBIDDEN: &str = "check the credentials, and whether the index permits them to read";
 
 impl Failed<'_> {
-    /// Asks the indexes about the name: they may have refused, or be down.
+    /// The error of a requirement that was not found. Asks the indexes for its name.
     pub(super) async fn not_found(&self) -> Error {
         let requirement = self.sought();
         let name = name_of(requirement);
         if self.settings.no_index() {
-            return Error::environment(format!("cannot find {requirement} in the places of --find-links"))
-                .because("no index is asked (--no-index)")
-                .hint(format!("put an archive of it there that fits {}, and of all that it requires", self.platform));
+            return Error::environment(format!("cannot find {requirement} in the --find-links locations"))
+                .because("--no-index disables the package indexes")
+                .hint(format!(
+                    "add an archive of it that fits {}, and archives of all its dependencies",
+                    self.platform
+                ));
         }
         for index in self.settings.indexes() {
             if let Err(error) = self.ask_index(index, name).await {
@@ -30,18 +36,18 @@ impl Failed<'_> {
         }
         let error = Error::environment(format!("cannot find {requirement} in the package index"));
         if name.len() == requirement.len() {
-            error.hint("check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL")
+            error.hint("check the name, and for a private index set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL")
         } else {
-            error.hint(format!("check the name and the version; it must also fit {}", self.platform))
+            error.hint(format!("check the name and the version, and whether an archive of it fits {}", self.platform))
         }
     }
 
-    /// The pip that installs what a build needs does not tell of an index page that it could not get.
-    /// If it saw no version of what an index has, that was it.
+    /// A temporary failure of an index during a build. The pip that installs build requirements does not report
+    /// an index page that it could not get. If it saw no version, but the index has some, this was the cause.
     pub(super) async fn hiccup(&self) -> Option<Error> {
         if self.settings.no_index()
-            || !self.stderr.contains("to install build dependencies")
-            || !self.stderr.contains("(from versions: none)")
+            || !self.stderr.contains(phrases::PIP_BUILD_REQUIREMENTS)
+            || !self.stderr.contains(phrases::NO_VERSIONS)
         {
             return None;
         }
@@ -51,8 +57,8 @@ impl Failed<'_> {
                 Err(error) => return Some(error),
                 Ok(true) => {
                     return Some(
-                        Error::environment(format!("the package index {index} gave no list of {name} to a build"))
-                            .because("it does when it is asked again")
+                        Error::environment(format!("the package index {index} did not list {name} for a build"))
+                            .because("a second request succeeded")
                             .transient(None),
                     );
                 }
@@ -62,7 +68,10 @@ impl Failed<'_> {
         None
     }
 
-    /// Whether an index has the name; else what its refusal means.
+    /// Whether an index has the name.
+    ///
+    /// # Errors
+    /// The index refuses the request, fails, or is unreachable.
     pub(super) async fn ask_index(&self, index: &str, name: &str) -> Result<bool> {
         let normal = name.to_lowercase().replace(['_', '.'], "-");
         let Ok(mut page) = url::Url::parse(index) else { return Ok(false) };
@@ -74,12 +83,12 @@ impl Failed<'_> {
             Some(Err(error)) => {
                 return Err(Error::environment(format!("cannot reach the package index {index}"))
                     .because(error.without_url())
-                    .hint("check the URL, and that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY)")
+                    .hint("check the URL, and whether the Pod can reach it: DNS, network policy, proxy (HTTPS_PROXY)")
                     .transient(None));
             }
             None => {
                 return Err(Error::environment(format!("the package index {index} does not answer"))
-                    .hint("check that the Pod may reach it: network policy, proxy (HTTPS_PROXY)")
+                    .hint("check whether the Pod can reach it: network policy, proxy (HTTPS_PROXY)")
                     .transient(None));
             }
         };
@@ -90,19 +99,19 @@ impl Failed<'_> {
             403 => Err(refused.hint(FORBIDDEN)),
             429 => Err(refused.transient(http::retry_after(&response))),
             _ if http::passing(status) => {
-                Err(refused.hint("the index has trouble of its own").transient(http::retry_after(&response)))
+                Err(refused.hint("check the server of the index").transient(http::retry_after(&response)))
             }
             _ => Ok(status.is_success()),
         }
     }
 
-    /// How long a server asks to wait that has just sent the engine away: no engine tells.
+    /// The delay that a server asks for in Retry-After. Engines do not report it, so this asks the server again.
     pub(super) async fn pause(&self) -> Option<Duration> {
         let response = self.ask(url::Url::parse(self.url()?).ok()?).await?.ok()?;
         http::passing(response.status()).then(|| http::retry_after(&response)).flatten()
     }
 
-    /// One request with the login that belongs to the host; None if no answer comes in time.
+    /// Sends one request with the login for the host. `None`: no answer in time.
     async fn ask(&self, url: url::Url) -> Option<reqwest::Result<reqwest::Response>> {
         if self.deadline.passed() {
             return None;

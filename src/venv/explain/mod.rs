@@ -1,8 +1,7 @@
-//! Turns an engine's last words into what the owner of the Pod can change.
+//! Explains a failed installation: turns the output of an engine into an error with a hint.
 //!
-//! Both engines are read by the phrases that they print for the same trouble. Where the phrase hides
-//! the cause (an index that answers 401 or 503 is "no matching distribution" to pip) the index is
-//! asked itself.
+//! [`phrases`] lists the phrases that pip and uv print for each kind of failure. Some phrases hide the cause: if
+//! an index answers 401 or 503, pip prints "no matching distribution". podstrap then asks the index itself.
 
 mod build;
 mod failed;
@@ -17,15 +16,16 @@ use self::index::{FORBIDDEN, LOGIN};
 use self::output::shorten;
 use crate::error::Error;
 
+/// The hint for a failure that no phrase explains.
+pub(super) const READ_OUTPUT: &str = "read its output above, or all of it with --log-level debug";
+
 impl Failed<'_> {
-    /// The error to show, transient if trying again can help.
+    /// The error to show. It is transient if a retry may help.
     pub(super) async fn explain(&self) -> Error {
         let error = match self.trouble().await {
             Some(error) => error,
-            None => Error::environment(format!("{} failed ({})", self.engine, self.status)).hint(
-                limit(&self.status, self.stderr)
-                    .unwrap_or("the lines above are its own; --log-level debug shows all of them"),
-            ),
+            None => Error::environment(format!("{} failed ({})", self.engine, self.status))
+                .hint(limit(&self.status, self.stderr).unwrap_or(READ_OUTPUT)),
         };
         error.excerpt(excerpt(self.stderr))
     }
@@ -39,28 +39,26 @@ impl Failed<'_> {
             return Some(error);
         }
         if says(phrases::NO_FILE) {
-            let file = self.between("No such file or directory: '", "'").or_else(|| self.between("from file `", "`"));
+            let file = self.named(phrases::MISSING_FILE);
             return Some(
                 Error::environment(format!(
-                    "a requirements file names {}, which is not there",
-                    file.unwrap_or("another one")
+                    "a requirements file includes {}, which does not exist",
+                    file.unwrap_or("another file")
                 ))
-                .hint(
-                    "paths after -r and -c are relative to the file that names them; commit the file, or fix the path",
-                ),
+                .hint("commit the file, or correct its path after -r or -c, which is relative to the including file"),
             );
         }
         if says(phrases::MALFORMED) {
             return Some(
-                Error::environment("a requirement is written wrongly")
-                    .hint("each line is a name with an optional version (Flask==3.1.0), a URL or a path"),
+                Error::environment("a requirement has invalid syntax")
+                    .hint("write each line as a name with an optional version (Flask==3.1.0), a URL or a path"),
             );
         }
         if let Some(error) = self.of_lock().or_else(|| self.unbuilt()) {
             return Some(error);
         }
-        // The network comes before builds: a build's own requirements are fetched as well. Where
-        // nothing more can be opened or started, it is not to blame.
+        // Check the network before builds: a build also downloads its requirements. But if the container allows
+        // no more files or processes, the network is not the cause.
         let starved = limit(&self.status, self.stderr).is_some();
         if let Some(error) = self.network().filter(|_| !starved) {
             let throttled = error.retry().is_some() && says(phrases::THROTTLED);
@@ -78,7 +76,7 @@ impl Failed<'_> {
         if says(phrases::OTHER_PYTHON) || self.only_for_other_pythons() {
             return Some(
                 Error::environment(format!("a requirement does not support Python {}", self.python))
-                    .hint("pin a version that does, or use an app image with another Python"),
+                    .hint("pin a version that supports it, or use an app image with another Python"),
             );
         }
         if says(phrases::NOT_FOUND) {
@@ -87,68 +85,62 @@ impl Failed<'_> {
         if says(phrases::CONFLICT) {
             return Some(
                 Error::environment("the requirements contradict each other")
-                    .hint("loosen or drop one of the versions that the lines above name"),
+                    .hint("loosen or remove one of the versions in the lines above"),
             );
         }
         self.refused()
     }
 
-    /// A file that was not given to whoever asked: a lock file names it, or a requirement.
+    /// A server refused a file that a lock file or a requirement names.
     fn refused(&self) -> Option<Error> {
-        let says = |status: &str| {
-            let ways = [format!("({status} "), format!("{status} Client Error"), format!("HTTP error {status} ")];
-            ways.iter().any(|way| self.stderr.contains(way))
-        };
-        let (status, hint) = [("401", LOGIN), ("403", FORBIDDEN)].into_iter().find(|(status, _)| says(status))?;
-        let words = if status == "401" { "401 Unauthorized" } else { "403 Forbidden" };
-        Some(Error::environment(format!("{} answers {words}", self.url()?)).hint(hint))
+        let refusals =
+            [(phrases::UNAUTHORIZED, "401 Unauthorized", LOGIN), (phrases::FORBIDDEN, "403 Forbidden", FORBIDDEN)];
+        let (_, status, hint) = refusals.into_iter().find(|(phrases, ..)| self.says(phrases))?;
+        Some(Error::environment(format!("{} answers {status}", self.url()?)).hint(hint))
     }
 
     fn of_hashes(&self) -> Option<Error> {
         if self.says(phrases::HASH_MISMATCH) {
-            return Some(
-                Error::environment("a download is not what the requirements' hashes allow").hint(
-                    "regenerate the hashes for exactly these versions; if nobody changed them, distrust the index",
-                ),
-            );
+            return Some(Error::environment("a download does not match the hashes of its requirement").hint(
+                "regenerate the hashes for these exact versions; if nobody changed them, do not trust the index",
+            ));
         }
         if self.says(phrases::HASH_MISSING) {
-            return Some(
-                Error::environment("a requirement is not pinned by a hash, and all must be").hint(
-                    "pin all of them, also what they depend on: NAME==VERSION --hash=sha256:…, as pip-compile and uv export \
-                     write it; where one line has a hash every line must; a directory or a repository has none",
-                ),
-            );
+            return Some(Error::environment("a requirement has no hash, but every requirement needs one").hint(
+                "pin every requirement and dependency as NAME==VERSION --hash=sha256:…, as pip-compile and uv \
+                     export write it: if one line has a hash, every line needs one; a directory or a repository cannot \
+                     have one",
+            ));
         }
         None
     }
 
     fn network(&self) -> Option<Error> {
-        // What pip itself tried again says nothing of the end; for what that was there is another line.
-        let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("WARNING: Retrying (")).collect();
-        // The last line, as causes follow what they caused.
+        // Ignore attempts that pip repeated: it reports the final failure in another line.
+        let told: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with(phrases::PIP_RETRIES)).collect();
+        // Take the last line: a cause follows its effect.
         let says = |phrases: &[&str]| told.iter().rev().find(|line| phrases.iter().any(|phrase| line.contains(phrase)));
         let broke = says(phrases::BROKEN);
-        // Damaged on its way, whatever the length said; but compilers say the same of a source.
+        // Compilers print the same phrases about sources.
         let damaged = says(phrases::DAMAGED).filter(|_| !self.of_backend());
         let certificate = says(phrases::UNTRUSTED);
         let place = self.url().map_or_else(|| "the package index".to_owned(), str::to_owned);
         if certificate.is_some() {
             return Some(
                 Error::environment(format!("the certificate of {place} is not trusted"))
-                    .hint("mount the CA and name it with --ca-file"),
+                    .hint("mount the CA's certificate as a PEM file, and give this file with --ca-file"),
             );
         }
         let line = broke.or(damaged)?.trim();
         Some(
             Error::environment(format!("cannot download from {place}"))
                 .because(shorten(line.strip_prefix("cause: ").unwrap_or(line)))
-                .hint("check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL")
+                .hint("check whether the Pod can reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL")
                 .transient(None),
         )
     }
 
-    /// A lock file that does not fit: uv's own words.
+    /// The error of a lock file that uv cannot use.
     fn of_lock(&self) -> Option<Error> {
         let says = |phrases: &[&str]| self.says(phrases);
         if says(phrases::LOCK_OTHER_PYTHON) {
@@ -158,47 +150,47 @@ impl Failed<'_> {
             );
         }
         if says(phrases::LOCK_NOT_FOR_PYTHON) {
-            return Some(Error::environment(format!("the lock file is not for Python {}", self.python)).hint(
-                "use an app image with a Python that it is for, or lock it for this one as well: \
+            return Some(Error::environment(format!("the lock file does not support Python {}", self.python)).hint(
+                "use an app image with a Python that it supports, or lock for this Python too: \
                      uv pip compile --universal --python-version X.Y",
             ));
         }
-        if says(phrases::LOCK_MALFORMED) || self.stderr.contains("TOML parse error") && self.stderr.contains(".lock") {
+        if says(phrases::LOCK_MALFORMED)
+            || self.stderr.contains(phrases::TOML_MALFORMED) && self.stderr.contains(".lock")
+        {
             return Some(
-                Error::environment("the lock file cannot be read")
-                    .hint("make it anew (uv lock), by a uv that is no newer than the one here"),
+                Error::environment("cannot read the lock file")
+                    .hint("recreate it (uv lock) with a uv that is no newer than the uv here"),
             );
         }
-        let what = if self.stderr.contains("optional-dependencies` table") {
+        let what = if says(phrases::NO_EXTRA) {
             "extra"
         } else if says(phrases::NO_GROUP) {
             "dependency group"
         } else {
             return None;
         };
-        Some(
-            Error::environment(format!("a lock file has no such {what}")).hint(format!(
-                "name one of the project's own with --{}",
-                if what == "extra" { "extra" } else { "group" }
-            )),
-        )
+        Some(Error::environment(format!("a lock file does not have the requested {what}")).hint(format!(
+            "correct --{}: give a name that the project defines",
+            if what == "extra" { "extra" } else { "group" }
+        )))
     }
 
-    /// pip lists all versions that it left out because of the Python; only the one that was asked for
-    /// explains a failure.
+    /// Whether the requested version is only for other Pythons. pip lists every version that it skipped for this
+    /// reason, but only the requested one explains the failure.
     fn only_for_other_pythons(&self) -> bool {
-        let asked = self.between("No matching distribution found for ", "\n").and_then(|text| text.split_once("=="));
+        let asked = self.named(&[phrases::NOT_FOUND_BY_PIP]).and_then(|text| text.split_once("=="));
         match asked {
             Some((_, version)) => {
                 let version = version.split([' ', ',', ';']).next().unwrap_or_default();
-                self.stderr.contains(&format!(" {version} Requires-Python"))
+                self.stderr.contains(&format!(" {version} {}", phrases::SKIPPED_FOR_PYTHON))
             }
-            None => self.stderr.contains("Requires-Python") && self.stderr.contains("(from versions: none)"),
+            None => self.stderr.contains(phrases::SKIPPED_FOR_PYTHON) && self.stderr.contains(phrases::NO_VERSIONS),
         }
     }
 }
 
-/// Whatever an engine prints, a few short lines of it are shown.
+/// The excerpt of any output is a few short lines.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let stderr = &*String::from_utf8_lossy(data);
@@ -207,7 +199,7 @@ pub fn fuzz(data: &[u8]) {
         shown.lines().count() <= output::LINES && shown.lines().all(|line| line.chars().count() <= output::WIDTH + 10),
         "{shown:?}"
     );
-    // Without an index and without time nobody is asked.
+    // No index and no time: the explanation sends no request.
     let settings = &crate::venv::settings::Settings::from_env([("PIP_NO_INDEX".into(), "1".into())]);
     assert!(settings.indexes().is_empty());
     let deadline = crate::retry::Deadline::after(std::time::Duration::ZERO);
@@ -233,7 +225,7 @@ mod tests {
     use crate::venv::settings::Settings;
     use std::time::Duration;
 
-    /// What an engine says, and whether an index was at fault that may come back.
+    /// Outputs of engines, by whether the failure of an index is temporary.
     #[test]
     fn trouble_that_passes_is_told_from_what_stays() {
         let passes = [

@@ -1,38 +1,38 @@
-//! What a child printed, short enough to show; and the limits that it met.
+//! The output of a child process: an excerpt of it, and the limits that the child reached.
 
 use std::io;
 
 use super::phrases;
-use crate::error::{Error, said_of_volume, volume_error};
+use crate::error::{Error, OPEN_FILES, said_of_volume, volume_error};
 use crate::plan::RESERVED;
 
-/// How many of the engine's lines an error shows, and how much of each.
+/// The number of lines that an error shows, and the length of each in characters.
 pub(super) const LINES: usize = 12;
 pub(super) const WIDTH: usize = 220;
 
-/// The error of a child that could not write to the volume. What it may not write or read elsewhere
-/// has other causes.
+/// The error of a child that could not write to the volume: no space, or a refusal in the staging directory.
+/// A refusal on another path has other causes.
 pub(in crate::venv) fn full(what: &str, stderr: &str) -> Option<Error> {
     let system = said_of_volume(stderr)?;
     let full = matches!(system.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     (full || stderr.contains(&format!("{RESERVED}/staging/"))).then(|| volume_error(what.to_owned(), &system))
 }
 
-/// The limit of its container that a child met, as a hint. A kill that was not ours is the kernel's.
+/// The hint for a limit of the container that a child reached. podstrap did not kill it, so the kernel did.
 pub(in crate::venv) fn limit(status: &str, stderr: &str) -> Option<&'static str> {
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| status.contains(phrase) || stderr.contains(phrase));
-    if says(&["SIGKILL", "exit code: -9", "Killed signal", "Cannot allocate memory", "MemoryError"]) {
-        Some("it was short of memory, most likely: raise the init container's resources.limits.memory")
-    } else if says(&["Resource temporarily unavailable", "can't start new thread"]) {
-        Some("the container may have no more processes and threads: raise the limit of pids (podPidsLimit, ulimit -u)")
-    } else if says(&["Too many open files", "No file descriptors available"]) {
-        Some("raise the container's limit of open files (ulimit -n)")
+    if says(phrases::OUT_OF_MEMORY) {
+        Some("raise the init container's resources.limits.memory: the process probably ran out of memory")
+    } else if says(phrases::OUT_OF_PROCESSES) {
+        Some("raise the container's limit of processes and threads (podPidsLimit, ulimit -u)")
+    } else if says(phrases::OUT_OF_FILES) {
+        Some(OPEN_FILES)
     } else {
         None
     }
 }
 
-/// The last lines that say something.
+/// The last lines that help to explain a failure.
 pub(in crate::venv) fn excerpt(stderr: &str) -> String {
     let lines: Vec<String> = stderr
         .lines()
@@ -43,7 +43,7 @@ pub(in crate::venv) fn excerpt(stderr: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// A long line without its middle: pip lists a hundred versions between what matters.
+/// Removes the middle of a long line: pip lists a hundred versions between the important parts.
 pub(super) fn shorten(line: &str) -> String {
     if line.chars().count() <= WIDTH {
         return line.to_owned();
@@ -73,7 +73,7 @@ mod tests {
         let hint = |status, stderr| limit(status, stderr).unwrap_or_default();
         assert!(hint("signal: 9 (SIGKILL)", "Prepared 7 packages").contains("limits.memory"));
         assert!(hint("exit status: 1", "  │ exit code: -9").contains("limits.memory"));
-        assert!(hint("exit status: 1", "RuntimeError: can't start new thread").contains("pids"));
+        assert!(hint("exit status: 1", "RuntimeError: can't start new thread").contains("podPidsLimit"));
         assert!(hint("exit status: 2", "No file descriptors available (os error 24)").contains("open files"));
         assert_eq!(limit("exit status: 1", "ERROR: exit code: 1"), None);
     }

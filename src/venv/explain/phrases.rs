@@ -1,6 +1,10 @@
-//! The words by which trouble is known: pip's, uv's, a compiler's, the system's. Never podstrap's own.
+//! Phrases in the output of pip, uv, compilers and the system, by the failure that they report. The only phrase
+//! of podstrap itself is the one that `pip.py` prints.
 
-/// A requirements file names another one that is not there.
+/// The text before and after a name.
+pub(super) type Marks = (&'static str, &'static str);
+
+/// A requirements file includes a missing file.
 pub(super) const NO_FILE: &[&str] = &[
     "Could not open requirements file",
     "Could not open constraint file",
@@ -8,11 +12,14 @@ pub(super) const NO_FILE: &[&str] = &[
     "File not found:",
 ];
 
-/// A line that the engine cannot read.
+/// The path of the missing file.
+pub(super) const MISSING_FILE: &[Marks] = &[("No such file or directory: '", "'"), ("from file `", "`")];
+
+/// The engine cannot parse a line.
 pub(super) const MALFORMED: &[&str] =
     &["Invalid requirement", "Couldn't parse requirement", "Failed to parse", "Unexpected '", "no such option"];
 
-/// A package's build failed, or what it needs did not come.
+/// A package's build failed, or the engine could not install its build requirements.
 pub(super) const BUILD_FAILED: &[&str] = &[
     "Failed building wheel",
     "Failed to build",
@@ -23,10 +30,51 @@ pub(super) const BUILD_FAILED: &[&str] = &[
     "Failed to install requirements from",
 ];
 
+/// A package whose build failed.
+pub(super) const BUILT: &[Marks] = &[
+    ("Failed building wheel for ", "\n"),
+    ("Failed to build `", "`"),
+    ("Building wheel for ", " "),
+    ("Failed to build '", "'"),
+];
+
+/// The build backend failed.
+pub(super) const BACKEND_FAILED: &str = "The build backend returned an error";
+
+/// A child process of pip failed: a build, or the installation of its requirements.
+pub(super) const PIP_CHILD_FAILED: &str = "subprocess-exited-with-error";
+
+/// pip could not install the requirements of a build.
+pub(super) const PIP_BUILD_REQUIREMENTS: &str = "to install build dependencies";
+
+/// An engine could not install the requirements of a build: pip, then uv.
+pub(super) const BUILD_REQUIREMENTS: &[&str] =
+    &[PIP_BUILD_REQUIREMENTS, "Failed to resolve requirements from", "Failed to install requirements from"];
+
+/// With --only-binary: a package that needs a build. The first phrase is that of `pip.py`.
+pub(super) const NEEDS_BUILD: &[Marks] = &[
+    ("only-binary: ", " would have to be built"),
+    ("but attempted to build `", "`"),
+    ("Building source distributions for `", "`"),
+    ("Wheels are required for `", "`"),
+];
+
+/// The same. The name stands before it, in backticks.
+pub(super) const MARKED_NO_BUILD: &str = "is marked as `--no-build`";
+
+/// With --only-binary: a package that has no matching wheel.
+pub(super) const NO_WHEEL: &[Marks] = &[("Because ", " has no usable wheels"), NOT_FOUND_BY_PIP];
+
+/// With --only-binary: something needs a build. Gives no name.
+pub(super) const BUILDS_DISABLED: &str = "Building source distributions is disabled";
+
 /// A version is for other Pythons.
 pub(super) const OTHER_PYTHON: &[&str] = &["requires a different Python", "does not satisfy Python"];
 
-/// No index and no place with archives has it.
+/// pip skipped versions that are for other Pythons.
+pub(super) const SKIPPED_FOR_PYTHON: &str = "Requires-Python";
+
+/// No index and no --find-links location has it.
 pub(super) const NOT_FOUND: &[&str] = &[
     "No matching distribution",
     "was not found in the package registry",
@@ -36,16 +84,35 @@ pub(super) const NOT_FOUND: &[&str] = &[
     "no wheels are available",
 ];
 
+/// The beginning of the phrases for a name that is unknown.
+pub(super) const UNKNOWN_NAME: &str = "was not found in the";
+
+/// A requirement that pip did not find.
+pub(super) const NOT_FOUND_BY_PIP: Marks = ("No matching distribution found for ", "\n");
+
+/// A requirement that was not found.
+pub(super) const SOUGHT: &[Marks] =
+    &[NOT_FOUND_BY_PIP, ("there is no version of ", " and"), ("Because ", " was not found")];
+
+/// pip saw no version at all.
+pub(super) const NO_VERSIONS: &str = "(from versions: none)";
+
 /// Requirements exclude each other.
 pub(super) const CONFLICT: &[&str] = &["ResolutionImpossible", "conflicting dependencies", "are unsatisfiable"];
 
-/// An index asks to wait.
+/// A server requires a login.
+pub(super) const UNAUTHORIZED: &[&str] = &["(401 ", "401 Client Error", "HTTP error 401 "];
+
+/// A server does not permit the login.
+pub(super) const FORBIDDEN: &[&str] = &["(403 ", "403 Client Error", "HTTP error 403 "];
+
+/// A server asks to wait.
 pub(super) const THROTTLED: &[&str] = &["429 ", "503 "];
 
 /// A download has another hash.
 pub(super) const HASH_MISMATCH: &[&str] = &["DO NOT MATCH THE HASHES", "Hash mismatch"];
 
-/// Something has no hash where all must have one.
+/// A requirement has no hash although hashes are required.
 pub(super) const HASH_MISSING: &[&str] = &[
     "Hashes are required",
     "Hash-checking is required",
@@ -55,6 +122,9 @@ pub(super) const HASH_MISSING: &[&str] = &[
     "Can't verify hashes for these",
     "Can't verify hashes for requirements",
 ];
+
+/// A line about an attempt that pip repeated. It says nothing of the final failure.
+pub(super) const PIP_RETRIES: &str = "WARNING: Retrying (";
 
 /// A connection or a request failed.
 pub(super) const BROKEN: &[&str] = &[
@@ -86,7 +156,7 @@ pub(super) const BROKEN: &[&str] = &[
     "error decoding response body",
 ];
 
-/// An archive was damaged on its way; compilers say some of it of a source.
+/// An archive was damaged during the download. Compilers print some of these about sources.
 pub(super) const DAMAGED: &[&str] = &[
     "unexpected EOF",
     "unexpected end of file",
@@ -107,14 +177,65 @@ pub(super) const LOCK_OTHER_PYTHON: &[&str] =
 /// A pylock.toml is for other Pythons.
 pub(super) const LOCK_NOT_FOR_PYTHON: &[&str] = &["'s Python requirement: `"];
 
-/// A lock file cannot be read.
+/// The engine cannot parse a lock file.
 pub(super) const LOCK_MALFORMED: &[&str] =
     &["Failed to parse `uv.lock`", "Failed to parse lockfile", "Failed to parse `pylock"];
+
+/// uv cannot parse a TOML file. The file's name follows.
+pub(super) const TOML_MALFORMED: &str = "TOML parse error";
+
+/// A lock file lacks an extra.
+pub(super) const NO_EXTRA: &[&str] = &["optional-dependencies` table"];
 
 /// A lock file lacks a dependency group.
 pub(super) const NO_GROUP: &[&str] = &["dependency-groups` table", "dependency group '"];
 
-/// Lines that say nothing of the trouble begin so.
+/// The kernel killed a process, or refused it memory.
+pub(super) const OUT_OF_MEMORY: &[&str] =
+    &["SIGKILL", "exit code: -9", "Killed signal", "Cannot allocate memory", "MemoryError"];
+
+/// The kernel refused a new process or thread.
+pub(super) const OUT_OF_PROCESSES: &[&str] = &["Resource temporarily unavailable", "can't start new thread"];
+
+/// The kernel refused a new file descriptor.
+pub(super) const OUT_OF_FILES: &[&str] = &["Too many open files", "No file descriptors available"];
+
+/// Commands that a build starts to compile C or C++.
+pub(super) const COMPILERS: &[&str] = &["gcc", "cc", "clang", "c++", "g++"];
+
+/// A command is missing. Each follows its name.
+pub(super) const NO_COMMAND: &[&str] = &["' failed: No such", "'\n", ": not found"];
+
+/// A build imports a module that is not installed.
+pub(super) const NO_MODULE: &[Marks] = &[("ModuleNotFoundError: No module named '", "'")];
+
+/// A header is missing: GCC prints its name between these.
+pub(super) const NO_HEADER_GCC: Marks = ("fatal error: ", ": No such file");
+
+/// A header is missing: Clang prints its name between these.
+pub(super) const NO_HEADER_CLANG: Marks = ("fatal error: '", "'");
+
+/// The linker does not find a library. Its name follows.
+pub(super) const NO_LIBRARY: &str = "cannot find -l";
+
+/// pkg-config does not know a package.
+pub(super) const NO_PKG_CONFIG: &str = "was not found in the pkg-config search path";
+
+/// psycopg2 does not find libpq.
+pub(super) const NO_PG_CONFIG: &str = "pg_config executable not found";
+
+/// mysqlclient does not find MySQL's library.
+pub(super) const NO_MYSQL: &[&str] = &["mysql_config: not found", "Can not find valid pkg-config name"];
+
+/// A build does not find Rust.
+pub(super) const NO_RUST: &[&str] =
+    &["can't find Rust compiler", "Rust compiler not found", "requires Rust", "Cargo, the Rust package manager"];
+
+/// A build does not find CMake.
+pub(super) const NO_CMAKE: &[&str] =
+    &["CMake must be installed", "Could not find CMake", "cmake: not found", "'cmake'"];
+
+/// The beginnings of lines that do not help to explain a failure.
 pub(super) const NOISE: &[&str] = &[
     "Using Python ",
     "Resolved ",
@@ -127,15 +248,15 @@ pub(super) const NOISE: &[&str] = &[
     "ERROR: ResolutionImpossible",
 ];
 
-/// The packages of Debian and Alpine that bring what builds ask for, by the beginning of its name.
+/// The packages of Debian and Alpine with a header, a program or a library, by the beginning of its name.
 /// Sources: packages.debian.org and pkgs.alpinelinux.org, "search the contents of packages".
 pub(super) const BRINGS: &[(&str, &str)] = &[
     ("Python.h", "Python's headers (Debian, Alpine: python3-dev; the python images have them)"),
     ("pyconfig.h", "Python's headers (Debian, Alpine: python3-dev; the python images have them)"),
     ("ffi.h", "libffi (Debian, Alpine: libffi-dev)"),
     ("openssl/", "OpenSSL's headers (Debian: libssl-dev, Alpine: openssl-dev)"),
-    ("libpq-fe.h", "libpq (Debian, Alpine: libpq-dev), or take psycopg2-binary or psycopg[binary]"),
-    ("pg_config", "libpq (Debian, Alpine: libpq-dev), or take psycopg2-binary or psycopg[binary]"),
+    ("libpq-fe.h", "libpq (Debian, Alpine: libpq-dev), or use psycopg2-binary or psycopg[binary]"),
+    ("pg_config", "libpq (Debian, Alpine: libpq-dev), or use psycopg2-binary or psycopg[binary]"),
     ("mysql", "MySQL's client library (Debian: default-libmysqlclient-dev and pkg-config, Alpine: mariadb-dev)"),
     ("libxml/", "libxml2 (Debian, Alpine: libxml2-dev)"),
     ("libxslt/", "libxslt (Debian: libxslt1-dev, Alpine: libxslt-dev)"),

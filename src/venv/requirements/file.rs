@@ -1,7 +1,7 @@
-//! A requirements file: its lines and what they mean, and all the files that it leads to.
+//! A requirements file: its lines with their meanings, and all files that it includes.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File as Opened;
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,40 +12,40 @@ use super::text;
 use crate::venv::inputs::Form;
 use crate::venv::settings::Settings;
 
-/// How large a file may be that says what to install: a lock of a thousand packages has a megabyte or two.
+/// Largest requirements or lock file, in bytes. A lock of a thousand packages has one or two megabytes.
 const LARGEST: u64 = 64 << 20;
 
-/// A file that says what to install. Of one that is no requirements file only the text is known.
+/// A file that `-r` or `-c` may name. Only a requirements file has `lines`; the others have their text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::venv) struct File {
+pub(in crate::venv) struct RequirementsFile {
     pub(in crate::venv) path: PathBuf,
     pub(in crate::venv) form: Form,
-    /// As it is written.
+    /// The decoded text.
     pub(in crate::venv) written: String,
-    /// With variables filled in.
+    /// The text with expanded variables.
     pub(in crate::venv) text: String,
     pub(in crate::venv) is_read: bool,
-    /// It can say nothing else than what is in `text`.
+    /// Every engine decodes it to the same text.
     pub(in crate::venv) is_decoded: bool,
-    pub(in crate::venv) lines: Vec<Line>,
+    pub(in crate::venv) lines: Vec<ParsedLine>,
 }
 
-/// A line, or one of several options in it.
+/// A logical line, or one of several options in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::venv) struct Line {
-    /// Of the first line of the file that it is in, from 1.
+pub(in crate::venv) struct ParsedLine {
+    /// The number of its first line in the file, from 1.
     pub(in crate::venv) number: usize,
-    /// As pip takes it: joined, without its comment, with variables filled in.
+    /// As pip reads it: joined, without comment, with expanded variables.
     pub(in crate::venv) text: String,
-    /// The same without what variables say.
+    /// The same before the expansion of variables.
     pub(super) unexpanded: String,
-    /// The lines of the file.
+    /// Its lines in the file.
     pub(super) written: Vec<String>,
     pub(in crate::venv) meaning: Meaning,
 }
 
-impl File {
-    /// What cannot be read is empty: the engine says more of it.
+impl RequirementsFile {
+    /// Reads a file. An unreadable file is empty; the engine reports the error.
     fn read(path: &Path, settings: &Settings) -> Self {
         let form = Form::of(path);
         let bytes = contents(path);
@@ -62,45 +62,48 @@ impl File {
         Self { path: path.to_owned(), form, written, text, is_read, is_decoded, lines }
     }
 
-    /// Where a relative path in it leads.
+    /// The target of a path in this file.
     pub(in crate::venv) fn beside(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("/")).join(path)
     }
 
-    /// The files that it includes.
+    /// The files that this file includes with `-r` and `-c`.
     fn included(&self) -> impl Iterator<Item = PathBuf> {
         self.lines.iter().filter_map(|line| match &line.meaning {
-            Meaning::Include { place, .. } => Some(self.beside(place.path()?)),
+            Meaning::Include { location, .. } => Some(self.beside(location.path()?)),
             _ => None,
         })
     }
 }
 
-/// All of a file; an error where it is none, or has no end.
+/// Reads a whole file.
+///
+/// # Errors
+/// It is not a regular file, is too large, or cannot be read.
 pub(in crate::venv) fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    // What waits for a writer must not make us wait.
+    // Do not block on a FIFO without a writer.
     let nonblock = i32::from_ne_bytes(rustix::fs::OFlags::NONBLOCK.bits().to_ne_bytes());
-    let file = Opened::options().read(true).custom_flags(nonblock).open(path)?;
+    let file = fs::File::options().read(true).custom_flags(nonblock).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 64 MiB"));
     }
     Ok(bytes)
 }
 
-/// What the lines of a text mean; `expand` fills in variables.
-pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<Line> {
+/// Parses the lines of a text. `expand` replaces variables.
+pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<ParsedLine> {
     let mut lines = Vec::new();
     for logical in text::logical_lines(text) {
-        // What a variable says is one line all the same.
+        // A variable with several lines does not add lines.
         let expanded = expand(&logical.text).replace(['\n', '\r'], " ").trim().to_owned();
         let parts = line::parts(&expanded);
         for part in &parts {
-            lines.push(Line {
+            lines.push(ParsedLine {
                 number: logical.number,
                 text: (*part).to_owned(),
                 unexpanded: logical.text.clone(),
@@ -112,28 +115,28 @@ pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<Line> {
     lines
 }
 
-/// Files that say what to install, each read once.
-pub(in crate::venv) struct Files<'a> {
+/// Reads requirements files, each file once.
+pub(in crate::venv) struct RequirementsReader<'a> {
     settings: &'a Settings,
-    known: BTreeMap<PathBuf, Rc<File>>,
+    known: BTreeMap<PathBuf, Rc<RequirementsFile>>,
 }
 
-impl<'a> Files<'a> {
+impl<'a> RequirementsReader<'a> {
     pub(in crate::venv) fn new(settings: &'a Settings) -> Self {
         Self { settings, known: BTreeMap::new() }
     }
 
-    pub(in crate::venv) fn get(&mut self, path: &Path) -> Rc<File> {
+    pub(in crate::venv) fn get(&mut self, path: &Path) -> Rc<RequirementsFile> {
         if let Some(file) = self.known.get(path) {
             return Rc::clone(file);
         }
-        let file = Rc::new(File::read(path, self.settings));
+        let file = Rc::new(RequirementsFile::read(path, self.settings));
         self.known.insert(path.to_owned(), Rc::clone(&file));
         file
     }
 
-    /// These files and all that they include.
-    pub(in crate::venv) fn reach(&mut self, named: impl IntoIterator<Item = PathBuf>) -> Vec<Rc<File>> {
+    /// Returns these files and all files that they include.
+    pub(in crate::venv) fn reach(&mut self, named: impl IntoIterator<Item = PathBuf>) -> Vec<Rc<RequirementsFile>> {
         let mut left: Vec<PathBuf> = named.into_iter().collect();
         let (mut seen, mut found) = (HashSet::new(), Vec::new());
         while let Some(path) = left.pop() {
@@ -151,12 +154,12 @@ impl<'a> Files<'a> {
     }
 }
 
-impl Line {
-    /// As it can be written into another file.
+impl ParsedLine {
+    /// The line as text for another file.
     #[cfg(any(test, fuzzing))]
     pub(super) fn render(&self) -> String {
         match &self.meaning {
-            // A backslash at the end would go on.
+            // A trailing backslash would join the next line.
             Meaning::Unknown if self.text.ends_with('\\') => format!("{} #", self.text),
             Meaning::Unknown => self.text.clone(),
             meaning => meaning.to_string(),

@@ -1,69 +1,70 @@
-//! One line, one meaning; and a meaning as a line.
+//! Parses one line into its one meaning, and writes a meaning as a line.
 //!
 //! Sources: pip's "Requirements File Format" and its `req_file.py`; PEP 508 for requirements.
 
 use std::fmt;
 
-/// What a line says.
+/// The meaning of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::venv) enum Meaning {
     Requirement(Requirement),
-    /// Another requirements file, or one of constraints.
+    /// Another requirements file, or a constraints file.
     Include {
         constraints: bool,
-        place: Place,
+        location: Location,
     },
-    /// A project that is read from its own directory or clone whenever the app starts.
+    /// An editable project: the app imports it from its own directory or clone.
     Editable(Requirement),
     /// A directory, an archive or a page with links to archives.
-    FindLinks(Place),
+    FindLinks(Location),
     Index(Index),
-    /// An option of the whole installation that is none of these.
+    /// Another option of the whole installation.
     Option {
         name: &'static str,
         value: Option<String>,
     },
-    /// Nothing that is understood.
+    /// The parser does not know this line.
     Unknown,
 }
 
-/// Which index is asked.
+/// A line about package indexes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::venv) enum Index {
-    /// This one instead of the usual.
+    /// `--index-url`: replaces the default index.
     Instead(String),
+    /// `--extra-index-url`
     Besides(String),
-    /// None at all.
+    /// `--no-index`
     None,
 }
 
-/// A file or a directory, or the URL of one.
+/// The path or the URL of a file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::venv) enum Place {
+pub(in crate::venv) enum Location {
     Url(String),
     Path {
-        /// How it is written: with `file:`, with `file://`, or with nothing.
+        /// The written prefix: `file:`, `file://` or nothing.
         scheme: &'static str,
         path: String,
     },
 }
 
-/// A requirement with what belongs to it.
+/// A requirement with its marker and options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::venv) struct Requirement {
     pub(in crate::venv) subject: Subject,
-    /// Behind `;`.
+    /// The marker after `;`.
     pub(in crate::venv) marker: Option<String>,
-    /// Its own options and their values, as they are written: `--hash` and `sha256:ab`.
+    /// Its own options and their values, as written: `--hash` and `sha256:ab`.
     pub(in crate::venv) options: Vec<(String, String)>,
-    /// What else stands there, and is not understood.
+    /// The rest of the line, which the parser does not know.
     pub(in crate::venv) rest: Option<String>,
 }
 
-/// Where a requirement comes from.
+/// The source of a requirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::venv) enum Subject {
-    /// An index or a place with archives.
+    /// From an index or a --find-links location.
     Name { name: String, extras: Vec<String>, versions: String },
     /// `name @ https://…`, `git+https://…`
     Url { name: Option<String>, url: String },
@@ -71,7 +72,7 @@ pub(in crate::venv) enum Subject {
     Path { name: Option<String>, scheme: &'static str, path: String, extras: Option<String>, fragment: Option<String> },
 }
 
-/// Options of the whole installation that say everything themselves, and whether a value follows.
+/// Options of the whole installation, for [`Meaning::Option`].
 /// <https://pip.pypa.io/en/stable/reference/requirements-file-format/#supported-options>
 const OPTIONS: &[&str] = &[
     "--pre",
@@ -83,15 +84,15 @@ const OPTIONS: &[&str] = &[
     "--use-feature",
 ];
 
-/// Options of one requirement.
+/// Options that belong to one requirement.
 const OWN: &[&str] = &["--hash", "--config-settings", "--config-setting", "-C", "--global-option"];
 
-/// What pip takes for an archive by its name.
+/// File extensions that pip takes for archives.
 const ARCHIVES: &[&str] =
     &[".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"];
 
 impl Meaning {
-    /// Of a line's part, see [`parts`]. Only what can be written again is understood.
+    /// Parses one of the [`parts`] of a line. `Unknown` if the meaning, written as a line, would not parse to itself.
     pub(super) fn of(text: &str) -> Self {
         let meaning = Self::read(text);
         let written = meaning.to_string();
@@ -109,16 +110,16 @@ impl Meaning {
             return Requirement::read(text).map_or(Self::Unknown, Self::Requirement);
         }
         for (flags, constraints) in [(["-r", "--requirement"], false), (["-c", "--constraint"], true)] {
-            if let Some(place) = value(text, &flags) {
-                let place = plain(place).map(Place::read);
-                return place.map_or(Self::Unknown, |place| Self::Include { constraints, place });
+            if let Some(location) = value(text, &flags) {
+                let location = plain(location).map(Location::read);
+                return location.map_or(Self::Unknown, |location| Self::Include { constraints, location });
             }
         }
         if let Some(project) = value(text, &["-e", "--editable"]) {
             return plain(project).and_then(Requirement::editable).map_or(Self::Unknown, Self::Editable);
         }
-        if let Some(place) = value(text, &["-f", "--find-links"]) {
-            return plain(place).map_or(Self::Unknown, |place| Self::FindLinks(Place::read(place)));
+        if let Some(location) = value(text, &["-f", "--find-links"]) {
+            return plain(location).map_or(Self::Unknown, |location| Self::FindLinks(Location::read(location)));
         }
         let (name, rest) = text.split_at(text.find([' ', '\t', '=']).unwrap_or(text.len()));
         let rest = bare(rest.trim_start_matches([' ', '\t', '=']));
@@ -135,39 +136,39 @@ impl Meaning {
     }
 }
 
-/// What follows an option with one of these names, if anything does.
+/// The value of an option with one of these names, if the text is such an option.
 fn value<'a>(text: &'a str, flags: &[&str]) -> Option<&'a str> {
     flags.iter().filter_map(|flag| text.strip_prefix(flag)).find_map(|rest| {
-        // `-rfile` is -r, `--requirement-file` is not --requirement.
+        // `-rfile` is -r, but `--requirement-file` is not --requirement.
         let long = text.starts_with("--") && rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
         let value = rest.trim_start_matches([' ', '\t', '=']);
         (!long && !value.is_empty()).then_some(value)
     })
 }
 
-/// A value that both engines read alike.
+/// A value that both engines read the same way.
 fn plain(value: &str) -> Option<&str> {
     bare(value).filter(|value| !value.is_empty() && !value.starts_with('-'))
 }
 
-/// Without the quotes around all of it; None: quoted otherwise.
+/// Removes the quotes around the whole value. `None`: it has other quotes or a backslash.
 fn bare(value: &str) -> Option<&str> {
     let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
     let value = inner.unwrap_or(value);
     (!value.contains(['"', '\'', '\\'])).then_some(value)
 }
 
-/// With quotes around it where pip would end it too early.
+/// Adds quotes if pip would otherwise end the value at white space.
 fn quoted(value: &str) -> String {
     if value.contains(char::is_whitespace) { format!("'{value}'") } else { value.to_owned() }
 }
 
-/// The options of a line that has several. A requirement's own belong to it, also to one that is editable.
+/// Splits a line into its options. The own options of a requirement, also of an editable one, stay with it.
 pub(super) fn parts(line: &str) -> Vec<&str> {
     if !line.starts_with('-') {
         return vec![line];
     }
-    // Until another option ends it.
+    // The options of an editable requirement end at the first other option.
     let mut editable = value(line, &["-e", "--editable"]).and_then(plain).is_some();
     let own = |rest: &str| OWN.iter().any(|flag| is_flag(rest, flag));
     let starts = line.match_indices(" -").map(|(at, _)| at + 1).filter(|at| {
@@ -183,7 +184,7 @@ fn is_flag(text: &str, flag: &str) -> bool {
     text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with(['=', ' ', '\t']))
 }
 
-impl Place {
+impl Location {
     fn read(text: &str) -> Self {
         match file_url(text) {
             ("", path) if path.contains("://") => Self::Url(path.to_owned()),
@@ -191,7 +192,7 @@ impl Place {
         }
     }
 
-    /// The path of what is on this machine.
+    /// The local path.
     pub(in crate::venv) fn path(&self) -> Option<&str> {
         match self {
             Self::Url(_) => None,
@@ -200,14 +201,14 @@ impl Place {
     }
 }
 
-/// A path, and the scheme that was before it.
+/// Splits a text into the `file:` prefix and the path.
 fn file_url(text: &str) -> (&'static str, &str) {
     let found = ["file://", "file:"].iter().find_map(|scheme| Some((*scheme, text.strip_prefix(scheme)?)));
     found.unwrap_or(("", text))
 }
 
 impl Requirement {
-    /// A requirement as a file's line or a command line has it.
+    /// Parses a requirement from a file or the command line.
     pub(in crate::venv) fn read(text: &str) -> Option<Self> {
         let (head, options) = text.split_at(options_start(text).unwrap_or(text.len()));
         let (options, rest) = own_options(options.trim());
@@ -217,7 +218,7 @@ impl Requirement {
         Some(Self { subject, marker: marker.map(str::to_owned), options, rest })
     }
 
-    /// What is editable is a directory, however it is written, or a repository.
+    /// Parses an editable requirement. A plain name is a directory here.
     fn editable(text: &str) -> Option<Self> {
         let found = Self::read(text)?;
         let Subject::Name { name, extras, versions } = &found.subject else { return Some(found) };
@@ -226,7 +227,7 @@ impl Requirement {
         Some(Self { subject: Subject::Path { name: None, scheme: "", path, extras, fragment: None }, ..found })
     }
 
-    /// The path of what is on this machine, without extras.
+    /// The local path, without extras.
     pub(in crate::venv) fn path(&self) -> Option<&str> {
         match &self.subject {
             Subject::Path { path, .. } => Some(path),
@@ -234,7 +235,7 @@ impl Requirement {
         }
     }
 
-    /// Whether an engine looks for it in the working directory.
+    /// Whether it is a path relative to the working directory.
     pub(in crate::venv) fn is_relative(&self) -> bool {
         self.path().is_some_and(|path| !path.starts_with('/'))
     }
@@ -244,12 +245,12 @@ impl Requirement {
     }
 }
 
-/// Where a requirement's own options begin.
+/// The offset of a requirement's own options.
 fn options_start(text: &str) -> Option<usize> {
     text.match_indices('-').map(|(at, _)| at).find(|at| *at > 0 && text[..*at].ends_with([' ', '\t']))
 }
 
-/// The options that are understood, and the text from the first one on that is not.
+/// The known options, and the text from the first unknown one on.
 fn own_options(text: &str) -> (Vec<(String, String)>, &str) {
     let mut options = Vec::new();
     let mut rest = text;
@@ -266,7 +267,7 @@ fn own_options(text: &str) -> (Vec<(String, String)>, &str) {
     (options, rest)
 }
 
-/// Splits at the `;` before the markers: in a URL it needs white space beside it.
+/// Splits at the `;` before the marker. After a URL, it needs white space on one side.
 fn split_marker(text: &str) -> (&str, Option<&str>) {
     let target = target(text);
     let url = target.contains("://") || target.starts_with("file:");
@@ -279,7 +280,7 @@ fn split_marker(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What follows the `@` of `name[extras] @ target`; a path may have one, too.
+/// The target in `name[extras] @ target`. A path may also contain an `@`.
 fn target(requirement: &str) -> &str {
     let name =
         |text: &str| text.chars().all(|c| c.is_alphanumeric() || " \t-_.,[]".contains(c)) && !text.starts_with('.');
@@ -290,24 +291,23 @@ fn target(requirement: &str) -> &str {
 }
 
 impl Subject {
-    /// Of a requirement without markers and options.
+    /// Parses a requirement without marker and options.
     fn read(text: &str) -> Option<Self> {
         let target = target(text);
-        // What is behind the name begins somewhere in the text.
         let name = text.strip_suffix(target).map(|before| before.trim_end().trim_end_matches('@').trim_end());
         let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
-        let (scheme, place) = file_url(target);
+        let (scheme, location) = file_url(target);
         let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
         let remote = scheme.is_empty() && target.contains("://");
         if remote && !target.starts_with('/') {
             return Some(Self::Url { name, url: target.to_owned() });
         }
         if !scheme.is_empty() || target.starts_with(['/', '.']) || target.contains('/') || archive {
-            let (place, fragment) = match place.split_once('#') {
-                Some((place, fragment)) => (place, Some(fragment.to_owned())),
-                None => (place, None),
+            let (location, fragment) = match location.split_once('#') {
+                Some((location, fragment)) => (location, Some(fragment.to_owned())),
+                None => (location, None),
             };
-            let (path, extras) = split_extras(place);
+            let (path, extras) = split_extras(location);
             let (path, extras) = (path.to_owned(), extras.map(str::to_owned));
             return Some(Self::Path { name, scheme, path, extras, fragment });
         }
@@ -328,26 +328,28 @@ impl Subject {
     }
 }
 
-/// A path and the extras in brackets behind it.
+/// Splits a path and the extras in brackets after it.
 fn split_extras(path: &str) -> (&str, Option<&str>) {
     let found = path.strip_suffix(']').and_then(|path| path.rsplit_once('['));
     found.map_or((path, None), |(path, extras)| (path, Some(extras)))
 }
 
-/// The name that a requirement begins with.
+/// The name at the start of a requirement.
 pub(in crate::venv) fn name_of(requirement: &str) -> &str {
     let end = requirement.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
     &requirement[..end.unwrap_or(requirement.len())]
 }
 
-/// As a line that both engines read as it is meant. Of what is unknown there is none.
+/// Writes a line that both engines read with this meaning. `Unknown` is empty.
 impl fmt::Display for Meaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Requirement(requirement) => write!(f, "{requirement}"),
-            Self::Include { constraints, place } => write!(f, "{} {place}", if *constraints { "-c" } else { "-r" }),
+            Self::Include { constraints, location } => {
+                write!(f, "{} {location}", if *constraints { "-c" } else { "-r" })
+            }
             Self::Editable(requirement) => write!(f, "-e {requirement}"),
-            Self::FindLinks(place) => write!(f, "--find-links {place}"),
+            Self::FindLinks(location) => write!(f, "--find-links {location}"),
             Self::Index(Index::Instead(url)) => write!(f, "--index-url {}", quoted(url)),
             Self::Index(Index::Besides(url)) => write!(f, "--extra-index-url {}", quoted(url)),
             Self::Index(Index::None) => f.write_str("--no-index"),
@@ -358,7 +360,7 @@ impl fmt::Display for Meaning {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url) => f.write_str(&quoted(url)),
@@ -374,7 +376,7 @@ impl fmt::Display for Requirement {
             write!(f, " ; {marker}")?;
         }
         for (name, value) in &self.options {
-            // uv takes no other than `=` and white space behind a name, pip nothing between `-C` and `=`.
+            // uv accepts only `=` or white space after the name. pip accepts no `=` after `-C`.
             write!(f, " {name}{}{value}", if name.starts_with("--") { '=' } else { ' ' })?;
         }
         self.rest.as_ref().map_or(Ok(()), |rest| write!(f, " {rest}"))
@@ -407,8 +409,8 @@ impl fmt::Display for Subject {
 mod tests {
     use super::*;
 
-    fn path(scheme: &'static str, path: &str) -> Place {
-        Place::Path { scheme, path: path.into() }
+    fn path(scheme: &'static str, path: &str) -> Location {
+        Location::Path { scheme, path: path.into() }
     }
 
     #[test]
@@ -416,16 +418,16 @@ mod tests {
         for line in
             ["-r base.txt", "-rbase.txt", "--requirement=base.txt", "-r 'base.txt'", "-r=base.txt", "-r\tbase.txt"]
         {
-            let include = Meaning::Include { constraints: false, place: path("", "base.txt") };
+            let include = Meaning::Include { constraints: false, location: path("", "base.txt") };
             assert_eq!(Meaning::of(line), include, "{line}");
         }
-        for (line, constraints, place) in [
+        for (line, constraints, location) in [
             ("-c base.txt", true, path("", "base.txt")),
             ("--constraint \"my base.txt\"", true, path("", "my base.txt")),
             ("-r file:///w/base.txt", false, path("file://", "/w/base.txt")),
-            ("-r https://host/base.txt", false, Place::Url("https://host/base.txt".into())),
+            ("-r https://host/base.txt", false, Location::Url("https://host/base.txt".into())),
         ] {
-            assert_eq!(Meaning::of(line), Meaning::Include { constraints, place }, "{line}");
+            assert_eq!(Meaning::of(line), Meaning::Include { constraints, location }, "{line}");
         }
     }
 
@@ -442,7 +444,7 @@ mod tests {
             ("--no-index", Meaning::Index(Index::None)),
             ("-f ./w", Meaning::FindLinks(path("", "./w"))),
             ("--find-links=file:///w", Meaning::FindLinks(path("file://", "/w"))),
-            ("--find-links https://h/w", Meaning::FindLinks(Place::Url("https://h/w".into()))),
+            ("--find-links https://h/w", Meaning::FindLinks(Location::Url("https://h/w".into()))),
         ] {
             assert_eq!(Meaning::of(line), meaning, "{line}");
         }

@@ -1,24 +1,24 @@
-//! Requirements files: each is parsed once, and each of its lines has one meaning.
+//! Requirements files: podstrap parses each file once, and each line has one meaning.
 //!
-//! [`line`] says what a line means, [`policy`] what an engine might take it for besides.
+//! [`line`] defines the meanings. [`policy`] adds the other ways in which an engine may read a line.
 
 mod file;
 mod line;
 mod policy;
 mod text;
 
-pub(super) use self::file::{File, Files, contents};
+pub(super) use self::file::{RequirementsFile, RequirementsReader, contents};
 pub(super) use self::line::{Meaning, Requirement, name_of};
 pub(super) use self::policy::{asks_for_builds, has_hash, leads_out};
 
-/// Lines are lines, what they mean can be written and read again, and the guards see what the parse sees.
+/// Rendered lines parse to the same meanings, and the policy sees everything that the parser sees.
 #[cfg(any(test, fuzzing))]
 fn holds(text: &str) {
     let read = file::lines(text, str::to_owned);
-    let written: Vec<String> = read.iter().map(file::Line::render).collect();
+    let written: Vec<String> = read.iter().map(file::ParsedLine::render).collect();
     let again = file::lines(&(written.join("\n") + "\n"), str::to_owned);
-    let meanings = |lines: &[file::Line]| {
-        let unknown = |line: &file::Line| (line.meaning == Meaning::Unknown).then(|| line.text.clone());
+    let meanings = |lines: &[file::ParsedLine]| {
+        let unknown = |line: &file::ParsedLine| (line.meaning == Meaning::Unknown).then(|| line.text.clone());
         lines.iter().map(|line| (line.meaning.clone(), unknown(line))).collect::<Vec<_>>()
     };
     assert_eq!(meanings(&again), meanings(&read), "{written:?}");
@@ -28,8 +28,8 @@ fn holds(text: &str) {
             "{line:?}"
         );
         match &line.meaning {
-            Meaning::Include { place, .. } | Meaning::FindLinks(place) => {
-                assert!(place.path().is_none_or(|path| line.text.contains(path)), "{line:?}");
+            Meaning::Include { location, .. } | Meaning::FindLinks(location) => {
+                assert!(location.path().is_none_or(|path| line.text.contains(path)), "{line:?}");
             }
             Meaning::Requirement(found) => {
                 assert!(found.path().is_none_or(|path| line.text.contains(path)), "{line:?}");
@@ -68,7 +68,7 @@ mod tests {
         for text in seeds {
             holds(text);
         }
-        // The same pieces in any order.
+        // Pieces of the seeds in random order.
         let pieces: Vec<&str> = seeds.iter().flat_map(|text| text.split_inclusive([' ', '=', '\n', '@'])).collect();
         let odd = [
             "\\", "\\\n", "#", " #", "'", "\"", ";", " ; ", "[", "]", "\t", "\n", "\r", "\u{a0}", "\u{c}", "-", " -",

@@ -1,19 +1,25 @@
-//! What a line may do, by any reading of pip's or uv's.
+//! Checks all readings of a line, those of pip and of uv, for forbidden effects.
 //!
-//! The parse takes a line as pip does. Where uv reads another thing, or pip more than is plain, these guards take
-//! it as the more dangerous one: a repository must not get at what else is mounted, and --only-binary must not
-//! build.
+//! The parser reads a line as pip does. uv may read it differently, and pip may accept more than the parser knows.
+//! These checks assume the most dangerous reading. A repository must not read other mounted files, and
+//! --only-binary must not build.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::file::{Files, Line};
-use super::line::{Meaning, Place, parts};
+use super::file::{ParsedLine, RequirementsReader};
+use super::line::{Location, Meaning, parts};
 use super::text::without_comment;
 
-/// A requirements file of the tree that leads to another one outside of it, and how it says so: what an engine
-/// does not understand there it prints. A variable of the Pod may name such a file: `-c ${PINS}`.
-pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree: &Path) -> Option<(PathBuf, String)> {
+/// Finds a requirements file of the tree that includes a file outside the tree. Returns the file and its line.
+///
+/// An engine prints the lines that it does not know, so such a line would reveal the file. A variable of the Pod may
+/// name such a file: `-c ${PINS}`.
+pub(in crate::venv) fn leads_out(
+    named: &[PathBuf],
+    files: &mut RequirementsReader<'_>,
+    tree: &Path,
+) -> Option<(PathBuf, String)> {
     let real = tree.canonicalize().ok()?;
     let mut left: Vec<PathBuf> = named.iter().filter(|file| file.starts_with(tree)).cloned().collect();
     let mut seen = HashSet::new();
@@ -24,10 +30,10 @@ pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree:
         let file = files.get(&path);
         let shown = |line: &str| Some((path.strip_prefix(tree).unwrap_or(&path).to_owned(), line.to_owned()));
         if !file.is_decoded {
-            return shown("perhaps, by its encoding");
+            return shown("possibly, because podstrap does not know its encoding");
         }
         for line in &file.lines {
-            // A variable that has an option in it.
+            // A variable contains an inclusion.
             if inclusions(&files.expand(&line.unexpanded)) > inclusions(&line.unexpanded) {
                 return shown(&line.unexpanded);
             }
@@ -35,7 +41,7 @@ pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree:
                 let Some(paths) = included(&reading) else { return shown(&reading) };
                 for path in paths.iter().filter(|path| !of_the_pod(path)) {
                     let expanded = files.expand(path);
-                    // Not every engine fills in every variable.
+                    // Not every engine expands every variable.
                     for path in [path, &expanded] {
                         let target = file.beside(path);
                         let known = target.canonicalize();
@@ -54,13 +60,13 @@ pub(in crate::venv) fn leads_out(named: &[PathBuf], files: &mut Files<'_>, tree:
     None
 }
 
-/// Whether uv would build a package for this line in spite of `--no-build`, or might: what is asked for by name
-/// counts more, and to learn the name of what is editable it asks its build.
-pub(in crate::venv) fn asks_for_builds(line: &Line) -> bool {
+/// Whether uv builds, or may build, a package for this line in spite of `--no-build`. An option for one package
+/// overrides `--no-build`, and uv runs the build of an editable project to learn its name.
+pub(in crate::venv) fn asks_for_builds(line: &ParsedLine) -> bool {
     let understood = match &line.meaning {
         Meaning::Editable(_) | Meaning::Option { name: "--no-binary", .. } => true,
-        // What is there may ask for builds.
-        Meaning::Include { place, .. } => matches!(place, Place::Url(_)),
+        // The file at the URL may request builds.
+        Meaning::Include { location, .. } => matches!(location, Location::Url(_)),
         _ => false,
     };
     let readings = readings(line).into_iter().chain([line.text.clone()]);
@@ -70,12 +76,12 @@ pub(in crate::venv) fn asks_for_builds(line: &Line) -> bool {
 fn is_for_builds(word: &str) -> bool {
     let Some(long) = word.strip_prefix("--") else { return word.starts_with("-e") };
     let name = &long[..long.find([' ', '\t', '=']).unwrap_or(long.len())];
-    // pip takes what is cut short; `--no-` alone may be others.
+    // pip accepts abbreviated options. `--no-` alone is ambiguous.
     name == "editable" || name.starts_with("no-b")
 }
 
-/// Whether a requirement has a hash: pip wants all of them to have one then.
-pub(in crate::venv) fn has_hash(line: &Line) -> bool {
+/// Whether a requirement has a hash. If one has, pip requires one for all.
+pub(in crate::venv) fn has_hash(line: &ParsedLine) -> bool {
     match &line.meaning {
         Meaning::Requirement(requirement) | Meaning::Editable(requirement) if requirement.rest.is_none() => {
             requirement.has_hash()
@@ -84,9 +90,9 @@ pub(in crate::venv) fn has_hash(line: &Line) -> bool {
     }
 }
 
-/// What an engine may take the line for. pip joins continued lines to one; uv ends a comment at the end of its
-/// line, and takes a line's end behind a backslash for white space.
-fn readings(line: &Line) -> Vec<String> {
+/// All texts that an engine may read in this line. pip joins continued lines. uv ends a comment at the end of its
+/// line, and reads a backslash and a line end as white space.
+fn readings(line: &ParsedLine) -> Vec<String> {
     let mut readings = vec![line.unexpanded.clone()];
     readings.extend(parts(&line.unexpanded).into_iter().skip_while(|part| *part == line.unexpanded).map(str::to_owned));
     if line.written.len() > 1 {
@@ -95,7 +101,7 @@ fn readings(line: &Line) -> Vec<String> {
         readings.push(own.join(" "));
         readings.extend(own.into_iter().map(str::to_owned));
     }
-    // uv goes on right behind an option that has no value.
+    // uv continues directly after an option that takes no value.
     let behind = |reading: &String| {
         let flags = ["--no-index", "--require-hashes"];
         let mut rest = reading.as_str();
@@ -109,18 +115,18 @@ fn readings(line: &Line) -> Vec<String> {
     readings
 }
 
-/// Without what pip's shell words lose, in a line of options.
+/// Removes the quotes and backslashes that pip's shell-like splitting removes, in a line of options.
 fn as_words(line: &str) -> String {
     if line.starts_with('-') { line.replace(['"', '\'', '\\'], "") } else { line.to_owned() }
 }
 
-/// The rest of a line from each `-` on that begins a word.
+/// The rest of a line from each word that starts with `-`.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     let starts = line.match_indices('-').map(|(at, _)| at);
     starts.filter(|at| *at == 0 || line[..*at].ends_with(char::is_whitespace)).map(|at| &line[at..])
 }
 
-/// What follows `-r` or `-c`, however it is cut short.
+/// The text after `-r`, `-c` or an abbreviation of their long names.
 fn inclusion(word: &str) -> Option<&str> {
     let Some(long) = word.strip_prefix("--") else {
         return word.strip_prefix("-r").or_else(|| word.strip_prefix("-c"));
@@ -133,16 +139,16 @@ fn inclusions(line: &str) -> usize {
     words(&as_words(line)).filter_map(inclusion).count()
 }
 
-/// What pip or uv may take for the paths after `-r` and `-c`, wherever they stand in a line: for pip a path ends at
-/// white space, for uv with the line or at a `#`; pip takes options that are cut short. None: it includes something
-/// in a way that is not plain.
+/// All texts that pip or uv may read as the path after `-r` or `-c`, anywhere in a line. For pip, a path ends at white
+/// space; for uv, at the end of the line or at a `#`. pip also accepts abbreviated options. `None`: the line includes
+/// a file in a way that this function cannot read.
 fn included(line: &str) -> Option<Vec<String>> {
     if !line.starts_with('-') {
-        // Options behind a requirement.
+        // Options after a requirement.
         let paths: Option<Vec<_>> = words(line).filter(|word| inclusion(word).is_some()).map(included).collect();
         return paths.map(|paths| paths.concat());
     }
-    // With quotes anywhere but around a whole path, pip's words are not ours.
+    // With quotes, pip may split words differently, except with quotes around one whole path.
     let bare = as_words(line);
     let mut paths = Vec::new();
     for rest in words(&bare).filter_map(inclusion) {
@@ -150,7 +156,7 @@ fn included(line: &str) -> Option<Vec<String>> {
         let (scheme, behind) = rest.split_once(':').unwrap_or_default();
         match scheme.to_lowercase().as_str() {
             "http" | "https" if behind.starts_with("//") => {}
-            // However it goes on, it is absolute.
+            // A file URL is absolute, whatever follows.
             "file" => return None,
             _ => {
                 let first = rest.split_whitespace().next().unwrap_or_default();
@@ -167,7 +173,7 @@ fn included(line: &str) -> Option<Vec<String>> {
     (paths.is_empty() || bare == line || quoted).then_some(paths)
 }
 
-/// Whether a path is below `tree` by its name, all the way.
+/// Whether no component of a path leaves `tree`, without following links.
 fn stays(path: &Path, tree: &Path) -> bool {
     let mut depth = 0_usize;
     path.strip_prefix(tree).is_ok_and(|below| {
@@ -186,7 +192,7 @@ fn stays(path: &Path, tree: &Path) -> bool {
     })
 }
 
-/// Whether a path is nothing but a variable, which is for versions by its name: others may name secrets.
+/// Whether a path is one variable whose name is for versions. Other variables may name secrets.
 fn of_the_pod(path: &str) -> bool {
     let name = path.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     name.is_some_and(|name| {
@@ -195,12 +201,12 @@ fn of_the_pod(path: &str) -> bool {
     })
 }
 
-/// Whatever the parse calls an include, the guard sees; and nothing that the plain scan of a line finds is lost.
+/// The policy sees every inclusion and every editable project that the parser finds.
 #[cfg(any(test, fuzzing))]
-pub(super) fn holds(line: &Line) {
+pub(super) fn holds(line: &ParsedLine) {
     let found: Vec<Option<Vec<String>>> = readings(line).iter().map(|reading| included(reading)).collect();
-    if let Meaning::Include { place, .. } = &line.meaning {
-        let path = place.path().filter(|path| !path.is_empty());
+    if let Meaning::Include { location, .. } = &line.meaning {
+        let path = location.path().filter(|path| !path.is_empty());
         let seen = |path: &str| found.iter().flatten().flatten().any(|known| known.ends_with(path));
         assert!(found.contains(&None) || path.is_none_or(seen), "{line:?}");
     }
@@ -236,7 +242,7 @@ mod tests {
         let out = |text: &dyn AsRef<[u8]>| {
             let file = tree.join("requirements.txt");
             fs::write(&file, text).unwrap();
-            leads_out(&[file], &mut Files::new(&settings), &tree).is_some()
+            leads_out(&[file], &mut RequirementsReader::new(&settings), &tree).is_some()
         };
         for text in [
             "-r r/more.txt",
@@ -281,7 +287,7 @@ mod tests {
             "-r ${GOOGLE_APPLICATION_CREDENTIALS}".into(),
             "-r odd${NOT_SET}.txt".into(),
             "# coding: utf-7 or utf-8\n+AC0-r +AC8-secret".into(),
-            // What uv alone takes so.
+            // Only uv reads these as inclusions.
             format!("six --hash=sha256:00 -r {secret}"),
             format!("six #x\\\n-r {secret}"),
             format!("six --config-settings a=b -c {secret}"),

@@ -1,18 +1,18 @@
-//! From a file's bytes to its lines, as pip reads them: its encoding, its line ends, continued lines, comments.
+//! Splits a file's bytes into lines as pip does: encoding, line ends, continued lines, comments.
 
-/// A line as pip takes it, and the lines of the file that it was written in.
+/// A logical line, and its lines in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Logical {
-    /// Of the first, from 1.
+    /// The number of its first line, from 1.
     pub(super) number: usize,
-    /// Joined, without its comment; not empty.
+    /// Joined and without comment. Not empty.
     pub(super) text: String,
-    /// One, or several that a backslash joins.
+    /// One line, or several that backslashes join.
     pub(super) written: Vec<String>,
 }
 
-/// The text as pip decodes it (`auto_decode`). None: the file names an encoding in which it may say something
-/// else than its ASCII does.
+/// Decodes the text as pip does (`auto_decode`). `None`: the file declares an encoding that may give ASCII bytes
+/// another meaning.
 pub(super) fn decode(bytes: &[u8]) -> Option<String> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// UTF-8, or else a character for each byte.
+/// Decodes UTF-8. Other bytes become one character each.
 pub(super) fn narrow(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -35,7 +35,7 @@ pub(super) fn narrow(bytes: &[u8]) -> String {
     }
 }
 
-/// Whether the coding comments (PEP 263) name only encodings that ASCII is a part of.
+/// Whether the coding comments (PEP 263) declare only supersets of ASCII.
 fn names_ascii(bytes: &[u8]) -> bool {
     const KINDS: &[&str] =
         &["utf-8", "utf8", "ascii", "us-ascii", "latin", "iso-8859", "iso8859", "cp125", "windows-125"];
@@ -47,9 +47,9 @@ fn names_ascii(bytes: &[u8]) -> bool {
     })
 }
 
-/// The lines without comments, continued ones joined (pip's `preprocess`).
+/// The logical lines: continued lines joined, without comments (pip's `preprocess`).
 pub(super) fn logical_lines(text: &str) -> Vec<Logical> {
-    // Python's `str.splitlines`; uv ends a line at fewer of them.
+    // Source: Python's `str.splitlines`. uv ends lines only at some of these.
     const ENDS: [char; 9] = ['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}', '\r'];
     let text = text.replace("\r\n", "\n").replace(ENDS, "\n");
     let mut lines = Vec::new();
@@ -66,7 +66,7 @@ pub(super) fn logical_lines(text: &str) -> Vec<Logical> {
     for (index, line) in text.lines().enumerate() {
         last = index + 1;
         written.push(line.to_owned());
-        // A comment goes on in no other line, and ends one that does.
+        // A comment line does not continue, and ends a continued line.
         let comment = line.trim_start().starts_with('#');
         if line.ends_with('\\') && !comment {
             joined.push_str(line.trim_matches('\\'));
@@ -80,7 +80,7 @@ pub(super) fn logical_lines(text: &str) -> Vec<Logical> {
     lines
 }
 
-/// A comment begins with a `#` at the beginning or behind white space.
+/// Removes the comment: from a `#` at the beginning or after white space.
 pub(super) fn without_comment(line: &str) -> &str {
     let mut marks = line.match_indices('#').map(|(at, _)| at);
     let comment = marks.find(|at| *at == 0 || line[..*at].ends_with(char::is_whitespace));

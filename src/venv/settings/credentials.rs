@@ -1,5 +1,6 @@
-//! Who logs in where: logins of URLs and of mounted files, and how engines and Git get them. What is not
-//! printed: a [`Userinfo`].
+//! Logins from URLs and mounted files, for engines and Git.
+//!
+//! A [`Userinfo`] is never printed.
 
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -14,19 +15,19 @@ use crate::error::{IoContext, Result};
 use crate::redact::{RemoteUrl, Userinfo};
 use crate::source;
 
-/// The logins that are known.
+/// All known logins.
 #[derive(Clone, Default)]
 pub(super) struct Logins {
-    /// Of hosts, out of URLs.
+    /// For hosts, from URLs.
     hosts: Vec<(String, Userinfo)>,
-    /// Of Git repositories, by their URLs.
+    /// For Git repositories, by their URLs.
     repositories: Vec<(String, Userinfo)>,
-    /// What mounted files held.
+    /// For hosts, from mounted files.
     mounted: Vec<(String, Userinfo)>,
 }
 
 impl Logins {
-    /// Reads the logins of the mounted files, for hosts that have none yet.
+    /// Reads the mounted logins, for hosts without a login.
     pub(super) fn log_in(&mut self, auth: &[PathBuf]) -> Result<()> {
         for (host, login) in source::logins(auth)? {
             if self.hosts.iter().chain(&self.mounted).any(|(known, _)| known.eq_ignore_ascii_case(&host)) {
@@ -36,22 +37,22 @@ impl Logins {
                 self.mounted.push((host, login));
             } else {
                 tracing::warn!(
-                    "the login for {host} in --auth is none for package indexes: the name or the password has white \
-                     space, a quotation mark or a backslash in it, or is empty"
+                    "ignoring the login for {host} in --auth for package indexes: its name or password is empty, or \
+                     contains white space, a quotation mark or a backslash"
                 );
             }
         }
         Ok(())
     }
 
-    /// Moves the userinfo of a URL (also behind `name=` or `name @ `) to the netrc. What that file
-    /// cannot say stays where it is.
+    /// Moves the userinfo of a URL (also after `name=` or `name @ `) to the logins. It stays in the URL if a netrc
+    /// file cannot express it.
     pub(super) fn without_password(&mut self, text: &str) -> String {
         let start = text.find("http://").or_else(|| text.find("https://"));
         let Some((before, url)) = start.map(|at| text.split_at(at)) else { return text.to_owned() };
         let (url, after) = url.split_at(url.find(char::is_whitespace).unwrap_or(url.len()));
         let Ok(url) = url.parse::<RemoteUrl>() else { return text.to_owned() };
-        // Git and its kin read no netrc that an engine could name to them.
+        // Version control programs do not read the netrc file that an engine reads.
         if before.ends_with('+') {
             let Some(login) = url.userinfo() else { return text.to_owned() };
             if before.ends_with("git+") && !login.password.reveal().is_empty() {
@@ -63,17 +64,20 @@ impl Logins {
                     return format!("{before}{}{after}", url.url());
                 }
             }
-            tracing::warn!("the credentials for {} stay in its URL, which child processes show", url.url());
+            tracing::warn!(
+                "the credentials for {} remain in its URL, which is visible in the arguments of child processes",
+                url.url()
+            );
             return text.to_owned();
         }
         let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
-        // netrc knows one login for a host.
+        // A netrc file has one login for each host.
         let other = self.hosts.iter().any(|(name, known)| name == host && known != login);
         if other || !plain(&login.username) || !plain(login.password.reveal()) {
             tracing::warn!(
-                "the password for {} stays in its URL, which child processes may show: {}",
+                "the password for {} remains in its URL, which may be visible in the arguments of child processes: {}",
                 url.url(),
-                if other { "another one is set for the same host" } else { "a netrc file cannot hold it" }
+                if other { "the host has another login" } else { "a netrc file cannot express it" }
             );
             return text.to_owned();
         }
@@ -84,19 +88,21 @@ impl Logins {
         format!("{before}{}{after}", url.url())
     }
 
-    /// The login that belongs to a URL's host.
+    /// The login for a host.
     pub(super) fn of(&self, host: &str) -> Option<&Userinfo> {
         let mut all = self.hosts.iter().chain(&self.mounted);
         all.find(|(name, _)| name.eq_ignore_ascii_case(host)).map(|(_, login)| login)
     }
 
-    /// Variables that log Git in, whoever starts it: what they say is configuration (git-config(1),
-    /// `GIT_CONFIG_COUNT`), after the user's own. A login in a URL is for its repository alone; a mounted
-    /// one for its host by HTTPS, and for the `places` (scheme, host and port) that the user named. The user's own are `own`.
+    /// Variables with the logins for Git, whichever process starts it. They are configuration (git-config(1),
+    /// `GIT_CONFIG_COUNT`) after the user's `own` entries.
+    ///
+    /// A login from a URL is only for its repository. A mounted login is for its host over HTTPS, and for the origins
+    /// (scheme, host and port) of `places`, which the user named.
     pub(super) fn git_variables(&self, own: usize, places: &[url::Url]) -> Vec<(String, String)> {
         let host_of = |url: &str| url::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
         let mounted = self.mounted.iter().filter(|(host, _)| {
-            // Git would send both.
+            // Git would send both logins.
             !self.repositories.iter().any(|(url, _)| host_of(url).is_some_and(|known| known.eq_ignore_ascii_case(host)))
         });
         let mut entries: Vec<(String, &Userinfo)> =
@@ -124,13 +130,13 @@ impl Logins {
         vars
     }
 
-    /// Writes the passwords for the engines to read, after what the user's `own` netrc says.
+    /// Writes a netrc file for the engines: the entries of the user's `own` file, then the logins.
     pub(super) fn netrc(&self, own: Option<PathBuf>, scratch: &Path) -> Result<Option<Netrc>> {
         if self.hosts.is_empty() && self.mounted.is_empty() {
             return Ok(None);
         }
         let mut text = own.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-        // An empty line ends a macro definition; the last entry for a host counts.
+        // An empty line ends a macro definition. For each host, readers take the last entry.
         text.push_str("\n\n");
         for (host, login) in self.hosts.iter().chain(&self.mounted) {
             text.extend(["machine ", host, " login ", &login.username, " password ", login.password.reveal(), "\n"]);
@@ -150,12 +156,12 @@ impl Logins {
     }
 }
 
-/// Whether a netrc can hold it: its readers disagree about quoting.
+/// Whether a netrc file can express this word without quotes: its readers disagree about quotes.
 fn plain(word: &str) -> bool {
     !word.is_empty() && !word.starts_with('#') && word.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"".contains(&b))
 }
 
-/// The URL that Git gets: without `@REVISION` at the path's end, query and fragment.
+/// The URL for Git: without query, fragment, and `@REVISION` at the end of the path.
 fn repository(url: &url::Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -165,7 +171,7 @@ fn repository(url: &url::Url) -> String {
     url.into()
 }
 
-/// A netrc file that goes when its reader is done.
+/// A temporary netrc file. Dropping it removes the file.
 #[derive(Debug)]
 pub(in crate::venv) struct Netrc {
     pub(in crate::venv) path: PathBuf,
@@ -173,12 +179,12 @@ pub(in crate::venv) struct Netrc {
 }
 
 impl Netrc {
-    /// Where /proc shows it to children: then a kill leaves nothing of it.
+    /// Creates the file in memory, with its path in /proc. A kill then leaves no file.
     fn in_memory(text: &str) -> Option<Self> {
         let mut memory = File::from(memfd_create("netrc", MemfdFlags::CLOEXEC).ok()?);
         memory.set_permissions(Permissions::from_mode(0o600)).and_then(|()| memory.write_all(text.as_bytes())).ok()?;
         let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
-        // In a PID namespace with the /proc of another it is somebody else's.
+        // With the /proc of another PID namespace, this path is a file of another process.
         let shown = std::fs::read(&path).is_ok_and(|read| read == text.as_bytes());
         shown.then_some(Self { path, memory: Some(memory) })
     }

@@ -1,4 +1,4 @@
-//! The environment's variables: what they say of an installation, and what of them a child gets.
+//! Environment variables: the settings in them, and the variables that children inherit.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,27 +9,27 @@ use rustix::fs::Access;
 use crate::command::Command;
 use crate::redact;
 
-/// Variables that name files with versions in them, separated by white space.
+/// Variables that name constraints files and similar files, separated by white space.
 const FILES: &[&str] =
     &["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"];
 
-/// Variables that name places with archives, separated by white space and by commas.
+/// Variables that name --find-links locations: of pip, separated by white space; of uv, by commas.
 const LINKS: [&str; 2] = ["PIP_FIND_LINKS", "UV_FIND_LINKS"];
 
-/// What uv and Git read in the user's home, and the variable that says where else it is. pip's files are
-/// read here.
+/// Files of uv and Git in the user's home, each after the variable that overrides its path. podstrap itself reads
+/// pip's files.
 const IN_HOME: &[(&str, &str)] =
     &[("XDG_CONFIG_HOME", ".config"), ("NETRC", ".netrc"), ("GIT_CONFIG_GLOBAL", ".gitconfig")];
 
-/// In the name of an engine's variable: its value is a secret, or says nothing of what is installed.
+/// Parts of the names of variables that hold secrets or do not affect the installed files.
 const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES", "CONFIG_FILE"];
 
-/// In the name of an engine's variable: it is about how something is fetched.
+/// Parts of the names of variables for the transport.
 const OF_TRANSPORT: &[&str] = &["CERT", "PROXY"];
 
-/// Variables by which an installer would use another Python, project or place than podstrap names.
+/// Variables that would make an engine use another Python, project or destination.
 const OF_INSTALLERS: &[&str] = &[
-    // Installs into other places than the environment, or nowhere.
+    // Another destination, or none.
     "PIP_TARGET",
     "PIP_PREFIX",
     "PIP_ROOT",
@@ -51,7 +51,7 @@ const OF_INSTALLERS: &[&str] = &[
     "UV_PROJECT_ENVIRONMENT",
     "UV_CONFIG_FILE",
     "UV_COMPILE_BYTECODE",
-    // Other projects, and other parts of them, than podstrap's flags name.
+    // Other projects, or other parts of a project.
     "UV_PROJECT",
     "UV_WORKING_DIR",
     "UV_WORKING_DIRECTORY",
@@ -66,12 +66,12 @@ const OF_INSTALLERS: &[&str] = &[
     "UV_NO_INSTALL_LOCAL",
 ];
 
-/// Whether a variable's name says that its value is a secret, or decides nothing.
+/// Whether a variable holds a secret or does not affect the installed files, by its name.
 fn is_indecisive(name: &str) -> bool {
     INDECISIVE.iter().any(|word| name.contains(word))
 }
 
-/// Variables that children inherit.
+/// The variables that children inherit.
 #[derive(Clone)]
 pub(super) struct Variables(BTreeMap<OsString, OsString>);
 
@@ -87,19 +87,19 @@ impl Variables {
         self.0.remove(OsStr::new(name));
     }
 
-    /// A variable that is set, not empty, and text.
+    /// The value of a variable that is set, not empty, and valid text.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
     }
 
-    /// PATH's directories, absolute ones only: what a relative one means depends on who asks.
+    /// The absolute directories in PATH. A relative one depends on the process that resolves it.
     pub(super) fn path(&self) -> Vec<PathBuf> {
         let path = self.0.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
         std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect()
     }
 
-    /// What may decide which files an installation gives, without secrets: a part of an environment's key. What
-    /// variables name is left out, which counts by its contents.
+    /// The variables that may determine the installed files, without secrets: a part of an environment's key. Files
+    /// that variables name are not included: the key has their contents.
     pub(super) fn decisive(&self) -> Vec<(String, String)> {
         let names = self.0.keys().filter_map(|name| name.to_str());
         names
@@ -110,8 +110,8 @@ impl Variables {
             .collect()
     }
 
-    /// A requirements file's text as both engines read it: `${NAME}` is that variable, if it is set. Not
-    /// those that hold secrets.
+    /// Expands `${NAME}` in the text of a requirements file, as both engines do. Leaves unset variables and those
+    /// with secrets.
     pub(super) fn expand(&self, text: &str) -> String {
         let value = |name: &str| self.get(name).filter(|_| !is_indecisive(name));
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
@@ -128,13 +128,13 @@ impl Variables {
         out + rest
     }
 
-    /// The same, each with its variable.
+    /// The constraints files and similar files that variables name, each with its variable.
     pub(super) fn files_by_name(&self) -> Vec<(&'static str, &str)> {
         let words = |name: &'static str| self.get(name).into_iter().flat_map(str::split_whitespace);
         FILES.iter().flat_map(|name| words(name).map(|word| (*name, word))).collect()
     }
 
-    /// The directories, files and pages in which variables look for archives, each with its variable.
+    /// The --find-links locations that variables name, each with its variable.
     pub(super) fn links_by_name(&self) -> Vec<(&'static str, &str)> {
         let [pip, uv] = LINKS;
         let of_pip = self.get(pip).into_iter().flat_map(str::split_whitespace);
@@ -142,7 +142,7 @@ impl Variables {
         of_pip.map(|place| (pip, place)).chain(of_uv.map(|place| (uv, place))).collect()
     }
 
-    /// The configuration files that uv may read; pip's are variables by now. Source: uv's "Configuration
+    /// The configuration files that uv may read. Options of pip's files are variables. Source: uv's "Configuration
     /// files".
     pub(super) fn configuration(&self) -> Vec<PathBuf> {
         let home = self.get("HOME").map(Path::new);
@@ -167,7 +167,7 @@ impl Variables {
     /// A command that inherits these variables and keeps its temporary files in `scratch`.
     pub(super) fn command(&self, program: &Path, scratch: &Path) -> Command {
         let command = Command::new(program).inherit(self.for_children()).env("TMPDIR", scratch);
-        // An arbitrary user id has no home: `/` or nothing, or not its own.
+        // An arbitrary user ID has no home: HOME is `/`, missing, or not writable.
         let home = self.0.get(OsStr::new("HOME")).map(PathBuf::from).filter(|home| {
             home.is_absolute() && home != Path::new("/") && rustix::fs::access(home, Access::WRITE_OK).is_ok()
         });
@@ -182,8 +182,8 @@ impl Variables {
         pass.map(|(name, value)| (name.clone(), value.clone()))
     }
 
-    /// Variables that name what is in the user's home, for those who get another one to write to: a
-    /// private index in its pip.conf must not become the public one.
+    /// Variables that name the files in the user's home, for children that get another home. Without them, a child
+    /// would ignore a private index in these files and use the public one.
     fn in_home(&self) -> Vec<(&'static str, PathBuf)> {
         let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
         let named = IN_HOME.iter().filter(|(name, _)| self.get(name).is_none());

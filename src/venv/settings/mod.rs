@@ -1,10 +1,9 @@
-//! What the user's environment says about installing, read once.
+//! The settings of an installation, with the same meaning for both engines.
 //!
-//! Both engines get the same meaning from it. What pip's configuration files and podstrap's own flags
-//! say becomes `PIP_*` variables; pip reads these itself, and for uv, which ignores them, one table
-//! translates. Passwords in index URLs go into a temporary netrc file first, together with the logins of
-//! mounted files: pip hands its index URLs to child processes as arguments, which everyone on the
-//! machine can read.
+//! Options of pip's configuration files and podstrap's flags become `PIP_*` variables. pip reads these itself. uv
+//! ignores them, so one table translates them. Passwords in index URLs move to a temporary netrc file, together with
+//! the logins of mounted files: pip passes its index URLs to child processes as arguments, which every process on
+//! the machine can read.
 
 mod credentials;
 mod environment;
@@ -25,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::plan;
 use crate::redact::Userinfo;
 
-/// Variables that hold URLs, separated by white space (`UV_FIND_LINKS`: by commas).
+/// Variables with URLs, separated by white space (`UV_FIND_LINKS`: by commas).
 const URLS: &[&str] = &[
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
@@ -37,16 +36,16 @@ const URLS: &[&str] = &[
     "UV_FIND_LINKS",
 ];
 
-/// The environment variables that children inherit, URLs without passwords, and the passwords.
+/// The environment variables for children, with URLs without passwords; and the passwords.
 #[derive(Clone)]
 pub struct Settings {
     vars: Variables,
     logins: Logins,
-    /// Files and directories with logins for hosts, read anew for each try.
+    /// Files and directories with logins for hosts. podstrap reads them for each attempt.
     auth: Vec<PathBuf>,
-    /// No code of a package is to run.
+    /// `--only-binary`: no package code runs.
     only_binary: bool,
-    /// pip's configuration file that cannot be read, and why.
+    /// A configuration file of pip that podstrap cannot read, and the cause.
     faulty: Option<(PathBuf, String)>,
 }
 
@@ -58,7 +57,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Those of this process.
+    /// The settings in the variables of this process.
     pub fn of_process() -> Self {
         Self::from_env(std::env::vars_os())
     }
@@ -86,7 +85,7 @@ impl Settings {
         settings
     }
 
-    /// The same with what the plan says of installing, and where logins for hosts are.
+    /// Adds the flags of the plan, and the files and directories with logins.
     #[must_use]
     pub fn with(mut self, supply: &plan::Supply, auth: &[PathBuf]) -> Self {
         for (name, value, said) in [
@@ -105,7 +104,7 @@ impl Settings {
         self
     }
 
-    /// Only wheels are installed from here on.
+    /// Permits only wheels.
     pub(super) fn build_nothing(&mut self) {
         self.vars.set("PIP_ONLY_BINARY", ":all:");
         for name in ["PIP_NO_BINARY", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE"] {
@@ -114,21 +113,21 @@ impl Settings {
         self.only_binary = true;
     }
 
-    /// Adds places with archives to those that are named already: absolute paths and URLs.
+    /// Adds --find-links locations: absolute paths and URLs.
     pub(super) fn add_links(&mut self, places: &[String]) {
         let known = self.get("PIP_FIND_LINKS").map(str::to_owned);
         let url = |place: &String| {
             if !Path::new(place).is_absolute() {
                 return place.clone();
             }
-            // It may have white space or a comma in it, which separate what variables list.
+            // Variables separate their values by white space and commas, so a path with these becomes a URL.
             url::Url::from_file_path(place).map_or(place.clone(), |url| String::from(url).replace(',', "%2C"))
         };
         let all: Vec<String> = known.into_iter().chain(places.iter().map(url)).collect();
         if !all.is_empty() {
             self.vars.set("PIP_FIND_LINKS", all.join(" "));
         }
-        // It would take the other's place.
+        // uv ignores PIP_FIND_LINKS if this variable is set.
         if let Some(own) = self.get("UV_FIND_LINKS") {
             let all: Vec<String> = [own.to_owned()].into_iter().chain(places.iter().map(url)).collect();
             self.vars.set("UV_FIND_LINKS", all.join(","));
@@ -137,34 +136,34 @@ impl Settings {
     }
 
     /// # Errors
-    /// A configuration file of pip's cannot be read: it may name a private index.
+    /// podstrap cannot read a configuration file of pip, which may name a private index.
     pub(super) fn check(&self) -> Result<()> {
         let Some((file, why)) = &self.faulty else { return Ok(()) };
-        Err(Error::environment(format!("cannot read pip's configuration {}", file.display()))
+        Err(Error::environment(format!("cannot read pip's configuration file {}", file.display()))
             .because(why.clone())
-            .hint("correct it, or name another with PIP_CONFIG_FILE (/dev/null for none)"))
+            .hint("correct the file, or give another one with PIP_CONFIG_FILE (/dev/null for none)"))
     }
 
-    /// Says which variables do not count, or not with this engine.
+    /// Warns about variables that podstrap or the engine ignores.
     pub(super) fn warn(&self, engine_is_uv: bool) {
         translate::warn(&self.vars, engine_is_uv);
     }
 
-    /// Whether nothing may be built.
+    /// Whether builds are forbidden.
     pub(super) fn only_binary(&self) -> bool {
         self.only_binary
     }
-    /// Whether no index is to be asked.
+    /// Whether package indexes are disabled.
     pub(super) fn no_index(&self) -> bool {
         self.get("PIP_NO_INDEX").is_some_and(translate::is_true)
     }
 
-    /// Reads the logins of the mounted files, for hosts that have none yet.
+    /// Reads the mounted logins, for hosts without a login.
     pub(super) fn log_in(&mut self) -> Result<()> {
         self.logins.log_in(&self.auth)
     }
 
-    /// Takes the passwords out of the URLs that variables hold.
+    /// Removes the passwords from the URLs in variables.
     fn hide_passwords(&mut self) {
         for name in URLS {
             if let Some(value) = self.get(name) {
@@ -180,51 +179,51 @@ impl Settings {
         }
     }
 
-    /// Moves the userinfo of a URL (also behind `name=` or `name @ `) to the netrc. What that file
-    /// cannot say stays where it is.
+    /// Moves the userinfo of a URL (also after `name=` or `name @ `) to the logins. It stays in the URL if a netrc
+    /// file cannot express it.
     pub(super) fn without_password(&mut self, text: &str) -> String {
         self.logins.without_password(text)
     }
 
-    /// What may decide which files an installation gives, without secrets: a part of an environment's key. What
-    /// variables name is left out, which counts by its contents.
+    /// The variables that may determine the installed files, without secrets: a part of an environment's key. Files
+    /// that variables name are not included: the key has their contents.
     pub(super) fn decisive(&self) -> Vec<(String, String)> {
         let strictly = self.only_binary.then(|| ("only binary".to_owned(), "strictly".to_owned()));
         self.vars.decisive().into_iter().chain(strictly).collect()
     }
 
-    /// A requirements file's text as both engines read it: `${NAME}` is that variable, if it is set. Not
-    /// those that hold secrets.
+    /// Expands `${NAME}` in the text of a requirements file, as both engines do. Leaves unset variables and those
+    /// with secrets.
     pub(super) fn expand(&self, text: &str) -> String {
         self.vars.expand(text)
     }
 
-    /// The files with versions in them that variables name.
+    /// The constraints files and similar files that variables name.
     pub(super) fn files(&self) -> Vec<&str> {
         self.files_by_name().into_iter().map(|(_, file)| file).collect()
     }
 
-    /// The same, each with its variable.
+    /// The same files, each with its variable.
     pub(super) fn files_by_name(&self) -> Vec<(&'static str, &str)> {
         self.vars.files_by_name()
     }
 
-    /// The directories, files and pages in which variables look for archives, each with its variable.
+    /// The --find-links locations that variables name, each with its variable.
     pub(super) fn links_by_name(&self) -> Vec<(&'static str, &str)> {
         self.vars.links_by_name()
     }
 
-    /// The configuration files that uv may read; pip's are variables by now.
+    /// The configuration files that uv may read. Options of pip's files are variables.
     pub(super) fn configuration(&self) -> Vec<PathBuf> {
         self.vars.configuration()
     }
 
-    /// A variable that is set, not empty, and text.
+    /// The value of a variable that is set, not empty, and valid text.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.vars.get(name)
     }
 
-    /// PATH's directories, absolute ones only: what a relative one means depends on who asks.
+    /// The absolute directories in PATH. A relative one depends on the process that resolves it.
     pub(super) fn path(&self) -> Vec<PathBuf> {
         self.vars.path()
     }
@@ -234,7 +233,7 @@ impl Settings {
         self.vars.indexes()
     }
 
-    /// The login that belongs to a URL's host.
+    /// The login for a host.
     pub(super) fn login(&self, host: &str) -> Option<&Userinfo> {
         self.logins.of(host)
     }
@@ -244,23 +243,23 @@ impl Settings {
         self.vars.command(program, scratch)
     }
 
-    /// Variables for uv that say what pip's say.
+    /// pip's settings as variables for uv.
     pub(super) fn uv_variables(&self) -> Vec<(&'static str, String)> {
         translate::variables(&self.vars)
     }
 
-    /// Arguments for uv that say what pip's variables say.
+    /// pip's settings as arguments for uv.
     pub(super) fn uv_arguments(&self, of: UvCommand) -> Vec<String> {
         translate::arguments(&self.vars, self.only_binary, of)
     }
 
-    /// Variables that log Git in, whoever starts it.
+    /// Variables with the logins for Git, whichever process starts it.
     pub(super) fn git_variables(&self, places: &[url::Url]) -> Vec<(String, String)> {
         let own = self.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or_default();
         self.logins.git_variables(own, places)
     }
 
-    /// Writes the passwords for the engines to read, after what the user's own netrc says.
+    /// Writes a netrc file for the engines: the user's entries, then the logins.
     pub(super) fn netrc(&self, scratch: &Path) -> Result<Option<Netrc>> {
         let own = match (self.get("NETRC"), self.get("HOME")) {
             (Some(file), _) => Some(PathBuf::from(file)),
@@ -275,7 +274,7 @@ mod tests {
     use super::*;
 
     fn settings(vars: &[(&str, &str)]) -> Settings {
-        // Not what this machine's pip is told.
+        // Ignore the configuration of this machine's pip.
         let vars = [("PIP_CONFIG_FILE", "/dev/null")].iter().chain(vars);
         Settings::from_env(vars.map(|(name, value)| (name.into(), value.into())))
     }
@@ -359,7 +358,7 @@ mod tests {
         let url = "https://me:own@index.example/simple";
         let mut vars = settings(&[("PIP_INDEX_URL", url)]).with(&plan::Supply::default(), &[file]);
         vars.log_in().unwrap();
-        // What stands in a URL comes first; what a netrc cannot hold, and what is for no host, is left out.
+        // A login in a URL has precedence. A login that a netrc file cannot express, and `default`, are not used.
         let netrc = std::fs::read_to_string(&vars.netrc(dir.path()).unwrap().unwrap().path).unwrap();
         assert_eq!(
             netrc.trim_start(),

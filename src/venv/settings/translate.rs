@@ -1,8 +1,8 @@
-//! pip's settings in uv's words: one table for variables, one for arguments.
+//! Translates pip's settings for uv: one table for variables, one for arguments.
 
 use super::environment::Variables;
 
-/// pip's variable (or its alias), uv's, and how the value changes. uv's own wins where it is set.
+/// The variable of pip (or its alias), that of uv, and the change of the value. A set variable of uv has precedence.
 /// Sources: pip's "Configuration", uv's "Environment variables".
 const FOR_UV: &[(&str, &str, Change)] = &[
     ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", Change::Same),
@@ -23,8 +23,8 @@ const FOR_UV: &[(&str, &str, Change)] = &[
     ("PIP_RETRIES", "UV_HTTP_RETRIES", Change::Same),
 ];
 
-/// The same for what uv takes as an argument only: with `uv pip install`, and with `uv sync` for one
-/// package and for all.
+/// The same for settings that uv takes only as arguments: with `uv pip install`, and with `uv sync` for one package
+/// and for all packages.
 const UV_ARGUMENTS: &[(&str, &str, Option<OfSync>, Change)] = &[
     ("PIP_NO_BINARY", "--no-binary", Some(("--no-binary-package", "--no-binary")), Change::Each),
     ("PIP_ONLY_BINARY", "--only-binary", Some(("--no-build-package", "--no-build")), Change::Each),
@@ -33,7 +33,7 @@ const UV_ARGUMENTS: &[(&str, &str, Option<OfSync>, Change)] = &[
     ("PIP_CONFIG_SETTINGS", "--config-setting", Some(("--config-setting", "--config-setting")), Change::Same),
 ];
 
-/// What uv is to do: `pip install`, `sync`, `pip compile`.
+/// A command of uv: `pip install`, `sync`, `pip compile`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::venv) enum UvCommand {
     Install,
@@ -41,10 +41,10 @@ pub(in crate::venv) enum UvCommand {
     Compile,
 }
 
-/// An argument of `uv sync`: for one value, and for all packages.
+/// An argument of `uv sync`: for one package, and for all.
 type OfSync = (&'static str, &'static str);
 
-/// Variables that make pip install something else, and that uv has no word for.
+/// Variables that change the result of pip and have no counterpart in uv.
 const PIP_ALONE: &[&str] = &[
     "PIP_ABI",
     "PIP_BUILD_OPTION",
@@ -59,8 +59,7 @@ const PIP_ALONE: &[&str] = &[
     "PIP_USE_FEATURE",
 ];
 
-/// Variables that would install something else, or elsewhere, than a podstrap's environment: no engine
-/// gets them.
+/// Variables that would change the packages or the destination of an installation. No engine gets them.
 const UNHEEDED: &[&str] = &[
     "PIP_DRY_RUN",
     "PIP_EDITABLE",
@@ -74,30 +73,30 @@ const UNHEEDED: &[&str] = &[
 
 #[derive(Clone, Copy)]
 enum Change {
-    /// As it is.
+    /// The same value.
     Same,
     /// White space becomes commas.
     Commas,
-    /// pip's true becomes this; its false nothing.
+    /// A true value of pip becomes this value. A false one becomes nothing.
     Switch(&'static str),
-    /// The other way round: pip takes the variable of a `--no-` option for the option's opposite.
+    /// The opposite: pip inverts the variable of a `--no-` option.
     /// <https://github.com/pypa/pip/issues/5735>
     SwitchOff(&'static str),
     /// One argument for each word.
     Each,
 }
 
-/// Says which variables do not count, or not with this engine.
+/// Warns about variables that podstrap or the engine ignores.
 pub(super) fn warn(vars: &Variables, engine_is_uv: bool) {
     for name in UNHEEDED.iter().filter(|name| vars.get(name).is_some_and(|value| !is_false(value))) {
-        tracing::warn!("{name} does not count: podstrap's own flags say what is installed, and where");
+        tracing::warn!("ignoring {name}: podstrap's flags set the packages and the destination");
     }
     for name in PIP_ALONE.iter().filter(|name| engine_is_uv && vars.get(name).is_some_and(|value| !is_false(value))) {
-        tracing::warn!("{name} does not count: uv has nothing like it (--engine pip heeds it)");
+        tracing::warn!("ignoring {name}: uv has no counterpart (--engine pip applies it)");
     }
 }
 
-/// Variables for uv that say what pip's say.
+/// pip's settings as variables for uv.
 pub(super) fn variables(vars: &Variables) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     for (pip, uv, form) in FOR_UV {
@@ -108,24 +107,24 @@ pub(super) fn variables(vars: &Variables) -> Vec<(&'static str, String)> {
             found.extend(form.apply(value).into_iter().map(|value| (*uv, value)));
         }
     }
-    // pip takes the best version of all indexes; uv would stop at the first that has the name.
+    // pip takes the best version of all indexes. By default, uv stops at the first index that knows the name.
     if vars.get("UV_INDEX_STRATEGY").is_none() {
         found.push(("UV_INDEX_STRATEGY", "unsafe-best-match".to_owned()));
     }
     found
 }
 
-/// Arguments for uv that say what pip's variables say.
+/// pip's settings as arguments for uv.
 pub(super) fn arguments(vars: &Variables, only_binary: bool, of: UvCommand) -> Vec<String> {
     let sync = of == UvCommand::Sync;
     let mut args = Vec::new();
     if only_binary {
         args.push("--no-build".to_owned());
-        // uv builds what is editable all the same; of a lock file nothing is.
+        // uv builds editable projects in spite of --no-build. A lock file installs none.
         args.extend((of == UvCommand::Install).then(|| "--no-editable".to_owned()));
     }
     for (pip, flag, of_sync, form) in UV_ARGUMENTS {
-        // Twice they are refused.
+        // uv rejects a repeated argument.
         let said = only_binary && pip.ends_with("_BINARY") || of == UvCommand::Compile && *pip == "PIP_NO_DEPS";
         for value in vars.get(pip).filter(|_| !said).map(|value| form.apply(value)).unwrap_or_default() {
             let (flag, value) = match (sync, of_sync) {
@@ -142,10 +141,11 @@ pub(super) fn arguments(vars: &Variables, only_binary: bool, of: UvCommand) -> V
     args
 }
 
-/// pip's idea of a truth, and of the opposite (Python's `strtobool`).
+/// Whether pip takes the value for true (Python's `strtobool`).
 pub(super) fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "y", "t", "on"].contains(&value.to_lowercase().as_str())
 }
+/// Whether pip takes the value for false.
 fn is_false(value: &str) -> bool {
     ["0", "false", "no", "n", "f", "off"].contains(&value.to_lowercase().as_str())
 }
