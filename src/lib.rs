@@ -1,4 +1,4 @@
-//! podstrap: boots interpreted apps in Pods.
+//! podstrap boots interpreted apps in Pods. This file runs one command until it ends or a signal arrives.
 //!
 //! The data flows source → venv → volume → unit. See `docs/architecture.md`.
 

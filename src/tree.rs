@@ -1,6 +1,7 @@
-//! Trees that others wrote. podstrap resolves a path that users give beneath the tree, or refuses it, and
-//! removes a tree whatever it contains. Also the parts that all writers of trees share: the count of files, and
-//! the errors of a tree that podstrap cannot publish.
+//! Resolves paths that users give inside a tree, and removes trees.
+//!
+//! Also holds what all writers of trees share: the count of files, and the errors of a tree that podstrap
+//! cannot publish.
 
 use std::fs;
 use std::io;

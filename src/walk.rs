@@ -1,4 +1,4 @@
-//! The only directory walk.
+//! Walks a directory. podstrap has no other walk.
 //!
 //! It yields the directory itself, then everything below it. The order depends only on names: a directory comes
 //! before its entries, and its entries are sorted by name. The walk opens a directory only after it has yielded

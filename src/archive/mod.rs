@@ -11,7 +11,8 @@
 //! directory without an entry gets the newest time of all.
 //!
 //! To add a format, write a file next to `tar.rs` that reads it and passes each entry to an [`Unpacker`], and
-//! add it to [`FORMATS`]. Only the unpacker writes, and it depends on no format.
+//! add it to [`FORMATS`]. Only the unpacker writes, and it depends on no format. `ARCHIVES` in `plan/source.rs`
+//! lists the suffixes that tell the URL of an archive from that of a Git repository.
 
 mod gzip;
 mod tar;

@@ -1,4 +1,4 @@
-//! `podstrap check`.
+//! The plan of `podstrap check`.
 
 use std::path::PathBuf;
 

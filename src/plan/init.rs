@@ -1,4 +1,4 @@
-//! `podstrap init`.
+//! The plan of `podstrap init`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `podstrap up`.
+//! The plan of `podstrap up`.
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@
 //! | `diagnose/` | find the cause of a 500 without a reason: one file for each possible cause |
 //! | `readback`, `expected` | verify that Unit has the configuration and keeps it |
 //! | `prove`, `probe` | verify that every application runs and a listener answers |
-//! | `sidecar`, `status`, `entrypoint` | `podstrap sidecar`, `status`, `init --entrypoint-config` |
+//! | `sidecar`, `status`, `entrypoint` | `podstrap sidecar`, `status`, `init --entrypoint-dir` |
 //! | `log`, `container_log` | Unit's log since a moment; the log of a hook |
 //!
 //! podstrap sends one request at a time: bursts have crashed Unit's controller.

@@ -2,7 +2,9 @@
 //!
 //! A suspect is a function that checks for one possible cause. podstrap tries suspects in the order of the
 //! tables below and reports the first explanation. To add one, write a function
-//! `fn(&Scene, &NewApp) -> Option<Explanation>` in a new file, and add it to the right table.
+//! `fn(&Scene, &NewApp) -> Option<Explanation>` in a new file, and add it to the right table. A cause that
+//! concerns the whole Unit is called in [`explain`], as `port` is. podstrap builds the [`Scene`] after the
+//! refusal, so `put.rs` must record a value from before the PUT.
 //!
 //! podstrap can try ports from any container of the Pod. Most other suspects need Unit's files, so they
 //! do not run if Unit is in another container.

@@ -224,14 +224,14 @@ pub(super) const NO_PKG_CONFIG: &str = "was not found in the pkg-config search p
 /// psycopg2 does not find libpq.
 pub(super) const NO_PG_CONFIG: &str = "pg_config executable not found";
 
-/// mysqlclient does not find MySQL's library.
+/// mysqlclient does not find `MySQL`'s library.
 pub(super) const NO_MYSQL: &[&str] = &["mysql_config: not found", "Can not find valid pkg-config name"];
 
 /// A build does not find Rust.
 pub(super) const NO_RUST: &[&str] =
     &["can't find Rust compiler", "Rust compiler not found", "requires Rust", "Cargo, the Rust package manager"];
 
-/// A build does not find CMake.
+/// A build does not find `CMake`.
 pub(super) const NO_CMAKE: &[&str] =
     &["CMake must be installed", "Could not find CMake", "cmake: not found", "'cmake'"];
 
