@@ -43,7 +43,7 @@ fn paths_in_the_tree_that_cannot_be_used() {
     assert_snapshot!(article.refused(article.init("auto").args(["-r", "/no/such.txt"]), 4), @r"
     podstrap: error: cannot read the requirements file /no/such.txt
       because: No such file or directory (os error 2)
-    hint: absolute paths are read as they are: is the volume or ConfigMap mounted in this container?
+    hint: check that the volume or ConfigMap with this absolute path is mounted in this container
     ");
 }
 
@@ -65,7 +65,7 @@ fn failures_of_each_phase_have_their_code() {
     podstrap: error: cannot find no-such-package-at-all in the package index
       | error: No solution found when resolving dependencies
       |   cause: Because no-such-package-at-all was not found in the package registry and you require no-such-package-at-all, we can conclude that your requirements are unsatisfiable.
-    hint: check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
+    hint: check the name, and for a private index set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["--timeout", "soon"]), 2), @r"
     error: invalid value 'soon' for '--timeout <DURATION>': expected number at 0

@@ -114,31 +114,31 @@ fn requirements_that_no_package_meets() {
     error: cannot find no-such-thing in the package index
       | error: No solution found when resolving dependencies
       |   cause: Because no-such-thing was not found in the package registry and you require no-such-thing, we can conclude that your requirements are unsatisfiable.
-    hint: check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
+    hint: check the name, and for a private index set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
     -- no such name, pip
     error: cannot find no-such-thing in the package index
       | ERROR: Could not find a version that satisfies the requirement no-such-thing (from versions: none)
       | ERROR: No matching distribution found for no-such-thing
-    hint: check the name; a private index is named by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
+    hint: check the name, and for a private index set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL
     -- no such version, uv
     error: cannot find flask==99 in the package index
       | error: No solution found when resolving dependencies
       |   cause: Because there is no version of flask==99 and you require flask==99, we can conclude that your requirements are unsatisfiable.
-    hint: check the name and the version; it must also fit [PLATFORM]
+    hint: check the name and the version, and whether an archive of it fits [PLATFORM]
     -- no such version, pip
     error: cannot find flask==99 in the package index
       | ERROR: Could not find a version that satisfies the requirement flask==99 (from versions: 3.1.2)
       | ERROR: No matching distribution found for flask==99
-    hint: check the name and the version; it must also fit [PLATFORM]
+    hint: check the name and the version, and whether an archive of it fits [PLATFORM]
     -- a conflict, uv
     error: the requirements contradict each other
       | error: No solution found when resolving dependencies
       |   cause: Because you require click==8.1.7 and click==8.1.8, we can conclude that your requirements are unsatisfiable.
-    hint: loosen or drop one of the versions that the lines above name
+    hint: loosen or remove one of the versions in the lines above
     -- a conflict, pip
     error: the requirements contradict each other
       | ERROR: Cannot install click==8.1.7 and click==8.1.8 because these package versions have conflicting dependencies.
-    hint: loosen or drop one of the versions that the lines above name
+    hint: loosen or remove one of the versions in the lines above
     ");
 }
 
@@ -192,31 +192,31 @@ fn requirements_files_that_cannot_be_read() {
         ("written wrongly", &|engine| Bench::new(engine, nowhere).requirements("flask ==3 nonsense!\n")),
     ]), @r"
     -- missing, uv
-    error: the requirements file [TMP]/tree/requirements.txt is not there
-    hint: paths are relative to the repository's top; commit the file, or fix -r or -c
+    error: the requirements file [TMP]/tree/requirements.txt does not exist
+    hint: commit the file, or correct -r or -c: paths are relative to the top of the repository
     -- missing, pip
-    error: the requirements file [TMP]/tree/requirements.txt is not there
-    hint: paths are relative to the repository's top; commit the file, or fix -r or -c
+    error: the requirements file [TMP]/tree/requirements.txt does not exist
+    hint: commit the file, or correct -r or -c: paths are relative to the top of the repository
     -- includes a missing one, uv
-    error: a requirements file names [TMP]/tree/base/more.txt, which is not there
+    error: a requirements file includes [TMP]/tree/base/more.txt, which does not exist
       | error: Error parsing included file in `requirements.txt` at position 0
       |   cause: failed to read from file `[TMP]/tree/base/more.txt`: No such file or directory (os error 2)
-    hint: paths after -r and -c are relative to the file that names them; commit the file, or fix the path
+    hint: commit the file, or correct its path after -r or -c, which is relative to the including file
     -- includes a missing one, pip
-    error: a requirements file names [TMP]/tree/base/more.txt, which is not there
+    error: a requirements file includes [TMP]/tree/base/more.txt, which does not exist
       | ERROR: Could not open requirements file: [Errno 2] No such file or directory: '[TMP]/tree/base/more.txt'
-    hint: paths after -r and -c are relative to the file that names them; commit the file, or fix the path
+    hint: commit the file, or correct its path after -r or -c, which is relative to the including file
     -- written wrongly, uv
-    error: a requirement is written wrongly
+    error: a requirement has invalid syntax
       | error: Couldn't parse requirement in `requirements.txt` at position 0
       |   cause: Trailing `nonsense!` is not allowed
       |          flask ==3 nonsense!
       |                ^^^^^^^^^^^^^
-    hint: each line is a name with an optional version (Flask==3.1.0), a URL or a path
+    hint: write each line as a name with an optional version (Flask==3.1.0), a URL or a path
     -- written wrongly, pip
-    error: a requirement is written wrongly
+    error: a requirement has invalid syntax
       | ERROR: Invalid requirement: 'flask ==3 nonsense!' (from line 1 of [TMP]/tree/requirements.txt)
-    hint: each line is a name with an optional version (Flask==3.1.0), a URL or a path
+    hint: write each line as a name with an optional version (Flask==3.1.0), a URL or a path
     ");
 }
 
@@ -235,7 +235,7 @@ fn an_index_that_cannot_be_reached() {
       |   cause: client error (Connect)
       |   cause: tcp connect error
       |   cause: Connection refused (os error 111)
-    hint: check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL
+    hint: check whether the Pod can reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL
     ");
     insta::assert_snapshot!(with_pip, @r"
     error: cannot download from http://[HOST]/simple/flask/
@@ -244,7 +244,7 @@ fn an_index_that_cannot_be_reached() {
       | Could not fetch URL http://[HOST]/simple/flask/: connection error: HTTPConnectionPool(host='127.0.0.1', p …  object at [ADDRESS]>: Failed to establish a new connection: [Errno 111] Connection refused')) - skipping
       | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
       | ERROR: No matching distribution found for flask
-    hint: check that the Pod may reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL
+    hint: check whether the Pod can reach it: DNS, network policy, proxy (HTTPS_PROXY), PIP_INDEX_URL
     ");
 }
 
@@ -258,14 +258,14 @@ fn an_index_that_wants_a_login() {
     error: the package index http://[HOST]/simple/ answers 401 Unauthorized
       | error: No solution found when resolving dependencies
       |   cause: Because flask was not found in the package registry and you require flask, we can conclude that your requirements are unsatisfiable.
-    hint: mount a netrc file with the login for its host, and name it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
+    hint: mount a netrc file with the login for its host and give it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
     ");
     insta::assert_snapshot!(with_pip, @r"
     error: the package index http://[HOST]/simple/ answers 401 Unauthorized
       | Could not fetch URL http://[HOST]/simple/flask/: 401 Client Error: X for url: http://[HOST]/simple/flask/ - skipping
       | ERROR: Could not find a version that satisfies the requirement flask (from versions: none)
       | ERROR: No matching distribution found for flask
-    hint: mount a netrc file with the login for its host, and name it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
+    hint: mount a netrc file with the login for its host and give it with --auth, or put user and password into the index URL (PIP_INDEX_URL, from a Secret)
     ");
 }
 
@@ -284,7 +284,7 @@ fn a_requirement_for_another_python() {
     assert_eq!(texts[0], texts[1]);
     insta::assert_snapshot!(texts[0], @r"
     error: a requirement does not support Python 3.N
-    hint: pin a version that does, or use an app image with another Python
+    hint: pin a version that supports it, or use an app image with another Python
     ");
 }
 
@@ -294,7 +294,7 @@ fn a_hash_that_does_not_match() {
     let line = format!("itsdangerous==2.2.0 --hash=sha256:{}\n", "0".repeat(64));
     let texts = engines().map(|engine| Bench::new(engine, &index.url()).requirements(&line).fails());
     for text in texts {
-        assert!(text.starts_with("error: a download is not what the requirements' hashes allow\n"), "{text}");
+        assert!(text.starts_with("error: a download does not match the hashes of its requirement\n"), "{text}");
     }
 }
 
@@ -358,7 +358,7 @@ fn a_uv_that_does_not_run() {
     assert!(bench.build().engine.starts_with("pip "));
     bench.engine = EngineRequest::UvAt(broken);
     insta::assert_snapshot!(bench.fails(), @r"
-    error: the uv at [TMP]/bin/uv does not run
+    error: cannot run the uv at [TMP]/bin/uv
       because: cannot start [TMP]/bin/uv
       because: No such file or directory (os error 2)
     hint: use the static (musl) build of uv for this processor, or --engine pip

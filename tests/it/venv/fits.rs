@@ -213,7 +213,7 @@ fn for_elsewhere_nothing_is_built() {
         let error = world.fails(engine, &["--target-python", other_python(), "docopt"]);
         let words = "and would have to be built, which --only-binary forbids\n";
         let hint =
-            "hint: for another Python or platform --only-binary is meant; in the app's own image podstrap can build";
+            "hint: run podstrap in the app's own image to build it: another Python or platform implies --only-binary";
         assert!(error.starts_with("docopt has no wheel for cp3") && error.contains(words), "{error}");
         assert!(error.ends_with(hint), "{error}");
         // The same Python is nowhere else.

@@ -60,13 +60,13 @@ fn hashes_mean_the_same_with_both() {
         place.add("lib", project("lib", &place.sandbox.path("mark"), ""));
         for engine in ENGINES {
             let error = place.refused(engine, &[&["-r", "requirements.txt"], flags].concat());
-            assert!(error.starts_with("a requirement is not pinned by a hash"), "{engine} {text}: {error}");
+            assert!(error.starts_with("a requirement has no hash"), "{engine} {text}: {error}");
         }
     }
     tree(&alpha.replace(&hash("alpha-1.0-py3-none-any.whl"), &format!("sha256:{}", "0".repeat(64))));
     for engine in ENGINES {
         let error = place.refused(engine, &["-r", "requirements.txt", "--constraint", "more.txt"]);
-        assert!(error.starts_with("a download is not what the requirements' hashes allow"), "{engine}: {error}");
+        assert!(error.starts_with("a download does not match the hashes of its requirement"), "{engine}: {error}");
     }
 }
 
@@ -111,25 +111,25 @@ fn a_pyproject_gives_its_dependencies_extras_and_groups() {
     assert!(from_variables.iter().all(|packages| *packages == all), "{from_variables:?}");
     for engine in ENGINES {
         let error = place.refused(engine, &["--extra", "nope"]);
-        assert!(error.contains("has no extra nope") && error.ends_with("hint: it has all, web"), "{error}");
+        assert!(error.contains("has no extra nope") && error.ends_with("hint: choose one of: all, web"), "{error}");
         let error = place.refused(engine, &["-r", "pyproject.toml", "--group", "nope"]);
         assert!(error.contains("has no dependency group nope"), "{error}");
         let error = place.refused(engine, &["alpha", "--extra", "web"]);
-        assert!(error.contains("none is named") && error.contains("package[extra]"), "{error}");
+        assert!(error.contains("none is given") && error.contains("package[extra]"), "{error}");
     }
 
     // What pip cannot do names what can.
     let dynamic = "[project]\nname = \"app\"\nversion = \"1\"\ndynamic = [\"dependencies\"]\n";
     place.tree(&[("pyproject.toml", dynamic)]);
     let error = place.refused("pip", &[]);
-    assert!(error.contains("by the package `.`, or use uv"), "{error}");
+    assert!(error.contains("as the package `.`, or use uv"), "{error}");
     let sources = format!(
         "[project]\nname = \"app\"\nversion = \"1\"\ndependencies = [\"lib\"]\n[tool.uv.sources]\nlib = {{ git = \"{}\" }}\n",
         place.git.url("lib.git")
     );
     place.tree(&[("pyproject.toml", &sources)]);
     let error = place.refused("pip", &[]);
-    assert!(error.contains("takes lib from a place of [tool.uv.sources]") && error.contains("--engine uv"), "{error}");
+    assert!(error.contains("gives lib a source in [tool.uv.sources]") && error.contains("--engine uv"), "{error}");
     assert_eq!(place.installed("uv", &[]).packages, ["lib 1.0"]);
     // A file that only configures tools is no input.
     place.tree(&[("pyproject.toml", "[tool.black]\nline-length = 100\n")]);
@@ -173,15 +173,15 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
     place.uv(&["lock"]);
     for args in [&[][..], &["-r", "uv.lock"]] {
         let error = place.refused("pip", args);
-        assert!(error.starts_with("uv.lock is for uv, and pip "), "{error}");
-        assert!(error.contains("hint: use uv: put its static binary beside podstrap"), "{error}");
-        assert!(error.contains("hint: or name another file: -r requirements.txt"), "{error}");
+        assert!(error.starts_with("uv.lock requires uv, but the engine is pip "), "{error}");
+        assert!(error.contains("hint: use uv: put its static binary next to podstrap"), "{error}");
+        assert!(error.contains("hint: or give another file: -r requirements.txt"), "{error}");
     }
     assert_eq!(place.installed("pip", &["-r", "requirements.txt"]).packages, ["delta 1.0"]);
     let error = place.refused("uv", &["--extra", "nope"]);
     assert!(error.contains("has no extra nope"), "{error}");
     let error = place.refused("uv", &["--no-index", "-f", "."]);
-    assert!(error.contains("says where its files are") && error.contains("uv export"), "{error}");
+    assert!(error.contains("contains the URLs of its files") && error.contains("uv export"), "{error}");
 
     // A project that is a package is installed as one, and not editable.
     place.tree(&[]);
@@ -214,11 +214,11 @@ fn a_wheelhouse_serves_without_an_index() {
         command.env("PIP_CONFIG_FILE", wheels.join("pip.conf"));
         assert_eq!(place.finish(engine, &mut command).packages, ["beta 2.0"]);
         let error = place.refused(engine, &["gamma", "--no-index", "-f", "my wheels, all"]);
-        assert!(error.starts_with("cannot find gamma in the places of --find-links\n"), "{error}");
+        assert!(error.starts_with("cannot find gamma in the --find-links locations\n"), "{error}");
     }
     for engine in ENGINES {
         let error = place.refused(engine, &["beta", "-f", "/nowhere"]);
-        assert!(error.starts_with("--find-links /nowhere: cannot be read"), "{error}");
+        assert!(error.starts_with("cannot read the --find-links location /nowhere"), "{error}");
     }
     assert_eq!(place.index.requests(), 0, "nobody asked the index");
     // Without --no-index both count.
@@ -273,7 +273,7 @@ fn with_only_binary_no_code_of_a_package_runs() {
                 let error = place.refused(engine, &[&["-r", file], flags].concat());
                 assert!(
                     error.starts_with("[TMP]/volume-")
-                        && error.contains("asks for builds, which --only-binary forbids"),
+                        && error.contains("requests builds, which --only-binary forbids"),
                     "{engine} {file} {flags:?}: {error}"
                 );
                 assert_eq!(place.ran(), "", "{engine} {file} {flags:?}");
@@ -301,7 +301,7 @@ fn with_only_binary_no_code_of_a_package_runs() {
     place.uv(&["lock"]);
     place.ran();
     let error = place.refused("uv", &["--only-binary"]);
-    assert!(error.starts_with("app has no wheel: [TMP]/volume-uv/") && error.contains("package = false"), "{error}");
+    assert!(error.starts_with("app has no wheel: its source in [TMP]/volume-uv/") && error.contains("package = false"), "{error}");
     place.tree(&[("pyproject.toml", &APP.replace("\"alpha\"", "\"source\""))]);
     place.uv(&["lock"]);
     place.ran();
@@ -318,7 +318,7 @@ fn with_only_binary_no_code_of_a_package_runs() {
     assert!(error.starts_with("lib has no wheel: ") && place.ran().is_empty(), "{error}");
     place.sandbox.write("tree/uv.toml", "no-binary-package = [\"alpha\"]\n");
     let error = place.refused("uv", &["--only-binary"]);
-    assert!(error.contains("uv.toml asks for builds"), "{error}");
+    assert!(error.contains("uv.toml requests builds"), "{error}");
     assert_eq!(place.ran(), "");
 }
 
@@ -345,13 +345,13 @@ fn pip_conf_means_the_same_to_both() {
         assert_eq!(place.finish(engine, &mut command).packages, ["alpha 1.0", "beta 2.0"], "{engine}");
         // What no environment of podstrap's could follow is said.
         let warned = place.finish(engine, with("PIP_TARGET", "/elsewhere").env("PIP_PREFER_BINARY", "1")).ran;
-        assert!(warned.text.contains("PIP_TARGET does not count"), "{}", warned.text);
-        assert_eq!(warned.text.contains("PIP_PREFER_BINARY does not count: uv has"), engine == "uv", "{}", warned.text);
+        assert!(warned.text.contains("ignoring PIP_TARGET:"), "{}", warned.text);
+        assert_eq!(warned.text.contains("ignoring PIP_PREFER_BINARY: uv has"), engine == "uv", "{}", warned.text);
         place.sandbox.write("broken.conf", "index-url = x\n");
         let mut command = with("PIP_CONFIG_FILE", place.sandbox.path("broken.conf").to_str().unwrap());
         let ran = place.sandbox.run(&mut command);
         assert!(
-            ran.error().starts_with("cannot read pip's configuration [TMP]/broken.conf\n  because: line 1"),
+            ran.error().starts_with("cannot read pip's configuration file [TMP]/broken.conf\n  because: line 1"),
             "{engine}: {}",
             ran.error()
         );
@@ -407,7 +407,7 @@ fn mounted_logins_open_indexes_and_repositories() {
         for args in [&["alpha"][..], &["alpha", "--auth", wrong.to_str().unwrap()]] {
             let error = place.refused(engine, args);
             assert!(error.starts_with("the package index http://[HOST]/simple/ answers 401"), "{engine}: {error}");
-            assert!(error.contains("name it with --auth"), "{error}");
+            assert!(error.contains("give it with --auth"), "{error}");
         }
     }
 
@@ -415,7 +415,7 @@ fn mounted_logins_open_indexes_and_repositories() {
     place.uv(&["lock"]);
     assert_eq!(place.installed("uv", &["--auth", auth]).packages, ["alpha 1.0", "beta 1.0"]);
     let error = place.refused("uv", &["--auth", place.sandbox.path("wrong").to_str().unwrap()]);
-    assert!(error.contains("answers 401 Unauthorized") && error.contains("name it with --auth"), "{error}");
+    assert!(error.contains("answers 401 Unauthorized") && error.contains("give it with --auth"), "{error}");
 }
 
 #[test]
@@ -425,9 +425,9 @@ fn what_only_other_tools_read_names_their_export() {
     for engine in ENGINES {
         insta::allow_duplicates! {
             insta::assert_snapshot!(place.refused(engine, &[]), @r"
-            the tree says what to install only in poetry.lock, which neither pip nor uv reads
-            hint: commit what `poetry export -f requirements.txt -o requirements.txt` writes (`poetry self add poetry-plugin-export` adds the command)
-            hint: or say that no environment is wanted: --venv none
+            the tree lists requirements only in poetry.lock, which neither pip nor uv reads
+            hint: commit the output of `poetry export -f requirements.txt -o requirements.txt` (`poetry self add poetry-plugin-export` adds the command)
+            hint: or build no environment: --venv none
             ");
         }
     }

@@ -420,7 +420,7 @@ fn run(runs: &[Run]) {
             let unit = unit && target.is_none() && python.as_deref() == Some(&*unit_python());
             if !case.lock.is_empty() && label == "pip" {
                 let row = format!("| {name} | | {label} | refused: it names uv | |\n");
-                if ran.error().contains("is for uv, and pip") {
+                if ran.error().contains("requires uv, but the engine is pip") {
                     table.push_str(&row);
                 } else {
                     writeln!(failures, "{name}, {label}: {}", ran.raw).unwrap();
