@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::form::{Form, PYPROJECT};
 use super::identity::{Identities, Identity};
-use super::inputs::{Form, Inputs};
+use super::inputs::Inputs;
+use super::lock;
 use super::requirements::{Meaning, Requirement, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
-use super::{lock, pyproject};
 use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::hex;
@@ -117,7 +118,7 @@ impl<'a> Contents<'a> {
             }
             Form::UvLock => {
                 self.is_opaque |= !lock::is_all_remote(text);
-                self.file(&path.with_file_name(pyproject::NAME));
+                self.file(&path.with_file_name(PYPROJECT));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::app::App;
 use super::child::child_error;
 use super::explain::{self, Failed};
-use super::inputs::Form;
+use super::form::Form;
 use super::inputs::Inputs;
 use super::origin::{self, Archive};
 use super::pyproject::Pyproject;

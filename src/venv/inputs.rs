@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::pyproject::{self, Pyproject};
+use super::form::{Form, PYPROJECT};
+use super::pyproject::Pyproject;
 use crate::error::{Error, Result};
 use crate::tree;
 
@@ -23,21 +24,8 @@ pub struct Inputs {
     pub refresh: bool,
 }
 
-/// The format of a file that was given with -r, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// pip's format.
-    Requirements,
-    /// The dependencies of a project, without the project.
-    Pyproject,
-    /// <https://packaging.python.org/en/latest/specifications/pylock-toml/>
-    Pylock,
-    /// <https://docs.astral.sh/uv/concepts/projects/layout/#the-lockfile>
-    UvLock,
-}
-
 /// The default files of a tree, in order of precedence.
-const DEFAULTS: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", pyproject::NAME];
+const DEFAULTS: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", PYPROJECT];
 
 /// Files of tools that podstrap does not support, each with a hint to export a requirements file. Poetry 2 needs the
 /// plug-in poetry-plugin-export for its command.
@@ -54,19 +42,6 @@ const POETRY: &str = "commit the output of `poetry export -f requirements.txt -o
     (`poetry self add poetry-plugin-export` adds the command)";
 const PIPENV: &str = "commit the output of `pipenv requirements > requirements.txt`";
 const PROJECT: &str = "give the project's directory as a package, such as `.` for the tree itself, instead of -r";
-
-impl Form {
-    pub(super) fn of(file: &Path) -> Self {
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        match name {
-            "uv.lock" => Self::UvLock,
-            pyproject::NAME => Self::Pyproject,
-            // Also pylock.NAME.toml.
-            _ if name.starts_with("pylock.") && file.extension().is_some_and(|kind| kind == "toml") => Self::Pylock,
-            _ => Self::Requirements,
-        }
-    }
-}
 
 impl Inputs {
     pub fn is_empty(&self) -> bool {
@@ -91,8 +66,8 @@ impl Inputs {
         if let Some(file) = self.requirements.iter().chain(&self.constraints).find(|file| !file.is_file()) {
             return Err(missing_file(file));
         }
-        if let Some(lock) = self.of(Form::UvLock).find(|lock| !lock.with_file_name(pyproject::NAME).is_file()) {
-            return Err(Error::environment(format!("missing {} next to {}", pyproject::NAME, lock.display()))
+        if let Some(lock) = self.of(Form::UvLock).find(|lock| !lock.with_file_name(PYPROJECT).is_file()) {
+            return Err(Error::environment(format!("missing {} next to {}", PYPROJECT, lock.display()))
                 .hint("commit both files: a uv.lock is valid only together with its project"));
         }
         for file in self.of(Form::Pyproject) {
@@ -113,7 +88,7 @@ impl Inputs {
         let files: Vec<PathBuf> = self
             .of(Form::Pyproject)
             .cloned()
-            .chain(self.of(Form::UvLock).map(|lock| lock.with_file_name(pyproject::NAME)))
+            .chain(self.of(Form::UvLock).map(|lock| lock.with_file_name(PYPROJECT)))
             .collect();
         let (Some(first), projects) = (files.first(), files.iter().map(|file| Pyproject::read(file))) else {
             return Err(Error::environment(
@@ -155,17 +130,14 @@ fn foreign(file: &Path) -> Option<Error> {
 /// The tree has only files that neither engine reads, or its pyproject.toml is invalid.
 pub fn find(tree: &Path) -> Result<Option<PathBuf>> {
     let is_there = |name: &str| std::fs::symlink_metadata(tree.join(name)).is_ok_and(|meta| !meta.is_dir());
-    let project = if is_there(pyproject::NAME) {
-        Some(Pyproject::read(&tree::file("-r", tree, Path::new(pyproject::NAME))?)?)
-    } else {
-        None
-    };
+    let project =
+        if is_there(PYPROJECT) { Some(Pyproject::read(&tree::file("-r", tree, Path::new(PYPROJECT))?)?) } else { None };
     let is_project = project.as_ref().is_some_and(|project| project.is_project);
-    let found = DEFAULTS.into_iter().find(|name| is_there(name) && (*name != pyproject::NAME || is_project));
+    let found = DEFAULTS.into_iter().find(|name| is_there(name) && (*name != PYPROJECT || is_project));
     let lock = ["poetry.lock", "Pipfile.lock", "pdm.lock"].into_iter().find(|name| is_there(name));
     match (found, lock) {
-        (Some(pyproject::NAME), Some(lock)) => {
-            tracing::warn!("ignoring {lock}: the versions in {} apply", pyproject::NAME);
+        (Some(PYPROJECT), Some(lock)) => {
+            tracing::warn!("ignoring {lock}: the versions in {} apply", PYPROJECT);
         }
         (Some(_), _) => {}
         (None, lock) => {

@@ -1,8 +1,20 @@
-//! Builds an environment: create, install, relocate, compile, verify.
+//! Builds the virtual environment of a release: interpreter, installation, relocation, bytecode, verification.
 //!
 //! podstrap builds at a path that no process uses. Python's `venv` creates the environment, and uv or pip installs the
 //! packages. podstrap then checks them against their records, changes the build path to the final path and compiles
-//! the bytecode. [`Settings`] has the user's settings for the indexes.
+//! the bytecode.
+//!
+//! | file | purpose |
+//! |---|---|
+//! | `provision`, `builder` | the steps of a run; the steps of one environment |
+//! | `inputs`, `form`, `requirements/`, `pyproject`, `lock` | the files that list packages, and their parsers |
+//! | `key`, `contents`, `identity` | the environment's key: flags and tools, contents of files, identities of files |
+//! | `reach` | checks of all requirements files before an installation |
+//! | `engine`, `settings/`, `pipconf`, `explain/`, `child` | calls of uv and pip, their settings, their failures |
+//! | `interpreter`, `toolchain`, `python`, `app` | the Python that builds, and the Python that runs the app |
+//! | `record`, `consistency`, `fit`, `elf` | verification of the result |
+//! | `relocate`, `compile`, `reuse` | final path; bytecode; environments of earlier releases |
+//! | `installed`, `origin` | the record in release.json; the origin of each package |
 
 mod app;
 mod builder;
@@ -14,6 +26,7 @@ mod elf;
 mod engine;
 mod explain;
 mod fit;
+mod form;
 mod identity;
 mod inputs;
 mod installed;
@@ -34,13 +47,13 @@ mod settings;
 mod toolchain;
 
 pub use self::builder::{BuildDirs, Builder, Built};
+pub use self::identity::{Identified, Identities};
 pub use self::inputs::Inputs;
 pub use self::installed::{Distribution, DistributionOrigin, EnvironmentRecord};
 pub use self::provision::{Begun, Filled, Provided, Provision};
-
-pub use self::identity::{Identified, Identities};
 pub use self::settings::Settings;
 pub use self::toolchain::{Toolchain, locate};
+
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use super::elf::fuzz as elf;

@@ -12,9 +12,6 @@ use toml::{Table, Value};
 use super::requirements::name_of;
 use crate::error::{Error, Result};
 
-/// The file's name.
-pub(super) const NAME: &str = "pyproject.toml";
-
 /// The parts of the file that determine the packages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pyproject {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::inputs::{Form, Inputs};
-use super::pyproject;
+use super::form::{Form, PYPROJECT};
+use super::inputs::Inputs;
 use super::requirements::{self, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ impl Reached {
 /// A configuration file that requests builds.
 fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
     let beside_locks =
-        inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(pyproject::NAME), lock.with_file_name("uv.toml")]);
+        inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(PYPROJECT), lock.with_file_name("uv.toml")]);
     let mut files = settings.configuration().into_iter().chain(beside_locks);
     files.find(|file| {
         requirements::contents(file).is_ok_and(|text| String::from_utf8_lossy(&text).contains("no-binary"))

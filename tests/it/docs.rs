@@ -68,8 +68,15 @@ fn the_reference_and_the_help_list_the_exit_codes() {
     // A new kind does not compile here until it is in the list above.
     for kind in kinds {
         match kind {
-            Kind::Internal | Kind::Usage | Kind::Source | Kind::Environment | Kind::Volume => {}
-            Kind::UnitUnreachable | Kind::UnitRefused | Kind::Probe | Kind::Interrupted(_) => {}
+            Kind::Internal
+            | Kind::Usage
+            | Kind::Source
+            | Kind::Environment
+            | Kind::Volume
+            | Kind::UnitUnreachable
+            | Kind::UnitRefused
+            | Kind::Probe
+            | Kind::Interrupted(_) => {}
         }
         assert!(reference.contains(&format!("\n| {} | ", kind.exit_code())), "{kind:?} is not in docs/cli.md");
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::line::{self, Meaning};
 use super::text;
-use crate::venv::inputs::Form;
+use crate::venv::form::Form;
 use crate::venv::settings::Settings;
 
 /// Largest requirements or lock file, in bytes. A lock of a thousand packages has one or two megabytes.

@@ -301,7 +301,10 @@ fn with_only_binary_no_code_of_a_package_runs() {
     place.uv(&["lock"]);
     place.ran();
     let error = place.refused("uv", &["--only-binary"]);
-    assert!(error.starts_with("app has no wheel: its source in [TMP]/volume-uv/") && error.contains("package = false"), "{error}");
+    assert!(
+        error.starts_with("app has no wheel: its source in [TMP]/volume-uv/") && error.contains("package = false"),
+        "{error}"
+    );
     place.tree(&[("pyproject.toml", &APP.replace("\"alpha\"", "\"source\""))]);
     place.uv(&["lock"]);
     place.ran();
