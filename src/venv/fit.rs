@@ -211,7 +211,7 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
         for (path, _) in &dist.files {
             match SharedObject::of(path.file_name().and_then(|name| name.to_str()).unwrap_or_default()) {
                 SharedObject::Module(name, tag) => {
-                    modules.entry(path.with_file_name(name)).or_default().push((path, tag))
+                    modules.entry(path.with_file_name(name)).or_default().push((path, tag));
                 }
                 SharedObject::Library(name) => libraries.push((path.as_path(), name)),
                 SharedObject::Other => {}

@@ -59,7 +59,7 @@ pub(super) const NEEDS_BUILD: &[Marks] = &[
     ("Wheels are required for `", "`"),
 ];
 
-/// The same. The name stands before it, in backticks.
+/// The same. The name comes before it, in backticks.
 pub(super) const MARKED_NO_BUILD: &str = "is marked as `--no-build`";
 
 /// With --only-binary: a package that has no matching wheel.
@@ -123,7 +123,7 @@ pub(super) const HASH_MISSING: &[&str] = &[
     "Can't verify hashes for requirements",
 ];
 
-/// A line about an attempt that pip repeated. It says nothing of the final failure.
+/// A line about an attempt that pip repeated. It does not explain the final failure.
 pub(super) const PIP_RETRIES: &str = "WARNING: Retrying (";
 
 /// A connection or a request failed.
@@ -224,14 +224,14 @@ pub(super) const NO_PKG_CONFIG: &str = "was not found in the pkg-config search p
 /// psycopg2 does not find libpq.
 pub(super) const NO_PG_CONFIG: &str = "pg_config executable not found";
 
-/// mysqlclient does not find MySQL's library.
+/// mysqlclient does not find `MySQL`'s library.
 pub(super) const NO_MYSQL: &[&str] = &["mysql_config: not found", "Can not find valid pkg-config name"];
 
 /// A build does not find Rust.
 pub(super) const NO_RUST: &[&str] =
     &["can't find Rust compiler", "Rust compiler not found", "requires Rust", "Cargo, the Rust package manager"];
 
-/// A build does not find CMake.
+/// A build does not find `CMake`.
 pub(super) const NO_CMAKE: &[&str] =
     &["CMake must be installed", "Could not find CMake", "cmake: not found", "'cmake'"];
 
