@@ -59,7 +59,7 @@ pub(super) const NEEDS_BUILD: &[Marks] = &[
     ("Wheels are required for `", "`"),
 ];
 
-/// The same. The name stands before it, in backticks.
+/// The same. The name comes before it, in backticks.
 pub(super) const MARKED_NO_BUILD: &str = "is marked as `--no-build`";
 
 /// With --only-binary: a package that has no matching wheel.
@@ -123,7 +123,7 @@ pub(super) const HASH_MISSING: &[&str] = &[
     "Can't verify hashes for requirements",
 ];
 
-/// A line about an attempt that pip repeated. It says nothing of the final failure.
+/// A line about an attempt that pip repeated. It does not explain the final failure.
 pub(super) const PIP_RETRIES: &str = "WARNING: Retrying (";
 
 /// A connection or a request failed.
