@@ -1,10 +1,10 @@
-"""What is in k8s/ is what Kubernetes, helm and podstrap take.
+"""Checks that Kubernetes, helm and podstrap accept the files in k8s/.
 
     manifests.py PODSTRAP HELM KUBECTL
 
-Each directory of manifests and each example of the chart is validated against Kubernetes' schemas; names that refer
-to each other, and the restricted Pod Security Standard, are looked up; each command of podstrap is given to the real
-binary, each configuration of Unit to `podstrap check`. At the end each of these is shown something wrong.
+Validates each directory of manifests and each example of the chart against Kubernetes' schemas. Checks references
+between objects and the restricted Pod Security Standard. Runs each podstrap command with the real binary, and
+`podstrap check` on each configuration of Unit. At the end, every check must find an error that is put into a manifest.
 """
 
 import copy
@@ -27,15 +27,15 @@ VERSION = "1.37"
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 SHA = "0123456789abcdef0123456789abcdef01234567"
 APP = {"repo": "https://git.example/app.git", "ref": SHA, "module": "index"}
-# Made by hand, as the comments in the examples say.
+# Created by hand, as the comments in the examples say.
 FOREIGN = {"git-login", "package-index", "shop", "ssh", "pins"}
-# The article's Pod is as the article has it: Unit is root there.
+# In the article's Pod, Unit runs as root.
 UNRESTRICTED = {"test-pod", "nginx-unit"}
-# Values for what no example shows.
+# Values that no example uses.
 VARIANTS = {
     "a configuration in the tree": APP | {"module": "", "config": "deploy/unit.json", "link": "app", "depth": 0},
     "the same with a sidecar": APP | {"module": "", "config": "deploy/unit.json", "sidecar": True, "user": None},
-    "all that can be added": APP | {
+    "all options": APP | {
         "repo": "git@git.example:team/app.git",
         "args": ["--subdir=web", "-c", "/pins/constraints.txt", "gunicorn==23.0.0"],
         "auth": ["ssh"],
@@ -48,7 +48,7 @@ VARIANTS = {
         "probe": "/health?deep=1",
     },
 }
-# What the chart refuses, and the words that say why.
+# Values that the chart refuses, and text of its error.
 REFUSED = [
     ({}, "repo is not set"),
     (APP | {"module": ""}, "neither module nor config is set"),
@@ -67,7 +67,7 @@ REFUSED = [
 
 
 class Wrong(Exception):
-    """What is wrong with a manifest."""
+    """An error in a manifest."""
 
 
 def run(*command, stdin=None):
@@ -97,7 +97,7 @@ def containers(spec):
     return [*spec.get("initContainers", []), *spec["containers"]]
 
 
-# --- what each must be ---
+# --- checks of one manifest ---
 
 
 def schemas(documents):
@@ -109,11 +109,11 @@ def schemas(documents):
 
 
 def references(documents):
-    """Volumes, ports, ConfigMaps, Secrets and labels that one names and another has."""
+    """Every volume, port, ConfigMap, Secret and label that an object refers to exists."""
 
     def there(what, name, known):
         if name not in known:
-            raise Wrong(f"{what} {name} is none of {sorted(known)}")
+            raise Wrong(f"{what} {name} is not one of {sorted(known)}")
 
     named = by_name(documents)
     labels = []
@@ -139,7 +139,7 @@ def references(documents):
                     secret = variable["valueFrom"]["secretKeyRef"]
                     there("Secret", secret["name"], FOREIGN | {n for kind, n in named if kind == "Secret"})
         if mounted != set(volumes):
-            raise Wrong(f"volumes that nobody mounts: {set(volumes) - mounted}")
+            raise Wrong(f"volumes that no container mounts: {set(volumes) - mounted}")
     for document in documents:
         selector = document.get("spec", {}).get("selector")
         selector = (selector or {}).get("matchLabels", selector)
@@ -154,8 +154,8 @@ def references(documents):
 
 
 def restricted(documents):
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted, as far as anything here could
-    break it; and what is podstrap's own advice: read-only roots, no token, memory limits."""
+    """Checks the rules of https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted that these
+    manifests could break, and podstrap's own advice: read-only roots, no token, memory limits."""
     for meta, spec in pods(documents):
         if meta.get("name") in UNRESTRICTED:
             continue
@@ -180,7 +180,7 @@ def restricted(documents):
 
 
 def configurations(documents):
-    """Unit's, by `podstrap check`; returns how many."""
+    """Checks Unit's configurations with `podstrap check`; returns their number."""
     count = 0
     for document in documents:
         for name, text in document.get("data", {}).items() if document["kind"] == "ConfigMap" else ():
@@ -195,8 +195,8 @@ def configurations(documents):
 
 
 def commands(documents):
-    """podstrap's, as the real binary takes them; returns how many. It comes as far as one can without a cluster: init
-    to the volume that is not there, apply and status to the socket that is not there; a sidecar waits for it."""
+    """Runs podstrap's commands with the real binary; returns their number. They run as far as they can without a
+    cluster: init fails at the missing volume, apply and status at the missing socket; a sidecar waits for it."""
     count = 0
     for _, spec in pods(documents):
         for container in containers(spec):
@@ -237,7 +237,7 @@ def tried(documents, spec, container, args):
             mount(container, args[1])
             args[1] = f"{place}{args[1]}"
         literal = {variable["name"]: variable["value"] for variable in container.get("env", []) if "value" in variable}
-        # Whatever is in the manifest, no Unit of this machine is asked.
+        # Never reach a Unit of this machine.
         env = literal | {"PATH": "/usr/bin:/bin", "PODSTRAP_CONTROL_SOCKET": f"{place}/missing.sock"}
         env |= {"PODSTRAP_TIMEOUT": "1s"} if subcommand == "apply" else {}
         process = subprocess.Popen([PODSTRAP, *args], env=env, stderr=subprocess.PIPE, text=True)
@@ -260,15 +260,15 @@ def tried(documents, spec, container, args):
 
 
 def mount(container, path):
-    """The mount that this path of a container is on."""
+    """Returns the mount that contains this path of a container."""
     mounts = [m for m in container.get("volumeMounts", []) if f"{path}/".startswith(f"{m['mountPath']}/")]
     if not mounts:
-        raise Wrong(f"{container['name']}: {path} is on no volume")
+        raise Wrong(f"{container['name']}: {path} is not on a volume")
     return max(mounts, key=lambda mount: len(mount["mountPath"]))
 
 
 def mounted(documents, spec, container, path):
-    """What the file has in it, or the ConfigMap's only file if the path is its directory."""
+    """Returns the file's contents, or the ConfigMap's only file if the path is its directory."""
     at = mount(container, path)
     [volume] = [volume for volume in spec["volumes"] if volume["name"] == at["name"]]
     if "configMap" not in volume:
@@ -288,11 +288,11 @@ def all_of(documents):
     return f"{len(documents)} objects, {checked} configurations of Unit, {tried} commands of podstrap"
 
 
-# --- where they come from ---
+# --- sources of the manifests ---
 
 
 def directory(path):
-    """What `kubectl apply -f` would take, and `-k` the same."""
+    """Returns the objects of `kubectl apply -f`; `-k` must give the same."""
     plain = [document for file in sorted(path.glob("*.yaml")) for document in load(file.read_text())]
     if by_name(load(run(KUBECTL, "kustomize", path))) != by_name(plain):
         raise Wrong("kubectl apply -f and -k would apply different things")
@@ -313,11 +313,11 @@ def notes(values):
     return said.split("\nNOTES:\n", 1)[1]
 
 
-# --- the chart itself ---
+# --- checks of the chart ---
 
 
 def values_are_explained():
-    """A comment above each value, and the schema knows each and no other."""
+    """Every value has a comment above it, and the schema has exactly these values."""
     lines = (CHART / "values.yaml").read_text().splitlines()
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
     defaults = yaml.safe_load("\n".join(lines))
@@ -328,7 +328,7 @@ def values_are_explained():
         if re.match(r" *[a-zA-Z]+:", line) and not re.match(r"service:|  (requests|limits):", line):
             count += 1
             if not above.lstrip().startswith("#"):
-                raise Wrong(f"values.yaml: nothing is said about {line}")
+                raise Wrong(f"values.yaml: no comment above {line}")
     return f"{count} values"
 
 
@@ -343,25 +343,25 @@ def chart_behaves():
     own = APP | {"module": ""}
     other = copy.deepcopy(config) | {"routes": [{"action": {"return": 204}}]}
     first, second = checksum(own | {"config": config}), checksum(own | {"config": other})
-    expect("another configuration, another checksum", first and second and first != second)
-    expect("the same, the same", checksum(own | {"config": config}) == checksum(own | {"config": dict(config)}))
-    expect("none with a sidecar", checksum(own | {"config": config, "sidecar": True}) is None)
-    expect("no release's name is in the checksum", checksum(APP) == checksum(APP | {"replicas": 5}))
-    expect("a commit is not warned about", "WARNING" not in notes(APP))
-    expect("a branch is", '"main" is no full commit' in notes(APP | {"ref": "main"}))
-    expect("no reference is", "WARNING: the source is not pinned." in notes(APP | {"ref": ""}))
+    expect("another configuration has another checksum", first and second and first != second)
+    expect("a copy, the same checksum", checksum(own | {"config": config}) == checksum(own | {"config": dict(config)}))
+    expect("no checksum with a sidecar", checksum(own | {"config": config, "sidecar": True}) is None)
+    expect("the checksum does not depend on other values", checksum(APP) == checksum(APP | {"replicas": 5}))
+    expect("no warning for a commit", "WARNING" not in notes(APP))
+    expect("a warning for a branch", '"main" is no full commit' in notes(APP | {"ref": "main"}))
+    expect("a warning without a reference", "WARNING: the source is not pinned." in notes(APP | {"ref": ""}))
     archive = APP | {"ref": "", "repo": "https://files.example/app.tar.gz?token=abc"}
     expect("a secret in a query is not shown", "abc" not in notes(archive))
     pinned = APP | {"ref": "", "repo": "https://files.example/app.tar.gz#sha256=" + "0" * 64}
-    expect("a download's checksum pins", "WARNING" not in notes(pinned))
+    expect("no warning for a download with a checksum", "WARNING" not in notes(pinned))
     text = '{\n  // a comment\n  "listeners": { "*:8300": { "pass": "routes" }, },\n  "routes": [],\n}\n'
     data = by_name(chart(own | {"config": text}))["ConfigMap", "hello"]["data"]["unit.conf.json"]
-    expect("a configuration as a text stays as it is", data.strip() == text.strip())
+    expect("a configuration given as text stays unchanged", data.strip() == text.strip())
 
 
 def expect(what, holds):
     if not holds:
-        raise Wrong(f"not true: {what}")
+        raise Wrong(f"failed: {what}")
 
 
 def chart_refuses():
@@ -372,11 +372,11 @@ def chart_refuses():
             expect(f"{words!r} in {error}", words in str(error))
             expect(f"no secret in {error}", "s3cret" not in str(error))
         else:
-            raise Wrong(f"the chart takes {values}")
+            raise Wrong(f"the chart accepts {values}")
 
 
 def wrong_is_noticed():
-    """Each check, shown something that is wrong."""
+    """Every check reports an error that is put into a manifest."""
 
     def change(path, value):
         changed = copy.deepcopy(good)
@@ -418,7 +418,7 @@ def wrong_is_noticed():
             check(change(path, value))
         except Wrong:
             continue
-        raise Wrong(f"{check.__name__} does not mind {value!r} at {path}")
+        raise Wrong(f"{check.__name__} accepts {value!r} at {path}")
 
 
 def main():
@@ -440,10 +440,10 @@ def main():
         step(f"chart: {path.name}", lambda: all_of(linted(yaml.safe_load(path.read_text()))))
     for name, values in VARIANTS.items():
         step(f"chart: {name}", lambda: all_of(linted(values)))
-    step("chart: values that are explained", values_are_explained)
+    step("chart: every value is documented", values_are_explained)
     step("chart: checksums and warnings", chart_behaves)
-    step(f"chart: {len(REFUSED)} wrong values are refused with words", chart_refuses)
-    step("what is wrong is noticed", wrong_is_noticed)
+    step(f"chart: {len(REFUSED)} invalid values are refused with a clear error", chart_refuses)
+    step("checks find errors", wrong_is_noticed)
     sys.exit(failed and f"{failed} of the above failed")
 
 

@@ -39,12 +39,12 @@ const RECIPE: &str = r#"git clone -q "$REPO" "$DIR/app" &&
 python3 -m venv "$DIR/app/python/venv" && . "$DIR/app/python/venv/bin/activate" &&
 pip install -q --index-url "$INDEX" Flask"#;
 
-/// The fastest script that we know: shallow clone, two steps at once, uv, bytecode.
+/// The fastest script known to us: shallow clone, two steps in parallel, uv, bytecode.
 const BY_HAND: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
 "$UV" venv -q "$DIR/venv" && wait $clone &&
 "$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" Flask"#;
 
-/// The usual hook.
+/// The usual postStart hook.
 const LOOP: &str = r#"while [ ! -e "$SOCKET" ]; do sleep 1; done &&
 curl -s -X PUT --data-binary @"$CONFIG" --unix-socket "$SOCKET" http://localhost/config"#;
 
@@ -92,7 +92,7 @@ fn write(wanted: bool, name: &str, text: &str) {
     }
 }
 
-/// Returns the picture of one run.
+/// Runs one benchmark of `init` and returns the picture of one run.
 fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String {
     let work = tempfile::tempdir().expect("a directory");
     let repos = work.path().join("repos");
@@ -149,7 +149,7 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String
     timeline::draw(&contenders[2].argv, &env.into_iter().collect())
 }
 
-/// From the start of Unit, at a time between two checks of the loop, to the applied configuration.
+/// Measures from the start of Unit, at a time between two checks of the loop, to the applied configuration.
 fn apply(report: &mut String, rounds: usize) {
     let contenders = [
         Contender { name: "shell loop", argv: vec!["sh".into(), "-c".into(), LOOP.into()] },
@@ -278,13 +278,13 @@ fn table(report: &mut String, title: &str, contenders: &[Contender], rounds: &[V
     report.push('\n');
 }
 
-/// Minimum, median, maximum.
+/// Returns minimum, median and maximum.
 fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
-/// docs/performance.md.
+/// Returns the text of docs/performance.md.
 fn page(report: &str, rounds: usize) -> String {
     let version = |program: &Path, args: &[&str]| {
         let output = Command::new(program).args(args).output().expect("it ran before");

@@ -76,7 +76,7 @@ fn median(title: &'static str, runs: usize, mut one: impl FnMut(&Path) -> (Vec<S
     all.swap_remove(runs / 2)
 }
 
-/// Returns start and end in seconds since the epoch, and stderr.
+/// Runs a contender. Returns start and end in seconds since the epoch, and stderr.
 fn run(argv: &[String], env: &BTreeMap<&'static str, String>, dir: &Path) -> (f64, f64, String) {
     let expanded = argv.iter().map(|arg| match arg.as_str() {
         "$REPO" => env["REPO"].clone(),
@@ -105,7 +105,7 @@ const WIDTH: f64 = 820.0;
 const LEFT: f64 = 12.0;
 const LANE: f64 = 26.0;
 
-/// Lanes on one scale; steps that overlap get a lane each. Colours fit a light and a dark page.
+/// Draws all runs on one scale; steps that overlap get separate lanes. Colours fit a light and a dark page.
 fn svg(runs: &[Run]) -> String {
     let longest = runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
     let scale = (WIDTH - 2.0 * LEFT) / longest;

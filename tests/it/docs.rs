@@ -1,4 +1,4 @@
-//! The documentation says what the binary does: flags, variables, exit codes, files.
+//! The documentation matches the binary: flags, variables, exit codes, files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-/// The `--flags` that begin the rows of the tables below this heading of docs/cli.md.
+/// The `--flags` at the start of the table rows below this heading of docs/cli.md.
 fn documented(reference: &str, heading: &str) -> BTreeSet<String> {
     let heading = format!("{heading}\n");
     let section = reference.split("\n## ").find(|section| section.starts_with(&heading)).unwrap();
@@ -104,7 +104,7 @@ fn the_map_of_the_code_names_every_module_and_no_other() {
     assert_eq!(rows.collect::<BTreeSet<_>>(), modules);
 }
 
-/// All of the sources, with what a long literal or a format string breaks put together.
+/// All source files, with the line breaks inside string literals removed.
 fn messages() -> String {
     fn walk(dir: &Path, text: &mut String) {
         for entry in std::fs::read_dir(dir).unwrap() {
@@ -129,7 +129,7 @@ fn every_message_that_is_explained_exists() {
     assert!(rows.len() > 20, "{rows:?}");
     for row in rows {
         for part in row.split('…') {
-            assert!(messages.contains(part.trim()), "no message says {part:?} ({row})");
+            assert!(messages.contains(part.trim()), "no message contains {part:?} ({row})");
         }
     }
 }
@@ -190,7 +190,10 @@ fn the_image_is_built_without_tests_and_benches() {
     let manifest = read("Cargo.toml");
     for target in manifest.split("\n\n").filter(|section| section.contains("[[test]]") || section.contains("[[bench]]"))
     {
-        assert!(target.contains("\npath = "), "cargo looks for the file, which .dockerignore keeps out:\n{target}");
+        assert!(
+            target.contains("\npath = "),
+            "this target has no path, and .dockerignore excludes its file:\n{target}"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! The layers of docs/architecture.md, held against the `use` lines of the sources: no file imports
-//! from a higher layer, and no two files import each other, directly or in a circle.
+//! Checks the layers of docs/architecture.md against the `use` lines of the sources: no file imports from a
+//! higher layer, and no files import each other, directly or in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-/// A file of `src`, by its path there, and the files whose items it imports.
+/// By path of a file in `src`: the files that it imports from.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// The sources: module path (`venv::builder`) → file, and the names that a `mod.rs` passes on.
+/// The sources: module path (`venv::builder`) → file, and the names that a `mod.rs` re-exports.
 struct Sources {
     files: BTreeMap<String, String>,
     texts: BTreeMap<String, String>,
@@ -28,7 +28,7 @@ fn source_files(dir: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// What is compiled into the binary: no comments, no strings, no tests, no fuzzing.
+/// The code that is compiled into the binary: no comments, strings, tests or fuzzing.
 fn code(text: &str) -> String {
     let text = Regex::new(r#"(?m)//.*$|"(?:[^"\\]|\\.|\\\n)*""#).unwrap().replace_all(text, "");
     let apart = r"(?ms)^#\[cfg\((?:test|fuzzing)\)\]\n(?:[^\n{]*(?:\{[^\n}]*\})?;$|.*?^\})";
@@ -36,7 +36,7 @@ fn code(text: &str) -> String {
     apart.replace_all(&text, "").into_owned()
 }
 
-/// `a::{b, c::{d, self}}` as `a::b`, `a::c::d`, `a::c`.
+/// Expands `a::{b, c::{d, self}}` to `a::b`, `a::c::d`, `a::c`.
 fn paths(tree: &str) -> Vec<String> {
     let tree = tree.trim();
     let Some((prefix, rest)) = tree.split_once('{') else {
@@ -87,7 +87,7 @@ impl Sources {
         sources
     }
 
-    /// A path as it stands in a module, from the crate's root.
+    /// Converts a path in a module to one from the crate's root.
     fn absolute(&self, module: &str, path: &str) -> String {
         let (mut at, mut path) = (module.to_owned(), path);
         if let Some(rest) = path.strip_prefix("crate::").or_else(|| path.strip_prefix("podstrap::")) {
@@ -106,7 +106,7 @@ impl Sources {
         if up || self.files.contains_key(&join(&at, first)) { join(&at, path) } else { format!("::{path}") }
     }
 
-    /// The file that defines what a path names.
+    /// The file that defines the item of a path.
     fn file(&self, path: &str) -> Option<&String> {
         let mut path = path.to_owned();
         for _ in 0..8 {
@@ -161,7 +161,7 @@ fn join(module: &str, name: &str) -> String {
     if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
 }
 
-/// The layer of each top-level module, from the table in docs/architecture.md: 1 is the lowest.
+/// The layer of each top-level module, from the table in docs/architecture.md; 1 is the lowest.
 fn layers() -> BTreeMap<String, usize> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
     let table = text.split("<!-- layers").nth(1).unwrap().split("<!-- /layers").next().unwrap();
@@ -197,7 +197,7 @@ fn no_file_imports_from_a_higher_layer() {
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let mut left = Sources::read().imports();
-    // What imports nothing that is left is in no circle.
+    // A file that imports none of the remaining files is in no circle.
     while let Some(free) = left
         .iter()
         .find(|(_, others)| !others.iter().any(|other| left.contains_key(other)))
@@ -205,7 +205,7 @@ fn no_files_import_each_other_in_a_circle() {
     {
         left.remove(&free);
     }
-    // Nor is what nothing that is left imports.
+    // A file that none of the remaining files imports is in no circle.
     while let Some(free) = left.keys().find(|file| !left.values().any(|others| others.contains(*file))).cloned() {
         left.remove(&free);
     }
@@ -221,7 +221,7 @@ fn the_reader_of_use_lines_sees_every_form() {
     assert_eq!(paths("a::{b, c::{d, self}, e as f}"), ["a::b", "a::c::d", "a::c", "a::e"]);
     assert_eq!(code("a \"use b;\" // use c;\n#[cfg(test)]\nmod tests {\n    use d;\n}\nuse e;"), "a  \n\nuse e;");
     let sources = Sources::read();
-    // Passed on by two files, and defined in a third.
+    // Re-exported by two files, defined in a third.
     assert_eq!(sources.file("plan::Ssh").unwrap(), "plan/ssh.rs");
     assert_eq!(sources.file("error::Error").unwrap(), "error.rs");
     let imports = sources.imports();

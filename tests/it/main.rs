@@ -1,6 +1,6 @@
-//! The integration tests, one binary: a directory for each part of the flow, and what all stand on.
+//! The integration tests, in one binary: a directory for each part of the flow, and shared helpers.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 

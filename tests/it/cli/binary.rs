@@ -1,4 +1,4 @@
-//! The binary by itself: static, and at home in an image that has nothing else.
+//! The binary alone: static, and able to run in an otherwise empty image.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -26,13 +26,13 @@ fn it_needs_no_dynamic_loader() {
 fn in_an_empty_root_it_clones_over_https() {
     let sandbox = Sandbox::new();
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        eprintln!("skipped: chroot needs root");
+        eprintln!("SKIPPED: chroot needs root");
         return;
     }
     let repos = sandbox.path("repos");
     Repo::new(&repos.join("app.git")).file("index.py", "1\n").commit("first");
     let (server, ca) = GitServer::start_tls(&repos);
-    // A root with the binary, a volume, and the one file that names this host.
+    // A root with the binary, a volume, and the one file that resolves this host's name.
     for dir in ["image/vol", "image/etc", "image/tmp"] {
         fs::create_dir_all(sandbox.path(dir)).unwrap();
     }
@@ -44,7 +44,7 @@ fn in_an_empty_root_it_clones_over_https() {
         command.args(["/podstrap", "init", "--root", "/vol", "--timeout", "20s", "--repo"]).arg(server.url("app.git"));
         command
     };
-    // No CA at all: the built-in roots are used, and they do not know this server's.
+    // Without any CA file podstrap uses the built-in roots, which do not include this server's.
     let refused = sandbox.run(&mut init());
     assert_eq!(refused.code, Some(3));
     assert_snapshot!(refused.text, @r"

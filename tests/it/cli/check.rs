@@ -1,4 +1,4 @@
-//! `podstrap check`: held to every recorded answer of Unit, and its words.
+//! `podstrap check`: compared with every recorded answer of Unit, and its messages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use crate::support::article::Article;
 use crate::support::fake_unit::{Asked, CASES, Case};
 use crate::support::sandbox::{Ran, Sandbox};
 
-/// What the recorded applications had at /app, as far as it can be seen without running it.
+/// The recorded applications' files at /app, as far as they matter without running them.
 fn app(sandbox: &Sandbox) -> Tree {
     let module = |name: &str, source: &str| sandbox.write(&format!("tree/python/flask/{name}.py"), source);
     let flask =
@@ -36,8 +36,8 @@ fn errors(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
     findings.iter().filter(|finding| finding.severity == Severity::Error)
 }
 
-/// The configuration that a request makes, where it makes one: the whole, or a part of the one
-/// before.
+/// The configuration after a request, if the request changes it: a new one, or the previous one with a
+/// changed part.
 fn made(case: &Case) -> Option<Vec<u8>> {
     let asked = case.asked.as_ref()?;
     let part = asked.path.strip_prefix("/config")?;
@@ -63,23 +63,23 @@ fn made(case: &Case) -> Option<Vec<u8>> {
     Some(config.to_string().into_bytes())
 }
 
-/// Where the verdicts differ, and why they must.
+/// The cases in which `check` and Unit disagree, with the reasons.
 const OTHERWISE: [(&str, &str); 15] = [
-    ("put-type-php", "which modules an image has is not known: this one has no PHP"),
-    ("put-type-ruby", "the same: this one has no Ruby"),
+    ("put-type-php", "check does not know the image's modules; this Unit has no PHP"),
+    ("put-type-ruby", "the same; this Unit has no Ruby"),
     ("put-js-module-without-njs", "this Unit is built without njs: a warning"),
-    ("put-listener-tls-missing-cert", "what is uploaded is not known: a warning"),
-    ("app-import-error", "the module does not import; nothing is run"),
-    ("app-syntax-error", "the module is no Python; it is not compiled"),
-    ("app-raises-at-import", "nothing is run"),
-    ("app-sys-exit-at-import", "nothing is run"),
-    ("app-user-missing", "the users of the container are not known"),
-    ("app-group-missing", "its groups neither"),
-    ("listener-port-in-use", "what else listens there is not known"),
-    ("listener-address-not-local", "the container's addresses are not known"),
+    ("put-listener-tls-missing-cert", "check does not know the uploaded certificates: a warning"),
+    ("app-import-error", "the import fails, but check runs nothing"),
+    ("app-syntax-error", "the module has a syntax error, but check does not compile it"),
+    ("app-raises-at-import", "check runs nothing"),
+    ("app-sys-exit-at-import", "check runs nothing"),
+    ("app-user-missing", "check does not know the container's users"),
+    ("app-group-missing", "check does not know its groups"),
+    ("listener-port-in-use", "check does not know which ports are in use"),
+    ("listener-address-not-local", "check does not know the container's addresses"),
     ("put-access-log-bad-dir", "a directory outside of the tree"),
     ("app-no-home", "the packages might be those of Unit's own Python: a warning"),
-    ("app-lazy-import-error", "with \"spare\": 0 Unit takes an application that cannot start: an error here"),
+    ("app-lazy-import-error", "with \"spare\": 0 Unit accepts an application that cannot start: an error here"),
 ];
 
 #[test]
@@ -100,7 +100,7 @@ fn check_agrees_with_every_recorded_answer() {
                 let json = findings.first().filter(|finding| finding.rule == "json");
                 (1, json.is_some_and(|finding| finding.offset as u64 == offset))
             }
-            // Another Python than the environment's: a Unit that has it takes this and finds no package.
+            // Another Python than the environment's: a Unit with that module accepts it and finds no package.
             (400, None) => (2, refused || errors(&findings).any(|finding| finding.rule == "type")),
             (500, _) => (3, failed && !refused),
             _ => continue,
@@ -116,18 +116,18 @@ fn check_agrees_with_every_recorded_answer() {
     assert!(differ.is_empty(), "{}", differ.join("\n"));
     let named: Vec<_> = OTHERWISE.iter().map(|(name, _)| *name).filter(|name| !excused.contains(name)).collect();
     assert!(named.is_empty(), "no such cases: {named:?}");
-    // Taken, bad JSON, refused, failed.
+    // Accepted, bad JSON, refused, failed.
     assert_eq!(counts, [37, 25, 33, 21]);
 }
 
 #[test]
 fn deep_and_long_texts_are_refused_or_read() {
-    // What Unit answered to these is recorded, but their text is not: it crashed, and took the last.
+    // Unit's answers to these are recorded, but not the texts: it crashed, and accepted the last one.
     for depth in [100_000, 1_000_000] {
         let findings = check(("[".repeat(depth) + &"]".repeat(depth)).as_bytes(), None).findings;
         assert!(findings[0].refused && findings[0].message.contains("more than 200 deep"), "{findings:?}");
     }
-    // At the bound, in the stack that a worker's thread has.
+    // At the limit, with the stack of a worker thread.
     for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"share\": \"/x$uri\", \"fallback\": ", "}")] {
         let deep = |levels: usize| open.repeat(levels) + "{\"return\": 200}" + &close.repeat(levels);
         let config = format!("{{\"routes\": [{{\"action\": {}}}]}}", deep(podstrap::config::json::DEPTH - 4));
@@ -252,7 +252,7 @@ fn a_bad_configuration_is_told_line_by_line() {
     podstrap: error: unit.json is not valid for Unit: 10 errors, 2 warnings
     hint: read the findings and their lines on stdout
     "#);
-    assert_eq!(fs::read_to_string(sandbox.path("termination-log")).ok(), None, "it is the kubelet's to make");
+    assert_eq!(fs::read_to_string(sandbox.path("termination-log")).ok(), None, "only the kubelet creates this file");
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn what_cannot_be_read_is_a_usage_error() {
     "#);
 }
 
-/// An application of the tree's, with members that replace or add to the good ones.
+/// Checks an application of the tree. `changed` replaces or adds members of a valid one.
 fn of_tree(sandbox: &Sandbox, changed: &Value) -> String {
     let mut app = serde_json::json!({
         "type": "python 3.11", "home": "/app/python/venv", "path": "/app/python/flask", "working_directory": "/app/python",
@@ -409,7 +409,7 @@ fn of_tree(sandbox: &Sandbox, changed: &Value) -> String {
     let config = serde_json::json!({"listeners": {"*:8300": {"pass": "applications/a"}}, "applications": {"a": app}});
     sandbox.write("unit.json", config.to_string());
     let ran = ran(sandbox, &["unit.json", "--tree", "tree", "--venv", "python/venv"]);
-    // One line of JSON would fill the snapshot.
+    // The quoted line of JSON is too long for the snapshot.
     let lines = ran.stdout.lines().filter(|line| !line.starts_with("  | "));
     lines
         .filter(|line| !line.starts_with("unit.json: "))
@@ -419,7 +419,7 @@ fn of_tree(sandbox: &Sandbox, changed: &Value) -> String {
         .collect()
 }
 
-/// Good and bad applications, by what is changed of a good one.
+/// Valid and invalid applications, as changes to a valid one.
 const CHANGED: [&str; 26] = [
     "{}",
     r#"{"type": "python"}"#,
@@ -537,7 +537,7 @@ fn what_others_may_not_read_is_a_warning() {
     app(&sandbox);
     let index = sandbox.path("tree/python/flask/index.py");
     let lock = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    // Whatever the umask of the tests is.
+    // Independent of the tests' umask.
     for name in ["", "flask", "venv", "venv/lib", "venv/lib/python3.11", "venv/lib/python3.11/site-packages"] {
         lock(&sandbox.path("tree/python").join(name), 0o755);
     }
@@ -623,7 +623,7 @@ fn what_init_publishes_fits_its_configuration() {
     let article = Article::new();
     let environment = ["--venv", "python/venv", "--venv-final-path", "/app/python/venv"];
     article.ok(article.init("uv").args(environment).arg("Flask"));
-    // The article's own, as recorded: Unit had no Python 3.5 either.
+    // The article's own configuration, as recorded: that Unit had no Python 3.5 either.
     let recorded = CASES.iter().find(|case| case.name == "put-article-verbatim").and_then(made).unwrap();
     let recorded = String::from_utf8(recorded).unwrap();
     let check = |text: &str| {

@@ -1,9 +1,9 @@
-//! The Dockerfile's images, run as a Pod's containers are: `tests/containers.sh` builds them, and base
-//! images beside them, and then runs these tests.
+//! Runs the Dockerfile's images as the containers of a Pod. `tests/containers.sh` builds the images and the base
+//! images, then runs these tests.
 //!
-//! podman runs each container by itself: its `kube play` knows neither subPath nor postStart. An
-//! emptyDir is a directory of the fsGroup, a subPath is resolved as the kubelet does it, when the
-//! container is created, and the hook is an exec. All listen on the machine's loopback.
+//! podman runs each container separately, because `podman kube play` supports neither subPath nor postStart. An
+//! emptyDir is a directory with the fsGroup. A subPath is resolved when the container is created, as the kubelet
+//! does. A hook is an exec. All servers listen on the machine's loopback.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,9 +22,9 @@ use crate::support::git::{GitServer, Repo};
 use crate::support::index::IndexServer;
 use crate::support::sandbox::Sandbox;
 
-/// podstrap's own user in its images.
+/// podstrap's user in its images.
 const OWN: u32 = 65532;
-/// As `OpenShift` gives them to a namespace.
+/// A user id as `OpenShift` assigns it to a namespace.
 const ARBITRARY: u32 = 1_000_680_000;
 const FS_GROUP: u32 = 65532;
 const AMPLE: Duration = Duration::from_mins(2);
@@ -49,10 +49,10 @@ fn ok(output: Output) -> String {
     text
 }
 
-/// Names them.
+/// Numbers the containers' names.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// One container to be.
+/// A container before it starts.
 struct Container {
     name: String,
     args: Vec<String>,
@@ -82,14 +82,14 @@ impl Container {
     fn env(self, name: &str, value: impl AsRef<str>) -> Self {
         self.arg(format!("--env={name}={}", value.as_ref()))
     }
-    /// A volume, or with `ro` one that cannot be written.
+    /// Mounts a volume; mode `ro` makes it read-only.
     fn mount(self, from: &Path, to: &str, mode: &str) -> Self {
         self.arg(format!("--volume={}:{to}:{mode}", from.display()))
     }
-    /// `subPath`: links in the volume are followed once, now.
+    /// Mounts a `subPath`: resolves links in the volume once, now.
     fn sub_path(self, volume: &Path, sub: &str, to: &str) -> Self {
         let real = volume.join(sub).canonicalize().expect("the subPath is there");
-        assert!(real.starts_with(volume.canonicalize().unwrap()), "{} is outside of the volume", real.display());
+        assert!(real.starts_with(volume.canonicalize().unwrap()), "{} is outside the volume", real.display());
         self.mount(&real, to, "ro")
     }
 
@@ -101,14 +101,14 @@ impl Container {
         args
     }
 
-    /// Runs it to its end, as an init container.
+    /// Runs to completion, as an init container.
     fn run(&self, image: &str, command: &[&str]) -> Output {
         podman(self.command("--rm", image, command))
     }
     fn start(&self, image: &str, command: &[&str]) {
         ok(podman(self.command("--detach", image, command)));
     }
-    /// A postStart hook.
+    /// Runs a postStart hook.
     fn hook(&self, command: &[&str]) -> Output {
         podman(["exec", &self.name].iter().chain(command))
     }
@@ -123,7 +123,7 @@ impl Drop for Container {
     }
 }
 
-/// What the containers of a Pod share, and what they reach.
+/// The resources of a Pod: the volumes that its containers share, and the servers that they reach.
 struct Pod {
     sandbox: Sandbox,
     _repo: Repo,
@@ -137,8 +137,8 @@ impl Pod {
         let sandbox = Sandbox::new();
         mode(&sandbox.path(""), 0o755);
         let repo = Repo::new(&sandbox.path("repos/testapp.git"));
-        // The article's, which asks whether markupsafe has its C part as well: an environment of
-        // another libc works without it, and says nothing.
+        // The article's app, which also checks markupsafe's compiled module: with an environment for
+        // another libc markupsafe works without it, and without a message.
         repo.file(
             "python/flask/index.py",
             "import markupsafe._speedups\nfrom flask import Flask\napplication = Flask(__name__)\n\n\
@@ -156,7 +156,7 @@ impl Pod {
         }
     }
 
-    /// An emptyDir: every container of the Pod may write to it, whatever its user.
+    /// An emptyDir: every container of the Pod may write to it, with any user.
     fn volume(&self, name: &str) -> PathBuf {
         let volume = self.sandbox.path(name);
         if !volume.exists() {
@@ -195,7 +195,7 @@ impl Pod {
         config
     }
 
-    /// An init container: the Git server and the index are told by variables, as a Secret would.
+    /// An init container. Variables give the Git server and the index, as a Secret would.
     fn init(&self, user: u32) -> Container {
         let last_words = self.sandbox.write("termination-log", "");
         mode(&last_words, 0o666);
@@ -210,7 +210,7 @@ impl Pod {
         fs::read_to_string(self.sandbox.path("termination-log")).unwrap()
     }
 
-    /// The app's container: the environment at another path than it was made at, podstrap beside it.
+    /// The app's container: it sees the environment at a different path, with podstrap next to it.
     fn app(&self, user: Option<&str>) -> Container {
         Container::new()
             .sub_path(&self.volume("app"), "python", "/app/python")
@@ -219,8 +219,8 @@ impl Pod {
             .mount(&self.volume("run"), "/run/unit", "rw")
     }
 
-    /// Starts what serves the app, configures it by the hook, and has it answer: under Unit if there
-    /// is one for these tests, else under Python's own server. A hook beside that has a fake of Unit.
+    /// Starts the server, runs the hook and checks the app's answer. With Unit if these tests have one, otherwise
+    /// with Python's own server; the hook then configures a fake Unit.
     fn serve(&self, app: Container, image: &str) {
         let hook = |config: &str, more: &[&str]| {
             let config = format!("--config=/config/{config}");
@@ -255,7 +255,7 @@ impl Pod {
             assert!(said.contains("200"), "{said}");
             assert_eq!(self.get(&app), "Hello, World!");
             let log = app.logs();
-            assert!(log.contains("podstrap: "), "the hook's words are not in the container's log: {log}");
+            assert!(log.contains("podstrap: "), "the container's log lacks the hook's output: {log}");
             std::mem::forget(app);
         } else {
             eprintln!(
@@ -277,7 +277,7 @@ impl Pod {
         }
     }
 
-    /// The body of `GET /` once somebody answers.
+    /// The body of `GET /`, as soon as a server answers.
     fn get(&self, app: &Container) -> String {
         let begin = Instant::now();
         loop {
@@ -298,7 +298,7 @@ impl Pod {
     }
 }
 
-/// The unitd that `PODSTRAP_TEST_UNITD` names, and where it says its modules are.
+/// The unitd in `PODSTRAP_TEST_UNITD`, and the module directory that it reports.
 struct Unit {
     binary: PathBuf,
     modules: PathBuf,
@@ -355,7 +355,7 @@ fn the_images_hold_what_they_say() {
     assert!(ok(uv.run(&image("podstrap:uv"), &["--version"])).starts_with("uv "));
 }
 
-/// The article's Pod: made in one image at one path, run from another at another.
+/// The article's Pod: one image builds the environment at one path, another runs it at another path.
 #[test]
 #[ignore = "tests/containers.sh builds the images"]
 fn the_articles_pod() {
@@ -365,14 +365,14 @@ fn the_articles_pod() {
     let args = [&args[..], &["--copy-self=/podstrap/podstrap", "Flask"]].concat();
     let said = ok(init.run(&image("podstrap:python"), &args));
     assert!(pod.last_words().contains("published"), "{}: {said}", pod.last_words());
-    // Again, over the same volume: as after a restart of the node.
+    // Again on the same volume, as after a restart of the node.
     ok(pod.init(ARBITRARY).mount(&pod.volume("app"), "/tmp/git", "rw").run(&image("podstrap:python"), &args));
-    // The article's Unit is root, and its app as well.
+    // In the article, Unit and the app run as root.
     pod.serve(pod.app(Some("root")), &debian());
 }
 
-/// The recommended Pod: podstrap and uv are copied in, and everything else happens in the app's own
-/// image, whoever its user is. The first try is killed.
+/// The recommended Pod: init containers copy podstrap and uv, all other steps run in the app's own image with
+/// any user. The first try is killed.
 fn recommended(image_of_app: &str, user: u32) {
     let pod = Pod::new();
     ok(pod.init(user).run(&image("podstrap:uv"), &["copy-self", "/podstrap/podstrap"]));
@@ -398,8 +398,8 @@ fn recommended(image_of_app: &str, user: u32) {
     drop(killed);
     assert_ne!(fs::read_dir(&staging).unwrap().count(), 0, "it was killed too late");
     let said = ok(init().run(image_of_app, &args));
-    assert!(said.contains("uv "), "uv was beside podstrap: {said}");
-    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0, "what the killed one left is gone");
+    assert!(said.contains("uv "), "uv is next to podstrap: {said}");
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0, "the killed run left files");
     pod.serve(pod.app(None).restricted(user), image_of_app);
 }
 
@@ -421,7 +421,7 @@ fn the_recommended_pod_with_musl() {
     recommended(&musl(), OWN);
 }
 
-/// `docker run podstrap:python3.13 up URL`: a Pod's work in one container, on loopback.
+/// `docker run podstrap:python3.13 up URL`: the work of a Pod in one container, on loopback.
 #[test]
 #[ignore = "tests/containers.sh builds the images"]
 fn up_in_one_container() {

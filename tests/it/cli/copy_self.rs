@@ -1,4 +1,4 @@
-//! Copies of the binary: by `copy-self`, and by `init --copy-self`.
+//! Copies of the binary, with `copy-self` and with `init --copy-self`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ fn copy_self_copies_the_binary_and_a_static_uv_beside_it() {
     fs::create_dir(sandbox.path("image")).unwrap();
     let (podstrap, uv) = (sandbox.path("image/podstrap"), sandbox.path("image/uv"));
     fs::copy(PODSTRAP, &podstrap).unwrap();
-    // Static is static: the binary itself stands in for a uv.
+    // Any static binary will do: podstrap itself stands in for uv.
     fs::copy(PODSTRAP, &uv).unwrap();
     let run = |to: &str| {
         let output = Command::new(&podstrap).arg("copy-self").arg(sandbox.path(to)).env_clear().output().unwrap();
@@ -27,12 +27,12 @@ fn copy_self_copies_the_binary_and_a_static_uv_beside_it() {
         let copy = sandbox.path("bin").join(name);
         assert!(Command::new(copy).arg("--version").output().unwrap().status.success());
     }
-    // The same again changes nothing; under another name as well.
+    // A second run changes nothing, also under another name.
     let before = fs::metadata(sandbox.path("bin/podstrap")).unwrap().ino();
     run("bin/podstrap");
     assert_eq!(fs::metadata(sandbox.path("bin/podstrap")).unwrap().ino(), before);
 
-    // One that needs a loader would not run in another image.
+    // A dynamically linked binary would not run in another image.
     fs::copy("/bin/sh", &uv).unwrap();
     let text = run("other/");
     assert!(text.contains("dynamically linked"), "{text}");
@@ -52,7 +52,7 @@ fn a_copy_below_the_root_is_in_the_release() {
 #[test]
 fn a_copy_goes_through_no_link_of_the_repository() {
     use std::os::unix::fs::symlink;
-    // The name that a copy has until it is whole ends with the process's id: a shell knows it in time.
+    // An unfinished copy has a name that ends with the process's id. A shell knows the id before it execs.
     let article = Article::new();
     let victim = article.sandbox.write("victim", "mine");
     let dir = article.sandbox.path("mine");

@@ -1,4 +1,4 @@
-//! What `init` says when it fails: an exit code for each phase, and what to change.
+//! The errors of `init`: an exit code for each phase, and a hint.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -112,7 +112,7 @@ fn time_outs_of_what_needs_no_server() {
       because: not done after [TIME] (--timeout 1us)
     hint: raise --timeout, or find the slow step with --log-level debug
     ");
-    // An interpreter that hangs, when it is asked for its version and when it is to make the environment.
+    // An interpreter that hangs when podstrap asks for its version, and when it creates the environment.
     let script = |name: &str, text: String| {
         let path = article.sandbox.write(name, text);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

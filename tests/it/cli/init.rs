@@ -1,5 +1,5 @@
-//! `init` as a Pod runs it, from a real Git server and a real index: what it leaves, for each way to ask
-//! for it.
+//! `init` as a Pod runs it, from a real Git server and a real index: the resulting volume for each variant of
+//! the flags.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,15 +21,15 @@ fn the_articles_pod() {
             .arg(article.sandbox.path("bin/podstrap"))
             .arg("Flask"));
 
-        // The volume, as the article has it: `subPath: python` holds the app and its environment.
+        // The volume of the article: `subPath: python` holds the app and its environment.
         let python = article.root("python");
         assert!(fs::symlink_metadata(&python).unwrap().is_symlink());
         let venv = python.join("venv");
-        assert!(fs::symlink_metadata(&venv).unwrap().is_dir(), "a real directory inside the subPath");
+        assert!(fs::symlink_metadata(&venv).unwrap().is_dir(), "not a real directory inside the subPath");
         assert_eq!(fs::read_to_string(article.root("README.md")).unwrap(), "testapp\n");
         assert!(!article.root(".git").exists());
 
-        // It works from there, and its words are for the final path.
+        // The environment works there, and its scripts contain the final path.
         let script = fs::read_to_string(venv.join("bin/flask")).unwrap();
         assert!(script.starts_with("#!/app/python/venv/bin/python"), "{script}");
         let hello = "import index; print(index.application.test_client().get('/').text)";
@@ -38,7 +38,7 @@ fn the_articles_pod() {
         let output = output.unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "Hello, World!\n", "{output:?}");
 
-        // Everybody may read all of it: Unit runs apps as another user.
+        // Every user may read all of it, because Unit runs apps as another user.
         for line in listing(&article.sandbox.root()).lines().filter(|line| !line.contains("symlink")) {
             assert!(!line.contains(" directory 700") && !line.contains(" 600 "), "{line}");
             assert!(!line.contains(" 666 ") && !line.contains(" directory 777"), "{line}");
@@ -59,7 +59,7 @@ fn the_articles_pod() {
         }
         assert!(fs::metadata(article.sandbox.path("bin/podstrap")).unwrap().permissions().mode() & 0o111 == 0o111);
 
-        // The last words are the summary, on stderr and for kubectl describe.
+        // The summary is the last line of stderr and the termination message for kubectl describe.
         for text in [&ran.raw, &article.last_words()] {
             assert!(text.contains(&article.repo.rev("main")) && text.contains("Flask 3.1.2"), "{text}");
         }
@@ -89,7 +89,7 @@ fn requirements_files_are_in_the_tree() {
         article.ok(article.init(engine).args(flags));
         assert!(article.root("venv/bin/flask").exists(), "{flags:?}");
     }
-    // Outside the tree, as a ConfigMap would bring it; its contents count.
+    // Outside the tree, as a ConfigMap would mount it; its contents are part of the inputs.
     let outside = article.sandbox.write("config/r.txt", "-r more.txt  # and more\n");
     let more = article.sandbox.write("config/more.txt", "click\n");
     article.ok(article.init("uv").arg("-r").arg(&outside));
@@ -110,7 +110,7 @@ fn a_wheelhouse_serves_without_any_index() {
             .env("PIP_NO_INDEX", "1")
             .env("PIP_FIND_LINKS", index::wheelhouse()));
         let packages = article.manifest()["environment"]["packages"].to_string();
-        // A newer one is in every public index.
+        // A public index would have a newer version.
         assert!(packages.contains(r#""name":"Flask","version":"3.1.2""#), "{engine}: {packages}");
         assert_eq!(article.index.requests(), 0);
     }

@@ -1,4 +1,4 @@
-//! The commands as they are typed, and whole runs: their words, their processes, their secrets.
+//! The commands on the command line, and complete runs: their messages, processes and secrets.
 
 mod binary;
 mod check;

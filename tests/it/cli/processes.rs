@@ -1,4 +1,4 @@
-//! What is left of a run's processes: nothing, however it ends and whatever they do to stay.
+//! A run leaves no process behind, however it ends and whatever its children do to survive.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,9 +15,9 @@ use crate::support::index;
 use crate::support::namespaces::{first_process, namespaced};
 use crate::support::sandbox::{Ran, Sandbox};
 
-/// A build backend (PEP 517) that leaves behind what is hard to end: a daemon in a session of its
-/// own, without its parent, deaf to signals; and orphans that have ended. `HANG=build` is deaf itself and never done, `HANG=no` fails, `HANG=compile` makes a
-/// package that takes long to compile.
+/// A build backend (PEP 517) that leaves processes that are hard to end: a daemon in its own session, without its
+/// parent and with signals ignored, and orphans that have exited. `HANG=build` makes the backend ignore signals
+/// and never finish, `HANG=no` makes it fail, and `HANG=compile` builds a package that takes long to compile.
 const BACKEND: &str = r#"
 import os, signal, sys, time, zipfile
 
@@ -63,10 +63,10 @@ def build_wheel(directory, settings=None, metadata=None):
 const PROJECT: &str = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\
     [project]\nname = \"stubborn\"\nversion = \"1.0\"\n";
 
-/// In the compiler's script, which is its argument.
+/// A phrase of the compiler's script, which is an argument of the process.
 const COMPILES: &str = "depend on time stamps";
 
-/// An app whose requirement is built by [`BACKEND`].
+/// An app with a requirement that [`BACKEND`] builds.
 struct App {
     sandbox: Sandbox,
     git: GitServer,
@@ -94,7 +94,7 @@ impl App {
         command
     }
 
-    /// Starts it; its stderr goes to a file.
+    /// Starts the command with stderr in a file.
     fn start(&self, command: &mut Command) -> Child {
         let _ = fs::remove_file(self.sandbox.path("daemon"));
         let log = fs::File::create(self.sandbox.path("stderr")).unwrap();
@@ -108,7 +108,7 @@ impl App {
         self.sandbox.run(command)
     }
 
-    /// The running processes of this test with the given text in their arguments: id and arguments.
+    /// The running processes of this test whose arguments contain the text: id and arguments.
     fn running(&self, text: &str) -> Vec<(i32, String)> {
         let mark = format!("MARK={}\0", self.sandbox.path("").display());
         let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -134,7 +134,7 @@ impl App {
     fn assert_nothing_is_left(&self, when: &str) {
         for _ in 0..2 {
             assert_eq!(self.running(""), [], "left {when}");
-            // One that starts a program just now has no environment for a moment.
+            // A process within execve(2) has no environment for a moment.
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -145,7 +145,7 @@ fn kill(signal: &str, pid: i32) {
 }
 
 impl Drop for App {
-    /// What a failed test leaves would hold up whoever reads its output.
+    /// Kills the processes of a failed test; they would keep its output open.
     fn drop(&mut self) {
         for (pid, _) in self.running("") {
             let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
@@ -153,7 +153,7 @@ impl Drop for App {
     }
 }
 
-/// The zombies among the children of a process.
+/// The zombies among a process's children.
 fn zombies(pid: i32) -> Vec<String> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let stats = list.split_whitespace().filter_map(|child| fs::read_to_string(format!("/proc/{child}/stat")).ok());
@@ -166,15 +166,15 @@ fn script(sandbox: &Sandbox, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// An interpreter that hangs when it is to make the environment, with a child in another session.
+/// An interpreter that hangs when podstrap creates the environment, with a child in another session.
 fn hanging_python(sandbox: &Sandbox) -> PathBuf {
     let hangs = "#!/bin/sh\ntrap '' TERM INT\nsetsid sleep 600 &\nsetsid sleep 601 >/dev/null 2>&1 &\nsleep 602\n";
     let hangs = script(sandbox, "hangs", hangs);
     script(sandbox, "answers", &format!("#!/bin/sh\necho 3 13\necho {}\n", hangs.display()))
 }
 
-/// Sends the signal when `reached`, alone and as PID 1 of a namespace: it ends everything within a
-/// second, with its own exit code.
+/// Sends the signal when `reached`, to podstrap as an ordinary process and as PID 1 of a namespace. podstrap must
+/// end everything within a second, with the signal's exit code.
 fn ends_by_signal(phase: &str, app: &App, command: &dyn Fn() -> Command, reached: &dyn Fn() -> bool) {
     let first = namespaced(&command(), "exec \"$@\"");
     for (mut command, first) in first.into_iter().map(|command| (command, true)).chain([(command(), false)]) {
@@ -183,7 +183,7 @@ fn ends_by_signal(phase: &str, app: &App, command: &dyn Fn() -> Command, reached
         let mut child = app.start(&mut command);
         app.until(&what, &mut child, reached);
         let pid = if first { first_process(&child) } else { child.id().cast_signed() };
-        // Orphans that ended are waited for while the rest still works.
+        // podstrap reaps orphans while the build still runs.
         let soon = Instant::now() + Duration::from_secs(1);
         while !zombies(pid).is_empty() {
             assert!(Instant::now() < soon, "{what}: zombies stay: {:?}", zombies(pid));
@@ -211,7 +211,7 @@ fn a_signal_ends_the_clone() {
         command.args(["--venv", "none"]);
         command
     };
-    // One request each time: nothing follows what is never answered.
+    // One request each time: podstrap sends nothing more while it waits for the answer.
     let seen = std::cell::Cell::new(0);
     let asked = || {
         let before = seen.replace(app.git.seen().len());
@@ -289,7 +289,7 @@ fn what_a_build_left_behind_ends_with_it() {
 #[test]
 fn what_an_engine_left_behind_does_not_hold_the_run_up() {
     let app = App::new();
-    // It has our pipe in its hand.
+    // The sleep inherits podstrap's pipe.
     let uv = format!("#!/bin/sh\nsetsid sleep 605 &\nexec {} \"$@\"\n", index::uv().display());
     let uv = script(&app.sandbox, "uv", &uv);
     let started = Instant::now();
@@ -313,7 +313,7 @@ fn processes_that_were_there_before_are_left_alone() {
 
 #[test]
 fn without_a_proc_of_its_own_it_works_as_well() {
-    // The outer /proc, in which ids mean other processes than here; and none.
+    // The outer /proc, where ids mean other processes; then no /proc at all.
     for hide in ["umount -l /proc", "umount -l /proc; mount -t tmpfs none /proc"] {
         let app = App::new();
         let Some(mut command) = namespaced(&app.init("pip"), &format!("{hide}; \"$@\"; exit $?")) else { return };
@@ -328,7 +328,7 @@ fn without_a_proc_of_its_own_it_works_as_well() {
 fn up_ends_what_its_build_and_its_app_started() {
     let app = App::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // The app leaves the same behind as the build.
+    // The app leaves the same processes as the build.
     app.sandbox.write("served/requirements.txt", "./stubborn\n");
     app.sandbox.write("served/stubborn/pyproject.toml", PROJECT);
     app.sandbox.write("served/stubborn/backend.py", BACKEND);
@@ -359,7 +359,7 @@ fn up_ends_what_its_build_and_its_app_started() {
         app.running("").into_iter().map(|(_, arguments)| arguments.split_once(' ').unwrap().0.to_owned()).collect();
     names.sort_by_key(|name| name.rsplit('/').next().map(str::to_owned));
     let names: Vec<_> = names.iter().map(|name| Path::new(name).file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(names, ["podstrap", "python", "sleep"], "the build's daemon is gone: {:?}", app.running(""));
+    assert_eq!(names, ["podstrap", "python", "sleep"], "the build left processes: {:?}", app.running(""));
     assert_eq!(zombies(child.id().cast_signed()), [""; 0]);
     kill("TERM", child.id().cast_signed());
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", app.log());
@@ -386,7 +386,7 @@ fn a_signal_is_heard_while_leftovers_are_cleared() {
     let ran = article.sandbox.ran(&child.wait_with_output().unwrap());
     assert_eq!(ran.code, Some(143), "{}", ran.raw);
     assert!(sent.elapsed() < Duration::from_millis(500), "{:?}", sent.elapsed());
-    assert!(left() > 0, "it is left to the next run");
+    assert!(left() > 0, "no file is left for the next run");
     assert_eq!(article.ok(&mut article.init("auto")).code, Some(0));
     assert_eq!(fs::read_dir(article.root(".podstrap/staging")).unwrap().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! Credentials reach who needs them and show nowhere: no argument of any process, no word, no file.
+//! Credentials reach only the programs that need them: they appear in no process's arguments, message or file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::git::{GitServer, Repo};
 use crate::support::index::{self, Behaviour, IndexServer};
 use crate::support::sandbox::Sandbox;
 
-/// A build backend (PEP 517) that needs nothing.
+/// A build backend (PEP 517) without dependencies.
 const BACKEND: &str = r#"
 import os, zipfile
 
@@ -36,10 +36,10 @@ const GIT_LOGIN: &str = "ada:t0k3n-of-git";
 const GIT_BASIC: &str = "YWRhOnQwazNuLW9mLWdpdA==";
 const INDEX_LOGIN: (&str, &str) = ("bob", "p4ss-of-index");
 
-/// Parts of the credentials in any form.
+/// Parts of the credentials, plain and encoded.
 const SECRETS: &[&str] = &["t0k3n-of-git", "p4ss-of-index", "YWRhOnQwazNu"];
 
-/// The command lines of all processes with the mark in their environment.
+/// The command lines of all processes whose environment contains the mark.
 fn command_lines(mark: &str, into: &mut BTreeSet<String>) {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let read =
@@ -50,7 +50,7 @@ fn command_lines(mark: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-/// The files below a directory that hold one of the secrets.
+/// The files below a directory that contain a secret.
 fn holding(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -79,7 +79,7 @@ fn credentials_reach_git_and_the_index_and_show_nowhere() {
         let login = Behaviour { login: Some(INDEX_LOGIN), ..Behaviour::default() };
         let index = IndexServer::behaving(&index::wheelhouse(), login);
 
-        // Writes down what git is called with, however short it lives.
+        // Records the arguments of git, even of a process too short for the watch.
         let calls = sandbox.write("calls", "");
         let shim = sandbox.write(
             "bin/git",
@@ -114,7 +114,7 @@ fn credentials_reach_git_and_the_index_and_show_nowhere() {
         });
         assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
         assert!(sandbox.root().join("venv/lib").exists());
-        // The watch is none that sees nothing.
+        // Proves that the shim records the calls.
         let called = fs::read_to_string(&calls).unwrap();
         assert!(called.contains("/lib.git"), "{engine}: {called}");
         assert!(seen.iter().any(|line| line.contains(engine) && line.contains("/lib.git@main")), "{engine}: {seen:?}");

@@ -1,4 +1,4 @@
-//! `podstrap up`: the example and other apps, served on this machine by what there is.
+//! `podstrap up`: the example and other apps, served with the software of this machine.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use crate::support::sandbox::{Ran, Sandbox};
 struct App {
     sandbox: Sandbox,
     index: IndexServer,
-    /// Held by nobody, which is as free as a port can be known to be.
+    /// A port that nothing listened on a moment ago.
     port: u16,
 }
 
@@ -29,7 +29,7 @@ impl App {
     fn file(&self, name: &str, text: impl AsRef<str>) -> PathBuf {
         self.sandbox.write(&format!("app/{name}"), text.as_ref())
     }
-    /// A configuration in Unit's dialect with these members of its one application.
+    /// Writes a configuration in Unit's dialect, with these members of its only application.
     fn config(&self, members: &str) {
         self.file(
             "unit.conf.json",

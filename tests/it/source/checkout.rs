@@ -1,4 +1,4 @@
-//! How much of a repository is published, and with what: parts, a `.git`, times, pointers.
+//! The published part of a repository: directories, a `.git`, times, and LFS pointers.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -29,7 +29,7 @@ fn tree(sandbox: &Sandbox) -> PathBuf {
     fs::canonicalize(sandbox.root().join("app")).unwrap()
 }
 
-/// What git says in the published tree.
+/// Runs git in the published tree and returns its output.
 fn asked(sandbox: &Sandbox, args: &[&str]) -> String {
     let output = git(&tree(sandbox)).args(args).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -53,13 +53,13 @@ fn a_part_of_a_repository_is_what_git_has_there() {
     works(&sandbox, &server.url("app.git"), &["--subdir=web/app/"]);
     assert_eq!(listing(&tree(&sandbox)), listing(&cloned(&sandbox, &server.url("app.git")).join("web/app")));
 
-    // Attributes that stand above the part count in it.
+    // Attributes above the part apply to it.
     repo.file(".gitattributes", "*.txt text eol=crlf\n").file("web/app/a.txt", "one\ntwo\n").commit("two");
     works(&sandbox, &server.url("app.git"), &["--subdir", "web/app"]);
     assert_eq!(listing(&tree(&sandbox)), listing(&cloned(&sandbox, &server.url("app.git")).join("web/app")));
     assert_eq!(fs::read(tree(&sandbox).join("a.txt")).unwrap(), b"one\r\ntwo\r\n");
 
-    // The same commit, another part; and the whole.
+    // Another part of the same commit, then the whole.
     works(&sandbox, &server.url("app.git"), &["--subdir=web"]);
     assert!(tree(&sandbox).join("other.py").exists());
     works(&sandbox, &server.url("app.git"), &[]);
@@ -108,7 +108,7 @@ fn a_git_that_is_kept_is_one_that_git_can_use() {
         "refs/heads/main\nrefs/remotes/origin/main\nrefs/remotes/origin/other\nrefs/tags/v1"
     );
     assert_eq!(asked(&sandbox, &["fsck", "--strict"]), "");
-    // It goes on from there.
+    // git can pull from there.
     repo.file("a", "4").commit("four");
     asked(&sandbox, &["pull", "--quiet"]);
     assert_eq!(asked(&sandbox, &["log", "-1", "--format=%s"]), "four");
@@ -122,7 +122,7 @@ fn a_git_that_is_kept_is_one_that_git_can_use() {
     works(&sandbox, &local, &["--keep-git", "--ref=other"]);
     assert_eq!(asked(&sandbox, &["log", "--format=%s"]), "two\none");
     assert_eq!(asked(&sandbox, &["status", "--porcelain"]), "");
-    // None without it, and none of one release in the next.
+    // No `.git` without the flag, and none from the previous release.
     works(&sandbox, &url, &[]);
     assert!(!tree(&sandbox).join(".git").exists());
 }

@@ -1,4 +1,4 @@
-//! A clone is what git checks out, whichever way it is named, served and written.
+//! A clone equals git's checkout, for every reference, transport and writer.
 
 use std::path::Path;
 use std::process::Command;
@@ -113,7 +113,7 @@ fn a_commit_that_is_no_tip_is_asked_for_and_otherwise_looked_up_in_everything() 
     assert_eq!(clone(&server.url("app.git"), Some(&first)).unwrap().revision.commit, first);
     assert_eq!(server.seen().len(), 2, "this server allows it");
 
-    // A server that gives tips only, as Git itself did before 2.14 and some hosts still do.
+    // A server that sends only tips, like Git before 2.14 and some hosts today.
     let wanted = first.clone();
     let server = GitServer::start(dir.path());
     server.instead(move |request| {
@@ -135,7 +135,7 @@ fn a_commit_that_is_no_tip_is_asked_for_and_otherwise_looked_up_in_everything() 
 fn modes_do_not_depend_on_the_umask_nor_the_tree_on_who_writes_it() {
     let dir = tempfile::tempdir().unwrap();
     varied(&dir.path().join("plain.git")).commit("one");
-    // The word is enough for libgit2 to be asked to write.
+    // The word in a comment is enough to select libgit2's writer.
     varied(&dir.path().join("attributes.git")).file(".gitattributes", "# no crlf\n").commit("one");
     let server = GitServer::start(dir.path());
     for (repo, umask) in
@@ -149,7 +149,7 @@ fn modes_do_not_depend_on_the_umask_nor_the_tree_on_who_writes_it() {
     }
 }
 
-/// A run of [`in_a_child`], for what is set for a whole process.
+/// Runs [`in_a_child`], for settings of a whole process.
 fn child(program: &str, args: &[&str], url: &str) -> Command {
     let mut command = Command::new(program);
     command
@@ -279,7 +279,7 @@ fn credentials_go_to_the_named_host_and_into_no_message() {
     let url = server.url_as("user:s3cret%25", "app.git");
     clone(&url, None).unwrap();
 
-    // To the same host they go along, to another they do not.
+    // Credentials follow a redirect to the same host, but not to another one.
     let front = GitServer::start(dir.path());
     let to = server.url("app.git");
     front.instead(move |request| {

@@ -1,5 +1,5 @@
-//! The published tree against what git itself checks out, file by file: names, kinds, modes, contents,
-//! targets of links.
+//! Compares the published tree with git's own checkout, file by file: names, types, modes, contents and link
+//! targets.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ impl World {
         Self { sandbox, server, repo }
     }
 
-    /// What podstrap publishes, and its words.
+    /// Lists podstrap's published tree, and returns its run.
     fn published(&self, args: &[&str]) -> (String, Ran) {
         let mut command = self.sandbox.podstrap();
         command.args(["init", "--venv", "none", "--link", "app", "--log-level", "debug", "--repo"]);
@@ -35,7 +35,7 @@ impl World {
         (listing(&self.sandbox.root().join("app").canonicalize().unwrap()), ran)
     }
 
-    /// What git's own clone has, made with git's modes.
+    /// Lists git's own clone, with git's modes.
     fn cloned(&self) -> String {
         let mut shell = Command::new("sh");
         shell.envs(git(Path::new("/")).get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -48,7 +48,7 @@ impl World {
         self.same_but(|_| false)
     }
 
-    /// Shows the lines that differ: a tree is too long for that.
+    /// Compares the listings, except for some lines, and shows only the lines that differ.
     fn same_but(&self, except: impl Fn(&str) -> bool) -> Ran {
         let (got, ran) = self.published(&[]);
         let rest = |text: &str| text.lines().filter(|line| !except(line)).map(str::to_owned).collect::<Vec<_>>();
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// Makes a commit on main from the lines of a stream for `git fast-import`.
+/// Creates a commit on main from a `git fast-import` stream.
 fn import(repo: &Repo, stream: &[u8]) {
     let mut child = git(&repo.dir).args(["fast-import", "--quiet", "--force"]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(stream).unwrap();
@@ -145,7 +145,7 @@ fn names_of_every_kind() {
 fn attributes_do_what_they_do_for_git() {
     let world = World::new();
     let repo = &world.repo;
-    // What is stored is what is written here.
+    // Stores the texts unchanged.
     repo.git(["config", "core.autocrlf", "false"]);
     let texts: [(&str, &[u8]); 9] = [
         ("lf", b"one\ntwo\n"),
@@ -207,7 +207,7 @@ fn attributes_do_what_they_do_for_git() {
         repo.file(path, "one\n$Format:%H$\n");
     }
     repo.file(".gitattributes", top);
-    // Overrides, and a macro where Git takes none.
+    // Overrides, and a macro where Git ignores macros.
     repo.file(
         "sub/.gitattributes",
         "*.k3 -text\n*.k1 text eol=crlf\n[attr]theirs eol=crlf\n*.k18 theirs\n*.k13 !eol\n",
@@ -215,7 +215,7 @@ fn attributes_do_what_they_do_for_git() {
     repo.file("linked/real", "* eol=crlf\n").file("linked/a.txt", "one\n").link("linked/.gitattributes", "real");
     repo.file("end/.gitattributes", "*.txt eol=crlf").file("end/a.txt", "one\n");
     repo.file("crlf/.gitattributes", "*.txt eol=crlf\r\n").file("crlf/a.txt", "one\n");
-    // Stored as it is, whatever the attributes would make of it.
+    // Stores all files unchanged, whatever the attributes say.
     let add =
         "find . -name .git -prune -o \\( -type f -o -type l \\) -print | sed 's/^..//' | while IFS= read -r path; do
         if [ -L \"$path\" ]; then mode=120000; id=$(readlink -n -- \"$path\" | git hash-object -w --stdin)
@@ -251,7 +251,7 @@ fn what_git_would_recode_is_named() {
         "{}",
         ran.raw
     );
-    // All others are what git makes of them.
+    // All other files equal git's.
     world.same_but(|line| line.contains("run.ps1") || line.contains("x.reg"));
 }
 
@@ -259,7 +259,7 @@ fn what_git_would_recode_is_named() {
 fn ids_stay_as_they_are_and_a_warning_names_the_attribute() {
     let world = World::new();
     world.repo.file("a.txt", "$Id$\n").file("sub/index.py", "").file("sub/.gitattributes", "*.c -ident\n");
-    // By the plain writer, and by libgit2's.
+    // With the plain writer and with libgit2's.
     for (attributes, text, flags) in [
         ("*.txt ident\n", r"$Id$\n", &[][..]),
         ("[attr]mine eol=crlf ident\n*.txt mine\n", r"$Id$\r\n", &["--keep-git"]),
@@ -293,7 +293,7 @@ fn ten_thousand_references() {
     let (got, ran) = world.published(&["--ref", "wanted"]);
     assert!(got.contains("\"new\\n\""), "{got}");
     assert_eq!(world.server.seen(), ["GET /app.git/info/refs", "POST /app.git/git-upload-pack"], "{}", ran.raw);
-    // A second run asks which commit that is, and nothing else.
+    // A second run only asks for the commit.
     world.published(&["--ref", "wanted"]);
     assert_eq!(world.server.seen().len(), 3);
 }

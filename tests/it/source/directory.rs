@@ -1,4 +1,4 @@
-//! A local directory as a source.
+//! Local directories as sources.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Sources that are no repository: archives and single files from a web server, and local ones.
+//! Sources other than repositories: archives and single files from a web server, and local ones.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::support::http::{Request, Response, Server};
 use crate::support::sandbox::{Ran, Sandbox};
 use crate::support::table::row;
 
-/// A web server that gives one body for every path, and what it was asked.
+/// A web server that answers every path with one body and records the requests.
 struct Web {
     server: Server,
     asked: Arc<Mutex<Vec<Request>>>,
@@ -67,7 +67,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// A gzip'd tar of `app-1.0/` with an app in it, made by tar itself.
+/// A gzip'd tar of `app-1.0/` with an app, made with tar itself.
 fn tarball(sandbox: &Sandbox, text: &str) -> Vec<u8> {
     sandbox.write("made/app-1.0/index.py", text);
     sandbox.write("made/app-1.0/web/static/style.css", "body {}");
@@ -94,7 +94,7 @@ fn an_archive_becomes_the_tree() {
     works(&sandbox, &web.url("app.tar.gz"), &["--strip-components=1", "--subdir=web/static"]);
     assert_eq!(read(&sandbox, "style.css"), "body {}");
     assert!(!sandbox.root().join("index.py").exists());
-    // A URL whose end does not tell.
+    // The end of the URL does not show the format.
     let pinned =
         format!("{}#sha256={}", web.url("tarball/main"), sha256(&fs::read(sandbox.path("app.tar.gz")).unwrap()));
     works(&sandbox, &pinned, &["--strip-components=1"]);
@@ -115,7 +115,7 @@ fn a_single_file_is_published_under_its_name() {
     let meta = fs::metadata(sandbox.root().join("adminer.php")).unwrap();
     assert_eq!(meta.modified().unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
     let pinned = format!("{}#sha256={}", web.url("a%20b.php"), sha256(php.as_bytes()));
-    // A page may also be a login's.
+    // HTML may also be a login page.
     assert!(error(&sandbox, &pinned, &[], 3).contains("is not an archive"));
     let plain = Web::gives(php);
     works(&sandbox, &format!("{}#sha256={}", plain.url("a%20b.php"), sha256(php.as_bytes())), &[]);
@@ -162,14 +162,14 @@ fn an_unpinned_file_comes_again_only_when_it_changed() {
     assert!(ran.raw.contains("unchanged"), "{}", ran.raw);
     assert_eq!(crate::support::git::listing(&sandbox.root()), before);
     assert_eq!(web.asked(), 2);
-    // It is needed again although the server has nothing new.
+    // podstrap needs the archive again, although the server has nothing new.
     works(&sandbox, &url, &["--strip-components=1"]);
     assert_eq!(read(&sandbox, "index.py"), "one");
     *body.lock().unwrap() = ("\"2\"", tarball(&sandbox, "two"));
     works(&sandbox, &url, &[]);
     assert_eq!(read(&sandbox, "app-1.0/index.py"), "two");
 
-    // Without a validator the bytes tell.
+    // Without a validator podstrap compares the bytes.
     let web = Web::gives(tarball(&sandbox, "three"));
     works(&sandbox, &web.url("app.tar.gz"), &[]);
     let ran = works(&sandbox, &web.url("app.tar.gz"), &[]);
@@ -202,7 +202,7 @@ fn a_body_that_breaks_off_is_tried_again_and_one_that_is_packed_stays_so() {
     let web = Web::start(move |_| {
         let broken = std::mem::take(&mut *first.lock().unwrap());
         let sent = if broken { body[..length / 2].to_vec() } else { body.clone() };
-        // As some servers describe what is a tarball anyway.
+        // Some servers send a tarball with this header.
         Response::new(200, sent).header("Content-Length", length.to_string()).header("Content-Encoding", "gzip")
     });
     works(&sandbox, &format!("{}#sha256={digest}", web.url("app.tar.gz")), &[]);

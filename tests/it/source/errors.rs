@@ -1,4 +1,4 @@
-//! Servers that do not give what was asked for: what podstrap says, and how soon.
+//! Servers that do not send what podstrap asks for: the error, and how soon it comes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn servers_that_refuse() {
     let missing = "<html><head><title>Page not found</title></head></html>";
     let line = "ERR Repository is archived";
     let packet = format!("{:04x}{line}", line.len() + 4);
-    // The login in the URL, and the answer to whatever is asked.
+    // The login in the URL, and the answer to every request.
     let rows = [
         ("a login is wanted", "", denied()),
         ("another login is wanted", "user:s3cret", denied()),
@@ -116,14 +116,14 @@ fn a_remote_out_of_reach_is_told_from_one_that_refuses() {
     }
     let server = GitServer::start(dir.path());
     let error = get_within(&git_source(&server.url("app.git"), Some("no-such-branch"), 1), Duration::from_secs(20));
-    assert!(!error.unwrap_err().is_unreachable(), "a reference that is not there");
+    assert!(!error.unwrap_err().is_unreachable(), "a missing reference");
     server.change(|_, mut response| {
         response.body.truncate(response.body.len() / 2);
         response
     });
     assert!(unreachable(&server.url("app.git")).0, "a list that ends early");
     let gone = GitServer::start(dir.path()).url("app.git");
-    assert!(unreachable(&gone).0, "a port where nobody listens");
+    assert!(unreachable(&gone).0, "a port without a listener");
     assert!(unreachable("http://no-such-host.invalid/app.git").0, "a name without an address");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/app.git", silent.local_addr().unwrap());
@@ -238,7 +238,7 @@ fn a_server_that_stalls_is_left_at_the_deadline() {
         let started = Instant::now();
         let text = fails_within(&server.url("app.git"), None, Duration::from_millis(900));
         assert!(started.elapsed() < Duration::from_secs(2));
-        // The pause between two tries decides whether there is time for a second.
+        // The length of the pause decides whether there is time for a second try.
         assert!(text.contains("the server stalls: 0 bytes in [TIME]"), "{text}");
         assert!(text.contains("because: gave up after ") && text.contains(" in [TIME] (--timeout 900ms)"), "{text}");
         assert!(text.starts_with(if method == "GET" { "error: cannot list" } else { "error: cannot fetch" }), "{text}");

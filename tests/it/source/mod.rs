@@ -1,4 +1,4 @@
-//! From where an app comes to the files of its tree.
+//! From the source of an app to the files of its tree.
 
 mod checkout;
 mod clone;

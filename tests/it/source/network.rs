@@ -1,4 +1,4 @@
-//! A network that fails: at random and reproducibly, and in each single way that has a rule.
+//! A failing network: with random, reproducible faults, and with each single fault that has a rule.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,14 +15,14 @@ use crate::support::sandbox::Sandbox;
 
 /// Long enough for a few stalls, each of which may cost a quarter of it.
 const TIMEOUT: Duration = Duration::from_secs(40);
-/// What a run may take after that to clear away its staging: much less, but these machines are busy.
-/// The report tells how much it was.
+/// The time after the deadline in which a run must clear its staging. It needs much less, but test machines are
+/// busy. The report shows the actual time.
 const GRACE: Duration = Duration::from_secs(3);
-/// Runs wait more than they work.
+/// Parallel runs: they mostly wait.
 const AT_ONCE: usize = 5;
 const ENGINES: [&str; 2] = ["uv", "pip"];
 
-/// Servers that work, an app of two commits, and what it looks like when it is published.
+/// Working servers, an app of two commits, and its expected tree.
 struct World {
     sandbox: Sandbox,
     old: String,
@@ -30,7 +30,7 @@ struct World {
     index: IndexServer,
 }
 
-/// How one run came out.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     NoFault,
@@ -52,7 +52,7 @@ impl World {
         let repo = Repo::new(&repos.join("app.git"));
         repo.file("index.py", "old\n").file("gone.py", "\n").commit("old");
         let old = repo.rev("main");
-        // A pack with something in the middle.
+        // Random data, so that the pack is large enough to cut.
         let noise: Vec<u8> = (0..60_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         repo.file("index.py", "new\n").file("noise.bin", noise);
         std::fs::remove_file(repo.dir.join("gone.py")).unwrap();
@@ -60,7 +60,7 @@ impl World {
         Self { sandbox, old, git: GitServer::start(&repos), index: IndexServer::start(&index::wheelhouse()) }
     }
 
-    /// Through the given ports; `docopt` is built from source, which needs setuptools.
+    /// Runs through these ports. `build` adds `docopt`, which is built from source with setuptools.
     fn init(run: &Sandbox, engine: &str, git: u16, index: u16, build: bool) -> Command {
         let mut command = run.podstrap();
         let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
@@ -81,7 +81,7 @@ impl World {
         (self.git.port(), self.index.port())
     }
 
-    /// What is published after a run without faults.
+    /// The published tree after a run without faults.
     fn expected(&self, engine: &str, build: bool) -> String {
         let run = Sandbox::new();
         let (git, index) = self.ports();
@@ -111,7 +111,7 @@ fn published(run: &Sandbox) -> Option<String> {
     Some(listing(&run.root().join("app").canonicalize().ok()?))
 }
 
-/// Every seed: right, or a proper failure and then right.
+/// Runs every seed: it must succeed, or fail properly and then succeed.
 fn many(engine: &str, seeds: std::ops::Range<u64>) {
     let seeds: Vec<u64> = match std::env::var("PODSTRAP_TEST_SEED") {
         Ok(seed) => vec![seed.parse().expect("PODSTRAP_TEST_SEED is a number")],
@@ -142,7 +142,7 @@ fn many(engine: &str, seeds: std::ops::Range<u64>) {
 }
 
 fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String; 2]) -> Report {
-    // Four rates, without and with something older there, without and with a build from source.
+    // Four rates; with and without an older release; with and without a build from source.
     let (update, build) = (seed % 2 == 1, seed % 8 >= 6);
     #[expect(clippy::cast_precision_loss, reason = "0 to 3")]
     let probability = 0.05 + 0.1 * (seed / 2 % 4) as f64;
@@ -158,7 +158,7 @@ fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String;
 
     let started = Instant::now();
     let mut command = World::init(&run, engine, git_chaos.port(), index_chaos.port(), build);
-    // The engines' own word for how long a stall may last: as it is, many of them take their time.
+    // Short stall limits of the engines: with their defaults, many runs would take their full time.
     let ran = run.run(command.env("PIP_TIMEOUT", "2").env("UV_HTTP_TIMEOUT", "2"));
     let took = started.elapsed();
     let mut faults = git_chaos.faults();
@@ -175,7 +175,7 @@ fn one(world: &World, engine: &str, seed: u64, older: &Path, expected: &[String;
     } else {
         assert!(matches!(ran.code, Some(3 | 4)), "{}", say(&format!("exit code {:?}", ran.code)));
         assert!(took < TIMEOUT + GRACE, "{}", say("too late"));
-        // What comes after the last request has no tries to tell of.
+        // A failure after the last request reports no tries.
         let told = regex::Regex::new(
             r"because: (gave up after \d+ (try|tries) in|.* was killed at the deadline, after) \d+\.\d s \(--timeout 40s\)",
         );
@@ -225,7 +225,7 @@ fn table(engine: &str, reports: &[Report]) -> String {
 #[test]
 fn a_network_that_fails_at_random() {
     for engine in ENGINES {
-        // A few that take no more than seconds.
+        // A few seeds that take only seconds.
         many(engine, 16..22);
     }
 }
@@ -242,7 +242,7 @@ fn a_network_that_fails_at_random_many_times_with_pip() {
     many("pip", 0..100);
 }
 
-/// One run that meets exactly these faults, on its way to Git and to the index, and comes out right.
+/// Runs with exactly these faults on the way to Git and to the index; the run must succeed.
 fn survives(engine: &str, git: &[(&'static str, Fault)], index: &[(&'static str, Fault)]) {
     let (world, run) = (World::new(), Sandbox::new());
     let ports = world.ports();
@@ -273,7 +273,7 @@ fn what_breaks_off_is_fetched_again() {
 fn an_index_that_is_down_for_two_requests() {
     let down = Fault::Status(503, None);
     for engine in ENGINES {
-        // The second is asked for a build, by pip's own pip.
+        // pip's own subprocess requests setuptools for the build.
         survives(engine, &[], &[("/simple/click/", down), ("/simple/click/", down)]);
         survives(engine, &[], &[("/simple/setuptools/", down), ("/simple/setuptools/", down)]);
     }
@@ -291,7 +291,7 @@ fn a_date_to_retry_after_is_waited_for() {
     let later = Fault::Status(503, Some(Wait::Date(3)));
     let started = Instant::now();
     survives("uv", &[("info/refs", later)], &[]);
-    // A date has no fractions.
+    // A date has no fractions of a second.
     assert!(started.elapsed() > Duration::from_secs(2));
 }
 
@@ -346,7 +346,7 @@ fn a_branch_that_moves_between_list_and_fetch_is_looked_up_again() {
         if request.method == "POST" && !*moved {
             *moved = true;
             let repo = Repo { dir: dir.clone() };
-            // What it was is no tip any more, and the server gives only tips.
+            // The old commit is no tip any more, and the server sends only tips.
             repo.file("index.py", "moved\n").git(["commit", "--quiet", "--all", "--amend", "-m", "moved"]);
         }
         None

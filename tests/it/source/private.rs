@@ -1,4 +1,4 @@
-//! `--auth`: what Kubernetes mounts gets the clone done, and goes to nobody else.
+//! `--auth`: mounted credentials open the repository, and podstrap sends them to no other host.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// A Secret as the kubelet mounts it: links into a directory that is exchanged as a whole.
+/// A Secret as the kubelet mounts it: links into a directory that is replaced as a whole.
 fn secret(sandbox: &Sandbox, name: &str, entries: &[(&str, &str)]) -> PathBuf {
     let dir = sandbox.path(name);
     for (key, value) in entries {
@@ -39,7 +39,7 @@ fn init(sandbox: &Sandbox, url: &str, flags: &[&str]) -> Ran {
     ran
 }
 
-/// Wherever podstrap writes, no secret is in it.
+/// Asserts that the files that podstrap writes contain no secret.
 fn nothing_left(sandbox: &Sandbox) {
     for dir in [sandbox.root(), sandbox.path("tmp")] {
         let all = listing(&dir);
@@ -70,7 +70,7 @@ fn each_shape_of_a_secret_logs_in() {
         nothing_left(&sandbox);
         let file = dir.join(entries[entries.len() - 1].0);
         if entries.len() == 1 && name != "password" {
-            // The file itself does as well.
+            // The path of the file itself works too.
             let auth = format!("--auth={}", file.display());
             let ran = init(&sandbox, &server.url("app.git"), &[&auth, &format!("--ca-file={}", ca.display())]);
             assert_eq!(ran.code, Some(0), "{name}: {}", ran.raw);
@@ -185,7 +185,7 @@ fn a_ca_file_is_for_everything_and_besides_the_usual_ones() {
         let sandbox = sandbox();
         let (server, git_ca) = GitServer::start_tls(&sandbox.path("git"));
         let (index, index_ca) = IndexServer::start_tls(&index::wheelhouse());
-        // The usual ones know the index only.
+        // The default CAs include only the index's.
         let usual = sandbox.write("usual.pem", index_ca);
         let ca = sandbox.write("ca.pem", git_ca);
         let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
@@ -201,7 +201,7 @@ fn a_ca_file_is_for_everything_and_besides_the_usual_ones() {
         let ca_file = format!("--ca-file={}", ca.display());
         let ran = sandbox.run(&mut init(&[&ca_file]));
         assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
-        // What pip is told in particular takes nothing away.
+        // pip's own setting removes no CA.
         let ran = sandbox.run(init(&[&ca_file, "--refresh"]).env("PIP_CERT", &ca));
         assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
     }

@@ -1,5 +1,5 @@
-//! Through a proxy that asks for credentials, and around it: who gets to see what, and what is said
-//! when it does not let through.
+//! With and around a proxy that requires credentials: which server sees which credentials, and the errors when the
+//! proxy refuses.
 
 use crate::support::git::{GitServer, Repo};
 use crate::support::http::Response;
@@ -8,9 +8,9 @@ use crate::support::sandbox::{Ran, Sandbox};
 use crate::support::table::row;
 
 const LOGIN: &str = "squid:pr0xy p4ss";
-/// As it stands in a URL.
+/// As in a URL.
 const ENCODED: &str = "squid:pr0xy%20p4ss";
-/// Parts of the credentials in any form: the proxy's, as they are and in Base64, and the server's.
+/// Parts of all credentials: the proxy's, plain and in Base64, and the server's.
 const SECRETS: [&str; 5] = ["p4ss", "c3F1aWQ6", "wr0ng", "t0k3n", "YWRhOnQ"];
 
 struct World {
@@ -31,7 +31,7 @@ impl World {
         } else {
             GitServer::start(&sandbox.path("repos"))
         };
-        // What only the proxy is for must not come from it.
+        // The server must never see the proxy's credentials.
         server.instead(|request| {
             request.headers.contains_key("proxy-authorization").then(|| Response::new(500, "the proxy's credentials"))
         });
@@ -39,7 +39,7 @@ impl World {
         Self { sandbox, server, proxy, tls }
     }
 
-    /// podstrap's run, and its words, which hold no secret.
+    /// Runs podstrap and asserts that its output contains no secret.
     fn init(&self, url: &str, variables: &[(&str, &str)]) -> Ran {
         let mut command = self.sandbox.podstrap();
         command.args(["init", "--venv", "none", "--link", "app", "--log-level", "debug", "--timeout", "4s"]);
@@ -59,13 +59,13 @@ impl World {
         if self.tls { "HTTPS_PROXY" } else { "HTTP_PROXY" }
     }
 
-    /// What the proxy was asked for.
+    /// The requests that the proxy saw.
     fn asked(&self) -> Vec<String> {
         self.proxy.seen().iter().map(|seen| seen.request.replace(&self.server.port().to_string(), "PORT")).collect()
     }
 }
 
-/// The last words.
+/// The final error.
 fn error(ran: &Ran) -> String {
     let words = ran.text.find("podstrap: error: ").map_or("", |at| &ran.text[at..]);
     words.trim_end().to_owned()
@@ -94,7 +94,7 @@ fn a_proxy_with_credentials_leads_to_the_server() {
             assert_eq!(world.server.seen(), ["GET /app.git/info/refs", "POST /app.git/git-upload-pack"]);
             for seen in world.proxy.seen() {
                 assert_eq!(seen.authorization.as_deref(), Some("Basic c3F1aWQ6cHIweHkgcDRzcw=="));
-                // What is for the server goes through a tunnel unread; without TLS it cannot be hidden.
+                // Through a tunnel the proxy cannot read the server's credentials; without TLS it can.
                 let read = seen.bytes.windows(12).any(|bytes| bytes == b"YWRhOnQwazNu");
                 assert_eq!(read, !tls, "{}", String::from_utf8_lossy(&seen.bytes));
             }
@@ -128,7 +128,7 @@ fn some_hosts_are_asked_without_the_proxy() {
             assert_eq!((ran.code, world.asked().len() > number), (Some(0), true), "{no_proxy}: {}", ran.raw);
         }
     }
-    // A name that only the proxy knows tells one way from the other.
+    // Only the proxy knows this name, so the result shows which way the request took.
     let world = World::new(false);
     let proxy = world.proxy.url_as(ENCODED);
     for (no_proxy, around) in
@@ -244,7 +244,7 @@ fn a_proxy_that_cannot_be_one_is_an_error() {
             assert!(ran.raw.contains(&format!("error: {name} has no usable proxy\n")), "{}", ran.raw);
         }
     }
-    // None, or one that is not asked.
+    // No proxy, or one that podstrap does not use.
     let proxy = world.proxy.url_as(ENCODED);
     for variables in [
         &[("HTTP_PROXY", ""), ("ALL_PROXY", "")][..],

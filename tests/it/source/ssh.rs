@@ -1,5 +1,5 @@
-//! Git over SSH, against a real sshd: what is published is what git checks out, every way in explains
-//! itself when it is closed, and no host is trusted that is not known.
+//! Git over SSH, against a real sshd. The published tree equals git's checkout, every failed login is explained, and
+//! podstrap trusts only known hosts.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::support::git::{Repo, git, listing};
 use crate::support::sandbox::{Ran, Sandbox};
 use crate::support::sshd::{Cut, Sshd, keygen, relay};
 
-/// A server, a repository on it, and what a Pod would have mounted to get in.
+/// A server, a repository on it, and the Secret that a Pod would mount.
 struct World {
     sandbox: Sandbox,
     sshd: Sshd,
@@ -18,7 +18,7 @@ struct World {
 }
 
 impl World {
-    /// None where there is no sshd.
+    /// `None` if the machine has no sshd.
     fn new() -> Option<Self> {
         Self::with("")
     }
@@ -37,7 +37,7 @@ impl World {
         Some(world)
     }
 
-    /// A file of the Secret, as Kubernetes mounts it.
+    /// Writes a file of the Secret, as Kubernetes mounts it.
     fn mount(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.sandbox.path("auth").join(name);
         let _ = std::fs::remove_file(&path);
@@ -46,7 +46,7 @@ impl World {
         path
     }
 
-    /// A new key, mounted under the name.
+    /// Creates a key and mounts it under this name.
     fn key(&self, name: &str, args: &[&str]) -> PathBuf {
         let path = self.sandbox.path("keys").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -55,7 +55,7 @@ impl World {
         path
     }
 
-    /// The same, and it opens the account.
+    /// The same; the server also authorizes the key.
     fn good_key(&self, name: &str, args: &[&str]) {
         self.sshd.authorize(&self.key(name, args));
     }
@@ -71,7 +71,7 @@ impl World {
         self.sandbox.run(&mut command)
     }
 
-    /// It is published as git itself has it.
+    /// Asserts that the published tree equals git's checkout.
     fn clones(&self, url: &str, flags: &[&str]) -> Ran {
         let ran = self.init(url, flags);
         assert_eq!(ran.code, Some(0), "{}\n{}", ran.raw, self.sshd.log());
@@ -93,7 +93,7 @@ impl World {
         listing(&dir.path().join("tree"))
     }
 
-    /// The last words of a failure that ends with exit code 3, with what varies replaced.
+    /// The final error of a failure with exit code 3, with variable parts replaced.
     fn fails(&self, url: &str, flags: &[&str]) -> String {
         let ran = self.init(url, flags);
         assert_eq!(ran.code, Some(3), "{}\n{}", ran.raw, self.sshd.log());
@@ -129,11 +129,11 @@ fn a_clone_is_what_git_checks_out_and_takes_one_connection() {
     let release = std::fs::read_to_string(release).unwrap();
     assert!(release.contains(&world.repo.rev("main")) && release.contains("refs/heads/main"), "{release}");
 
-    // Nothing moved: the list is enough.
+    // Nothing changed, so the list of references is enough.
     let again = world.clones(&world.url(), &[]);
     assert!(again.raw.contains("already published") || world.sshd.connections() == 2, "{}", again.raw);
 
-    // As scp writes it, from the root and from the user's home.
+    // The scp form, relative to the root and to the user's home.
     let dir = world.repo.dir.display().to_string();
     let place = format!("{}@[127.0.0.1:{}]", world.sshd.user(), world.sshd.port());
     world.repo.file("index.py", "application = 2\n").commit("two");
@@ -156,7 +156,7 @@ fn a_repository_of_some_size_in_every_depth() {
         world.repo.file("noise", noise(i as u64)).commit("more");
         world.clones(&world.url(), &["--depth", depth]);
     }
-    // A list of some length.
+    // A long list of references.
     let tip = world.repo.rev("HEAD");
     let tags: Vec<String> = (0..10_000).map(|i| format!("{tip} refs/tags/v{i}\n")).collect();
     std::fs::write(world.repo.dir.join(".git/packed-refs"), tags.concat()).unwrap();
@@ -196,7 +196,7 @@ fn every_kind_of_key_in_every_format_opens_the_account() {
             "{}",
             ran.text
         );
-        // As editors and consoles leave it.
+        // Line ends as editors and consoles leave them.
         world.repo.file("index.py", format!("application = -{i}\n")).commit("more");
         let pem = std::fs::read_to_string(world.sandbox.path("keys/ssh-privatekey")).unwrap();
         world.mount(name, pem.trim_end().replace('\n', "\r\n"));
@@ -226,7 +226,7 @@ fn keys_are_tried_in_turn_on_as_many_connections_as_the_server_wants() {
     world.mount("ssh-privatekey-2", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
     let ran = world.clones(&world.url(), &[]);
     assert!(ran.text.contains("ssh-privatekey-2: unreadable private key"), "{}", ran.text);
-    // Two keys on the first, where the second got no answer; that one and another on the next.
+    // The first connection tries two keys and gets no answer to the second. The next tries that one and another.
     assert_eq!(world.sshd.connections() - before, 3, "{}", ran.raw);
 }
 
@@ -285,9 +285,9 @@ fn a_host_that_is_not_known_is_not_trusted() {
       | [HOST] ssh-ed25519 [KEY]
     hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     ");
-    assert_eq!((ran.code, world.sshd.connections()), (Some(3), 1), "it is asked once");
+    assert_eq!((ran.code, world.sshd.connections()), (Some(3), 1), "podstrap connects once");
 
-    // The line that it shows is the one that is missing.
+    // The error shows the missing line.
     let line = ran.raw.lines().find_map(|line| line.strip_prefix("  | ")).unwrap();
     world.mount("known_hosts", line);
     world.clones(&world.url(), &[]);
@@ -301,7 +301,7 @@ fn a_host_that_is_not_known_is_not_trusted() {
     hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to a known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
     hint: give --auth the Secret's directory, with ssh-privatekey and known_hosts (kubernetes.io/ssh-auth), or the files themselves
     ");
-    // What is known is another of its keys.
+    // known_hosts has only another key of the host.
     let world = World::with("HostKeyAlgorithms ssh-ed25519\n").unwrap();
     world.mount("known_hosts", world.sshd.known_as(&format!("[127.0.0.1]:{}", world.sshd.port()), "rsa"));
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
@@ -363,10 +363,10 @@ fn hosts_are_known_in_every_form() {
     for known in [
         hashed.into_bytes(),
         scanned,
-        // A server that has several keys shows the one that is known.
+        // The server has several keys and shows the known one.
         world.sshd.known_as(&format!("[127.0.0.1]:{port}"), "rsa").into_bytes(),
         world.sshd.known_as(&format!("other,[127.0.0.*]:{port}"), "ecdsa").into_bytes(),
-        // As ssh takes it: the host's key at any port.
+        // As in ssh: the host's key at any port.
         world.sshd.known_as("127.0.0.1", "ed25519").into_bytes(),
     ] {
         world.repo.file("index.py", &known).commit("more");
@@ -406,7 +406,7 @@ fn the_servers_own_words_are_shown() {
       | fatal: '/no/such/app.git' does not appear to be a git repository
     hint: check the path, and whether the key can read this repository
     ");
-    assert_eq!(world.sshd.connections() - before, 1, "it is asked once");
+    assert_eq!(world.sshd.connections() - before, 1, "podstrap connects once");
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn silence_and_refusals_are_tried_again_and_told() {
     let started = Instant::now();
     let hang = relay(world.sshd.port(), &[Cut::Hang; 9]);
     let error = world.fails(&world.sshd.url_at(hang, &world.repo.dir), &["--timeout", "4s"]);
-    // Which try the deadline ends is a matter of the pauses between them.
+    // The pauses decide which try the deadline cuts.
     for part in ["error: cannot log in to [HOST] as [USER]", "no answer to SSH's handshake in [TIME]", "(--timeout 4s)"]
     {
         assert!(error.contains(part), "{error}");
@@ -471,7 +471,7 @@ fn a_connection_that_breaks_anywhere_is_made_again() {
     world.good_key("ssh-privatekey", &["-t", "ed25519"]);
     let mut random = fastrand::Rng::with_seed(1);
     world.repo.file("noise", (0..2 << 20).map(|_| random.u8(..)).collect::<Vec<_>>()).commit("more");
-    // Before the greeting, within the handshake, and in the pack.
+    // Before the greeting, during the handshake, and in the pack.
     let cuts = [Cut::Close, Cut::After(1000), Cut::After(300_000), Cut::Stall(300_000)];
     let port = relay(world.sshd.port(), &cuts);
     world.mount("known_hosts", world.sshd.known_at(port));
@@ -498,7 +498,7 @@ fn a_list_after_which_nothing_is_asked_ends_in_peace() {
     while statuses().lines().count() < 3 && started.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    // A git-upload-pack that nobody takes leave of ends with 128.
+    // git-upload-pack exits with 128 if the client disconnects without a goodbye.
     assert_eq!(statuses(), "0\n0\n0\n", "{}", world.sshd.log());
 }
 

@@ -1,4 +1,4 @@
-//! Submodules: what `git clone --recurse-submodules` gives, and no more than that.
+//! Submodules: the same result as `git clone --recurse-submodules`, and no more.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::support::git::{GitServer, Repo, git, listing};
 use crate::support::sandbox::{Ran, Sandbox};
 use crate::support::table::row;
 
-/// Adds `url` at `path` as a submodule that stands at the commit of the repository `at`.
+/// Adds `url` at `path` as a submodule at the current commit of the repository `at`.
 fn add(repo: &Repo, path: &str, url: &str, at: &Repo) {
     let name = format!("submodule.{path}");
     repo.git(["config", "-f", ".gitmodules", &format!("{name}.path"), path]);
@@ -17,14 +17,14 @@ fn add(repo: &Repo, path: &str, url: &str, at: &Repo) {
     repo.git(["commit", "--quiet", "-m", path]);
 }
 
-/// A repository of one commit with one file.
+/// A repository with one commit and one file.
 fn repo(sandbox: &Sandbox, name: &str, file: &str) -> Repo {
     let repo = Repo::new(&sandbox.path("git").join(name));
     repo.file(file, "1").commit("one");
     repo
 }
 
-/// `app.git` has `libs/lib`, which has `deep`; each commit but the submodules' last.
+/// `app.git` contains `libs/lib`, which contains `deep`. Their branches are ahead of the named commits.
 fn nested(sandbox: &Sandbox) -> Repo {
     let deep = Repo::new(&sandbox.path("git/deep.git"));
     deep.file("deep.py", "deep").executable("run", "#!/bin/sh\n").commit("one");
@@ -34,7 +34,7 @@ fn nested(sandbox: &Sandbox) -> Repo {
     let app = Repo::new(&sandbox.path("git/app.git"));
     app.file("index.py", "1").file("libs/own.py", "2").commit("one");
     add(&app, "libs/lib", "../group/lib.git", &lib);
-    // The branches go on; the commits that are named are no tips any more.
+    // The branches advance, so the named commits are no tips any more.
     deep.file("deep.py", "later").commit("two");
     lib.file("lib.py", "later").commit("two");
     app
@@ -56,7 +56,7 @@ fn published(sandbox: &Sandbox) -> String {
     listing(&fs::canonicalize(sandbox.root().join("app")).unwrap())
 }
 
-/// What git itself makes of it.
+/// Lists git's own checkout.
 fn cloned(sandbox: &Sandbox, url: &str, flags: &[&str]) -> String {
     let to = sandbox.path("cloned");
     let _ = fs::remove_dir_all(&to);
@@ -68,7 +68,7 @@ fn cloned(sandbox: &Sandbox, url: &str, flags: &[&str]) -> String {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // A submodule's .git is a file.
+    // In git's checkout, a submodule's .git is a file.
     let is_git = |line: &&str| !line.contains(".git\" 644 \"gitdir:");
     listing(&to).lines().filter(is_git).collect::<Vec<_>>().join("\n")
 }
@@ -90,12 +90,12 @@ fn submodules_are_what_git_makes_of_them() {
     assert_eq!(init(&sandbox, &server.url("app.git"), &["--submodules=shallow"]).code, Some(0));
     let shown = published(&sandbox);
     assert!(shown.contains("\"libs/lib/lib.py\" 644 \"lib\"") && !shown.contains("deep.py"), "{shown}");
-    // A part, with the submodules in it.
+    // A part of the tree that contains submodules.
     let ran = init(&sandbox, &server.url("app.git"), &["--subdir=libs"]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     let shown = published(&sandbox);
     assert!(shown.contains("\"lib/deep/deep.py\" 644 \"deep\"") && shown.contains("\"own.py\""), "{shown}");
-    // On this machine.
+    // From this machine.
     let url = format!("file://{}", sandbox.path("git/app.git").display());
     assert_eq!(init(&sandbox, &url, &[]).code, Some(0));
     assert_eq!(published(&sandbox), cloned(&sandbox, &url, &["--recurse-submodules"]));
@@ -122,7 +122,7 @@ fn credentials_are_by_host() {
     let sandbox = Sandbox::new();
     let lib = repo(&sandbox, "lib.git", "lib.py");
     let here = GitServer::start(&sandbox.path("git"));
-    // Another port of the same name is another place; a netrc knows hosts only.
+    // Another port of the same host is another place; a netrc distinguishes only hosts.
     let there = GitServer::start(&sandbox.path("git"));
     let app = repo(&sandbox, "app.git", "index.py");
     add(&app, "near", "../lib.git", &lib);
@@ -137,7 +137,7 @@ fn credentials_are_by_host() {
     let ran = init(&sandbox, &here.url("app.git"), &[&format!("--auth={}", netrc.display()), "--refresh"]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert_eq!(there.authorizations().last().unwrap().as_deref(), Some("Basic bWU6czNjcmV0"));
-    // What stands in the URL of the repository is for its own server as well.
+    // Credentials in the repository's URL are also only for its own server.
     assert_eq!(init(&sandbox, &here.url_as("me:s3cret", "app.git"), &["--depth=2", "--refresh"]).code, Some(0));
     assert_eq!(here.authorizations().last().unwrap().as_deref(), Some("Basic bWU6czNjcmV0"));
     assert_eq!(there.authorizations().last().unwrap().as_deref(), None);
@@ -190,7 +190,7 @@ fn submodules_that_cannot_be_had_say_why() {
     hint: use --submodules off to leave the directories of submodules empty
     "#);
 
-    // One that nobody says where to fetch stays empty, as git leaves it.
+    // Without a URL in .gitmodules the submodule stays empty, as with git.
     let app = repo(&sandbox, "stray.git", "index.py");
     app.git(["update-index", "--add", "--cacheinfo", &format!("160000,{},stray", lib.rev("HEAD"))]);
     app.git(["commit", "--quiet", "-m", "two"]);

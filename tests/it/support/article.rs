@@ -1,6 +1,6 @@
-//! The article's app, everything that it needs, and the binary run on it.
+//! The article's app, its dependencies, and runs of the binary on it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::git::{GitServer, Repo, listing};
 use super::index::{self, IndexServer};
 use super::sandbox::{Ran, Sandbox};
 
-/// The article's repository behind a Git server, an index with Flask, and a volume.
+/// The article's repository behind a Git server, a package index with Flask, and a volume.
 pub(crate) struct Article {
     pub(crate) sandbox: Sandbox,
     pub(crate) repo: Repo,
@@ -37,12 +37,12 @@ impl Article {
         Self { sandbox, repo, git, index }
     }
 
-    /// `podstrap init` as far as every test has it.
+    /// `podstrap init` with the flags that all tests share.
     pub(crate) fn init(&self, engine: &str) -> Command {
         self.init_from(&self.git.url("testapp.git"), engine)
     }
 
-    /// The same from another URL, which may hold credentials.
+    /// The same from another URL, which may contain credentials.
     pub(crate) fn init_from(&self, url: &str, engine: &str) -> Command {
         let mut command = self.sandbox.podstrap();
         command.arg("init").env("PODSTRAP_REPO", url).arg("--root").arg(self.sandbox.root());
@@ -79,7 +79,7 @@ impl Article {
         fs::read_to_string(self.sandbox.path("termination-log")).unwrap()
     }
 
-    /// Fails, publishes nothing, loses nothing, and leaves its words in the termination message.
+    /// Asserts that the command fails, leaves the root unchanged and writes the error to the termination message.
     pub(crate) fn refused(&self, command: &mut Command, code: i32) -> String {
         let before = listing(&self.sandbox.root());
         let ran = self.run(command);

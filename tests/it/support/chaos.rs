@@ -1,7 +1,7 @@
-//! A forwarding HTTP server that fails at random, and the same way each time for the same seed.
+//! A forwarding HTTP server that fails at random. The same seed gives the same failures.
 //!
-//! What a request meets depends on the seed, its method and path, and how often that was asked for
-//! before; not on the order in which requests for different things arrive.
+//! The fault of a request depends on the seed, the method, the path and the number of earlier requests for the path.
+//! It does not depend on the order of requests for different paths.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,33 +17,33 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 
 use super::http::{Request, read_request};
 
-/// How long it refuses connections.
+/// How long [`Fault::Refuse`] refuses connections.
 const REFUSING: Duration = Duration::from_millis(300);
 
-/// What can happen to a request.
+/// The faults that a request can meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A TCP reset instead of an answer.
     Reset,
-    /// The same, and nobody listens for a moment.
+    /// The same, and the server refuses connections for [`REFUSING`].
     Refuse,
     /// A TCP reset in the middle of the body.
     ResetInBody,
     /// The body ends early, before its Content-Length.
     Cut,
-    /// The body ends early, and its Content-Length says that this is all of it. Web pages are spared:
-    /// nothing tells an index page with fewer files from a whole one.
+    /// The body ends early, with a matching Content-Length. Never applied to web pages: a shortened index page
+    /// looks like a complete page with fewer files.
     CutUnnoticed,
     Delay,
-    /// A few parts with pauses in between.
+    /// The body in a few parts, with pauses between them.
     Throttle,
-    /// Silence until the client goes away.
+    /// No answer until the client disconnects.
     Stall,
-    /// The status, and Retry-After: none, in seconds, or as a date.
+    /// This status, with or without Retry-After, in seconds or as a date.
     Status(u16, Option<Wait>),
-    /// No HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
-    /// The end of the stream instead of an answer.
+    /// The connection ends without an answer.
     Empty,
 }
 
@@ -74,22 +74,22 @@ impl Fault {
     ];
 }
 
-/// How often it fails.
+/// The probability and the limits of random faults.
 #[derive(Debug, Clone, Copy)]
 pub struct Dice {
     pub seed: u64,
-    /// Of a fault in one request.
+    /// Probability of a fault for one request.
     pub probability: f64,
-    /// No more faults than this in a row for one path.
+    /// The most faults in a row for one path.
     pub budget: usize,
 }
 
 struct State {
     upstream: u16,
     dice: Dice,
-    /// What is to happen, each to the next request with this in its path, instead of dice.
+    /// Scripted faults instead of random ones: each hits the next request whose path contains the text.
     script: Mutex<Vec<(&'static str, Fault)>>,
-    /// How often a path was asked for, and how many faults it met without a break.
+    /// By path: the number of requests, and of consecutive faults.
     asked: Mutex<HashMap<String, (u64, usize)>>,
     faults: Mutex<BTreeMap<Fault, usize>>,
     connections: AtomicUsize,
@@ -97,7 +97,7 @@ struct State {
     stop: AtomicBool,
 }
 
-/// Listens until it is dropped.
+/// The running server; dropping it stops it.
 pub struct Chaos {
     address: SocketAddr,
     state: Arc<State>,
@@ -105,18 +105,18 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    /// Before the server at a port of this machine.
+    /// Starts in front of a server at a port of this machine.
     pub fn start(upstream: u16, dice: Dice) -> Self {
         Self::with(upstream, dice, Vec::new())
     }
 
-    /// With these faults only, each once: to the next request with the text in its path.
+    /// Applies only these faults, each once: to the next request whose path contains the text.
     pub fn scripted(upstream: u16, script: &[(&'static str, Fault)]) -> Self {
         Self::with(upstream, Dice { seed: 0, probability: 0.0, budget: 0 }, script.to_vec())
     }
 
     fn with(upstream: u16, dice: Dice, script: Vec<(&'static str, Fault)>) -> Self {
-        // Bound and never listening, it keeps the port while nobody listens.
+        // This socket is bound but never listens. It reserves the port while the server refuses connections.
         let reserve = bound(0);
         let address: SocketAddr =
             rustix::net::getsockname(&reserve).expect("a bound socket").try_into().expect("an internet address");
@@ -147,7 +147,7 @@ impl Chaos {
                 let state = Arc::clone(&shared);
                 std::thread::spawn(move || {
                     state.connections.fetch_add(1, Ordering::SeqCst);
-                    // A client that goes away ends its own connection only.
+                    // A client that disconnects ends only its own connection.
                     let _ = exchange(stream, &state, address);
                 });
             }
@@ -158,11 +158,11 @@ impl Chaos {
     pub fn port(&self) -> u16 {
         self.address.port()
     }
-    /// The faults so far.
+    /// The number of faults so far, by kind.
     pub fn faults(&self) -> BTreeMap<Fault, usize> {
         self.state.faults.lock().expect("no panic").clone()
     }
-    /// What was to happen and did not.
+    /// The scripted faults that have not happened yet.
     pub fn left(&self) -> Vec<(&'static str, Fault)> {
         self.state.script.lock().expect("no panic").clone()
     }
@@ -174,7 +174,7 @@ impl Chaos {
 impl Drop for Chaos {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::SeqCst);
-        // Unless it refuses just now, and sees the flag afterwards.
+        // While the server refuses connections, retry until it accepts one and sees the flag.
         while TcpStream::connect(self.address).is_err() {
             std::thread::sleep(REFUSING / 10);
         }
@@ -185,7 +185,7 @@ impl Drop for Chaos {
 }
 
 fn bound(port: u16) -> OwnedFd {
-    // A child that inherited it would keep it open: connections would wait instead of being refused.
+    // CLOEXEC: a child would keep an inherited socket open, and connections would hang instead of being refused.
     let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
     sockopt::set_socket_reuseport(&fd, true).expect("an option of every socket");
     bind(&fd, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("a free port");
@@ -198,7 +198,7 @@ fn listening(port: u16) -> TcpListener {
     fd.into()
 }
 
-/// Ends a connection by a reset.
+/// Ends a connection with a reset.
 fn reset(stream: TcpStream) -> std::io::Result<()> {
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     drop(stream);
@@ -298,7 +298,7 @@ fn exchange(mut stream: TcpStream, state: &State, address: SocketAddr) -> std::i
     stream.write_all(&body)
 }
 
-/// What the server behind answers: the head with its last empty line, and the body.
+/// Returns the upstream server's answer: the head with its final empty line, and the body.
 fn forward(request: &Request, upstream: u16) -> std::io::Result<(String, Vec<u8>)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
     let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.target);

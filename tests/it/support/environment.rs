@@ -1,6 +1,6 @@
-//! An environment as the library builds it, by either engine.
+//! Builds an environment with the library, with either engine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use podstrap::venv::{self, BuildDirs, Builder, Built, Inputs, Settings};
 use super::index::uv;
 use super::sandbox::Sandbox;
 
-/// What the flags mean that put the environment there.
+/// Parses the flags that select the location of the environment.
 pub(crate) fn wanted(venv: &str, final_path: &Path) -> Environment {
     let line = ["podstrap", "init", "--repo", "x", "--root", "/vol", "--venv", venv, "--venv-final-path"];
     let cli = Cli::try_parse(line.iter().map(OsString::from).chain([final_path.into()])).unwrap();
@@ -25,7 +25,7 @@ pub(crate) fn wanted(venv: &str, final_path: &Path) -> Environment {
     Init::new(args).unwrap().environment
 }
 
-/// A volume to be: everything that the library is given.
+/// A future volume: all inputs of the library.
 pub(crate) struct Bench {
     pub(crate) sandbox: Sandbox,
     pub(crate) vars: BTreeMap<String, String>,
@@ -84,7 +84,7 @@ impl Bench {
         Settings::from_env(self.vars.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
     }
 
-    /// Builds it, does `meanwhile` between installing and finishing, and moves it where it belongs.
+    /// Builds the environment, runs `meanwhile` between installing and finishing, and moves it to its final place.
     pub(crate) fn build_with(&self, meanwhile: impl FnOnce(&Path)) -> Result<Built, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let built = runtime.block_on(async {
@@ -117,7 +117,7 @@ impl Bench {
     pub(crate) fn build(&self) -> Built {
         self.build_with(|_| ()).unwrap_or_else(|error| panic!("{error}"))
     }
-    /// The error's text with what varies replaced.
+    /// Returns the error's text with variable parts replaced.
     pub(crate) fn fails(&self) -> String {
         let error = self.build_with(|_| ()).expect_err("it should fail");
         assert_eq!(error.kind(), Kind::Environment, "{error}");
@@ -145,7 +145,7 @@ impl Bench {
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
-    /// The files' contents and the links' targets by their paths.
+    /// By path: the contents of files and the targets of links.
     pub(crate) fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         read_tree(&self.final_path())
     }
@@ -174,8 +174,8 @@ pub(crate) fn read_tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// An executable script. Another process writes it: a descriptor that a concurrent test's fork
-/// inherits would make it "busy".
+/// Writes an executable script. A separate process writes it: if a concurrent test's fork inherited the
+/// descriptor, running the script would fail as "busy".
 pub(crate) fn script(sandbox: &Sandbox, name: &str, text: &str) -> PathBuf {
     let path = sandbox.path(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,6 +1,5 @@
-//! A control API that answers as Unit does: requests are framed as Unit frames them, and answers
-//! come out of `tests/fixtures/unit-contract`. What was never recorded is not answered, and is
-//! counted.
+//! A fake control API. It frames requests as Unit does and answers from `tests/fixtures/unit-contract`.
+//! It does not answer a request that was never recorded, and counts it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -13,10 +12,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Request line and headers may have so many bytes.
+/// Limit for request line and headers, in bytes.
 const HEAD: usize = 1024;
 
-/// A request as Unit understood it.
+/// A request as Unit parsed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -36,15 +35,15 @@ pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) group: String,
     pub(crate) setup: Vec<Asked>,
-    /// The writes, each after its delay.
+    /// The writes, each sent after its delay.
     pub(crate) writes: Vec<(Duration, Vec<u8>)>,
     pub(crate) half_closes: bool,
-    /// What Unit made of them; none if it closed or waits for more.
+    /// The request that Unit parsed; `None` if it closed the connection or waited for more.
     pub(crate) asked: Option<Asked>,
     /// Status line, headers and body.
     pub(crate) response: Option<Recorded>,
     pub(crate) connection_end: String,
-    /// What GET /config said afterwards.
+    /// The answer to a GET of /config afterwards.
     pub(crate) after: Option<String>,
 }
 
@@ -56,7 +55,7 @@ pub(crate) struct Recorded {
     pub(crate) body: String,
 }
 
-/// The recorded cases whose requests can be made again: all but [`NOT_REPLAYED`].
+/// The recorded cases that can be replayed: all except [`NOT_REPLAYED`].
 pub(crate) static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let file = include_str!("../../fixtures/unit-contract/cases.jsonl");
     file.lines()
@@ -66,9 +65,9 @@ pub(crate) static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What is left out, and why.
+/// The cases that are left out, with the reasons.
 pub(crate) const NOT_REPLAYED: [&str; 14] = [
-    // The body has a private key, which is not recorded.
+    // The body contains a private key, which is not recorded.
     "cert-put",
     "cert-put-again",
     "cert-put-cert-without-key",
@@ -76,13 +75,13 @@ pub(crate) const NOT_REPLAYED: [&str; 14] = [
     "cert-delete-in-use",
     "cert-delete",
     "cert-put-tls-config",
-    // The body is described, but its text is not recorded.
+    // The recording describes the body but does not contain it.
     "put-60000-routes",
-    // The same as put-padded-8MiB, with more memory and time than a test should take.
+    // Like put-padded-8MiB, but with more memory and time than a test should take.
     "put-padded-32MiB",
     "put-padded-64MiB",
     "put-padded-256MiB",
-    // The server is busy with it for minutes, or ends; what it says afterwards is not recorded.
+    // The server is busy for minutes or exits; its later answers are not recorded.
     "content-length-huge",
     "put-nested-arrays-100000",
     "put-nested-arrays-1000000",
@@ -99,7 +98,7 @@ impl Case {
             Some(parts) => parts
                 .iter()
                 .map(|part| {
-                    // Latin-1: a character is a byte.
+                    // Latin-1: one character is one byte.
                     let bytes = text(&part["data"]).chars().map(|c| u8::try_from(c).expect("Latin-1")).collect();
                     (Duration::from_millis(part["delay_ms"].as_u64().unwrap_or_default()), bytes)
                 })
@@ -182,18 +181,18 @@ fn base64(coded: &str) -> Vec<u8> {
     out
 }
 
-/// How Unit cuts a request out of what arrives, one read after another.
+/// Cuts a request out of the received data as Unit does, one read after another.
 #[derive(Debug, Default)]
 struct Framing {
     head: Vec<u8>,
-    /// Once the head is complete: the request, and how long its body is to be.
+    /// Once the head is complete: the request, and the length of its body.
     body: Option<(Asked, usize)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     More,
-    /// Unit closes the connection and says nothing.
+    /// Unit closes the connection without an answer.
     Close,
     Request(Asked),
 }
@@ -211,7 +210,7 @@ impl Framing {
                 return if self.head.len() == HEAD { Step::Close } else { Step::More };
             };
             let Some((asked, length)) = parsed(&self.head[..end]) else { return Step::Close };
-            // What came in the same read is the body, whatever Content-Length says.
+            // The rest of the same read is the body, whatever Content-Length says.
             let rest = [&self.head[end..], &bytes[taken..]].concat();
             self.body = Some((Asked { body: rest, ..asked }, length));
         } else if let Some((asked, length)) = &mut self.body {
@@ -245,26 +244,26 @@ fn parsed(head: &[u8]) -> Option<(Asked, usize)> {
     Some((Asked { method: method.to_owned(), path: path.to_owned(), body: Vec::new() }, length))
 }
 
-/// What is unusual about one fake.
+/// How a fake differs from a fresh Unit.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Behaviour {
-    /// The case whose circumstances hold: its answer comes before those of the same request.
+    /// A recorded case whose answer takes precedence over other cases with the same request.
     pub(crate) like: Option<&'static str>,
-    /// Time before the first answer: applications that were remembered start.
+    /// Delay before the first answer, as if remembered applications were starting.
     pub(crate) warm_up: Duration,
-    /// Every connection is closed without a byte, as FreeUnit does for other users.
+    /// Closes every connection without an answer, as FreeUnit does for other users.
     pub(crate) closes: bool,
-    /// So many PUTs end with a reset instead of an answer, …
+    /// The number of PUTs that end with a reset instead of an answer.
     pub(crate) cut_puts: u32,
-    /// … but the configuration is applied.
+    /// Whether such a PUT still applies its configuration.
     pub(crate) cut_but_applied: bool,
-    /// Time a PUT takes.
+    /// The duration of a PUT.
     pub(crate) put_takes: Duration,
-    /// A configuration that was there before.
+    /// The initial configuration.
     pub(crate) config: Option<Vec<u8>>,
 }
 
-/// Listens on a socket until it is stopped, killed or dropped.
+/// The running fake; stops when it is stopped, killed or dropped.
 pub(crate) struct FakeUnit {
     path: PathBuf,
     shared: Arc<Shared>,
@@ -281,9 +280,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The successful changes since a fresh start.
+    /// The successful changes since the start.
     history: Vec<Asked>,
-    /// What GET /config says, if that is recorded.
+    /// The answer to a GET of /config, if it is recorded.
     config: Option<String>,
     log: Vec<Asked>,
     unknown: Vec<Asked>,
@@ -295,7 +294,7 @@ impl FakeUnit {
     }
 
     pub(crate) fn with(path: &Path, behaviour: Behaviour) -> Self {
-        // Like Unit: the file appears when the socket already listens.
+        // Like Unit: the file appears only when the socket listens.
         let early = path.with_extension("tmp");
         let listener = UnixListener::bind(&early).expect("a free socket path");
         listener.set_nonblocking(true).expect("a socket");
@@ -326,13 +325,13 @@ impl FakeUnit {
         Self { path: path.to_owned(), shared, thread: Some(thread) }
     }
 
-    /// As SIGTERM: the file goes, open connections end without an answer.
+    /// Stops as on SIGTERM: removes the socket's file and ends open connections without an answer.
     pub(crate) fn stop(mut self) {
         let _ = std::fs::remove_file(&self.path);
         self.end();
     }
 
-    /// As SIGKILL: the file stays.
+    /// Stops as on SIGKILL: leaves the socket's file.
     pub(crate) fn kill(mut self) {
         self.end();
         self.path = PathBuf::new();
@@ -345,22 +344,22 @@ impl FakeUnit {
         }
     }
 
-    /// Every request, in order.
+    /// All requests, in order.
     pub(crate) fn log(&self) -> Vec<Asked> {
         self.shared.state().log.clone()
     }
     pub(crate) fn puts(&self) -> usize {
         self.log().iter().filter(|asked| asked.method == "PUT").count()
     }
-    /// What it shows as its configuration.
+    /// The configuration that the fake shows.
     pub(crate) fn config(&self) -> Option<String> {
         self.shared.state().config.clone()
     }
-    /// Somebody else's PUT.
+    /// Replaces the configuration, like a PUT of another client.
     pub(crate) fn replace(&self, config: &[u8]) {
         self.shared.state().change(Asked::put_config(config), None);
     }
-    /// Requests that no recorded case answers.
+    /// The requests that no recorded case answers.
     pub(crate) fn unknown(&self) -> Vec<Asked> {
         self.shared.state().unknown.clone()
     }
@@ -379,7 +378,7 @@ impl Shared {
     }
 
     fn exchange(&self, mut stream: UnixStream) -> std::io::Result<()> {
-        // accept(2) hands O_NONBLOCK on to nobody, but say so.
+        // accept(2) does not inherit O_NONBLOCK; this makes it explicit.
         stream.set_nonblocking(false)?;
         if self.behaviour.closes {
             return Ok(());
@@ -420,7 +419,7 @@ impl Shared {
             bytes.extend([name, ": ", value, "\r\n"]);
         }
         stream.write_all((bytes + "\r\n" + &response.body).as_bytes())?;
-        // What the client still sends must not turn our answer into a reset.
+        // Close only the write side: data that the client still sends must not turn the answer into a reset.
         stream.shutdown(Shutdown::Write)
     }
 
@@ -432,7 +431,7 @@ impl Shared {
 }
 
 impl State {
-    /// Looks the answer up, and takes its consequences.
+    /// Finds the answer and applies its effect.
     fn change(&mut self, asked: Asked, like: Option<&str>) -> Option<Recorded> {
         let here = |case: &&Case| case.setup == self.history && case.asked.as_ref() == Some(&asked);
         let whole = |case: &&Case| case.setup.is_empty() && case.asked.as_ref() == Some(&asked);
@@ -441,7 +440,7 @@ impl State {
             .filter(here)
             .find(|case| like == Some(case.name.as_str()))
             .or_else(|| CASES.iter().find(here))
-            // A whole configuration replaces all that was.
+            // A complete configuration replaces the current one, so the history does not matter.
             .or_else(|| {
                 CASES.iter().find(whole).filter(|_| (asked.method.as_str(), asked.path.as_str()) == ("PUT", "/config"))
             });
@@ -455,7 +454,7 @@ impl State {
         if asked.method == "GET" && asked.path == "/config" {
             return self.config.clone().map(ok);
         }
-        // What another case began with was answered with success.
+        // Each step in the setup of a recorded case succeeded.
         let step =
             |case: &Case| case.setup.starts_with(&self.history) && case.setup.get(self.history.len()) == Some(&asked);
         if CASES.iter().any(step) {
@@ -471,7 +470,7 @@ impl State {
             self.history.clear();
         }
         self.history.push(asked);
-        // A case that only reads tells what its set-up left.
+        // A recorded GET of /config shows the configuration after its setup.
         let reads = |case: &&Case| case.setup == self.history && case.asked.as_ref().is_some_and(|a| a.method == "GET");
         self.config = config.or_else(|| CASES.iter().find(reads).and_then(|case| case.after.clone()));
     }
@@ -482,7 +481,7 @@ fn fresh() -> Option<String> {
     Some(case.response.as_ref()?.body.clone())
 }
 
-/// The answer to GET /config, around another body.
+/// The answer to a GET of /config, with another body.
 fn ok(body: String) -> Recorded {
     let case = CASES.iter().find(|case| case.name == "get-fresh-config").expect("it is recorded");
     let mut recorded = case.response.clone().expect("it is answered");
@@ -494,22 +493,22 @@ fn ok(body: String) -> Recorded {
     Recorded { body, ..recorded }
 }
 
-/// What came back to some writes.
+/// The answer to some writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     Response(Recorded),
-    /// The connection ended without a byte.
+    /// The connection ended without data.
     Nothing,
-    /// Not a byte, and the connection stays open.
+    /// The connection stays open without data.
     Silence,
 }
 
-/// Sends a case's writes to a socket and reads all that comes, for at most `patience`.
+/// Sends a case's writes to a socket and reads the whole answer, for at most `patience`.
 pub(crate) fn ask(socket: &Path, case: &Case, patience: Duration) -> Came {
-    let mut stream = UnixStream::connect(socket).expect("somebody listens");
+    let mut stream = UnixStream::connect(socket).expect("the socket listens");
     for (delay, bytes) in &case.writes {
         std::thread::sleep(*delay);
-        // A server may close before it has all.
+        // The server may close before it has received everything.
         if stream.write_all(bytes).is_err() {
             break;
         }
@@ -541,7 +540,7 @@ pub(crate) fn ask(socket: &Path, case: &Case, patience: Duration) -> Came {
     })
 }
 
-/// GET /config, as `after` has it.
+/// The answer to a GET of /config, in the format of `after`.
 pub(crate) fn shown(socket: &Path) -> Option<String> {
     let writes = vec![(Duration::ZERO, b"GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec())];
     match ask(socket, &Case::plain(writes), Duration::from_secs(5)) {
@@ -551,7 +550,7 @@ pub(crate) fn shown(socket: &Path) -> Option<String> {
 }
 
 impl Case {
-    /// Nothing but writes.
+    /// A case with nothing but these writes.
     pub(crate) fn plain(writes: Vec<(Duration, Vec<u8>)>) -> Self {
         Self {
             name: String::new(),
@@ -566,7 +565,7 @@ impl Case {
         }
     }
 
-    /// The request of a step in `setup`.
+    /// A case that sends the request of a step in `setup`.
     pub(crate) fn step(asked: &Asked) -> Self {
         let head = format!(
             "{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",

@@ -1,4 +1,4 @@
-//! Git repositories, and a real server for them: git's own `http-backend` behind the test server.
+//! Git repositories, and a real server for them: git's `http-backend` behind the test server.
 //!
 //! ```text
 //! let repo = Repo::new(&dir.join("app.git")).file("index.py", "…").commit("first");
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use super::http::{Request, Response, Server};
 
-/// git without the machine's or the user's configuration, with fixed names and dates.
+/// git without system or user configuration, and with fixed names and dates.
 pub fn git(dir: &Path) -> Command {
     let mut git = Command::new("git");
     git.current_dir(dir)
@@ -34,7 +34,7 @@ pub fn git(dir: &Path) -> Command {
     git
 }
 
-/// A repository with a working directory, on branch main.
+/// A repository with a working tree, on branch main.
 pub struct Repo {
     pub dir: PathBuf,
 }
@@ -62,19 +62,19 @@ impl Repo {
         symlink(target, self.dir.join(name)).expect("the sandbox is writable");
         self
     }
-    /// Commits everything there is.
+    /// Commits all files.
     pub fn commit(&self, message: &str) -> &Self {
         self.git(["add", "--all"]);
         self.git(["commit", "--quiet", "--allow-empty", "-m", message]);
         self
     }
-    /// Runs git here and returns what it printed.
+    /// Runs git in the repository and returns its output.
     pub fn git<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         let output = git(&self.dir).args(args).output().expect("git is installed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
-    /// The commit that a name stands for.
+    /// The commit that a name refers to.
     pub fn rev(&self, name: &str) -> String {
         self.git(["rev-parse", &format!("{name}^{{commit}}")])
     }
@@ -91,7 +91,7 @@ struct Script {
     change: Vec<Change>,
 }
 
-/// Serves every repository below a directory for reading.
+/// Serves all repositories below a directory, read-only.
 pub struct GitServer {
     server: Server,
     script: Arc<Mutex<Script>>,
@@ -103,7 +103,7 @@ impl GitServer {
         Self { server: Server::start(handler(dir, &script)), script }
     }
 
-    /// The same with TLS, for `localhost`; the PEM of its CA comes with it.
+    /// The same with TLS, for `localhost`; also returns the PEM of its CA.
     pub fn start_tls(dir: &Path) -> (Self, String) {
         let script = Arc::<Mutex<Script>>::default();
         let (server, ca) = Server::start_for_localhost(handler(dir, &script));
@@ -116,31 +116,31 @@ impl GitServer {
     pub fn port(&self) -> u16 {
         self.server.port()
     }
-    /// With credentials in it.
+    /// The URL with credentials.
     pub fn url_as(&self, userinfo: &str, repo: &str) -> String {
         self.url(repo).replace("://", &format!("://{userinfo}@"))
     }
 
-    /// What was asked so far: `GET /app.git/info/refs`.
+    /// The requests so far, as `GET /app.git/info/refs`.
     pub fn seen(&self) -> Vec<String> {
         self.script.lock().expect("no panic").seen.clone()
     }
-    /// The Authorization header of each request so far.
+    /// The Authorization headers of the requests so far.
     pub fn authorizations(&self) -> Vec<Option<String>> {
         self.script.lock().expect("no panic").authorizations.clone()
     }
 
-    /// Answers a request itself when it returns something.
+    /// Answers a request with the hook's response, if it returns one.
     pub fn instead(&self, hook: impl Fn(&Request) -> Option<Response> + Send + 'static) -> &Self {
         self.script.lock().expect("no panic").instead.push(Box::new(hook));
         self
     }
-    /// Changes what git answered.
+    /// Changes git's answers.
     pub fn change(&self, change: impl Fn(&Request, Response) -> Response + Send + 'static) -> &Self {
         self.script.lock().expect("no panic").change.push(Box::new(change));
         self
     }
-    /// The first `times` requests get this answer.
+    /// Answers the first `times` requests with this response.
     pub fn first(&self, times: usize, response: Response) -> &Self {
         let left = Mutex::new(times);
         self.instead(move |_| {
@@ -150,11 +150,11 @@ impl GitServer {
             answer
         })
     }
-    /// Every request gets this answer.
+    /// Answers every request with this response.
     pub fn always(&self, response: Response) -> &Self {
         self.first(usize::MAX, response)
     }
-    /// 401 for whoever does not send this header (`Basic …`).
+    /// Answers 401 to requests without this header (`Basic …`).
     pub fn require(&self, authorization: &str) -> &Self {
         let wanted = authorization.to_owned();
         self.instead(move |request| {
@@ -163,7 +163,7 @@ impl GitServer {
             })
         })
     }
-    /// The first pack breaks off in its middle: the connection closes with bytes missing.
+    /// Cuts the first pack in the middle: the connection closes with bytes missing.
     pub fn truncate_first_pack(&self) -> &Self {
         let done = Mutex::new(false);
         self.change(move |request, mut response| {
@@ -193,7 +193,7 @@ fn handler(dir: &Path, script: &Arc<Mutex<Script>>) -> impl Fn(Request) -> Respo
     }
 }
 
-/// One CGI exchange (RFC 3875) with `git http-backend`.
+/// One CGI exchange with `git http-backend` (RFC 3875).
 fn backend(dir: &Path, request: &Request) -> Response {
     let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
     let child = git(dir)
@@ -212,10 +212,10 @@ fn backend(dir: &Path, request: &Request) -> Response {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
-    // A client that gave up may have ended its test, and the directory is gone.
+    // After a client's timeout its test may have ended, and the directory may be gone.
     let Ok(mut child) = child else { return Response::new(500, "") };
     let mut stdin = child.stdin.take().expect("piped");
-    // What was asked may be refused before it was read to its end.
+    // git may reject a request before it reads all of it.
     let _ = stdin.write_all(&request.body);
     drop(stdin);
     let output = child.wait_with_output().expect("a child of ours").stdout;
@@ -232,7 +232,7 @@ fn backend(dir: &Path, request: &Request) -> Response {
     response
 }
 
-/// Every path below `dir` with its kind, mode, and contents or target: equal for equal trees.
+/// Lists every path below `dir` with type, mode, and contents or target. Equal trees give equal listings.
 pub fn listing(dir: &Path) -> String {
     let mut paths = vec![dir.to_owned()];
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server for tests: a thread for each connection, one request each.
+//! A small HTTP/1.1 server for tests: one thread and one request for each connection.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,9 +12,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Debug)]
 pub struct Request {
     pub method: String,
-    /// With the query, as sent.
+    /// With the query, as received.
     pub target: String,
-    /// Names in lower case.
+    /// Names are lowercase.
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
 }
@@ -26,7 +26,7 @@ impl Request {
     pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
-    /// `Basic dXNlcjpwdw==`, if that was sent.
+    /// The header's value, for example `Basic dXNlcjpwdw==`.
     pub fn authorization(&self) -> Option<&str> {
         self.headers.get("authorization").map(String::as_str)
     }
@@ -52,7 +52,7 @@ impl Response {
 
 type Handler = dyn Fn(Request) -> Response + Send + Sync;
 
-/// Listens on a free port of 127.0.0.1 until it is dropped.
+/// The running server, on a free port of 127.0.0.1; dropping it stops it.
 pub struct Server {
     address: SocketAddr,
     scheme: &'static str,
@@ -65,13 +65,13 @@ impl Server {
         Self::listen("http", None, Arc::new(handler))
     }
 
-    /// The same behind TLS, for `localhost`; the PEM of its CA comes with it.
+    /// The same with TLS, for `localhost`; also returns the PEM of its CA.
     pub fn start_for_localhost(handler: impl Fn(Request) -> Response + Send + Sync + 'static) -> (Self, String) {
         use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
         let key = KeyPair::generate().expect("a key");
         let mut ca = CertificateParams::new(vec![]).expect("no names");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each its own: whoever trusts several looks for an issuer by its name.
+        // Each CA has a unique name: a client that trusts several finds the issuer by its name.
         ca.distinguished_name.push(DnType::CommonName, format!("CA of {:?}", std::time::Instant::now()));
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
         let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -81,7 +81,7 @@ impl Server {
         (Self::start_tls(vec![leaf.der().clone()], key, handler), ca.pem())
     }
 
-    /// The same behind TLS with the given certificate chain and key.
+    /// The same with TLS, with this certificate chain and key.
     pub fn start_tls(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -105,7 +105,7 @@ impl Server {
                 }
                 let (Ok(stream), handler, tls) = (stream, Arc::clone(&handler), tls.clone()) else { continue };
                 std::thread::spawn(move || {
-                    // A client that goes away ends its own connection only.
+                    // A client that disconnects ends only its own connection.
                     let _ = match tls {
                         Some(config) => rustls::ServerConnection::new(config)
                             .map_err(std::io::Error::other)
@@ -118,7 +118,7 @@ impl Server {
         Self { address, scheme, stop, thread: Some(thread) }
     }
 
-    /// `http://127.0.0.1:PORT` (`https://localhost:PORT` with TLS), without a slash at the end.
+    /// `http://127.0.0.1:PORT` (`https://localhost:PORT` with TLS), without a trailing slash.
     pub fn url(&self) -> String {
         let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
         format!("{}://{host}:{}", self.scheme, self.address.port())

@@ -1,7 +1,7 @@
-//! Package tools and a package index, without the network once they were fetched.
+//! Package tools and a package index. After the first use they need no network.
 //!
-//! [`uv`] and [`wheelhouse`] are fetched with pip on first use into `target/test-tools`, as the
-//! machine's own pip configuration says; [`IndexServer`] serves a wheelhouse as PEP 503 wants it.
+//! On first use, [`uv`] and [`wheelhouse`] download with pip into `target/test-tools`, with the machine's pip
+//! configuration. [`IndexServer`] serves a wheelhouse as PEP 503 requires.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use super::http::{Request, Response, Server};
 
 const UV: &str = "uv==0.13.9";
-/// Flask with all that it needs, for every interpreter that a test may use; `docopt` is published
-/// as source only, and setuptools builds it.
+/// Flask and its dependencies for every Python of the tests. `docopt` is published only as source;
+/// setuptools builds it.
 const WHEELS: &[&str] = &[
     "flask==3.1.2",
     "werkzeug==3.1.3",
@@ -27,7 +27,7 @@ const WHEELS: &[&str] = &[
     "setuptools==75.3.2",
     "wheel==0.45.1",
 ];
-/// A second version, to be in conflict with the first.
+/// A second version, which conflicts with the first.
 const OLDER: &str = "click==8.1.7";
 const SOURCES: &[&str] = &["docopt==0.6.2"];
 const COMPILED: &str = "markupsafe==3.0.2";
@@ -41,7 +41,7 @@ pub(crate) fn uv() -> PathBuf {
     tools.join("venv/bin/uv")
 }
 
-/// A directory with wheels of Flask and what it needs, of setuptools, and one source distribution.
+/// A directory with wheels of Flask, its dependencies and setuptools, and one source distribution.
 pub(crate) fn wheelhouse() -> PathBuf {
     let version = own_python();
     once(&format!("wheelhouse-{version}"), &format!("{WHEELS:?} {SOURCES:?} {COMPILED} {OLDER}"), |dir| {
@@ -52,23 +52,23 @@ pub(crate) fn wheelhouse() -> PathBuf {
         };
         run(pip().args(WHEELS).arg(COMPILED));
         run(pip().arg(OLDER));
-        // Building metadata of the source would need setuptools, which pip fetches as well.
+        // Building the metadata of the source needs setuptools, which pip also downloads.
         run(pip().args(["--no-binary", "docopt"]).args(SOURCES));
     })
 }
 
-/// The version of another Python than the tests' own.
+/// The version of a Python that the tests do not run with.
 pub(crate) fn other_python() -> &'static str {
     if own_python() == "3.13" { "3.12" } else { "3.13" }
 }
 
-/// `3.11`: the version of the tests' own Python.
+/// The version of the Python that the tests run with, as `3.11`.
 pub(crate) fn own_python() -> String {
     capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))
 }
 
-/// A directory with wheels of markupsafe for elsewhere: for another Python on both C libraries, for this one
-/// on the other C library, and on another processor.
+/// A directory with wheels of markupsafe for other platforms: for another Python on both C libraries, for this
+/// Python on the other C library, and for another processor.
 pub(crate) fn elsewhere() -> PathBuf {
     let (own, other) = (own_python(), other_python());
     let wanted = [
@@ -86,8 +86,8 @@ pub(crate) fn elsewhere() -> PathBuf {
     })
 }
 
-/// Does `fill` for an empty directory once, whichever test or test process comes first, and again
-/// when `contents` is to be another.
+/// Runs `fill` on an empty directory once for all tests and test processes, and again when `contents`
+/// changes.
 fn once(name: &str, contents: &str, fill: impl FnOnce(&Path)) -> PathBuf {
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").join("test-tools");
     std::fs::create_dir_all(&tools).expect("the target directory is writable");
@@ -114,20 +114,20 @@ fn capture(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// How an index treats its callers.
+/// How an index answers requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Behaviour {
-    /// Basic credentials without which it answers 401.
+    /// Basic credentials; a request without them gets 401.
     pub(crate) login: Option<(&'static str, &'static str)>,
-    /// Answers every request with this.
+    /// The status of every answer.
     pub(crate) always: Option<u16>,
-    /// Answers 503 so many times first.
+    /// The number of 503 answers before normal ones.
     pub(crate) unavailable: usize,
-    /// Tells the files' hashes, as real ones do.
+    /// Publishes the files' hashes, as real indexes do.
     pub(crate) hashes: bool,
 }
 
-/// A package index (PEP 503) over the files of one directory.
+/// A package index (PEP 503) for the files of one directory.
 pub(crate) struct IndexServer {
     server: Server,
     requests: Arc<AtomicUsize>,
@@ -138,7 +138,7 @@ impl IndexServer {
         Self::behaving(wheelhouse, Behaviour::default())
     }
 
-    /// The same with TLS, for `localhost`; the PEM of its CA comes with it.
+    /// The same with TLS, for `localhost`; also returns the PEM of its CA.
     pub(crate) fn start_tls(wheelhouse: &Path) -> (Self, String) {
         let (handler, requests) = Self::handler(wheelhouse, Behaviour::default());
         let (server, ca) = Server::start_for_localhost(handler);
@@ -182,7 +182,7 @@ impl IndexServer {
     pub(crate) fn port(&self) -> u16 {
         self.server.port()
     }
-    /// The same with credentials in it.
+    /// The same with credentials.
     pub(crate) fn url_with(&self, user: &str, password: &str) -> String {
         self.url().replace("http://", &format!("http://{user}:{password}@"))
     }
@@ -202,7 +202,7 @@ fn answer(wheelhouse: &Path, request: &Request, hashes: bool) -> Response {
         };
     }
     let mut projects: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entry in std::fs::read_dir(wheelhouse).expect("the wheelhouse is there") {
+    for entry in std::fs::read_dir(wheelhouse).expect("the wheelhouse exists") {
         let file = entry.expect("readable").file_name().to_string_lossy().into_owned();
         if Path::new(&file).extension().is_some_and(|extension| extension == "whl" || extension == "gz") {
             let project = file.split('-').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
@@ -214,7 +214,7 @@ fn answer(wheelhouse: &Path, request: &Request, hashes: bool) -> Response {
         Some("") => projects.keys().map(|name| link(format!("/simple/{name}/"), name)).collect(),
         Some(name) if projects.contains_key(name) => {
             let hash = |file: &String| {
-                let bytes = std::fs::read(wheelhouse.join(file)).expect("the wheelhouse is there");
+                let bytes = std::fs::read(wheelhouse.join(file)).expect("the wheelhouse exists");
                 let digest = Sha256::digest(bytes);
                 digest.iter().fold("#sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
             };
@@ -227,7 +227,7 @@ fn answer(wheelhouse: &Path, request: &Request, hashes: bool) -> Response {
         .header("Content-Type", "text/html")
 }
 
-/// RFC 4648, with padding.
+/// Encodes as in RFC 4648, with padding.
 fn base64(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();

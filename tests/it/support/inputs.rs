@@ -1,6 +1,6 @@
-//! A tree with inputs, an index, a repository, and `init` of it by either engine.
+//! A tree with inputs, a package index, a Git repository, and `init` of the tree with either engine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use super::index::{self, Behaviour, IndexServer};
 use super::packages::{project, sdist, wheel};
 use super::sandbox::{Ran, Sandbox};
 
-/// Packages, an index that has them, Git repositories, and a tree.
+/// Packages, an index that serves them, Git repositories, and a tree.
 pub(crate) struct Place {
     pub(crate) sandbox: Sandbox,
     pub(crate) index: IndexServer,
@@ -49,7 +49,7 @@ impl Place {
         Self { sandbox, index, git, uv: index::uv() }
     }
 
-    /// Replaces the tree.
+    /// Replaces the tree's files.
     pub(crate) fn tree(&self, files: &[(&str, &str)]) -> PathBuf {
         let tree = self.sandbox.path("tree");
         let _ = fs::remove_dir_all(&tree);
@@ -64,7 +64,7 @@ impl Place {
             self.sandbox.write(&format!("tree/{dir}/{name}"), text);
         }
     }
-    /// Runs uv in the tree, to lock it.
+    /// Runs uv in the tree, to create its lock.
     pub(crate) fn uv(&self, args: &[&str]) {
         let output = Command::new(index::uv())
             .args(args)
@@ -111,7 +111,7 @@ impl Place {
             .collect();
         let mut files = BTreeMap::new();
         collect(&root.join("venv"), Path::new(""), &mut files);
-        // Nothing says where it was built.
+        // No file contains the build path.
         for (name, bytes) in &files {
             let text = String::from_utf8_lossy(bytes);
             assert!(!text.contains(".podstrap/staging"), "{engine} {command:?}: {}", name.display());
@@ -126,7 +126,7 @@ impl Place {
         ran.error().to_owned()
     }
 
-    /// That both engines install the same, and what it is.
+    /// Asserts that both engines install the same files, and returns the packages.
     pub(crate) fn same(&self, args: &[&str]) -> Vec<String> {
         let [uv, pip] = ENGINES.map(|engine| self.installed(engine, args));
         assert_eq!(uv.packages, pip.packages, "{args:?}");
@@ -137,11 +137,11 @@ impl Place {
             .filter(|name| uv.files.get(*name) != pip.files.get(*name))
             .collect();
         assert!(differ.is_empty(), "{args:?}: {differ:?}");
-        assert!(uv.files.keys().any(|name| name.ends_with("METADATA")), "{args:?}: there is something to compare");
+        assert!(uv.files.keys().any(|name| name.ends_with("METADATA")), "{args:?}: nothing to compare");
         uv.packages
     }
 
-    /// That no code of a package ran since the last time.
+    /// Returns and clears the record of package code that ran.
     pub(crate) fn ran(&self) -> String {
         let text = fs::read_to_string(self.sandbox.path("mark")).unwrap_or_default();
         let _ = fs::remove_file(self.sandbox.path("mark"));
@@ -149,17 +149,17 @@ impl Place {
     }
 }
 
-/// What an engine left.
+/// The result of an installation.
 pub(crate) struct Installed {
     pub(crate) ran: Ran,
     pub(crate) packages: Vec<String>,
-    /// Files of the environment by their paths, without what says who installed it.
+    /// The files of the environment by path, except [`OF_ENGINE`].
     pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 pub(crate) const ENGINES: [&str; 2] = ["uv", "pip"];
 
-/// Written by whoever installs, about itself.
+/// Files in which an installer describes itself.
 pub(crate) const OF_ENGINE: &[&str] =
     &["INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"];
 

@@ -1,4 +1,4 @@
-//! SIGKILL for a process, alone or with all that it started.
+//! SIGKILL for a process, alone or with its descendants.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::volume::names;
 
-/// Kills it and all that it started. Everything is stopped before: nobody can start another meanwhile.
+/// Kills a process and its descendants. It stops all of them first, so that none can start another.
 pub(crate) fn kill_all(child: &mut Child) {
     let mut stopped = vec![];
     let mut found = vec![Pid::from_child(child)];
@@ -27,7 +27,7 @@ pub(crate) fn kill_all(child: &mut Child) {
     gone(&stopped);
 }
 
-/// Kills it and lets its children live, who are returned.
+/// Kills a process and returns its children, which stay alive.
 pub(crate) fn kill_alone(child: &mut Child) -> Vec<Pid> {
     let mut found = children(Pid::from_child(child));
     let mut next = 0;
@@ -40,7 +40,7 @@ pub(crate) fn kill_alone(child: &mut Child) -> Vec<Pid> {
     found
 }
 
-/// The children of all of a process's threads.
+/// The children of all threads of a process.
 fn children(pid: Pid) -> Vec<Pid> {
     let tasks = format!("/proc/{pid}/task");
     let lists = names(Path::new(&tasks)).into_iter().map(|task| {
@@ -52,7 +52,7 @@ fn children(pid: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// Waits until every thread of a process is in one of these states (`proc_pid_stat(5)`), or gone.
+/// Waits until every thread of a process is in one of these states (`proc_pid_stat(5)`) or gone.
 fn wait_for(pid: Pid, states: &[char]) {
     let tasks = format!("/proc/{pid}/task");
     let end = Instant::now() + Duration::from_secs(30);
@@ -66,14 +66,14 @@ fn wait_for(pid: Pid, states: &[char]) {
     }
 }
 
-/// Waits for their end; who inherits them may take its time to reap them.
+/// Waits until these processes are gone. Their new parent may take a while to reap them.
 pub(crate) fn gone(pids: &[Pid]) {
     for pid in pids {
         wait_for(*pid, &['Z', 'X']);
     }
 }
 
-/// A sleep that does not end late.
+/// Sleeps without oversleeping.
 pub(crate) fn pause(wait: Duration) {
     let end = Instant::now() + wait;
     std::thread::sleep(wait.saturating_sub(Duration::from_millis(1)));

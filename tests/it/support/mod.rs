@@ -1,5 +1,5 @@
-//! What the tests stand on: real servers, a sandbox to run the binary in, and tools that are
-//! fetched once into the target directory.
+//! Helpers of the tests: real servers, a sandbox to run the binary in, and tools that are downloaded once
+//! into the target directory.
 
 pub mod article;
 pub mod chaos;

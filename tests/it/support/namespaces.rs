@@ -1,5 +1,4 @@
-//! Commands in a PID and mount namespace of their own: to be PID 1, or to mount what nobody else
-//! sees.
+//! Runs commands in a separate PID and mount namespace: as PID 1, or with private mounts.
 //!
 //! ```text
 //! let Some(mut command) = namespaced(&podstrap, r#"mount -t tmpfs -o size=1m none /some/dir && "$@""#) else { return };
@@ -9,29 +8,29 @@ use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// `1` leaves out the tests that need namespaces, where a machine allows none.
+/// `1` skips the tests that need namespaces, for machines that do not allow them.
 const LEAVE_OUT: &str = "PODSTRAP_TEST_NO_NAMESPACES";
 
 const NAMESPACES: &[&str] = &["--pid", "--fork", "--mount-proc", "--kill-child"];
-/// What an ordinary user needs besides: a user namespace, in which it is root.
+/// Additional flags for an ordinary user: a user namespace in which it is root.
 const AS_USER: &[&str] = &["--user", "--map-root-user"];
 
-/// `script`, run by sh as root in new PID and mount namespaces, where `"$@"` is the command. The
-/// script's `exec "$@"` makes it PID 1. Environment and directory are the command's. The exit code
-/// is the script's; killing the returned command's process kills everything in the namespace.
+/// Runs `script` with sh as root in new PID and mount namespaces. In the script, `"$@"` is the command, and
+/// `exec "$@"` makes it PID 1. Environment and directory are the command's. The exit code is the script's.
+/// Killing the returned command's process kills everything in the namespace.
 ///
-/// None, and a line that says so, where the variable leaves such tests out.
+/// Prints a line and returns `None` if the variable skips such tests.
 ///
 /// # Panics
-/// The machine allows no namespaces and the variable does not say that this is known.
+/// The machine does not allow namespaces, and the variable does not skip such tests.
 pub fn namespaced(command: &Command, script: &str) -> Option<Command> {
     if std::env::var(LEAVE_OUT).is_ok_and(|value| value == "1") {
-        eprintln!("LEFT OUT: this test needs namespaces, and {LEAVE_OUT}=1");
+        eprintln!("SKIPPED: this test needs namespaces, and {LEAVE_OUT}=1");
         return None;
     }
     let mut unshare = unshare();
     unshare.args(["sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
-    // What the command was given; where it was told to begin with nothing, PATH is among it.
+    // The command's own variables. A command with a cleared environment sets PATH itself.
     unshare.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(dir) = command.get_current_dir() {
         unshare.current_dir(dir);
@@ -39,7 +38,7 @@ pub fn namespaced(command: &Command, script: &str) -> Option<Command> {
     Some(unshare)
 }
 
-/// The namespace's PID 1, by its id out here.
+/// The id of the namespace's PID 1, seen from outside.
 pub fn first_process(namespaced: &Child) -> i32 {
     let children = format!("/proc/{0}/task/{0}/children", namespaced.id());
     let end = Instant::now() + Duration::from_secs(5);
@@ -68,7 +67,7 @@ fn unshare() -> Command {
         };
         panic!(
             "this test needs PID and mount namespaces, but `unshare {}` fails: {why}. Install util-linux, and run as \
-             root with CAP_SYS_ADMIN or allow unprivileged user namespaces; or set {LEAVE_OUT}=1 to leave such tests out",
+             root with CAP_SYS_ADMIN or allow unprivileged user namespaces; or set {LEAVE_OUT}=1 to skip such tests",
             flags.join(" ")
         )
     });

@@ -1,5 +1,5 @@
-//! Packages of our own making: wheels, source distributions and projects whose build needs nothing and
-//! tells that it ran.
+//! Generated packages: wheels, source distributions, and projects whose build needs no dependency and records
+//! that it ran.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use sha2::{Digest, Sha256};
 
-/// Writes `NAME-VERSION-py3-none-any.whl`, a module of that name, with these Requires-Dist lines.
+/// Writes `NAME-VERSION-py3-none-any.whl` with one module of that name and these Requires-Dist lines.
 pub(crate) fn wheel(dir: &Path, name: &str, version: &str, requires: &[&str]) -> PathBuf {
     let info = format!("{name}-{version}.dist-info");
     let mut metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
@@ -43,8 +43,8 @@ pub(crate) fn wheel(dir: &Path, name: &str, version: &str, requires: &[&str]) ->
     path
 }
 
-/// The files of a project with a backend of its own (PEP 517, PEP 660), which writes to `mark` whenever
-/// any of its code runs. `more` is the rest of the `[project]` table and what follows.
+/// The files of a project with an in-tree backend (PEP 517, PEP 660), which writes to `mark` whenever its code
+/// runs. `more` is the rest of the `[project]` table and any further tables.
 pub(crate) fn project(name: &str, mark: &Path, more: &str) -> Vec<(String, String)> {
     let pyproject = format!(
         "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\
@@ -107,7 +107,7 @@ def build_editable(directory, settings=None, metadata=None):
     return write(directory, {"NAME.pth": os.getcwd() + "\n"})
 "#;
 
-/// Writes `NAME-1.0.tar.gz` of such a project.
+/// Writes such a project as `NAME-1.0.tar.gz`.
 pub(crate) fn sdist(dir: &Path, name: &str, mark: &Path) -> PathBuf {
     fs::create_dir_all(dir).expect("the sandbox is writable");
     let path = dir.join(format!("{name}-1.0.tar.gz"));
@@ -123,7 +123,7 @@ pub(crate) fn sdist(dir: &Path, name: &str, mark: &Path) -> PathBuf {
     path
 }
 
-/// `sha256:…` of a file.
+/// The hash of a file, as `sha256:…`.
 pub(crate) fn sha256(file: &Path) -> String {
     let digest = Sha256::digest(fs::read(file).expect("readable"));
     digest.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))

@@ -1,5 +1,5 @@
-//! A forward proxy (RFC 9110, 7.3.2 and 9.3.6) that asks for credentials: CONNECT for https, the
-//! whole URL for http. It knows names that nobody else knows, and writes down all that clients say.
+//! A forward proxy (RFC 9110, 7.3.2 and 9.3.6) that requires credentials: CONNECT for https, absolute URLs for
+//! http. It resolves names that exist nowhere else and records everything that clients send.
 #![expect(unreachable_pub, reason = "for the tests")]
 
 use std::collections::HashMap;
@@ -10,18 +10,18 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 
-/// What has come over one connection.
+/// The data received on one connection.
 #[derive(Default, Clone)]
 pub struct Seen {
-    /// `CONNECT host:443`, `GET http://host/path`.
+    /// `CONNECT host:443` or `GET http://host/path`.
     pub request: String,
     /// The Proxy-Authorization header.
     pub authorization: Option<String>,
-    /// All bytes from the client, those for the tunnel too.
+    /// All bytes from the client, including those for the tunnel.
     pub bytes: Vec<u8>,
 }
 
-/// Listens on a free port of 127.0.0.1 until it is dropped.
+/// The running proxy, on a free port of 127.0.0.1; dropping it stops it.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -35,8 +35,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// With the user and the password that it asks for, and ports of this machine by the names that
-    /// lead to them.
+    /// Starts with the required user and password, and with names that lead to ports of this machine.
     pub fn start(login: &str, names: &[(&str, u16)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let shared = Arc::new(Shared {
@@ -53,7 +52,7 @@ impl Proxy {
                     return;
                 }
                 let (Ok(client), shared) = (client, Arc::clone(&serving)) else { continue };
-                // Whoever goes away ends its own connection only.
+                // A client that disconnects ends only its own connection.
                 std::thread::spawn(move || drop(shared.serve(client)));
             }
         });
@@ -62,11 +61,11 @@ impl Proxy {
     pub fn address(&self) -> String {
         self.address.to_string()
     }
-    /// With credentials in it.
+    /// The proxy's URL with credentials.
     pub fn url_as(&self, login: &str) -> String {
         format!("http://{login}@{}", self.address)
     }
-    /// What has come so far, by connections.
+    /// The data received so far, by connection.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().expect("no panic").clone()
     }

@@ -1,28 +1,28 @@
-//! A scratch directory, the binary run in it, and its words with what varies replaced.
+//! A scratch directory, runs of the binary in it, and its output with variable parts replaced.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use tempfile::TempDir;
 
-/// One test's own place. Paths below it read `[TMP]` in [`Ran::text`].
+/// The directory of one test. Paths below it appear as `[TMP]` in [`Ran::text`].
 pub struct Sandbox {
     dir: TempDir,
 }
 
-/// What the binary did.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
-    /// stderr as it was written.
+    /// stderr, unchanged.
     pub raw: String,
-    /// stderr with paths, ports, durations and hashes replaced: fit for a snapshot.
+    /// stderr with paths, ports, durations and hashes replaced, for snapshots.
     pub text: String,
 }
 
 impl Ran {
-    /// The error at the end, without its prefix and what was logged before.
+    /// The final error, without its prefix and earlier log lines.
     pub fn error(&self) -> &str {
         self.text.split_once("podstrap: error: ").map_or("", |(_, error)| error.trim_end())
     }
@@ -41,7 +41,7 @@ impl Sandbox {
         std::fs::create_dir_all(&root).expect("the sandbox is writable");
         root
     }
-    /// Writes a file with its parents and returns its path.
+    /// Writes a file, creates its parents and returns its path.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("a name")).expect("the sandbox is writable");
@@ -49,8 +49,8 @@ impl Sandbox {
         path
     }
 
-    /// The binary, with an environment of nothing but PATH and the sandbox's HOME, TMPDIR and
-    /// termination message file.
+    /// The binary. Its environment contains only PATH and the sandbox's HOME, TMPDIR and termination message
+    /// file.
     pub fn podstrap(&self) -> std::process::Command {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_podstrap"));
         std::fs::create_dir_all(self.path("tmp")).expect("the sandbox is writable");
@@ -64,7 +64,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the command until it exits.
     pub fn run(&self, command: &mut std::process::Command) -> Ran {
         self.ran(&command.output().expect("the binary starts"))
     }
@@ -80,7 +80,7 @@ impl Sandbox {
     }
 }
 
-/// Replaces what differs from run to run.
+/// Replaces the parts that differ between runs.
 fn normalize(text: &str, dir: &Path) -> String {
     let text = text.replace(&*dir.to_string_lossy(), "[TMP]");
     let rules = [

@@ -1,6 +1,6 @@
-//! A source as the library takes it: what is checked out, and what git checks out.
+//! Resolves and checks out a source with the library, and checks it out with git for comparison.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +20,7 @@ use super::git::{Repo, git, listing};
 
 pub(crate) const LIMIT: Size = Size(1 << 30);
 
-/// What came of a source.
+/// The result of a source.
 #[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) dir: TempDir,
@@ -75,7 +75,7 @@ pub(crate) fn clone(url: &str, reference: Option<&str>) -> Result<Got, Error> {
     get_within(&git_source(url, reference, 1), Duration::from_mins(1))
 }
 
-/// The message of a failure that ends with exit code 3, with what varies replaced.
+/// The message of a failure with exit code 3, with variable parts replaced.
 pub(crate) fn fails(url: &str, reference: Option<&str>) -> String {
     fails_within(url, reference, Duration::from_secs(20))
 }
@@ -97,10 +97,10 @@ pub(crate) fn words(error: &Error) -> String {
     })
 }
 
-/// What the git CLI checks out of a repository.
+/// The git CLI's checkout of a repository.
 pub(crate) fn cli(url: &str, reference: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
-    // A clone with git's own modes, whatever the umask of the test.
+    // git's own modes, whatever the umask of the test.
     let script = "umask 022; git clone --quiet -- \"$0\" tree && cd tree && git checkout --quiet \"$1\"";
     let mut shell = Command::new("sh");
     shell.envs(git(dir.path()).get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -108,7 +108,7 @@ pub(crate) fn cli(url: &str, reference: &str) -> String {
     listing(&dir.path().join("tree"))
 }
 
-/// A repository with a bit of everything that Git can hold.
+/// A repository with every kind of entry that Git can store.
 pub(crate) fn varied(dir: &Path) -> Repo {
     let repo = Repo::new(dir);
     repo.file("index.py", "application = 1\n")

@@ -1,8 +1,7 @@
 //! A real OpenSSH server on this machine, for the user that runs the tests.
 //!
-//! Each connection gets an sshd of its own (`sshd -i`), so that no port has to be guessed. Where
-//! there is no sshd, [`Sshd::start`] says so and gives none; `PODSTRAP_TEST_REQUIRE_SSHD` makes that a
-//! failure.
+//! Each connection starts a separate sshd (`sshd -i`), so a test does not have to guess a free port. Without
+//! sshd, [`Sshd::start`] prints a line and returns `None`; with `PODSTRAP_TEST_REQUIRE_SSHD` it fails.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Where Debian has it; it wants to be started by its whole path.
+/// Debian's path; sshd must be started by its absolute path.
 const SSHD: &str = "/usr/sbin/sshd";
 
 pub struct Sshd {
@@ -23,30 +22,30 @@ pub struct Sshd {
     connections: Arc<AtomicUsize>,
 }
 
-/// What happens to a connection on its way to the server.
+/// Faults of a connection on its way to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Nobody says anything.
+    /// No data in either direction.
     Hang,
-    /// It is closed at once.
+    /// Closed at once.
     Close,
-    /// It is reset after so many bytes from the server.
+    /// Reset after this many bytes from the server.
     After(usize),
-    /// Nothing more comes after so many.
+    /// No more data after this many bytes from the server.
     Stall(usize),
 }
 
 impl Sshd {
-    /// With host keys of several types in `dir`, and nobody's key authorized. `config` is appended to
-    /// its configuration.
+    /// Starts with host keys of several types in `dir` and no authorized key. `config` is appended to the
+    /// server's configuration.
     pub fn start(dir: &Path, config: &str) -> Option<Self> {
         if !Path::new(SSHD).exists() {
-            assert!(std::env::var_os("PODSTRAP_TEST_REQUIRE_SSHD").is_none(), "there is no {SSHD}");
-            eprintln!("SKIPPED: there is no {SSHD} (Debian: openssh-server)");
+            assert!(std::env::var_os("PODSTRAP_TEST_REQUIRE_SSHD").is_none(), "no {SSHD}");
+            eprintln!("SKIPPED: no {SSHD} (Debian: openssh-server)");
             return None;
         }
         std::fs::create_dir_all(dir).expect("the sandbox is writable");
-        // Where root's sshd locks itself in; anybody else's does not.
+        // The privilege separation directory of root's sshd; other users' does not need it.
         let _ = std::fs::create_dir_all("/run/sshd");
         let user = Command::new("id").arg("-un").output().expect("id is everywhere").stdout;
         let user = String::from_utf8_lossy(&user).trim().to_owned();
@@ -87,31 +86,31 @@ impl Sshd {
     pub fn url(&self, repo: &Path) -> String {
         self.url_at(self.port, repo)
     }
-    /// Through another port.
+    /// The URL through another port.
     pub fn url_at(&self, port: u16, repo: &Path) -> String {
         format!("ssh://{}@127.0.0.1:{port}{}", self.user, repo.display())
     }
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
-    /// What sshd logged.
+    /// The log of sshd.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("sshd.log")).unwrap_or_default()
     }
 
-    /// Lets the holder of this private key in.
+    /// Authorizes this private key.
     pub fn authorize(&self, key: &Path) {
         let public = std::fs::read_to_string(key.with_extension("pub")).expect("keygen writes it");
         let mut file = std::fs::File::options().append(true).open(self.dir.join("authorized_keys"));
         file.as_mut().expect("it was made").write_all(public.as_bytes()).expect("the sandbox is writable");
     }
 
-    /// A line for one of its host keys, by the name that is given.
+    /// A `known_hosts` line for one of the host keys, with this name.
     pub fn known_as(&self, name: &str, kind: &str) -> String {
         let key = std::fs::read_to_string(self.dir.join(format!("host_{kind}.pub"))).expect("it was made");
         format!("{name} {key}")
     }
-    /// The same by its own name at a port.
+    /// The same, with the server's own name at this port.
     pub fn known_at(&self, port: u16) -> String {
         self.known_as(&format!("[127.0.0.1]:{port}"), "ed25519")
     }
@@ -120,7 +119,7 @@ impl Sshd {
     }
 }
 
-/// Makes a private key without a passphrase, and its public half beside.
+/// Creates a private key without a passphrase, and its public half next to it.
 pub fn keygen(path: &Path, args: &[&str]) {
     let output = Command::new("ssh-keygen")
         .args(["-q", "-N", "", "-C", "test", "-f"])
@@ -132,7 +131,7 @@ pub fn keygen(path: &Path, args: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A port that leads to another one. The first connections meet what is listed; the others nothing.
+/// Forwards a port to another one. The first connections meet these faults, later ones none.
 pub fn relay(upstream: u16, cuts: &[Cut]) -> u16 {
     let cuts = Mutex::new(cuts.iter().rev().copied().collect::<Vec<_>>());
     serve(move |mut client| {
@@ -175,7 +174,7 @@ pub fn relay(upstream: u16, cuts: &[Cut]) -> u16 {
     })
 }
 
-/// A port, and what becomes of each connection to it. It listens until the process ends.
+/// Handles each connection to a free port. It listens until the process ends.
 fn serve(handle: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = listener.local_addr().expect("a bound socket").port();
@@ -183,7 +182,7 @@ fn serve(handle: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'stat
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let handle = Arc::clone(&handle);
-            // A client that goes away ends its own connection only.
+            // A client that disconnects ends only its own connection.
             std::thread::spawn(move || handle(stream));
         }
     });

@@ -1,6 +1,6 @@
-//! Tables: many rows of one shape, and one snapshot of what comes of them.
+//! Tables: many cases of one shape in a single snapshot.
 
-/// A row of the snapshot. The test's output names it as well, in case it panics.
+/// Returns one row of the snapshot. It also prints the row's name, in case the test panics.
 pub(crate) fn row(name: &str, said: impl FnOnce() -> String) -> String {
     println!("row: {name}");
     format!("-- {name}\n{}\n", said().trim_end())

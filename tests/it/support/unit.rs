@@ -1,6 +1,6 @@
-//! `apply` as the library does it, at a fake's or a real Unit's control socket in a sandbox.
+//! Runs the library's `apply` against the control socket of a fake or real Unit in a sandbox.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use podstrap::unit::{self, Applied, Setup};
 use super::fake_unit::CASES;
 use super::sandbox::Sandbox;
 
-/// A recorded configuration that Unit applies, and what it shows then.
+/// A recorded case whose configuration Unit applies.
 pub(crate) const OURS: &str = "put-return";
 
 pub(crate) fn body_of(case: &str) -> Vec<u8> {
@@ -42,7 +42,7 @@ pub(crate) fn within(time: Duration) -> Deadline {
 pub(crate) const SHORT: Duration = Duration::from_millis(300);
 pub(crate) const AMPLE: Duration = Duration::from_secs(20);
 
-/// A client for which this process, where the fake runs, is a Unit that stays.
+/// A client that takes this process, which runs the fake, for a long-running Unit.
 pub(crate) fn client(sandbox: &Sandbox) -> unit::Client {
     process(sandbox, std::process::id(), "unitd", "unit: main v1.35.0 [unitd --no-daemon]");
     process(sandbox, 1, "pause", "/pause");
@@ -54,7 +54,7 @@ pub(crate) fn process(sandbox: &Sandbox, pid: u32, comm: &str, words: &str) {
     sandbox.write(&format!("proc/{pid}/cmdline"), words.replace(' ', "\0"));
 }
 
-/// Applies OURS at `<sandbox>/socket`.
+/// Applies [`OURS`] at `<sandbox>/socket`.
 pub(crate) fn apply(sandbox: &Sandbox, deadline: Duration) -> Result<Applied> {
     apply_case(sandbox, OURS, deadline)
 }
@@ -64,7 +64,7 @@ pub(crate) fn apply_case(sandbox: &Sandbox, case: &str, deadline: Duration) -> R
     run(client(sandbox).apply(Some(&control), &config_of(case), within(deadline)))
 }
 
-/// The error as printed, with what differs between runs replaced.
+/// The printed error with variable parts replaced.
 pub(crate) fn said(sandbox: &Sandbox, error: &Error) -> String {
     let text = error.to_string().replace(&*sandbox.path("").to_string_lossy(), "[TMP]/");
     let rules = [
@@ -76,7 +76,7 @@ pub(crate) fn said(sandbox: &Sandbox, error: &Error) -> String {
     rules.iter().fold(text, |text, (from, to)| regex::Regex::new(from).unwrap().replace_all(&text, *to).into_owned())
 }
 
-/// The exit code and the text.
+/// The exit code and the error's text.
 pub(crate) fn failed<T: std::fmt::Debug>(sandbox: &Sandbox, result: Result<T>) -> String {
     let error = result.unwrap_err();
     format!("exit {}\n{}", error.kind().exit_code(), said(sandbox, &error))

@@ -1,4 +1,4 @@
-//! An app in two versions, ways to bring it onto a volume, and what can be seen of a volume.
+//! An app in two versions, ways to publish it on a volume, and views of a volume.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::git::{GitServer, Repo};
 use super::index::{self, IndexServer};
 use super::sandbox::{Ran, Sandbox};
 
-/// One of the ways in which `init` is run.
+/// One way to run `init`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) engine: &'static str,
@@ -22,14 +22,14 @@ pub(crate) struct Setup {
     pub(crate) before: Before,
 }
 
-/// What is on the volume before the run.
+/// The state of the volume before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// Nothing of ours: it is the first run.
+    /// No release: it is the first run.
     Nothing,
     /// An older release with other requirements.
     Other,
-    /// One with the same requirements: its environment is taken over.
+    /// An older release with the same requirements: `init` reuses its environment.
     Alike,
 }
 
@@ -64,7 +64,8 @@ impl std::fmt::Display for Setup {
     }
 }
 
-/// The app's repository with the branches `old`, `alike` (its files, new requirements) and `new`, and an index with what it requires.
+/// The app's repository and an index with its requirements. Branches: `old`, `new`, and `alike` (the files of
+/// `old` with the requirements of `new`).
 pub(crate) struct App {
     pub(crate) sandbox: Sandbox,
     git: GitServer,
@@ -103,7 +104,7 @@ impl App {
         Self { sandbox, git, index }
     }
 
-    /// `init` of one branch.
+    /// `init` of a branch.
     pub(crate) fn init(&self, engine: &str, branch: &str, root: &Path, link: Option<&str>) -> Command {
         let engine = if engine == "uv" { index::uv().display().to_string() } else { engine.to_owned() };
         let mut command = self.sandbox.podstrap();
@@ -120,29 +121,29 @@ impl App {
         command
     }
 
-    /// The run that is to be disturbed.
+    /// The run to disturb.
     pub(crate) fn run_of(&self, setup: Setup, root: &Path) -> Command {
         self.init(setup.engine, "new", root, setup.link)
     }
 
-    /// How often somebody fetched the app: once for each build.
+    /// How often the app was fetched: once for each build.
     pub(crate) fn fetched(&self) -> usize {
         self.git.seen().iter().filter(|asked| asked.starts_with("POST ")).count()
     }
 
-    /// A setup's own directory.
+    /// The directory of a setup.
     pub(crate) fn place(&self, setup: Setup) -> PathBuf {
         self.sandbox.path(&setup.to_string().replace(", ", "-").replace(' ', ""))
     }
 
-    /// Runs it to its good end.
+    /// Runs the command and asserts that it succeeds.
     pub(crate) fn ok(&self, command: &mut Command) -> Ran {
         let ran = self.sandbox.run(command);
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
         ran
     }
 
-    /// What is on the volume before that run: what others put there, and perhaps an older release.
+    /// Prepares the volume for that run: files of other programs, and an older release if the setup has one.
     pub(crate) fn prepare(&self, setup: Setup, root: &Path) {
         foreign(root);
         let branch = match setup.before {
@@ -154,14 +155,14 @@ impl App {
     }
 }
 
-/// What is known of a setup: the states before and after a run that nobody disturbed.
+/// The known states of a setup, before and after an undisturbed run.
 pub(crate) struct Known {
     pub(crate) setup: Setup,
-    /// A volume as the run finds it; to be copied.
+    /// A volume in the state before the run, to copy from.
     pub(crate) before: PathBuf,
-    /// One that it left.
+    /// A volume after the undisturbed run.
     pub(crate) after: PathBuf,
-    /// What readers saw before and after it.
+    /// A reader's view before and after it.
     pub(crate) old: Tree,
     pub(crate) new: Tree,
     pub(crate) complete: Tree,
@@ -182,10 +183,10 @@ impl Known {
         Self { setup, before, after, old, new, complete, took }
     }
 
-    /// What a reader sees: `nothing`, `old` or `new`.
+    /// Returns the state that a reader sees: `nothing`, `old` or `new`.
     ///
     /// # Panics
-    /// It is neither.
+    /// A reader sees another state.
     pub(crate) fn seen(&self, root: &Path, what: &str) -> &'static str {
         let seen = view(root);
         match () {
@@ -196,14 +197,14 @@ impl Known {
         }
     }
 
-    /// That the volume is as the undisturbed run left it.
+    /// Asserts that the volume equals the one after the undisturbed run.
     pub(crate) fn assert_complete(&self, root: &Path, what: &str) {
         let found = everything(root);
         assert!(found == self.complete, "{what}:\n{}", difference(&self.complete, &found));
     }
 }
 
-/// What others put on the volume.
+/// Writes files of other programs to the volume.
 fn foreign(root: &Path) {
     let write = || {
         fs::create_dir_all(root.join("lost+found"))?;
@@ -215,18 +216,18 @@ fn foreign(root: &Path) {
     write().expect("the sandbox is writable");
 }
 
-/// What is at a path below some directory: kind, mode and a digest of its contents, or its target.
+/// By path below a directory: type, mode and a digest of the contents, or the target of a link.
 pub(crate) type Tree = BTreeMap<PathBuf, String>;
 
-/// All of a volume, file by file, without when its release was built.
+/// Every file of a volume, except the build times of its release.
 pub(crate) fn everything(root: &Path) -> Tree {
     let mut tree = Tree::new();
     walk(root, Path::new(""), &mut tree);
     tree
 }
 
-/// What a reader sees: the volume without podstrap's own directory, through its links. One that
-/// dangles shows nothing.
+/// A reader's view: the volume without podstrap's own directory, with links followed. A dangling link shows
+/// nothing.
 pub(crate) fn view(root: &Path) -> Tree {
     let mut tree = Tree::new();
     for name in names(root).into_iter().filter(|name| name != ".podstrap") {
@@ -241,7 +242,7 @@ pub(crate) fn view(root: &Path) -> Tree {
     tree
 }
 
-/// What differs, for people; nothing if they are equal.
+/// A readable difference; empty if the trees are equal.
 pub(crate) fn difference(wanted: &Tree, found: &Tree) -> String {
     let mut text = String::new();
     for path in wanted.keys().chain(found.keys().filter(|path| !wanted.contains_key(*path))) {
@@ -254,7 +255,7 @@ pub(crate) fn difference(wanted: &Tree, found: &Tree) -> String {
 }
 
 fn walk(path: &Path, name: &Path, tree: &mut Tree) {
-    let meta = fs::symlink_metadata(path).expect("nobody is at work here");
+    let meta = fs::symlink_metadata(path).expect("no process changes the volume");
     let mode = meta.permissions().mode() & 0o7777;
     let what = if meta.is_dir() {
         for entry in names(path) {
@@ -268,7 +269,7 @@ fn walk(path: &Path, name: &Path, tree: &mut Tree) {
         let release = path.parent().and_then(Path::parent).is_some_and(|dir| dir.ends_with(".podstrap/releases"));
         if release && path.ends_with("release.json") {
             let mut manifest: serde_json::Value = serde_json::from_slice(&contents).expect("release.json is JSON");
-            // When it was built, and the times of its files.
+            // The build time, and the times of its files.
             manifest["built_at"].take();
             manifest["environment"]["fingerprint"].take();
             contents = manifest.to_string().into_bytes();
@@ -279,19 +280,19 @@ fn walk(path: &Path, name: &Path, tree: &mut Tree) {
     tree.insert(name.to_owned(), what);
 }
 
-/// The names in a directory; none if it is not there.
+/// The names in a directory; empty if it does not exist.
 pub(crate) fn names(dir: &Path) -> Vec<std::ffi::OsString> {
     fs::read_dir(dir).into_iter().flatten().map(|entry| entry.expect("readable").file_name()).collect()
 }
 
-/// A volume like another, with modes and links.
+/// Copies a volume with its modes and links.
 pub(crate) fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
     assert!(status.success(), "cp -a {} {}", from.display(), to.display());
 }
 
-/// The seed of everything random: `PODSTRAP_TEST_SEED`, else always the same.
+/// The seed of all random numbers: `PODSTRAP_TEST_SEED`, or 1.
 pub(crate) fn seed() -> u64 {
     std::env::var("PODSTRAP_TEST_SEED").map_or(1, |text| text.parse().expect("PODSTRAP_TEST_SEED is a number"))
 }

@@ -1,4 +1,4 @@
-//! `apply` with a fake Unit: what goes, when, and what is waited for.
+//! `apply` with a fake Unit: the requests, their times, and the waits.
 
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
@@ -37,7 +37,7 @@ fn the_request_is_what_unit_can_read() {
             let mut buffer = vec![0; 1024];
             let mut count = 0;
             let mut stream = listener.accept().unwrap().0;
-            // Whoever only asks for the listener's name says nothing.
+            // A connection that only asks for the listener's process sends nothing.
             while count == 0 {
                 count = stream.read(&mut buffer).unwrap();
                 if count == 0 {
@@ -51,7 +51,7 @@ fn the_request_is_what_unit_can_read() {
     });
     let config = setup("{}");
     let control = Control::Unix(sandbox.path("socket"));
-    // The last look at the listener finds nobody: that is not what this test is about.
+    // At the end podstrap finds no listener any more; this test does not check that.
     let _ = run(client(&sandbox).apply(Some(&control), &config, within(MS(500))));
     assert_eq!(
         heads.join().unwrap(),
@@ -77,7 +77,7 @@ fn a_socket_that_appears_later_is_found_at_once() {
     let done = Instant::now();
     thread.join().unwrap();
     let (_fake, appeared) = receiver.recv().unwrap();
-    // Three exchanges and a poll of 3 ms; much more than that would be a sleep.
+    // Three exchanges and a poll interval of 3 ms; a much longer time would be a sleep.
     assert!(done.duration_since(appeared) < MS(200), "{:?}", done.duration_since(appeared));
 }
 
@@ -132,7 +132,7 @@ fn nothing_is_given_to_the_temporary_daemon_of_the_entrypoint() {
         let puts = temporary.puts();
         temporary.stop();
         std::thread::sleep(MS(50));
-        // This process cannot become PID 1 as exec would make it; the same under `pause`.
+        // This process cannot become PID 1, as exec would make it; this simulates the same under `pause`.
         std::fs::write(proc.join("1/comm"), "pause").unwrap();
         std::fs::write(proc.join("1/cmdline"), "/pause").unwrap();
         std::fs::write(proc.join(me.to_string()).join("cmdline"), "unit: main [unitd --no-daemon]").unwrap();
@@ -147,7 +147,7 @@ fn nothing_is_given_to_the_temporary_daemon_of_the_entrypoint() {
 #[test]
 fn a_daemon_of_another_container_is_watched_and_its_successor_gets_the_configuration_too() {
     let sandbox = Sandbox::new();
-    // Nothing is known of the listener.
+    // The listener's process is unknown.
     let unknown = unit::Client { proc: sandbox.path("empty"), settle: MS(600), ..client(&sandbox) };
     let path = sandbox.path("socket");
     let temporary = FakeUnit::start(&path);
@@ -156,7 +156,7 @@ fn a_daemon_of_another_container_is_watched_and_its_successor_gets_the_configura
             std::thread::sleep(MS(1));
         }
         std::thread::sleep(MS(60));
-        // The entrypoint's own configuration, its stop, and the final daemon with what it kept.
+        // The entrypoint's own configuration, then its stop, then the final daemon with the kept state.
         temporary.replace(&body_of("put-crlf"));
         std::thread::sleep(MS(40));
         temporary.stop();
@@ -167,7 +167,7 @@ fn a_daemon_of_another_container_is_watched_and_its_successor_gets_the_configura
     let started = Instant::now();
     let control = Control::Unix(sandbox.path("socket"));
     run(unknown.apply(Some(&control), &config_of(OURS), within(AMPLE))).unwrap();
-    assert!(started.elapsed() > MS(800), "it was not watched: {:?}", started.elapsed());
+    assert!(started.elapsed() > MS(800), "apply did not watch the listener: {:?}", started.elapsed());
     let last = thread.join().unwrap();
     assert!(last.puts() >= 1);
     assert!(last.config().unwrap().contains("127.0.0.1:8300"));

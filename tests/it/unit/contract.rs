@@ -1,4 +1,4 @@
-//! The fake, podstrap and a real Unit, each held to every recorded exchange.
+//! Compares the fake, podstrap and a real Unit with every recorded exchange.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use podstrap::retry::Deadline;
 use super::real::Place;
 use crate::support::fake_unit::{Asked, Behaviour, CASES, Came, Case, FakeUnit, NOT_REPLAYED, Recorded, ask, shown};
 use crate::support::sandbox::Sandbox;
-
-/// How many of the 207 cases the fake answers.
 use crate::support::unit::{client, run, setup};
+
+/// The number of cases, of 207, that the fake answers.
 const REPLAYED: usize = 193;
 
 fn without_date(mut came: Came) -> Came {
@@ -27,7 +27,7 @@ fn without_date(mut came: Came) -> Came {
     came
 }
 
-/// Sends the case to a server that has just started; says what differs.
+/// Sends the case to a fresh server and describes the differences.
 fn differs(socket: &Path, case: &Case) -> Option<String> {
     for step in &case.setup {
         match ask(socket, &Case::step(step), Duration::from_secs(10)) {
@@ -57,7 +57,7 @@ fn the_fake_answers_as_recorded() {
     let mut failures = Vec::new();
     std::thread::scope(|scope| {
         let sandbox = &sandbox;
-        // A few at a time: some cases consist of waiting.
+        // In parallel, because some cases consist of waiting.
         let parts: Vec<_> = CASES
             .chunks(CASES.len().div_ceil(4))
             .map(|part| {
@@ -79,7 +79,7 @@ fn the_fake_answers_as_recorded() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// The cases that podstrap itself would cause: PUT /config with a body on a fresh Unit.
+/// The cases that podstrap can cause: a PUT of /config with a body on a fresh Unit.
 fn applied() -> impl Iterator<Item = (&'static Case, &'static [u8])> {
     CASES.iter().filter_map(|case| {
         let asked = case.asked.as_ref()?;
@@ -130,7 +130,7 @@ fn podstrap_understands_every_recorded_answer() {
     assert_eq!(counts, [23, 21, 32, 20]);
 }
 
-/// The character above the caret is the one at Unit's offset.
+/// Asserts that the caret points to the character at Unit's offset.
 fn caret_is_right(text: &str, body: &[u8], offset: usize) {
     let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  | ")).collect();
     let (line, below) = match lines[..] {
@@ -148,7 +148,7 @@ fn what_unit_shows_is_what_was_sent() {
     let mut compared = 0;
     for (case, body) in applied().filter(|(case, _)| case.response.as_ref().is_some_and(|r| r.status == 200)) {
         let (Ok(sent), Some(after)) = (dialect::to_value(body), &case.after) else {
-            // Bytes that are no UTF-8 are Unit's to accept.
+            // Unit accepts invalid UTF-8.
             assert_eq!(case.name, "put-invalid-utf8-in-string");
             continue;
         };
@@ -170,8 +170,8 @@ fn what_unit_refuses_as_json_podstrap_refuses_too() {
     assert_eq!(refused, 21);
 }
 
-/// Cases whose answer depends on what the machine has: applications and their users, addresses
-/// that are taken, where the modules lie. The fake is told; a real Unit would need it all set up.
+/// Cases whose answer depends on the machine: applications and their users, addresses in use, the modules'
+/// directory. The test tells the fake; for a real Unit it would have to set up all of it.
 fn needs_circumstances(case: &Case) -> bool {
     let app = |asked: &Asked| String::from_utf8_lossy(&asked.body).contains("/app");
     let starts = case.response.as_ref().is_some_and(|response| response.status != 400);
@@ -183,7 +183,7 @@ fn needs_circumstances(case: &Case) -> bool {
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn a_real_unit_answers_as_recorded() {
     if super::real::is_freeunit() {
-        println!("skipped: the answers were recorded from NGINX Unit, FreeUnit adds locations to its own");
+        println!("SKIPPED: the answers are NGINX Unit's; FreeUnit adds locations");
         return;
     }
     let (mut failures, mut asked) = (Vec::new(), 0);

@@ -1,5 +1,5 @@
-//! A directory as the image's entrypoint takes it, parts of a configuration, and certificates that
-//! are exchanged under load: with a real Unit.
+//! With a real Unit: a directory in the format of the image's entrypoint, parts of a configuration, and
+//! certificates that change under load.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::real::{HELLO, Place, put};
 use crate::support::fake_unit::{Asked, Came, Case, ask};
 use crate::support::sandbox::Sandbox;
-
-/// A self-signed certificate that is valid from a year on, with its key.
 use crate::support::unit::{AMPLE, failed, run, said};
+
+/// A self-signed certificate with its key, valid from February of this year.
 pub(super) fn bundle(since: i32) -> String {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.not_before = rcgen::date_time_ymd(since, 2, 3);
@@ -24,7 +24,7 @@ pub(super) fn bundle(since: i32) -> String {
     params.self_signed(&key).unwrap().pem() + &key.serialize_pem()
 }
 
-/// A client that trusts everybody and follows nobody.
+/// A client that trusts every certificate and follows no redirect.
 pub(super) fn browser() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
@@ -59,7 +59,7 @@ fn a_directory_is_applied_and_nothing_is_sent_twice() {
     assert_eq!(apply(&place, "d", "/config").unwrap().sent, ["certificate site", "/config"]);
     assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2024 GMT");
     assert_eq!(apply(&place, "d", "/config").unwrap().sent, Vec::<String>::new());
-    // Drift is undone, and only that is sent.
+    // podstrap undoes drift, and sends nothing else.
     put(&place.socket(), "{}");
     assert_eq!(apply(&place, "d", "/config").unwrap().sent, ["/config"]);
 }
@@ -77,7 +77,7 @@ fn a_certificate_in_use_is_exchanged_and_no_connection_fails() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !end.load(Ordering::SeqCst) {
-                    // A handshake for each.
+                    // A new client makes a new handshake for each request.
                     let client = browser();
                     let answer = run(async { client.get("https://127.0.0.1:8300/").send().await });
                     asked.fetch_add(1, Ordering::SeqCst);
@@ -99,7 +99,7 @@ fn a_certificate_in_use_is_exchanged_and_no_connection_fails() {
     assert_eq!(bad.load(Ordering::SeqCst), 0);
     assert!(asked.load(Ordering::SeqCst) > 20);
     assert_eq!(get(&place, "/certificates").as_object().unwrap().len(), 1);
-    // The listener shows the last one.
+    // The listener uses the last certificate.
     let answer = run(async { browser().get("https://127.0.0.1:8300/").send().await }).unwrap();
     let shown = answer.extensions().get::<reqwest::tls::TlsInfo>().unwrap().peer_certificate().unwrap().to_vec();
     let file = std::fs::read(place.sandbox.path("d/site.pem")).unwrap();
@@ -107,7 +107,7 @@ fn a_certificate_in_use_is_exchanged_and_no_connection_fails() {
     assert_eq!(get(&place, "/config/listeners/127.0.0.1:8300/tls/certificate"), "site");
 }
 
-/// Killed after any of its steps, the next apply brings it to its end.
+/// After a kill at any step, the next apply finishes the work.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn an_exchange_that_was_cut_short_is_brought_to_its_end() {
@@ -155,7 +155,7 @@ fn bad_certificates_and_modules_are_refused_with_their_names() {
       because: Invalid certificate.
     hint: put in one PEM file: the certificate, those of its issuers up to the root's, and the private key without a passphrase
     ");
-    // The old one still serves.
+    // The old certificate stays in use.
     assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2001 GMT");
     place.sandbox.write("e/m.js", "export default {}");
     let error = apply(&place, "e", "/config").unwrap_err();
@@ -190,7 +190,7 @@ fn a_part_of_the_configuration_is_applied() {
     "#);
 }
 
-/// Without a hook: what the image's entrypoint finds.
+/// Without a hook: `init` writes the files that the image's entrypoint reads.
 #[test]
 fn init_puts_the_configuration_where_the_entrypoint_looks() {
     let sandbox = Sandbox::new();
@@ -204,12 +204,12 @@ fn init_puts_the_configuration_where_the_entrypoint_looks() {
     let ran = init(&["--entrypoint-dir=d", "--config=deploy/unit.json"]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert_eq!(std::fs::read_to_string(sandbox.path("d/config.json")).unwrap(), "{\"listeners\": {},} // as it is\n");
-    // A mounted one, again.
+    // Again, with a mounted configuration.
     let mounted = sandbox.write("mounted.json", "{}");
     let ran = init(&["--entrypoint-dir=d", "--config", mounted.to_str().unwrap()]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert_eq!(std::fs::read(sandbox.path("d/config.json")).unwrap(), b"{}");
-    // Nothing else is left there, and what cannot be done is said.
+    // The directory contains no other file. Errors are reported.
     assert_eq!(std::fs::read_dir(sandbox.path("d")).unwrap().count(), 1);
     insta::assert_snapshot!(init(&["--entrypoint-dir=no", "--config=deploy/unit.json"]).text.lines().skip_while(|line| !line.contains("error:")).collect::<Vec<_>>().join("\n"), @r"
     podstrap: error: cannot write [TMP]/no/config.json

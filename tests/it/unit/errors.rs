@@ -1,4 +1,4 @@
-//! What podstrap says about each bad configuration, socket and answer.
+//! The errors for bad configurations, sockets and answers.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -43,7 +43,7 @@ fn configurations_that_cannot_be_read() {
     ");
 }
 
-/// What is said about a recorded refusal.
+/// The error for a recorded refusal.
 pub(super) fn refused(case: &'static str) -> String {
     let sandbox = Sandbox::new();
     let behaviour = Behaviour { like: Some(case), ..Behaviour::default() };
@@ -144,7 +144,7 @@ type Arrange = fn(&Sandbox) -> Option<FakeUnit>;
 #[test]
 fn sockets_without_an_answer() {
     let long = format!("/tmp/{}", "x".repeat(110));
-    // The socket's path, whether waiting could help, and what is there.
+    // The socket's path, whether waiting can help, and the setup.
     let rows: [(&str, &str, bool, Arrange); 9] = [
         ("never there", "socket", true, |_| None),
         ("in no directory", "run/unit/socket", true, |_| None),
@@ -182,7 +182,7 @@ fn sockets_without_an_answer() {
             let control = Control::Unix(sandbox.path(path));
             let deadline = within(if helps { SHORT } else { AMPLE });
             let text = failed(&sandbox, run(client.apply(Some(&control), &config_of(OURS), deadline)));
-            assert!(helps || started.elapsed() < MS(1000), "it cannot get better, so nothing is waited for");
+            assert!(helps || started.elapsed() < MS(1000), "apply waits although waiting cannot help");
             text.replace(&"x".repeat(110), "[LONG]")
         });
     }
@@ -260,12 +260,12 @@ fn no_usual_socket() {
     ");
 }
 
-/// The answers of FreeUnit to other users, and the kernel's, need another user: this test's own
-/// binary, run again as `nobody`.
+/// The answers of FreeUnit and the kernel to other users need another user: the test runs its own binary again
+/// as `nobody`.
 #[test]
 fn another_user() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can become another user");
+        println!("SKIPPED: only root can become another user");
         return;
     }
     let sandbox = Sandbox::new();
@@ -295,7 +295,7 @@ fn another_user() {
 
 pub(super) fn as_nobody(sandbox: &Sandbox) -> String {
     use std::os::unix::process::CommandExt as _;
-    // The build directory may be root's own: nobody runs a copy.
+    // Only root may be able to read the build directory, so nobody runs a copy.
     let copy = sandbox.path("it");
     if !copy.exists() {
         std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
@@ -313,7 +313,7 @@ pub(super) fn as_nobody(sandbox: &Sandbox) -> String {
     said.replace(&*sandbox.path("").to_string_lossy(), "[TMP]/").trim_end().to_owned()
 }
 
-/// The other half of [`another_user`].
+/// The child process of [`another_user`].
 #[test]
 fn child_of_another_user() {
     let Some(socket) = std::env::var_os("PODSTRAP_TEST_CHILD") else { return };
@@ -324,7 +324,7 @@ fn child_of_another_user() {
 
 #[test]
 fn puts_without_an_end() {
-    // How often each is sent.
+    // The last column: how often podstrap sends the configuration.
     let rows = [
         ("no answer", Behaviour { put_takes: AMPLE, ..Behaviour::default() }, SHORT, 1),
         ("always cut", Behaviour { cut_puts: 99, ..Behaviour::default() }, AMPLE, 4),
@@ -361,7 +361,7 @@ fn addresses_of_something_else() {
         ("refused", None, SHORT),
         ("not the control API", answer(404, "no such page", "nginx/1.27"), AMPLE),
         ("yes to everything", answer(200, "<h1>Welcome</h1>", "nginx/1.27"), AMPLE),
-        // It takes everything and shows nothing of it.
+        // Accepts every request, but never shows the configuration.
         ("a configuration that does not stay", answer(200, "{}", "Unit/1.34.2"), MS(700)),
     ];
     let mut told = String::new();
@@ -398,7 +398,7 @@ fn addresses_of_something_else() {
     ");
 }
 
-/// The URL of a server that gives this answer after a while, each time; with none, of nobody.
+/// The URL of a server that always gives this answer after a delay; with `None`, of a closed port.
 fn serving(answer: Option<(Response, Duration)>) -> (Url, Option<Server>) {
     let somebody = answer.is_some();
     let (response, wait) = answer.unwrap_or_else(|| (Response::new(200, ""), MS(0)));
@@ -412,7 +412,7 @@ fn serving(answer: Option<(Response, Duration)>) -> (Url, Option<Server>) {
 #[test]
 fn an_application_without_a_process() {
     let sandbox = Sandbox::new();
-    // Unit starts a process anew that ends, so this takes a Unit that cannot.
+    // Unit restarts a process that exits, so the test simulates a Unit that cannot.
     let server = Server::start(|request| {
         let body = match (request.method.as_str(), request.path()) {
             ("PUT", _) => "{\"success\": \"x\"}",
@@ -438,7 +438,7 @@ fn an_answer_without_an_end() {
     let listener = UnixListener::bind(sandbox.path("socket")).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            // Who listens is asked first, without a request.
+            // podstrap first connects without a request, to find the listener's process.
             if stream.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
                 while stream.write_all(&[b' '; 1 << 14]).is_ok() {}

@@ -1,11 +1,11 @@
-//! As a postStart hook: what podstrap says is in the container's log as well.
+//! As a postStart hook, podstrap also writes its messages to the container's log.
 
 use std::fs::File;
 
 use crate::support::namespaces::namespaced;
 use crate::support::sandbox::Sandbox;
 
-/// PID 1 is a script of that name, and runs the hook.
+/// Runs the hook from PID 1, which is a script of that name. Returns the hook's output and the container's log.
 fn hook(first: &str) -> Option<(String, String)> {
     let sandbox = Sandbox::new();
     let script =
@@ -25,7 +25,7 @@ fn hook(first: &str) -> Option<(String, String)> {
 fn a_hook_speaks_into_the_log_of_its_container() {
     let Some((hook, log)) = hook("docker-entrypoint.sh") else { return };
     assert!(hook.contains("no answer from Unit's control API"), "{hook}");
-    assert_eq!(log, hook, "the same, whole");
+    assert_eq!(log, hook, "the log differs from the hook's output");
 }
 
 #[test]

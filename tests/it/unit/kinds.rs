@@ -1,5 +1,4 @@
-//! The configurations of examples/configs: that each can be read, and that Unit does with it what the
-//! example says.
+//! The configurations of examples/configs: each is readable, and Unit behaves as the example describes.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +42,7 @@ async def app(scope, receive, send):
 "#;
 const FACTORY: &str = "import index\ndef create_app():\n    return index.application\n";
 
-/// An app's container, as far as the examples go.
+/// An app's container with the files that the examples need.
 fn place() -> Place {
     let place = Place::new();
     for (name, text) in [("index.py", INDEX), ("asgi.py", ASGI), ("factory.py", FACTORY), ("static/a.txt", "a file")] {
@@ -56,7 +55,7 @@ fn place() -> Place {
     place
 }
 
-/// Applies an example with the paths and the address of this test.
+/// Applies an example with this test's paths and address.
 fn apply(place: &Place, name: &str) -> podstrap::error::Result<Vec<String>> {
     let read = Setup::read(&examples().join(name), "/config").unwrap();
     let text = String::from_utf8(read.config.unwrap().bytes).unwrap();
@@ -99,9 +98,9 @@ fn python_of_every_kind_is_served() {
 fn other_kinds_are_taken_or_refused_with_the_reason() {
     let place = place();
     let _unitd = place.started();
-    // Accepted without a process: whether its executable serves, only a request tells.
+    // Unit accepts it without a process; only a request shows whether its executable serves.
     apply(&place, "external.json").unwrap();
-    // This Unit may have no PHP: then that is said.
+    // This Unit may lack PHP; then podstrap reports it.
     let php = apply(&place, "php.json");
     if let Err(error) = &php {
         let text = said(&place.sandbox, error);

@@ -1,4 +1,4 @@
-//! Unit's control API: with a fake, and with a real Unit.
+//! Unit's control API, with a fake and with a real Unit.
 
 mod apply;
 mod contract;

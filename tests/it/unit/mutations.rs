@@ -1,5 +1,4 @@
-//! Good configurations of every kind, each changed a little by chance: `check` and a real Unit must
-//! say the same of what comes out.
+//! Random changes to valid configurations of every kind: `check` and a real Unit must agree about the result.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,14 +9,14 @@ use serde_json::{Value, json};
 use super::real::{Place, Unitd};
 use crate::support::fake_unit::{Asked, Came, Case, ask};
 
-/// How many configurations, and how many texts; `PODSTRAP_TEST_MUTATIONS` asks for another number.
+/// Number of configurations and of texts; `PODSTRAP_TEST_MUTATIONS` overrides it.
 const MUTATIONS: usize = 300;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A good configuration, the part of it that is changed, and the module of Unit that it needs.
+/// A valid configuration, its part to change, and the module of Unit that it needs.
 fn bases() -> Vec<(Value, &'static str, &'static str)> {
-    // No process is started, so that nothing of the machine decides.
+    // Unit starts no process for it, so the result does not depend on the machine.
     let app = |more: Value| {
         let mut app = json!({"type": "python", "module": "m", "processes": {"spare": 0, "max": 2, "idle_timeout": 5}});
         app.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -144,7 +143,7 @@ fn bases() -> Vec<(Value, &'static str, &'static str)> {
     ]
 }
 
-/// What may stand anywhere.
+/// Values to insert anywhere.
 fn values() -> Vec<Value> {
     let mut all = vec![
         json!(null),
@@ -258,7 +257,7 @@ const NAMES: [&str; 24] = [
     "weight",
 ];
 
-/// An object as members in order, of which two may have one name.
+/// A JSON value. An object keeps the order of its members and may repeat a name.
 #[derive(Clone)]
 enum Tree {
     Leaf(Value),
@@ -304,7 +303,7 @@ impl Tree {
             _ => panic!("no object at {name}"),
         })
     }
-    /// Values in it, itself included.
+    /// The number of values in it, itself included.
     fn size(&self) -> usize {
         1 + match self {
             Self::Leaf(_) => 0,
@@ -312,7 +311,7 @@ impl Tree {
             Self::Object(all) => all.iter().map(|(_, one)| one.size()).sum(),
         }
     }
-    /// The value of this number, in the order of the text.
+    /// The value with this number, in the order of the text.
     fn nth(&mut self, mut number: usize) -> &mut Self {
         if number == 0 {
             return self;
@@ -332,7 +331,7 @@ impl Tree {
         }
         panic!("too large a number")
     }
-    /// One small change somewhere.
+    /// Makes one small random change.
     fn mutate(&mut self, rng: &mut fastrand::Rng) {
         let number = rng.usize(..self.size());
         let any = |rng: &mut fastrand::Rng| Self::of(&values()[rng.usize(..values().len())]);
@@ -368,8 +367,8 @@ impl Tree {
     }
 }
 
-/// Unit's verdict: taken (or failed to apply: that is no refusal), refused, refused as JSON there, or
-/// it crashed.
+/// Unit's verdict: accepted (also if it failed to apply), refused, refused as JSON at an offset, or
+/// crashed.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Taken,
@@ -401,7 +400,7 @@ impl Unit {
                 self.place = None;
                 (Verdict::Crashed, String::new())
             }
-            // Refusals come at once: it is taken, and an application does not start.
+            // Unit refuses at once. Silence means that it accepted, and that an application does not start.
             Came::Silence => {
                 self.place = None;
                 (Verdict::Taken, String::new())
@@ -464,11 +463,11 @@ fn check_says_what_a_real_unit_says() {
         let (verdict, words) = unit.put("/config", text.as_str());
         let findings = check(text.as_bytes(), None).findings;
         let refuses = findings.iter().any(|finding| finding.refused);
-        // Uploads, and what the build has: Unit may say no where there is a warning.
+        // Uploads and build options: Unit may refuse where check only warns.
         let warned = findings.iter().any(|finding| matches!(finding.rule, "certificate" | "script" | "build"));
-        // What version a module has, and whether there is one, is not known.
+        // check does not know the modules of Unit or their versions.
         let module = words.contains("The module to run");
-        // FreeUnit's own rule, which NGINX Unit does not have.
+        // A rule of FreeUnit that NGINX Unit does not have.
         let module = module || words.contains("an absolute path other than");
         match (&verdict, refuses) {
             (Verdict::Taken, false) => taken += 1,
@@ -525,7 +524,7 @@ fn check_reads_text_as_a_real_unit_does() {
     assert!(differ.is_empty(), "{}", differ.join("\n\n"));
 }
 
-/// Places for a string, with good strings and what they are made of.
+/// Members that take a string in a language, with valid strings and their alphabet.
 const LANGUAGES: [(&str, &[&str], &str); 8] = [
     (
         "listener",
@@ -598,7 +597,7 @@ fn check_reads_strings_as_a_real_unit_does() {
         match (&verdict, findings.iter().any(|finding| finding.refused)) {
             (Verdict::Taken, false) => taken += 1,
             (Verdict::Refused | Verdict::Json(_), true) => refused += 1,
-            // Only PCRE knows all of its own.
+            // Only PCRE knows all of its syntax.
             (Verdict::Refused, false) if words.contains("regular expression") => regex += 1,
             _ => differ.push(format!("{seed}: {language} {text:?} {verdict:?} {words}\n{findings:#?}")),
         }

@@ -1,4 +1,4 @@
-//! The numbers of docs/unit.md: `just unit-numbers /usr/sbin/unitd`.
+//! Measures the numbers of docs/unit.md: `just unit-numbers /usr/sbin/unitd`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ fn count(name: &str, default: u32) -> u32 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// `median 1.2, most 3.4 ms`
+/// Formats times as `median 1.2, most 3.4 ms`.
 fn spread(mut times: Vec<Duration>) -> String {
     times.sort();
     let ms = |time: &Duration| time.as_secs_f64() * 1000.0;
@@ -34,7 +34,7 @@ fn spread(mut times: Vec<Duration>) -> String {
     )
 }
 
-/// From the socket that listens to the first byte of the first request.
+/// From a listening socket to the first byte of the first request.
 #[test]
 #[ignore = "a measurement: run it alone, with --ignored --nocapture"]
 fn how_fast_a_socket_is_noticed() {
@@ -47,12 +47,12 @@ fn how_fast_a_socket_is_noticed() {
             let waits = scope.spawn(|| {
                 let _ = run(client.apply(Some(&control), &setup("{}"), within(MS(400))));
             });
-            // At another instant of the pauses each time.
+            // Each round starts at a different point of the pause between two tries.
             std::thread::sleep(Duration::from_micros(50_000 + 370 * at));
             let listener = UnixListener::bind(&path).unwrap();
             let started = Instant::now();
             let mut byte = [0];
-            // Whoever only asks for the listener's name says nothing.
+            // A connection that only asks for the listener's process sends nothing.
             while listener.accept().unwrap().0.read(&mut byte).unwrap() == 0 {}
             times.push(started.elapsed());
             drop(listener);
@@ -64,7 +64,7 @@ fn how_fast_a_socket_is_noticed() {
     assert!(times[times.len() / 2] < MS(6), "{times:?}");
 }
 
-/// GETs until it is told to stop, a connection each.
+/// Sends GETs until `end` is set, each on a new connection.
 fn load(end: &AtomicBool, asked: &AtomicU32, failed: &AtomicU32) {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect("127.0.0.1:8300")?;
@@ -86,7 +86,7 @@ fn load(end: &AtomicBool, asked: &AtomicU32, failed: &AtomicU32) {
     }
 }
 
-/// Each with another value in the application's environment, so that each starts new processes.
+/// Each apply changes a value in the application's environment, so that Unit starts new processes.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn applies_under_load_lose_no_request() {
@@ -118,7 +118,7 @@ fn applies_under_load_lose_no_request() {
     assert_eq!(failed, 0);
 }
 
-/// The same configuration again: nothing is sent.
+/// Applies the same configuration again; podstrap sends nothing.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn how_long_an_apply_of_nothing_takes() {
@@ -144,7 +144,7 @@ fn how_long_an_apply_of_nothing_takes() {
     println!("the same again: {}", spread(same));
 }
 
-/// An apply waits while a Unit starts slowly, is stopped, and the next one starts.
+/// An apply waits while a Unit starts slowly, stops, and another one starts.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn a_unit_restarted_under_a_waiting_apply() {
@@ -152,7 +152,7 @@ fn a_unit_restarted_under_a_waiting_apply() {
     let unitd = place.started();
     put(&place.socket(), place.app(&format!("import time\ntime.sleep(1)\n{}", super::real::HELLO), ""));
     unitd.terminate();
-    // It remembers the slow application, and answers nobody until that has started.
+    // Unit remembers the slow application and answers only after it has started.
     let unitd = place.start();
     std::thread::scope(|scope| {
         let applies = scope.spawn(|| {
@@ -171,7 +171,7 @@ fn a_unit_restarted_under_a_waiting_apply() {
     });
 }
 
-/// As in the image: everything where the script has it, and the script as PID 1.
+/// Sets up the image: all files at the paths of the script, and the script as PID 1.
 const IMAGE: &str = r#"
 set -e
 mount -t tmpfs none /run
@@ -182,7 +182,7 @@ mount --bind "$S/sbin" /usr/sbin
 exec "$S/docker-entrypoint.sh" unitd --no-daemon --control unix:/var/run/control.unit.sock >"$S/container.log" 2>&1
 "#;
 
-/// One start of the image with a hook; the exit code, the time, and what Unit has in the end.
+/// Starts the image once with a hook. Returns the exit code, the time, and Unit's final configuration.
 fn image(script: &Path, hook: &dyn Fn(&Sandbox) -> Command) -> (String, Duration, Option<String>) {
     let sandbox = Sandbox::new();
     sandbox.write(
@@ -211,7 +211,7 @@ fn image(script: &Path, hook: &dyn Fn(&Sandbox) -> Command) -> (String, Duration
         std::thread::sleep(MS(2));
     }
     let took = started.elapsed();
-    // The script is over, and nothing follows.
+    // Wait until the script has ended.
     let comm = || std::fs::read_to_string(format!("/proc/{first}/comm")).unwrap_or_default();
     while comm().trim() != "unitd" && started.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(MS(10));
@@ -228,14 +228,14 @@ fn image(script: &Path, hook: &dyn Fn(&Sandbox) -> Command) -> (String, Duration
     (format!("{} {log}", code.trim()), took, end)
 }
 
-/// `PODSTRAP_TEST_ENTRYPOINT` names Unit's own script; it is started so often, with a hook that
-/// begins with it.
+/// Starts Unit's own script, named by `PODSTRAP_TEST_ENTRYPOINT`, this many times, each time with a hook that
+/// starts at the same moment.
 #[test]
 #[ignore = "needs a real unitd and the image's docker-entrypoint.sh: set PODSTRAP_TEST_UNITD and PODSTRAP_TEST_ENTRYPOINT"]
 fn the_entrypoint_is_never_fallen_for() {
     let Some(script) = std::env::var_os("PODSTRAP_TEST_ENTRYPOINT").filter(|path| !path.is_empty()).map(PathBuf::from)
     else {
-        println!("LEFT OUT: PODSTRAP_TEST_ENTRYPOINT does not name pkg/docker/docker-entrypoint.sh of Unit's source");
+        println!("SKIPPED: PODSTRAP_TEST_ENTRYPOINT does not name pkg/docker/docker-entrypoint.sh of Unit's source");
         return;
     };
     let config =
@@ -251,7 +251,7 @@ fn the_entrypoint_is_never_fallen_for() {
     for round in 0..count("PODSTRAP_TEST_ROUNDS", 100) {
         let (said, took, end) = image(&script, &podstrap);
         assert!(said.starts_with('0'), "{round}: {said}");
-        let end = end.unwrap_or_else(|| panic!("{round}: nobody answers: {said}"));
+        let end = end.unwrap_or_else(|| panic!("{round}: Unit does not answer: {said}"));
         assert!(end.contains("204") && !end.contains("418"), "{round}: {said}\n{end}");
         times.push(took);
     }
@@ -262,7 +262,7 @@ fn the_entrypoint_is_never_fallen_for() {
         spread(times.clone())
     );
 
-    // What a hook by hand does.
+    // The usual hook with curl.
     let curl = |sandbox: &Sandbox| {
         let config = sandbox.write("unit.json", config);
         let put = "until curl -sf -X PUT --data-binary @\"$1\" --unix-socket /var/run/control.unit.sock http://localhost/config; do sleep 0.01; done";
@@ -275,7 +275,7 @@ fn the_entrypoint_is_never_fallen_for() {
     println!("a loop of curl that ends with the first 200: {kept} of {rounds} kept");
 }
 
-/// A PUT while another is applied, and a Unit that is killed amid one.
+/// A PUT during another one, and a Unit that is killed during one.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn puts_that_meet_others_and_kills_that_meet_puts() {
@@ -296,7 +296,7 @@ fn puts_that_meet_others_and_kills_that_meet_puts() {
                 scope.spawn(|| run(unit::apply(Some(&place.control()), &setup(slow.clone()), Deadline::after(AMPLE))));
             std::thread::sleep(MS(20 + 50 * at));
             unitd.kill();
-            // The next one refuses to start while a process of the last still has the socket.
+            // The next Unit refuses to start while a process of the previous one has the socket.
             std::thread::sleep(MS(50));
             let started = Instant::now();
             let _next = place.start();

@@ -1,6 +1,6 @@
-//! The same with a real Unit: `PODSTRAP_TEST_UNITD=/usr/sbin/unitd cargo test -- --ignored unit`.
+//! `apply` with a real Unit: `PODSTRAP_TEST_UNITD=/usr/sbin/unitd cargo test -- --ignored unit`.
 //!
-//! unitd wants its Python module (3.11 for the recorded types) and port 8300.
+//! unitd needs its Python module (3.11 for the recorded types) and port 8300.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -18,25 +18,25 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::errors::{as_nobody, refused};
 use crate::support::fake_unit::{Asked, Came, Case, ask, shown};
 use crate::support::sandbox::Sandbox;
-
-/// One at a time: they share port 8300.
 use crate::support::unit::{AMPLE, MS, body_of, run, said, setup};
+
+/// Held by each test, because all use port 8300.
 static PORT: Mutex<()> = Mutex::new(());
 
-/// A place for one unitd after another.
+/// The directories for one unitd after another.
 pub(super) struct Place {
     pub(super) sandbox: Sandbox,
     _port: MutexGuard<'static, ()>,
 }
 
-/// A unitd of ours, ended with all its processes when it is dropped.
+/// A running unitd; dropping it ends all its processes.
 pub(super) struct Unitd(Child);
 
 impl Place {
     pub(super) fn new() -> Self {
         let port = PORT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sandbox = Sandbox::new();
-        // Applications run as nobody.
+        // Applications run as the user nobody.
         std::fs::set_permissions(sandbox.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["state", "tmp"] {
             std::fs::create_dir(sandbox.path(name)).unwrap();
@@ -69,17 +69,17 @@ impl Place {
         command
     }
 
-    /// What unitd is started with, but for --no-daemon.
+    /// The arguments of unitd, without --no-daemon.
     pub(super) fn arguments(&self) -> Vec<String> {
         self.command(&unitd()).get_args().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
-    /// Starts one in the foreground, as PID 1 of a container would be.
+    /// Starts unitd in the foreground, as PID 1 of a container would run.
     pub(super) fn start(&self) -> Unitd {
         Unitd(self.command(&unitd()).arg("--no-daemon").process_group(0).spawn().expect("unitd starts"))
     }
 
-    /// Waits until it answers.
+    /// Starts unitd and waits until it answers.
     pub(super) fn started(&self) -> Unitd {
         let unitd = self.start();
         self.await_socket();
@@ -104,7 +104,7 @@ impl Place {
         run(unit::apply(Some(&self.control()), &config, Deadline::after(AMPLE)))
     }
 
-    /// Writes a module and gives the configuration that serves it on port 8300.
+    /// Writes a module and returns the configuration that serves it on port 8300.
     pub(super) fn app(&self, source: &str, more: &str) -> String {
         self.sandbox.write("app/wsgi.py", source);
         let app = self.sandbox.path("app");
@@ -123,7 +123,7 @@ pub(super) fn unitd() -> PathBuf {
     std::env::var_os("PODSTRAP_TEST_UNITD").expect("PODSTRAP_TEST_UNITD names a unitd").into()
 }
 
-/// Whether it is FreeUnit: the fork's first version is the one after NGINX Unit's last.
+/// Whether unitd is FreeUnit. The fork's first version follows NGINX Unit's last one.
 pub(super) fn is_freeunit() -> bool {
     let output = Command::new(unitd()).arg("--version").output().unwrap();
     let text = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned();
@@ -139,7 +139,7 @@ impl Unitd {
         kill_process(self.pid(), Signal::TERM).unwrap();
         self.0.wait().unwrap();
     }
-    /// Nothing of it is left but the socket's file.
+    /// Kills all processes; only the socket's file is left.
     pub(super) fn kill(mut self) {
         kill_process_group(self.pid(), Signal::KILL).unwrap();
         self.0.wait().unwrap();
@@ -163,7 +163,7 @@ impl Drop for Unitd {
 }
 
 impl Drop for Place {
-    /// Ends a daemon that a failed test has left.
+    /// Ends a daemon that a failed test left.
     fn drop(&mut self) {
         let pid = std::fs::read_to_string(self.sandbox.path("unit.pid")).ok().and_then(|text| text.trim().parse().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
@@ -173,7 +173,7 @@ impl Drop for Place {
     }
 }
 
-/// Somebody else's PUT.
+/// A PUT of another client.
 pub(super) fn put(socket: &Path, body: impl Into<Vec<u8>>) {
     let came = ask(socket, &Case::step(&Asked::put_config(body)), AMPLE);
     assert!(matches!(&came, Came::Response(response) if response.status == 200), "{came:?}");
@@ -244,7 +244,7 @@ fn every_spelling_is_recognised_when_it_is_read_back() {
         "settings": {"http": {"server_version": false}},
     }"#;
     place.apply(config).unwrap();
-    // And applied again, on top of itself.
+    // Applying it again, on top of itself, succeeds too.
     place.apply(config).unwrap();
 }
 
@@ -267,7 +267,7 @@ fn refusals_read_as_with_the_fake() {
         let error = place.apply(body_of(case)).unwrap_err();
         let text = format!("exit 7\n{}", said(&place.sandbox, &error));
         if is_freeunit() {
-            // It says where the value is, so that each has its place, also where NGINX Unit's has none.
+            // FreeUnit also gives a location for errors for which NGINX Unit gives none.
             let first = |text: &str| text.lines().find(|line| line.contains("because")).map(str::to_owned);
             assert_eq!(first(&text), first(&refused(case)), "{case}");
             assert!(text.lines().any(|line| line.starts_with("  | ") && line.ends_with('^')), "{case}: {text}");
@@ -303,7 +303,7 @@ fn what_unit_does_not_say_is_found_out() {
     fails(HELLO, &home, "which this Unit needs: it is for Python 3.1");
     fails(HELLO, "\"user\": \"nosuchuser\"", "no user \"nosuchuser\"");
     fails(HELLO, "\"group\": \"nosuchgroup\"", "no group \"nosuchgroup\"");
-    // The application is not podstrap's user.
+    // The application runs as another user than podstrap.
     let reads = format!("import os\nos.listdir({nobodys:?})\n{HELLO}");
     fails(&reads, "", "PermissionError");
     let _taken = std::net::TcpListener::bind("127.0.0.1:8300").unwrap();
@@ -311,7 +311,7 @@ fn what_unit_does_not_say_is_found_out() {
     assert!(text.contains(&format!("port 8300 is in use by pid {} (", std::process::id())), "{text}");
 }
 
-/// Of another PID namespace, Unit's ports are still ours, its files may not be.
+/// With Unit in another PID namespace podstrap still sees its ports, but possibly not its files.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn what_cannot_be_found_out_is_looked_up_in_the_log() {
@@ -321,19 +321,19 @@ fn what_cannot_be_found_out_is_looked_up_in_the_log() {
     let broken = setup(place.app("import nosuchpackage\n", ""));
     let error = run(client.apply(Some(&place.control()), &broken, Deadline::after(AMPLE))).unwrap_err();
     assert!(error.to_string().contains("read Unit's log for the reason"), "{error}");
-    // Only Unit's own process fails: what podstrap can do itself finds nothing.
+    // The source fails only in Unit's own process, so podstrap's own tries find nothing.
     let source =
         format!("import sys\nif 'unit' in open('/proc/self/comm').read():\n    sys.exit('it is unit')\n{HELLO}");
     let text = place.apply(place.app(&source, "")).unwrap_err().to_string();
     assert!(text.contains("  | it is unit\n") && text.contains("unit.log\nhint: the usual ones"), "{text}");
 }
 
-/// As another user than root it may not switch, and its modules may go.
+/// Unit does not run as root, so it cannot switch users, and its modules may be missing.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn a_unit_without_rights_or_modules_is_told() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can start Unit as another user");
+        println!("SKIPPED: only root can start Unit as another user");
         return;
     }
     let place = Place::new();
@@ -369,14 +369,14 @@ fn a_put_waits_for_another_ones_slow_app() {
         std::thread::sleep(MS(200));
         let started = Instant::now();
         place.apply(body_of("put-return")).unwrap();
-        assert!(started.elapsed() > MS(500), "it did not wait: {:?}", started.elapsed());
+        assert!(started.elapsed() > MS(500), "apply did not wait: {:?}", started.elapsed());
         other.join().unwrap();
     });
     assert!(shown(&place.socket()).unwrap().contains("\"return\": 200"));
 }
 
-/// Starts a slow apply, does `what` to the Unit amid it, starts another, and wants the new one to
-/// have the configuration in the end.
+/// Starts a slow apply, runs `what` on the Unit during it, and starts another Unit. The new Unit must have the
+/// configuration in the end.
 fn amid_the_put(what: fn(Unitd)) {
     let place = Place::new();
     let unitd = place.started();
@@ -416,8 +416,8 @@ fn the_slow_start_of_a_remembered_app_is_waited_for() {
     assert!(shown(&place.socket()).unwrap().contains("\"return\": 200"));
 }
 
-/// What the images' entrypoint does, with other paths: a daemon, somebody's configuration, its end,
-/// and an exec.
+/// The steps of the images' entrypoint with other paths: a daemon, another program's configuration, a stop, and an
+/// exec.
 const ENTRYPOINT: &str = r#"#!/bin/sh
 set -e
 daemon="$1"; shift
@@ -456,7 +456,10 @@ fn the_entrypoints_daemon_gets_nothing() {
         scope.spawn(|| {
             place.await_socket();
             std::thread::sleep(MS(300));
-            assert!(shown(&place.socket()).unwrap().contains("\"listeners\": {}"), "it was given the configuration");
+            assert!(
+                shown(&place.socket()).unwrap().contains("\"listeners\": {}"),
+                "the temporary Unit got the configuration"
+            );
             put(&place.socket(), body_of("put-crlf"));
             place.sandbox.write("go", "");
         });
@@ -468,7 +471,7 @@ fn the_entrypoints_daemon_gets_nothing() {
     assert_eq!(probe(), "hello");
 }
 
-/// As from another container: nothing is known about who listens.
+/// As from another container: the listener's process is unknown.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn a_daemon_of_another_container_is_seen_through() {
@@ -481,10 +484,10 @@ fn a_daemon_of_another_container_is_seen_through() {
             place.await_socket();
             let started = Instant::now();
             while !shown(&place.socket()).unwrap().contains("applications/app") {
-                assert!(started.elapsed() < AMPLE, "it was not applied to the temporary one");
+                assert!(started.elapsed() < AMPLE, "not applied to the temporary Unit");
                 std::thread::sleep(MS(5));
             }
-            // The temporary one has it. Now the entrypoint goes on.
+            // The temporary Unit has the configuration. Let the entrypoint continue.
             put(&place.socket(), body_of("put-crlf"));
             place.sandbox.write("go", "");
         });
@@ -504,7 +507,7 @@ fn another_user_is_refused_by_the_kernel() {
     assert!(text.contains("permission denied: the socket has mode 0600 and belongs to uid 0"), "{text}");
 }
 
-/// Time that the usual case takes, for the record.
+/// Measures the usual case.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn a_running_unit_is_configured_without_a_pause() {

@@ -1,4 +1,4 @@
-//! The sidecar, as its own process: with a fake Unit, and through a Pod's life with a real one.
+//! The sidecar as a process: with a fake Unit, and through a Pod's life with a real one.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -35,14 +35,14 @@ impl<'a> Sidecar<'a> {
     fn says(&self, what: &str) {
         eventually(&format!("{what:?}"), || self.log().contains(what), || self.log());
     }
-    /// Seconds of CPU so far.
+    /// CPU time so far, in seconds.
     fn cpu(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let words: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        // utime and stime, in hundredths (USER_HZ).
+        // utime and stime, in hundredths of a second (USER_HZ).
         (words[11].parse::<f64>().unwrap() + words[12].parse::<f64>().unwrap()) / 100.0
     }
-    /// How it ends when Kubernetes ends it.
+    /// Ends the sidecar as Kubernetes does. Returns the exit code, the time and the log.
     fn end(mut self) -> (Option<i32>, Duration, String) {
         let started = Instant::now();
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
@@ -66,7 +66,7 @@ fn eventually(what: &str, mut is: impl FnMut() -> bool, or: impl Fn() -> String)
     }
 }
 
-/// Puts a file into a volume as the kubelet does.
+/// Updates the files of a volume as the kubelet does.
 fn flip(volume: &Path, state: &str, files: &[(&str, &str)]) {
     fs::create_dir_all(volume.join(state)).unwrap();
     for (name, text) in files {
@@ -82,15 +82,15 @@ fn what_unit_loses_is_applied_again_and_sigterm_is_a_good_end() {
     let sandbox = Sandbox::new();
     sandbox.write("unit.json", body_of("put-return"));
     let sidecar = Sidecar::start(&sandbox, "unit.json");
-    // It does not end because Unit is not there yet.
+    // Without a Unit the sidecar keeps waiting.
     sidecar.says("waiting for Unit: unix:");
     let fake = FakeUnit::start(&sandbox.path("socket"));
     sidecar.says("applied and read back");
-    // Something else configures it.
+    // Another program configures Unit.
     fake.replace(&body_of("put-empty-object"));
     sidecar.says("another program changed Unit's configuration; applying");
     eventually("ours", || sidecar.log().matches("applied and read back").count() == 2, || sidecar.log());
-    // Its container is restarted.
+    // Unit's container restarts.
     fake.stop();
     let fake = FakeUnit::start(&sandbox.path("socket"));
     sidecar.says("Unit restarted and has another configuration; applying");
@@ -130,7 +130,7 @@ fn what_time_does_not_help_is_said_with_what_to_change() {
     assert_eq!(sidecar.log().matches("waiting for Unit").count(), 1, "{}", sidecar.log());
 }
 
-/// In a container of its own it is PID 1, and the kernel does not tell who listens.
+/// In its own container the sidecar is PID 1, and the kernel does not report the listener's process.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn in_a_container_of_its_own() {
@@ -160,13 +160,13 @@ fn in_a_container_of_its_own() {
     assert!(started.elapsed() < MS(1000), "{:?}", started.elapsed());
 }
 
-/// As k8s/sidecar/pod.yaml says of two users: the socket takes the group of a directory with the setgid
-/// bit, as an emptyDir with fsGroup has it, and the sidecar is another user of that group.
+/// The case of two users in k8s/sidecar/pod.yaml. The socket gets the group of its directory, which has the setgid
+/// bit, like an emptyDir with fsGroup. The sidecar is another user of that group.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
 fn another_user_of_the_sockets_group_is_enough() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can become another user");
+        println!("SKIPPED: only root can become another user");
         return;
     }
     let place = Place::new();
@@ -181,7 +181,7 @@ fn another_user_of_the_sockets_group_is_enough() {
     let theirs = format!("unix:{}", socket.display());
     unitd.args(arguments.iter().map(|word| if *word == ours { &theirs } else { word }));
     let unitd = unitd.args(["--no-daemon", "--control-mode", "0660"]).stderr(Stdio::null()).spawn().unwrap();
-    // It is ended like the sidecar.
+    // Reuses the sidecar's way to end a process.
     let unitd = Sidecar { sandbox: &place.sandbox, child: unitd };
 
     place.sandbox.write("unit.json", body_of("put-return"));
@@ -192,7 +192,7 @@ fn another_user_of_the_sockets_group_is_enough() {
     command.current_dir(place.sandbox.path("")).uid(65532).gid(65532).stdin(Stdio::null());
     command.stderr(fs::File::create(place.sandbox.path("sidecar.log")).unwrap());
     let sidecar = Sidecar { sandbox: &place.sandbox, child: command.spawn().unwrap() };
-    // FreeUnit answers no other user, and that is told.
+    // FreeUnit answers no other user; the sidecar reports it.
     sidecar.says(if super::real::is_freeunit() {
         "give both containers the same runAsUser"
     } else {
@@ -247,7 +247,7 @@ fn a_pods_life() {
     eventually("the renewed certificate", renewed, || sidecar.log());
     println!("a renewed certificate is taken in {:?}", started.elapsed());
 
-    // A refused one leaves the old one serving, also in a Unit that starts with nothing.
+    // After a refused configuration the old one keeps serving, also in a Unit that starts without any.
     flip(&volume, "..4", &[("unit.json", "{\"listeners\": {\"*\": {}}}")]);
     sidecar.says("did not apply");
     status(202);

@@ -1,5 +1,5 @@
-//! Certificates, modules and parts of a configuration against a control API that keeps them as Unit
-//! does: it overwrites none, and deletes none in use. The same with a real Unit is in `directory`.
+//! Certificates, modules and parts of a configuration, against a control API that stores them as Unit does: it
+//! overwrites none, and deletes none in use. `directory` tests the same with a real Unit.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::support::unit::{AMPLE, client, failed, run, within};
 #[derive(Default)]
 struct Store {
     config: Value,
-    /// By path: what is shown of it.
+    /// By path: the answer to a GET.
     kept: BTreeMap<String, Value>,
     log: Vec<String>,
 }
@@ -61,7 +61,7 @@ impl Store {
                 let shown = if path.starts_with("/js_modules/") {
                     Value::String(text)
                 } else if text.contains("PRIVATE KEY") {
-                    // The bundles of these tests are told by a comment.
+                    // A comment identifies the bundles of these tests.
                     let since = text.lines().next().unwrap();
                     json!({"chain": [{"validity": {"since": since, "until": "Jan  1 00:00:00 2199 GMT"}}]})
                 } else {
@@ -96,7 +96,7 @@ impl Fake {
         let setup = Setup::read(&self.sandbox.path(name), at)?;
         run(client(&self.sandbox).apply(Some(&control), &setup, within(AMPLE)))
     }
-    /// What changed something since the last look.
+    /// Returns and clears the log of changes.
     fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.store.lock().unwrap().log)
     }
@@ -134,7 +134,7 @@ fn certificates_go_first_and_one_in_use_takes_the_detour() {
         ]
     );
     assert_eq!(fake.store.lock().unwrap().config, serde_json::from_str::<Value>(TLS).unwrap());
-    // A bad one is refused before anything is touched.
+    // podstrap refuses an invalid certificate before it changes anything.
     fake.sandbox.write("d/site.pem", "no PEM");
     assert_snapshot!(fake.said(fake.apply("d", "/config")), @r"
     exit 7

@@ -1,4 +1,4 @@
-//! Real environments, built by both engines from a local index.
+//! Real environments, built with both engines from a local index.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -29,9 +29,9 @@ fn flask_runs_from_its_final_path_with_either_engine() {
         let files = bench.contents();
         let staging = bench.sandbox.path("staging");
         for (name, bytes) in &files {
-            assert!(!contains(bytes, staging.to_str().unwrap()), "{} says where it was built", name.display());
+            assert!(!contains(bytes, staging.to_str().unwrap()), "{} contains its build path", name.display());
         }
-        // Bytecode: for every source, never checked against it, as Python itself would write it.
+        // Bytecode: for every source, unchecked, in the format that Python itself writes.
         for (name, bytes) in files.iter().filter(|(name, _)| name.extension().is_some_and(|e| e == "pyc")) {
             assert_eq!(bytes[4..8], [1, 0, 0, 0], "{}", name.display());
         }
@@ -160,12 +160,12 @@ fn a_lost_file_is_installed_again() {
                 let site =
                     staging.join("lib").read_dir().unwrap().next().unwrap().unwrap().path().join("site-packages");
                 std::fs::remove_file(site.join("flask/app.py")).unwrap();
-                // A cache entry that was cut short (a hardlink in uv's case): the cached file shrinks too.
+                // Truncate a cached file as well: uv installs hardlinks to its cache, so the cache entry shrinks too.
                 std::fs::OpenOptions::new().write(true).open(site.join("click/core.py")).unwrap().set_len(10).unwrap();
             })
             .unwrap();
         assert!(bench.run("bin/flask", &["--version"]).contains("Flask 3.1"));
-        // And the next run on this cache is whole as well.
+        // The next run with this cache is complete as well.
         bench.build();
         bench.run("bin/python", &["-c", CHECK_RECORDS]);
     }
@@ -185,7 +185,7 @@ fn a_password_stays_out_of_arguments_messages_and_the_environment() {
         assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("netrc")), "{left:?}");
     }
 
-    // What a child is given, as one that writes it down sees it.
+    // A fake child records its arguments and environment.
     let index_url = "http://me:s3cr3t@127.0.0.1:9/simple/";
     let spy = Bench::new(EngineRequest::Pip, index_url).packages(&["x @ http://you:t0ken@localhost:9/x.whl"]);
     let seen = spy.sandbox.path("seen");
@@ -247,7 +247,7 @@ fn uv_settings_of_the_tree_do_not_count() {
     }
 }
 
-/// Every other interpreter and pip that a machine has:
+/// The other interpreters and pips of a machine:
 /// `PODSTRAP_TEST_PYTHONS=/a/python:/b/python cargo test -- --ignored every_interpreter`.
 #[test]
 #[ignore = "needs PODSTRAP_TEST_PYTHONS"]

@@ -1,4 +1,4 @@
-//! What goes wrong with an environment, as its reader sees it, with both engines.
+//! The errors of an environment, with both engines.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn no_python() {
       because: looked for python3, python in PATH ([PATH])
     hint: run podstrap in an image with this Python, ideally the app's own, or give an interpreter's path with --python
     ");
-    // A shim that does not run is no Python either.
+    // A shim that does not work is not a usable Python either.
     let bench = Bench::new(EngineRequest::Pip, "http://127.0.0.1:9/");
     script(&bench.sandbox, "shims/python3", "#!/bin/sh\necho 'shim: python3: command not found' >&2\nexit 127\n");
     let path = bench.sandbox.path("shims").to_str().unwrap().to_owned();
@@ -69,7 +69,7 @@ fn a_python_that_is_too_old() {
       because: podstrap needs Python 3.8 or newer
     hint: use an app image with a newer Python (and Unit's module for it), or another interpreter with --python
     ");
-    // The real thing, where there is one.
+    // With a real old Python, if the machine has one.
     let versions = std::env::home_dir().unwrap().join(".pyenv/versions");
     let real = |minor: &str| {
         let mut dirs = versions.read_dir().ok()?.flatten().map(|entry| entry.path());
@@ -86,7 +86,7 @@ fn a_python_that_is_too_old() {
     }
 }
 
-/// A table for both engines: what each row's environment comes to.
+/// A table of each row's result with both engines.
 fn with_both(rows: &[(&str, &dyn Fn(EngineRequest) -> Bench)]) -> String {
     let each = rows.iter().flat_map(|(name, bench)| {
         ["uv", "pip"]
@@ -169,7 +169,7 @@ fn no_wheel_and_no_compiler() {
         bench.sandbox.write("tree/fast/fast.c", "");
         let path = bench.sandbox.path("bin").to_str().unwrap().to_owned();
         let text = bench.var("PATH", path).fails();
-        // The excerpt is the build's own talk.
+        // The excerpt is the output of the build.
         text.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>().join("\n")
     });
     assert_eq!(texts[0].replace("uv", "pip"), texts[1]);

@@ -1,6 +1,6 @@
-//! Environments that are right for the app's Python, wherever that is, or are told not to be.
+//! Environments fit the app's Python, wherever it is, or podstrap reports that they do not.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::support::index::{Behaviour, IndexServer, elsewhere, other_python, own
 use crate::support::namespaces::namespaced;
 use crate::support::sandbox::{Ran, Sandbox};
 
-/// An app's directory, a volume, and an index with wheels for here and for elsewhere.
+/// An app's directory, a volume, and an index with wheels for this platform and others.
 struct World {
     sandbox: Sandbox,
     index: IndexServer,
@@ -53,7 +53,7 @@ impl World {
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
         ran
     }
-    /// The error's text; nothing was published.
+    /// The error's text; asserts that nothing was published.
     fn fails(&self, engine: &str, args: &[&str]) -> String {
         let ran = self.run(engine, args);
         assert_eq!(ran.code, Some(4), "{}", ran.raw);
@@ -63,13 +63,13 @@ impl World {
     fn venv(&self) -> PathBuf {
         self.sandbox.root().join("venv")
     }
-    /// What release.json says of the environment.
+    /// The environment's part of release.json.
     fn record(&self) -> Value {
         let release = self.sandbox.root().join(".podstrap/current/release.json");
         serde_json::from_slice::<Value>(&fs::read(release).unwrap()).unwrap()["environment"].clone()
     }
-    /// A wheel that says it is for this machine, out of one that is not: with `source` as its only module
-    /// beside the compiled one, under the name `name`.
+    /// Repacks a wheel for another platform as one for this platform, named `name`. `source` is its only module
+    /// besides the compiled one.
     fn disguised(&self, name: &str, from: &str, source: Option<&str>) -> PathBuf {
         let wheel = find(&elsewhere(), from);
         let own = own_python().replace('.', "");
@@ -84,7 +84,7 @@ impl World {
     }
 }
 
-/// What a wheel for this machine is called.
+/// This machine's platform tag for wheels.
 fn platform() -> String {
     format!("linux_{}", std::env::consts::ARCH)
 }
@@ -114,7 +114,7 @@ with zipfile.ZipFile(old) as a, zipfile.ZipFile(new, 'w') as b:
     b.writestr(record, '\\n'.join(rows + [record + ',,']) + '\\n')
 ";
 
-/// The file in a directory whose name has these parts.
+/// The file in a directory whose name contains all of these parts.
 fn find(dir: &Path, parts: &str) -> PathBuf {
     let parts: Vec<&str> = parts.split(' ').collect();
     let mut files = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
@@ -167,7 +167,7 @@ fn wheels_for_another_python_and_platform_are_installed_where_it_looks() {
             config.starts_with("home = /usr/local/bin\n") && config.contains(&format!("version = {other}\n")),
             "{config}"
         );
-        // Every file that RECORD names is there.
+        // Every file in RECORD exists.
         let site = venv.join(format!("lib/python{other}/site-packages"));
         for info in
             site.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some())
@@ -183,7 +183,7 @@ fn wheels_for_another_python_and_platform_are_installed_where_it_looks() {
             files.into_iter().filter(|file| !file.contains("REQUESTED")).collect::<Vec<_>>(),
         ));
     }
-    assert_eq!(seen[0].0, seen[1].0, "the engines installed the same, out of the same archives");
+    assert_eq!(seen[0].0, seen[1].0, "the engines installed different archives");
     assert_eq!(seen[0].1, seen[1].1);
 }
 
@@ -196,7 +196,7 @@ fn another_platform_of_the_same_python_gets_its_wheels_and_bytecode() {
         assert!(files.iter().any(|file| file.ends_with("-linux-musl.so")), "{files:?}");
         assert!(files.iter().any(|file| file.contains("__pycache__")), "{files:?}");
     }
-    // All older tags are meant as well.
+    // A platform includes all older tags.
     for engine in ENGINES {
         world.ok(
             engine,
@@ -216,7 +216,7 @@ fn for_elsewhere_nothing_is_built() {
             "hint: run podstrap in the app's own image to build it: another Python or platform implies --only-binary";
         assert!(error.starts_with("docopt has no wheel for cp3") && error.contains(words), "{error}");
         assert!(error.ends_with(hint), "{error}");
-        // The same Python is nowhere else.
+        // The same Python is no other target.
         world.ok(engine, &["--target-python", &own_python(), "docopt"]);
     }
     let error = world.fails("uv", &["--target-platform", "manylinux_2_28_s390x", "markupsafe"]);
@@ -288,7 +288,7 @@ fn what_is_required_and_not_there_is_told() {
             "{}",
             ran.raw
         );
-        // For a Python that has it in its library it is not required.
+        // A Python that includes importlib.metadata does not need the package.
         assert!(!ran.text.contains("importlib"), "{}", ran.raw);
         let ran = world.sandbox.run(world.init(engine, &["--strict", "flask"]).env("PIP_NO_DEPS", "1"));
         assert_eq!(ran.code, Some(4), "{}", ran.raw);
@@ -336,7 +336,7 @@ fn the_record_says_where_everything_came_from() {
     let url = |name: &str| of(name)["source"]["url"].as_str().unwrap().to_owned();
     assert!(url("docopt").ends_with("/files/docopt-0.6.2.tar.gz"), "{}", url("docopt"));
     assert!(url("markupsafe").contains("/files/MarkupSafe-3.0.2-cp"), "{}", url("markupsafe"));
-    // As the app sees it, not where it was built.
+    // The path as the app sees it, not the build path.
     assert_eq!(url("mylib"), format!("file://{}/lib", world.sandbox.root().display()));
     let contents = of("markupsafe")["contents"].as_str().unwrap().to_owned();
     assert!(contents.starts_with("sha256:") && contents != of("docopt")["contents"].as_str().unwrap());
@@ -382,7 +382,7 @@ fn its_python_starts_where_the_apps_image_has_it() {
         assert_eq!(world.record()["python_path"], python.to_str().unwrap());
         let mut command = Command::new(world.venv().join("bin/flask"));
         command.arg("--version");
-        // The interpreter is there, and no more where it was: unless that is the system's own.
+        // Move the interpreter to another path, and hide the original one unless it is the system's.
         let hide = if prefix == "/usr" { String::new() } else { format!("mount -t tmpfs none {prefix} && ") };
         let script = format!("mount --bind {prefix} {0} && {hide}\"$@\"", there.display());
         let Some(mut command) = namespaced(&command, &script) else { return };

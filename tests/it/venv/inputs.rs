@@ -1,5 +1,5 @@
-//! Inputs × engines: the same set is installed whichever engine does it, file by file, or the one that
-//! cannot read an input names the other.
+//! Inputs × engines: both engines install the same files from each input, or the engine that cannot read an input
+//! recommends the other.
 
 use std::fs;
 
@@ -48,7 +48,7 @@ fn hashes_mean_the_same_with_both() {
     let tree = |text: &str| place.tree(&[("requirements.txt", text), ("more.txt", &beta)]);
     tree(&format!("{alpha}{beta}"));
     assert_eq!(place.same(&["-r", "requirements.txt", "--require-hashes"]), ["alpha 1.0", "beta 1.0"]);
-    // One without a hash: no engine lets it pass, whether that was asked for or not.
+    // With one hash missing, both engines fail, with or without --require-hashes.
     for (text, flags) in [
         (format!("{alpha}beta==1.0\n"), &[][..]),
         (alpha.clone(), &[]),
@@ -87,7 +87,7 @@ fn projects_paths_editables_repositories_and_sources() {
     place.add("lib", project("lib", &mark, ""));
     assert_eq!(place.same(&["."]), ["alpha 1.0", "app 1.0", "beta 2.0"]);
     assert_eq!(place.same(&[".[web]"]), ["alpha 1.0", "app 1.0", "beta 2.0", "delta 1.0"]);
-    // A path is relative to the tree, whichever file names it.
+    // Every path is relative to the tree, in whichever file it is.
     assert_eq!(place.same(&["-r", "deploy/paths.txt"]), ["beta 1.0", "lib 1.0"]);
     assert_eq!(place.same(&["-r", "editable.txt"]), ["lib 1.0"]);
     assert_eq!(place.same(&["-r", "vcs.txt"]), ["lib 1.0"]);
@@ -118,7 +118,7 @@ fn a_pyproject_gives_its_dependencies_extras_and_groups() {
         assert!(error.contains("none is given") && error.contains("package[extra]"), "{error}");
     }
 
-    // What pip cannot do names what can.
+    // If pip cannot read an input, the error names the alternative.
     let dynamic = "[project]\nname = \"app\"\nversion = \"1\"\ndynamic = [\"dependencies\"]\n";
     place.tree(&[("pyproject.toml", dynamic)]);
     let error = place.refused("pip", &[]);
@@ -131,7 +131,7 @@ fn a_pyproject_gives_its_dependencies_extras_and_groups() {
     let error = place.refused("pip", &[]);
     assert!(error.contains("gives lib a source in [tool.uv.sources]") && error.contains("--engine uv"), "{error}");
     assert_eq!(place.installed("uv", &[]).packages, ["lib 1.0"]);
-    // A file that only configures tools is no input.
+    // A file that only configures tools is not an input.
     place.tree(&[("pyproject.toml", "[tool.black]\nline-length = 100\n")]);
     let ran = place.sandbox.run(&mut place.command("pip", &[]));
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
@@ -143,7 +143,7 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
     let place = Place::new();
     let mark = place.sandbox.path("mark");
     place.tree(&[("pyproject.toml", APP), ("requirements.txt", "delta\n")]);
-    // What was locked stays, whatever the index has got since.
+    // Locked versions stay, whatever the index offers later.
     fs::rename(place.sandbox.path("wheels/beta-2.0-py3-none-any.whl"), place.sandbox.path("later")).unwrap();
     place.uv(&["lock"]);
     place.uv(&["export", "--frozen", "--quiet", "--no-emit-project", "--no-default-groups", "-o", "pylock.toml"]);
@@ -164,7 +164,7 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
     );
     let refreshed = ["-r", "uv.lock", "gamma", "--refresh"];
     assert_eq!(place.installed("uv", &refreshed).packages, ["alpha 1.0", "beta 1.0", "gamma 1.0"]);
-    // Exactly what pip makes of the same versions.
+    // The same files as pip installs for these versions.
     let exported = place.installed("uv", &[]).files;
     place.tree(&[("requirements.txt", "alpha==1.0\nbeta==1.0\n")]);
     assert_eq!(exported, place.installed("pip", &[]).files);
@@ -183,14 +183,17 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
     let error = place.refused("uv", &["--no-index", "-f", "."]);
     assert!(error.contains("contains the URLs of its files") && error.contains("uv export"), "{error}");
 
-    // A project that is a package is installed as one, and not editable.
+    // A project with a build system is installed as a package, and not as editable.
     place.tree(&[]);
     place.add(".", project("app", &mark, "dependencies = [\"alpha\", \"lib\"]\n[tool.uv.sources]\nlib = {workspace = true}\n[tool.uv.workspace]\nmembers = [\"lib\"]"));
     place.add("lib", project("lib", &mark, ""));
     place.uv(&["lock"]);
     let found = place.installed("uv", &[]);
     assert_eq!(found.packages, ["alpha 1.0", "app 1.0", "beta 2.0", "lib 1.0"]);
-    assert!(!found.files.keys().any(|name| name.extension().is_some_and(|kind| kind == "pth")), "nothing is editable");
+    assert!(
+        !found.files.keys().any(|name| name.extension().is_some_and(|kind| kind == "pth")),
+        "a package is editable"
+    );
 }
 
 #[test]
@@ -220,8 +223,8 @@ fn a_wheelhouse_serves_without_an_index() {
         let error = place.refused(engine, &["beta", "-f", "/nowhere"]);
         assert!(error.starts_with("cannot read the --find-links location /nowhere"), "{error}");
     }
-    assert_eq!(place.index.requests(), 0, "nobody asked the index");
-    // Without --no-index both count.
+    assert_eq!(place.index.requests(), 0, "a request reached the index");
+    // Without --no-index both the index and the directory are used.
     assert_eq!(place.same(&["alpha", "delta", "-f", "my wheels, all"]), ["alpha 1.0", "beta 2.0", "delta 1.0"]);
 }
 
@@ -250,7 +253,7 @@ fn with_only_binary_no_code_of_a_package_runs() {
     ];
     for (args, name) in cases {
         for engine in ENGINES {
-            // What the user's variables say of it does not count.
+            // The user's PIP_NO_BINARY has no effect.
             let mut command = place.command(engine, &[args, &["--only-binary"][..]].concat());
             let ran = place.sandbox.run(command.env("PIP_NO_BINARY", "source"));
             assert_eq!(ran.code, Some(4), "{engine} {args:?}: {}", ran.raw);
@@ -259,13 +262,13 @@ fn with_only_binary_no_code_of_a_package_runs() {
                 "{engine} {args:?}: {}",
                 ran.error()
             );
-            // uv does not ask a setup.py for its name.
+            // uv does not run a setup.py to learn its name.
             let unnamed = engine == "uv" && *name == "old";
             assert!(unnamed || ran.error().contains(name), "{engine} {args:?}: {}", ran.error());
             assert_eq!(place.ran(), "", "{engine} {args:?}");
         }
     }
-    // uv would build what a file or a setting insists on, and ask the build of what is editable for its name.
+    // uv would build packages if a file or a setting demands it, and build an editable to learn its name.
     place.sandbox.write("home/.config/uv/uv.toml", "no-binary-package = [\"source\"]\n");
     for engine in ENGINES {
         for file in ["insists.txt", "editable.txt", "unnamed.txt"] {
@@ -289,7 +292,7 @@ fn with_only_binary_no_code_of_a_package_runs() {
         let ran = place.sandbox.run(command.env("UV_NO_BINARY_PACKAGE", "source").env("UV_NO_BINARY", "1"));
         assert_eq!((ran.code, &*place.ran()), (Some(4), ""), "{engine}: {}", ran.raw);
     }
-    // The mark is none that nobody makes; and wheels are fine.
+    // The mark does work; and wheels are accepted.
     for engine in ENGINES {
         place.installed(engine, &["-r", "editable.txt"]);
         assert!(place.ran().contains("lib"), "{engine}");
@@ -343,10 +346,10 @@ fn pip_conf_means_the_same_to_both() {
             command
         };
         assert_eq!(place.finish(engine, &mut with("X", "")).packages, ["alpha 1.0", "beta 1.0"], "{engine}");
-        // A variable comes before a file.
+        // A variable overrides a file.
         let mut command = with("PIP_CONSTRAINT", place.sandbox.write("none.txt", "").to_str().unwrap());
         assert_eq!(place.finish(engine, &mut command).packages, ["alpha 1.0", "beta 2.0"], "{engine}");
-        // What no environment of podstrap's could follow is said.
+        // podstrap reports settings that cannot apply to its environments.
         let warned = place.finish(engine, with("PIP_TARGET", "/elsewhere").env("PIP_PREFER_BINARY", "1")).ran;
         assert!(warned.text.contains("ignoring PIP_TARGET:"), "{}", warned.text);
         assert_eq!(warned.text.contains("ignoring PIP_PREFER_BINARY: uv has"), engine == "uv", "{}", warned.text);
@@ -361,7 +364,7 @@ fn pip_conf_means_the_same_to_both() {
     }
 }
 
-/// A login for indexes and repositories as Kubernetes mounts it.
+/// A login for indexes and repositories, as Kubernetes mounts it.
 #[test]
 fn mounted_logins_open_indexes_and_repositories() {
     let mut place = Place::behaving(Behaviour { login: Some(("bob", "p4ss-of-index")), ..Behaviour::default() });
@@ -370,7 +373,7 @@ fn mounted_logins_open_indexes_and_repositories() {
     let secret = place.sandbox.write("secret/netrc", "machine 127.0.0.1 login bob password p4ss-of-index\n");
     let auth = secret.parent().unwrap().to_str().unwrap();
 
-    // Writes down what git and uv are called with.
+    // Records the arguments of git and uv.
     let calls = place.sandbox.write("calls", "");
     let uv = index::uv();
     for (name, real) in [("git", "PATH=${PATH#*:}; exec git"), ("uv", &format!("exec {}", uv.display()))] {
@@ -404,7 +407,7 @@ fn mounted_logins_open_indexes_and_repositories() {
             fs::read_dir(place.sandbox.path("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(left.is_empty(), "{left:?}");
 
-        // Without it, and with a wrong one, a 401 is one.
+        // Without the login, or with a wrong one, the index answers 401.
         fs::remove_file(place.sandbox.path("home/.config/pip/pip.conf")).unwrap();
         let wrong = place.sandbox.write("wrong/netrc", "machine 127.0.0.1 login bob password no\n");
         for args in [&["alpha"][..], &["alpha", "--auth", wrong.to_str().unwrap()]] {
@@ -437,7 +440,7 @@ fn what_only_other_tools_read_names_their_export() {
     place.tree(&[("Pipfile.lock", "{}"), ("Pipfile", "")]);
     let error = place.refused("pip", &["-r", "Pipfile.lock"]);
     assert!(error.contains("pipenv requirements > requirements.txt"), "{error}");
-    // Where no environment is wanted, none of it matters.
+    // With --venv none the inputs do not matter.
     let ran = place.sandbox.run(&mut place.command("pip", &["--venv", "none"]));
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
 }
@@ -465,7 +468,7 @@ fn a_build_that_lacks_something_names_it() {
             assert!(error.contains("hint: "), "{error}");
         }
     }
-    // What the build itself needs and cannot have.
+    // A build requirement that does not exist.
     place.tree(&[(
         "old/pyproject.toml",
         "[build-system]\nrequires = [\"no-such-backend>=1\"]\nbuild-backend = \"x\"\n",
@@ -476,14 +479,14 @@ fn a_build_that_lacks_something_names_it() {
     }
 }
 
-/// The tree's files, flags, and whether the environment of the step before is kept.
+/// The tree's files, flags, and whether podstrap reuses the previous step's environment.
 type Step<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], bool);
 
 #[test]
 fn whatever_is_read_decides_whether_an_environment_is_kept() {
     let place = Place::new();
     let kept = |args: &[&str]| {
-        // Over what is there.
+        // Runs again on the existing volume.
         let root = place.sandbox.path("volume-uv");
         let saved = place.sandbox.path("saved");
         let _ = fs::rename(&root, &saved);
@@ -510,7 +513,7 @@ fn whatever_is_read_decides_whether_an_environment_is_kept() {
         place.tree(files);
         assert_eq!(kept(args), *keeps, "{args:?} with {:?}", files.last());
     }
-    // A lock without anything of the tree in it goes by its contents.
+    // podstrap compares a lock that refers to nothing in the tree by its contents.
     place.uv(&["lock"]);
     assert!(!kept(&[]));
     place.sandbox.write("tree/other.py", "");

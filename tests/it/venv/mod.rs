@@ -1,4 +1,4 @@
-//! The environment: what is installed, by which engine, for which Python.
+//! The environment: its packages, its engine and its Python.
 
 mod build;
 mod errors;

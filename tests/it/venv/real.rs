@@ -1,9 +1,9 @@
 //! Real apps with real packages from the machine's own index: `just python`.
 //!
-//! Each is built by `init` with both engines and then served where the place of its building is not to be
-//! seen: by its own Python, and with `PODSTRAP_TEST_UNITD` by a real Unit. The interpreter is the
-//! first python3 on PATH; `PODSTRAP_TEST_PYTHONS=/a/python:/b/python` names others for the test of
-//! interpreters. What Unit's module was built for is `/usr/bin/python3`, or `PODSTRAP_TEST_UNIT_PYTHON`.
+//! `init` builds each app with both engines. Then its own Python, and a real Unit with `PODSTRAP_TEST_UNITD`, serve it
+//! where the build path is invisible. The interpreter is the first python3 on PATH;
+//! `PODSTRAP_TEST_PYTHONS=/a/python:/b/python` sets others for the test of interpreters. Unit's module is built for
+//! `/usr/bin/python3`, or the interpreter in `PODSTRAP_TEST_UNIT_PYTHON`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,19 +16,19 @@ use crate::support::index::uv;
 use crate::support::namespaces::namespaced;
 use crate::support::sandbox::Sandbox;
 
-/// Where the app's container sees the tree.
+/// The tree's path in the app's container.
 const TREE: &str = "/mnt/app";
 const VENV: &str = "/mnt/app/venv";
 
-/// An app: its files, what `init` is told to install, and what it answers to `GET /`.
+/// An app: its files, the packages to install, and its answer to `GET /`.
 struct Case {
     name: &'static str,
     files: &'static [(&'static str, &'static str)],
     install: &'static [&'static str],
-    /// What uv is told to lock the tree with first. pip reads no lock, and says so.
+    /// The arguments of uv that lock the tree first. pip reads no lock and reports that.
     lock: &'static [&'static str],
     answer: &'static str,
-    /// A script of the environment, and the beginning of what it prints.
+    /// A script of the environment, and the start of its output.
     script: (&'static [&'static str], &'static str),
 }
 
@@ -167,7 +167,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// What a web app of some years has: about 60 distributions.
+/// The packages of a web app that has grown for years: about 60 distributions.
 const DJANGO: &str = "\
 Django
 djangorestframework
@@ -239,7 +239,7 @@ def application(environ, start):
     return [f'library {library.answer} is below {place}'.encode()]
 ";
 
-/// Asks the app in `wsgi.py` once, as a server would.
+/// Sends one request to the app in `wsgi.py`, as a server would.
 const SERVE: &str = "
 import importlib, sys, wsgiref.util, wsgiref.validate
 assert sys.prefix == '/mnt/app/venv', sys.prefix
@@ -252,7 +252,7 @@ print(said[0], b''.join(answer).decode())
 answer.close()
 ";
 
-/// Every file of every record is there and as it says.
+/// Checks that every file in every RECORD exists and matches.
 const RECORDS: &str = "
 import base64, hashlib, importlib.metadata, site
 for dist in importlib.metadata.distributions(path=site.getsitepackages()):
@@ -262,12 +262,12 @@ for dist in importlib.metadata.distributions(path=site.getsitepackages()):
         assert not file.hash or file.hash.value == hash, '%s: %s is not as its RECORD says' % (dist.metadata['Name'], file)
 ";
 
-/// The app's container: the volume where the app sees it, and nothing of the place where it was built.
-/// `"$@"` runs in it, without a variable.
+/// The app's container: the volume at the app's path, and no trace of the build path. Runs `"$@"` without
+/// environment variables.
 const CONTAINER: &str = "mount -t tmpfs none /mnt && mkdir /mnt/app && mount --bind \"$VOLUME\" /mnt/app && \
      mount -t tmpfs none \"$BUILT\" && cd / && exec env -i \"$@\"";
 
-/// A Unit of its own in it: `sh -c UNIT sh UNITD MODULES PODSTRAP PORT`.
+/// Runs Unit in it: `sh -c UNIT sh UNITD MODULES PODSTRAP PORT`.
 const UNIT: &str = "
 mkdir /mnt/state /mnt/tmp
 $1 --no-daemon --control unix:/mnt/control.sock --pid /mnt/pid --log /mnt/log --statedir /mnt/state --tmpdir /mnt/tmp $2 &
@@ -276,7 +276,7 @@ $3 apply --control-socket /mnt/control.sock --config /mnt/app/unit.conf.json --p
     { cat /mnt/log; exit 1; }
 ";
 
-/// What is the same for every run: the sandbox, and what is looked at in its volume.
+/// The parts that all runs share: the sandbox and the paths in its volume.
 struct Bench {
     sandbox: Sandbox,
     root: PathBuf,
@@ -331,7 +331,7 @@ impl Bench {
         command
     }
 
-    /// Runs it in the app's container; an error is what it said.
+    /// Runs a command in the app's container; the error is its output.
     fn contained(&self, command: &[&str]) -> Result<String, String> {
         let mut inner = Command::new(command[0]);
         inner.args(&command[1..]).env("PATH", std::env::var_os("PATH").unwrap());
@@ -342,14 +342,14 @@ impl Bench {
         if output.status.success() { Ok(text) } else { Err(format!("{}: {text}", command.join(" "))) }
     }
 
-    /// What is installed by the release's record: name → version and, of what was not built here, contents.
+    /// The installed packages by the release's record: name → version and, except for local builds, contents.
     fn installed(&self) -> BTreeMap<String, String> {
         let text = std::fs::read_to_string(self.root.join(".podstrap/current/release.json")).unwrap();
         let release: serde_json::Value = serde_json::from_str(&text).unwrap();
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let known = |package: &serde_json::Value| {
             let url = word(&package["source"]["url"]);
-            // Of some that an index names otherwise than they are tagged uv's url is not known.
+            // uv reports no url for packages whose name in the index differs from their tag.
             let built = !url.is_empty() && Path::new(&url).extension().is_none_or(|kind| kind != "whl");
             let contents = if built { "built".to_owned() } else { word(&package["contents"]) };
             (word(&package["name"]), format!("{} {contents}", word(&package["version"])))
@@ -357,7 +357,7 @@ impl Bench {
         release["environment"]["packages"].as_array().unwrap().iter().map(known).collect()
     }
 
-    /// Serves what was built; what was asked.
+    /// Serves the environment and checks the answers.
     fn serve(&self, case: &Case, unit: bool) -> Result<(), String> {
         let python = format!("{VENV}/bin/python");
         let wants = |said: &str, what: &str| {
@@ -389,20 +389,20 @@ fn unit_python() -> PathBuf {
     std::env::var_os("PODSTRAP_TEST_UNIT_PYTHON").map_or("/usr/bin/python3".into(), PathBuf::from)
 }
 
-/// One row of the table, for each engine.
+/// One row of the table, run with each engine.
 struct Run<'a> {
     case: &'a Case,
-    /// What builds it, else python3 on PATH, or what Unit's module is for.
+    /// The interpreter for the build; otherwise python3 on PATH, or the one of Unit's module.
     python: Option<PathBuf>,
-    /// The version and the path of another that serves it.
+    /// Version and path of another interpreter that serves the app.
     target: Option<(String, PathBuf)>,
 }
 
-/// Builds and serves each with both engines, prints the table, and fails if one does.
+/// Builds and serves each app with both engines, prints the table, and fails if one fails.
 fn run(runs: &[Run]) {
     let unit = std::env::var_os("PODSTRAP_TEST_UNITD").is_some();
     if !unit {
-        eprintln!("SKIPPED: serving by Unit, as PODSTRAP_TEST_UNITD names none");
+        eprintln!("SKIPPED: Unit does not serve, because PODSTRAP_TEST_UNITD is not set");
     }
     let mut table = "\n| app | Python | engine | distributions | served by |\n|---|---|---|---|---|\n".to_owned();
     let mut failures = String::new();
@@ -461,7 +461,7 @@ fn run(runs: &[Run]) {
 fn apps_run_from_their_final_path() {
     let wanted = std::env::var("PODSTRAP_TEST_APP").unwrap_or_default();
     let wanted: Vec<_> = CASES.iter().filter(|case| case.name.contains(&wanted)).collect();
-    assert!(!wanted.is_empty(), "no app has this in its name");
+    assert!(!wanted.is_empty(), "no app's name contains this");
     run(&wanted.into_iter().map(|case| Run { case, python: None, target: None }).collect::<Vec<_>>());
 }
 
@@ -474,7 +474,7 @@ fn interpreters() -> Vec<PathBuf> {
     list
 }
 
-/// Flask, of whatever version the interpreter can have.
+/// Flask, in a version that the interpreter supports.
 #[test]
 #[ignore = "fetches real packages: `just python`"]
 fn flask_runs_with_every_interpreter() {
@@ -483,7 +483,7 @@ fn flask_runs_with_every_interpreter() {
     run(&runs);
 }
 
-/// Built by the first interpreter, and served by each of the others.
+/// The first interpreter builds, each of the others serves.
 #[test]
 #[ignore = "fetches real packages: `just python`"]
 fn flask_is_built_for_another_python() {

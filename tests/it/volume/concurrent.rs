@@ -1,7 +1,7 @@
-//! Many inits on one root at once, some of them killed: one builds, the others wait and show the same;
-//! a killed holder of the lock blocks nobody.
+//! Many inits on one root at once, some of them killed. One builds, the others wait and show the same release;
+//! a killed holder of the lock blocks no other run.
 //!
-//! `PODSTRAP_TEST_SEED` chooses who is killed and when, `PODSTRAP_TEST_ROUNDS` how often it is done.
+//! `PODSTRAP_TEST_SEED` chooses the victims and the times, `PODSTRAP_TEST_ROUNDS` the number of rounds.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -13,9 +13,9 @@ use crate::support::kill::{kill_all, pause};
 use crate::support::sandbox::Ran;
 use crate::support::volume::{App, Known, SETUPS, Tree, copy, difference, names, seed, view};
 
-/// How many at once.
+/// The number of inits that start at once.
 const INITS: usize = 16;
-/// A lock that nobody holds is waited for no longer.
+/// The longest acceptable wait for a lock that no process holds.
 const PROMPT: Duration = Duration::from_mins(1);
 
 #[test]
@@ -45,7 +45,7 @@ fn of_many_inits_at_once_the_killed_ones_block_nobody() {
         let fetched = app.fetched() - fetched;
         assert!((1..=1 + killed).contains(&fetched), "{what}: fetched {fetched} times");
         println!("{what}: fetched {fetched} times");
-        // Who was killed last may have left something.
+        // A killed init may have left files; the next one clears them.
         prompt(&app, &known, &volume, known.setup.link, "new", &what);
         known.assert_complete(&volume, &what);
     }
@@ -67,7 +67,7 @@ fn inits_of_many_links_share_a_root_though_some_are_killed() {
         for (link, name) in LINKS.iter().enumerate() {
             prompt(&app, &known, &volume, Some(name), branch(link), &what);
         }
-        // One release for each branch, whoever built it.
+        // One release for each branch, whichever init built it.
         assert_eq!(names(&volume.join(".podstrap/releases")).len(), 2, "{what}");
         assert_eq!(names(&volume.join(".podstrap/staging")).len(), 0, "{what}");
         let seen = view(&volume);
@@ -83,13 +83,13 @@ fn inits_of_many_links_share_a_root_though_some_are_killed() {
     }
 }
 
-/// The seeded rounds: one, if nobody asks for more.
+/// The seeded rounds; one by default.
 fn rounds() -> impl Iterator<Item = (u64, Rng)> {
     let rounds = std::env::var("PODSTRAP_TEST_ROUNDS").map_or(1, |text| text.parse().unwrap());
     (0..rounds).map(|round| (round, Rng::with_seed(seed() + round)))
 }
 
-/// An app in one of the setups, another in each round, and its volume before the run.
+/// An app with a random setup, and its volume before the run.
 fn place(rng: &mut Rng) -> (App, Known, PathBuf) {
     let app = App::new();
     let known = Known::new(&app, *rng.choice(&SETUPS).unwrap());
@@ -98,7 +98,7 @@ fn place(rng: &mut Rng) -> (App, Known, PathBuf) {
     (app, known, volume)
 }
 
-/// Instants at which half of them are killed, while the first builds and while the next do.
+/// Times at which half of the inits are killed, during the first build and the next ones.
 fn kills(rng: &mut Rng, took: Duration) -> [Option<Duration>; INITS] {
     let mut kills: [_; INITS] =
         std::array::from_fn(|number| number.is_multiple_of(2).then(|| took.mul_f64(2.0 * rng.f64())));
@@ -106,8 +106,8 @@ fn kills(rng: &mut Rng, took: Duration) -> [Option<Duration>; INITS] {
     kills
 }
 
-/// Starts all of these links and branches at once and kills those that have an instant. Returns what
-/// the others said, who must have succeeded.
+/// Starts inits for all of these links and branches at once and kills those that have a time. Returns the results
+/// of the others, which must have succeeded.
 fn at_once(
     app: &App,
     known: &Known,
@@ -135,7 +135,7 @@ fn at_once(
             started.into_iter().zip(kills).map(|(child, kill)| scope.spawn(move || watch(child, *kill))).collect();
         watched.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    // Some were done before their instant.
+    // Some inits finished before their time.
     let survivors: Vec<_> =
         runs.into_iter().zip(kills).filter(|(ran, kill)| kill.is_none() || ran.code.is_some()).collect();
     for (ran, _) in &survivors {
@@ -144,12 +144,12 @@ fn at_once(
     survivors.into_iter().map(|(ran, _)| ran).collect()
 }
 
-/// How many of them built what they show.
+/// The number of inits that built a release.
 fn built(runs: &[Ran]) -> usize {
     runs.iter().filter(|ran| ran.raw.contains(" built ")).count()
 }
 
-/// One more run: nothing is in its way.
+/// Runs once more, which must succeed without a long wait for the lock.
 fn prompt(app: &App, known: &Known, root: &Path, link: Option<&str>, branch: &str, what: &str) {
     let start = Instant::now();
     let ran = app.sandbox.run(&mut app.init(known.setup.engine, branch, root, link));

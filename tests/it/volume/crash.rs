@@ -1,7 +1,7 @@
-//! SIGKILL at instants spread over a complete `init`. At the instant of the kill a reader sees the
-//! old state or the new one; a rerun leaves what a run that nobody killed leaves, file by file.
+//! SIGKILL at times spread over a complete `init`. After the kill a reader sees the old state or the new one. A
+//! rerun leaves the same files as a run that was never killed.
 //!
-//! `PODSTRAP_TEST_SEED` chooses the instants, `PODSTRAP_TEST_KILLS` their number.
+//! `PODSTRAP_TEST_SEED` chooses the times, `PODSTRAP_TEST_KILLS` the number of kills.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,10 +19,10 @@ use rustix::process::Pid;
 use crate::support::kill::{gone, kill_all, kill_alone, pause};
 use crate::support::volume::{App, Before, Known, SETUPS, Setup, copy, names, seed};
 
-/// A kill leaves podstrap's children alive once in so many times, as the kernel's does when memory
-/// runs out.
+/// One kill in this many hits podstrap alone and leaves its children alive, as the kernel does when memory runs
+/// out.
 const ALONE: usize = 5;
-/// A run that ended before its kill is tried again with a shorter wait, so many times.
+/// If a run ends before its kill, the test repeats it with a shorter wait, at most this many times.
 const TRIES: u32 = 20;
 
 #[test]
@@ -37,17 +37,17 @@ fn hundreds_of_killed_inits_leave_the_old_or_the_new_state_and_reruns_complete_t
     crash(kills);
 }
 
-/// Whose system calls count.
+/// The threads whose system calls are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Threads {
-    /// The main thread's: each call, one after another.
+    /// The main thread. Kills before each of its calls, one after another.
     Main,
-    /// Those of any thread, but of no child: the first, second, fourth … of one thread.
+    /// Each thread, but no child process. Kills before a thread's first, second, fourth … call.
     All,
 }
 
-/// The system calls that `init` changes the volume with, and the steps of the table in `src/volume`
-/// that they belong to. Before a call there is the effect of the one before it.
+/// The system calls with which `init` changes the volume, and their steps in the table in `src/volume`. A kill
+/// before a call shows the state after the previous call.
 const STEPS: [(&str, Threads); 7] = [
     // Lock: podstrap's directories. Prepare: staging.
     ("mkdir", Threads::Main),
@@ -55,18 +55,18 @@ const STEPS: [(&str, Threads); 7] = [
     ("rename", Threads::Main),
     // Switch: links, in staging first.
     ("symlink", Threads::Main),
-    // Prepare: all is written, and nothing is known to be on the disk.
+    // Prepare: all files are written, but not necessarily on the disk.
     ("syncfs", Threads::All),
-    // Prepare and switch: the renames to the disk.
+    // Prepare and switch: flush the renames to the disk.
     ("fsync", Threads::Main),
-    // Switch: links of deleted entries.
+    // Switch: remove links of deleted entries.
     ("unlink", Threads::Main),
-    // Lock, prepare and retain: whatever is deleted.
+    // Lock, prepare and retain: delete files.
     ("unlinkat", Threads::All),
 ];
-/// What such kills must meet in every setup.
+/// The phases that these kills must hit in every setup.
 const MET: [Phase; 5] = [Phase::Begin, Phase::Clone, Phase::Write, Phase::Link, Phase::Tidy];
-/// More than there can be of one call.
+/// More calls than a run ever makes.
 const MANY: usize = 100_000;
 
 #[test]
@@ -81,7 +81,7 @@ fn a_kill_before_each_single_step_of_publishing_is_no_different() {
             let next = |number: &usize| Some(if threads == Threads::Main { number + 1 } else { number * 2 });
             let numbers = std::iter::successors(Some(1), next).take_while(|number| *number < MANY);
             let kills = numbers.take_while(|number| trial.step(call, threads, *number, &mut counts)).count();
-            // Where no entry is deleted, no link is.
+            // `init` removes a link only if an entry was deleted.
             assert!(kills > 0 || call == "unlink", "{setup}: no kill before {call}");
             println!("{setup}, {call}: {kills}");
             counts.kills += kills;
@@ -116,22 +116,22 @@ fn crash(kills: usize) {
     print(&table);
 }
 
-/// What a kill found.
+/// The phase of the run that a kill interrupted, judged by the files on the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     /// Nothing in staging yet.
     Begin,
-    /// The clone, or the empty environment beside it.
+    /// The clone, or the empty environment next to it.
     Clone,
     Install,
     Compile,
-    /// The environment is in the tree, and all is written out to the disk.
+    /// The environment is in the tree, and all files are written.
     Write,
-    /// The release is there, and not shown yet.
+    /// The release exists, but is not visible yet.
     Link,
-    /// The new state is shown; something old is left.
+    /// The new state is visible; old files are left.
     Tidy,
-    /// Nothing is left to do.
+    /// No work is left.
     End,
 }
 
@@ -139,7 +139,7 @@ impl Phase {
     const ALL: [Self; 8] =
         [Self::Begin, Self::Clone, Self::Install, Self::Compile, Self::Write, Self::Link, Self::Tidy, Self::End];
 
-    /// By the state of the volume, and whether it shows the new release.
+    /// Judges by the state of the volume and whether it shows the new release.
     fn of(root: &Path, old: usize, new: bool) -> Self {
         let own = root.join(".podstrap");
         let staged = names(&own.join("staging"));
@@ -170,7 +170,7 @@ impl Phase {
     }
 }
 
-/// What is waited for before a kill.
+/// The change on the volume that a kill waits for.
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Start,
@@ -183,7 +183,7 @@ enum Event {
     Release,
     /// A top-level link appears or changes.
     Link,
-    /// The first of the two switches: the new state is there.
+    /// The first of the two switches: the new state is visible.
     Switch,
     OldGone,
 }
@@ -202,7 +202,7 @@ impl Event {
         Self::OldGone,
     ];
 
-    /// The longest wait after it: publishing takes a few milliseconds at most.
+    /// The longest wait between the event and the kill. Publishing takes a few milliseconds at most.
     fn wait(self) -> Duration {
         match self {
             Self::Start => Duration::ZERO,
@@ -251,14 +251,14 @@ struct Counts {
     seen: BTreeMap<&'static str, usize>,
 }
 
-/// One setup and its volume.
+/// A setup and its volume.
 struct Trial<'a> {
     app: &'a App,
     known: Known,
     number: usize,
     rng: Rng,
     root: PathBuf,
-    /// Those that are there before.
+    /// The releases before the run.
     releases: Vec<OsString>,
 }
 
@@ -275,7 +275,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The link that is switched.
+    /// The target of the link that the run switches.
     fn link(&self, root: &Path) -> Option<PathBuf> {
         fs::read_link(root.join(self.known.setup.link.unwrap_or(".podstrap/current"))).ok()
     }
@@ -283,14 +283,14 @@ impl<'a> Trial<'a> {
     fn kill(mut self, times: usize) -> Counts {
         let mut counts = Counts::default();
         for number in 0..times {
-            // Half of them evenly over the time that a run takes, half around what is short.
+            // Half of the kills are spread evenly over the run, the other half follow short steps.
             let (event, wait) = if number % 2 == 0 {
                 let instants = times.div_ceil(2);
                 #[expect(clippy::cast_precision_loss, reason = "they are hundreds")]
                 let part = ((number / 2) as f64 + self.rng.f64()) / instants as f64;
                 (Event::Start, self.known.took.mul_f64(part))
             } else {
-                // The last is for updates only. Each setup begins with another.
+                // The last event exists only in updates. Each setup starts with a different event.
                 let events = &Event::ALL[..Event::ALL.len() - usize::from(self.known.setup.before == Before::Nothing)];
                 let event = events[(self.number + number / 2) % events.len()];
                 (event, event.wait().mul_f64(self.rng.f64()))
@@ -341,12 +341,12 @@ impl<'a> Trial<'a> {
         panic!("{what}: the run was over {TRIES} times");
     }
 
-    /// Kills podstrap before its call of this number. False if there are not so many.
+    /// Kills podstrap before the call with this number. Returns false if the run makes fewer calls.
     fn step(&self, call: &str, threads: Threads, number: usize, counts: &mut Counts) -> bool {
         copy(&self.known.before, &self.root);
         let command = self.app.run_of(self.known.setup, &self.root);
         let mut strace = Command::new("strace");
-        // The main thread's calls by the name that the C library gives them, `renameat2` for `rename`.
+        // The main thread's calls match by prefix, because libc may use `renameat2` for `rename`.
         let calls = if threads == Threads::Main { format!("/^{call}") } else { call.to_owned() };
         strace
             .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")])
@@ -408,7 +408,7 @@ impl Counts {
     }
 }
 
-/// For docs/reliability.md.
+/// Prints the table of docs/reliability.md.
 fn print(table: &BTreeMap<usize, Counts>) {
     let mut all = Counts::default();
     for counts in table.values() {

@@ -1,8 +1,8 @@
-//! A volume that is full, has no inodes left, turns read-only, or loses the right to write on one of
-//! its directories: `init` succeeds, or says so with exit code 5; what was published stays, and a
-//! rerun without the obstacle completes it.
+//! A volume that is full, has no free inodes, becomes read-only, or has a directory that loses its write
+//! permission. `init` succeeds, or exits with 5 and names the cause; the published release stays. A rerun without
+//! the fault completes the volume.
 //!
-//! `PODSTRAP_TEST_SEED` chooses sizes and instants, `PODSTRAP_TEST_FAULTS` their number.
+//! `PODSTRAP_TEST_SEED` chooses sizes and times, `PODSTRAP_TEST_FAULTS` the number of runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +33,7 @@ enum Fault {
     Bytes,
     Inodes,
     ReadOnly,
-    /// The same, in the middle of a run.
+    /// The same, at a random time of the run.
     TurnsReadOnly,
     Unwritable,
 }
@@ -44,14 +44,14 @@ impl Fault {
     fn title(self) -> &'static str {
         match self {
             Self::Bytes => "full",
-            Self::Inodes => "no inodes left",
+            Self::Inodes => "no free inodes",
             Self::ReadOnly => "read-only",
-            Self::TurnsReadOnly => "turns read-only",
+            Self::TurnsReadOnly => "becomes read-only",
             Self::Unwritable => "a directory loses its write permission",
         }
     }
 
-    /// What the message must say.
+    /// The text that the message must contain.
     fn cause(self) -> &'static str {
         match self {
             Self::Bytes | Self::Inodes => "No space left on device",
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-/// Directories that may lose it, as patterns of the shell.
+/// The directories that may lose their write permission, as shell patterns.
 const DIRECTORIES: &[&str] = &[
     "",
     "/.podstrap",
@@ -109,15 +109,15 @@ fn faults(setups: &[Setup], number: usize) {
     });
     let table = table.into_inner().unwrap();
     println!("\n{number} runs, PODSTRAP_TEST_SEED={}", seed());
-    println!("| the volume | runs | succeeded all the same | refused with 5 |\n|---|---|---|---|");
+    println!("| volume | runs | succeeded anyway | exit code 5 |\n|---|---|---|---|");
     for (fault, counts) in &table {
         println!("| {} | {} | {} | {} |", fault.title(), counts.runs, counts.succeeded, counts.refused);
-        assert!(counts.refused > 0, "{fault:?} never got in the way");
+        assert!(counts.refused > 0, "{fault:?} never made init fail");
     }
 }
 
-/// Runs with an obstacle and again without. Returns the first run's exit code; none where such tests
-/// are left out.
+/// Runs `init` with the fault and again without it. Returns the first run's exit code; `None` if such tests are
+/// skipped.
 fn disturb(app: &App, known: &Known, fault: Fault, number: usize) -> Option<i32> {
     let mut rng = Rng::with_seed(seed() + number as u64);
     let place = app.sandbox.path(&format!("fault-{number}"));
@@ -126,7 +126,7 @@ fn disturb(app: &App, known: &Known, fault: Fault, number: usize) -> Option<i32>
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (room, inodes) = room(known, fault, &mut rng);
     let wait = known.took.mul_f64(1.1 * rng.f64()).as_secs_f64();
-    // An ordinary user, or root without what makes root ignore modes.
+    // An ordinary user, or root without the capabilities that bypass file modes.
     let run = "setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
     let (obstacle, lift, doing) = match fault {
         Fault::Bytes | Fault::Inodes => {
@@ -139,7 +139,7 @@ fn disturb(app: &App, known: &Known, fault: Fault, number: usize) -> Option<i32>
             (format!("{}; {run}", remount("ro")), remount("rw"), "from the start".to_owned())
         }
         Fault::TurnsReadOnly => {
-            // A second mount over the first: that one is open for writing, and could not be changed.
+            // A second mount over the first, which has files open for writing and cannot become read-only.
             let mount = "mount --bind \"$volume\" \"$volume\" && mount -o remount,bind,ro \"$volume\"";
             let text = format!("{run} & sleep {wait:.3}; {mount}; wait $!");
             (text, "umount \"$volume\"".to_owned(), format!("after {wait:.3} s"))
@@ -185,7 +185,7 @@ fn disturb(app: &App, known: &Known, fault: Fault, number: usize) -> Option<i32>
     match code {
         0 => {
             assert_eq!(seen, "new", "{what}: {}", first.raw);
-            // What is in an unwritable directory of staging cannot be cleared.
+            // init cannot clear the files in an unwritable directory of staging.
             if fault != Fault::Unwritable {
                 known.assert_complete(&place.join("first"), &what);
             }
@@ -207,10 +207,10 @@ fn first(place: &Path) -> Ran {
     Ran { code: Some(code.trim().parse().unwrap()), stdout: String::new(), text: raw.clone(), raw }
 }
 
-/// Bytes and inodes of the volume: from what is on it already to more than enough.
+/// Limits of the volume in bytes and inodes: from slightly more than in use to more than enough.
 fn room(known: &Known, fault: Fault, rng: &mut Rng) -> (u64, u64) {
     let (before, after) = (usage(&known.before), usage(&known.after));
-    // While it is built there are a cache, and the old release beside the new.
+    // The build also needs space for a cache, and for the old release next to the new one.
     let mut between = |low: u64, high: u64| low + 1 + rng.u64(..2 * high);
     match fault {
         Fault::Bytes => (between(before.0, after.0), 1_000_000),

@@ -1,4 +1,4 @@
-//! The shared volume: releases, and runs that are killed, hindered, repeated, or not alone.
+//! The shared volume: releases, and runs that are killed, disturbed, repeated or concurrent.
 
 mod concurrent;
 mod crash;

@@ -1,4 +1,4 @@
-//! The shared volume: what a reader sees before, while and after a release is switched.
+//! The shared volume: a reader's view before, during and after a switch of the release.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn manifest(key: &str) -> Manifest {
     }
 }
 
-/// Builds a release of these files, each holding `key`.
+/// Builds a release with these files, each with the content `key`.
 fn commit(volume: &Volume, key: &str, files: &[&str], manifest: Manifest) -> Result<Release> {
     let staging = volume.stage()?;
     for file in files {
@@ -51,7 +51,7 @@ fn commit(volume: &Volume, key: &str, files: &[&str], manifest: Manifest) -> Res
     wait(volume.commit(&staging, key, manifest))
 }
 
-/// Builds and shows a release, and deletes the ones that it replaces.
+/// Builds and shows a release, and deletes the releases that it replaces.
 fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> Result<Release> {
     let release = commit(volume, key, files, manifest(key))?;
     volume.switch(&release, target)?;
@@ -86,7 +86,7 @@ fn entries_appear_in_the_root_and_old_ones_go() {
     assert_eq!(entries(&target.root), [".podstrap", "lost+found", "new.txt", "notes", "python"]);
     assert_eq!(fs::read_to_string(target.root.join("python/index.py")).unwrap(), "b");
     assert_eq!(fs::read_to_string(target.root.join("notes")).unwrap(), "mine");
-    assert_eq!(entries(&target.root.join(".podstrap/releases")).len(), 1, "the old release is deleted");
+    assert_eq!(entries(&target.root.join(".podstrap/releases")).len(), 1, "the old release is still there");
     assert!(entries(&target.root.join(".podstrap/staging")).is_empty());
 }
 
@@ -117,11 +117,11 @@ fn links_and_entries_share_a_root_without_losing_releases() {
     assert_eq!(entries(&root.join(".podstrap/releases")).len(), 3);
 }
 
-/// Five releases, built in the order of their keys. The links `one` and `two` show `b` and `e`; nothing
-/// shows the others. Beside them is a release that was never completed.
+/// Five releases, whose build times follow their keys. The links `one` and `two` show `b` and `e`; no link shows
+/// the others. There is also an incomplete release.
 fn five(root: &Path) -> Volume {
     let volume = lock(root);
-    // Neither their order on the disk nor that of their making decides.
+    // Neither the order on the disk nor the order of creation matters.
     for (key, day) in [("c", 3), ("e", 5), ("a", 1), ("d", 4), ("b", 2)] {
         let built_at = format!("2026-01-0{day}T00:00:00Z");
         let release = commit(&volume, key, &["index.py"], Manifest { built_at, ..manifest(key) }).unwrap();
@@ -168,7 +168,7 @@ fn a_retained_release_can_be_shown_again_and_then_the_other_is_retained() {
     wait(volume.retain(1));
     assert_eq!(keys(&target.root), "bde");
     assert_eq!(fs::read_to_string(target.root.join("two/index.py")).unwrap(), "d");
-    // Once nothing shows `b`, it is older than `e`.
+    // Once no link shows `b`, it is older than `e`.
     fs::remove_file(target.root.join("one")).unwrap();
     wait(volume.retain(1));
     assert_eq!(keys(&target.root), "de");
@@ -200,7 +200,7 @@ fn a_release_is_found_by_its_key_and_a_second_with_the_same_gets_its_own_id() {
     assert!(volume.find(&manifest("b").key, &target).is_none());
     let second = publish(&volume, &target, "a", &["index.py"]).unwrap();
     assert_ne!(first.id, second.id);
-    assert!(!volume.switch(&second, &target).unwrap(), "it is shown already");
+    assert!(!volume.switch(&second, &target).unwrap(), "the release is already visible");
 }
 
 #[test]

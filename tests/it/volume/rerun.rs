@@ -1,5 +1,5 @@
-//! The second run and every later one: what is kept, what is built anew, and what happens when a
-//! remote is gone.
+//! The second run and later ones: what podstrap keeps, what it rebuilds, and what happens when a remote is
+//! unreachable.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,12 +25,12 @@ fn a_rerun_builds_nothing_and_a_push_builds_beside() {
 
     let ran = article.ok(&mut init());
     assert!(ran.raw.contains("unchanged:"), "{}", ran.raw);
-    assert_eq!(article.git.seen().len(), asked + 1, "a branch costs one request");
+    assert_eq!(article.git.seen().len(), asked + 1, "a branch needs one request");
     assert_eq!(article.index.requests(), requests);
     assert_eq!(article.releases(), first);
     assert_eq!(fs::metadata(article.root("README.md")).unwrap().ino(), inode);
 
-    // A full SHA that is here asks nobody.
+    // For a full SHA that is already published, podstrap sends no request.
     let sha = article.repo.rev("main");
     article.ok(init().args(["--ref", &sha]));
     assert_eq!(article.git.seen().len(), asked + 1);
@@ -43,7 +43,7 @@ fn a_rerun_builds_nothing_and_a_push_builds_beside() {
     assert_eq!(article.releases().len(), 1);
     assert_ne!(article.releases(), first);
 
-    // And back to the commit before, by its name.
+    // Back to the previous commit, by its SHA.
     article.ok(init().args(["--ref", &sha]));
     assert_eq!(fs::read_to_string(article.root("README.md")).unwrap(), "testapp\n");
     assert!(fs::symlink_metadata(article.root("new.txt")).is_err());
@@ -64,14 +64,14 @@ fn other_inputs_are_another_release() {
     assert!(!seen.contains(&article.releases()[0]), "another engine");
     seen.push(article.releases()[0].clone());
     article.ok(article.init("pip").args(["--refresh", "Flask"]));
-    assert!(!seen.contains(&article.releases()[0]), "a new one though nothing changed");
+    assert!(!seen.contains(&article.releases()[0]), "--refresh built no new release");
 }
 
 #[test]
 fn what_a_killed_run_did_not_prune_goes_with_the_next() {
     let article = Article::new();
     article.ok(&mut article.init("auto"));
-    // As if it had been killed right after its switch.
+    // As after a kill right after the switch.
     let [release] = &article.releases()[..] else { panic!() };
     let old = release.with_file_name("replaced");
     fs::create_dir_all(old.join("tree")).unwrap();
@@ -94,7 +94,7 @@ fn what_somebody_has_cleaned_up_is_built_anew() {
     }
 }
 
-/// Every entry of the volume with the times at which it was last changed, in any way.
+/// Every entry of the volume with its modification and change times.
 fn times(dir: &Path) -> Vec<(String, i64, i64)> {
     let mut open = vec![dir.to_owned()];
     let mut all = Vec::new();
@@ -144,13 +144,13 @@ fn a_changed_commit_keeps_the_environment() {
         let ran = article.ok(&mut article.init(engine));
         assert!(ran.raw.contains(", reused") && !ran.raw.contains("podstrap: install "), "{}", ran.raw);
         assert_eq!(fs::read_to_string(article.root("README.md")).unwrap(), "changed\n");
-        assert_eq!(article.index.requests(), requests, "the index is not asked");
-        assert_eq!(fs::metadata(&script).unwrap().ino(), inode, "linked, not copied");
+        assert_eq!(article.index.requests(), requests, "a request reached the index");
+        assert_eq!(fs::metadata(&script).unwrap().ino(), inode, "copied, not linked");
         assert_eq!(listing(&article.root("venv").canonicalize().unwrap()), before);
         assert_eq!(article.manifest()["environment"], built);
         assert_eq!(article.releases().len(), 1);
 
-        // What is named on the command line needs no tree, and takes another way.
+        // Requirements on the command line need no tree and take another code path.
         let flask = |engine: &str| {
             let mut command = article.init(engine);
             command.args(["--venv", "env", "Flask"]);
@@ -201,7 +201,7 @@ fn changed_requirements_are_another_environment_wherever_they_are_written() {
     assert_ne!(key, article.manifest()["environment"]["key"], "another engine");
 }
 
-/// The commit is the same, and a `ConfigMap` or a variable that its requirements name is not.
+/// The commit is the same, but a `ConfigMap` or a variable that its requirements refer to has changed.
 #[test]
 fn what_requirements_in_the_tree_name_elsewhere_counts_for_every_rerun() {
     for engine in ["uv", "pip"] {
@@ -235,7 +235,7 @@ fn a_variable_in_a_requirements_file_counts_though_the_commit_is_the_same() {
     article.repo.file("requirements.txt", "click==${CLICK}\n").commit("deps");
     let sha = article.repo.rev("main");
     let click = |version: &str| {
-        // uv expands variables in URLs and paths alone.
+        // uv expands variables only in URLs and paths.
         let ran = article.ok(article.init("pip").args(["--ref", &sha]).env("CLICK", version));
         (article.manifest()["environment"]["packages"][0]["version"].clone(), ran.raw.contains("unchanged:"))
     };
@@ -249,7 +249,7 @@ fn a_root_in_a_published_release_is_refused() {
     let article = Article::new();
     article.ok(&mut article.init("uv"));
     let before = listing(&article.sandbox.root());
-    // As a user names it: through the entry's link.
+    // As a user may name it: through the entry's link.
     let mut command = article.sandbox.podstrap();
     command.args(["init", "--repo", &article.git.url("testapp.git"), "--root"]).arg(article.root("python"));
     let ran = article.run(&mut command);
@@ -287,7 +287,7 @@ fn what_was_lost_from_a_release_is_built_anew() {
         assert_eq!(listing(&article.root("python").canonicalize().unwrap()), whole);
         assert_eq!(article.releases().len(), 1);
     }
-    // What an app adds or changes is its own affair.
+    // An app may add or change files.
     fs::write(article.root("python/app.db"), "data").unwrap();
     assert!(article.ok(&mut article.init("uv")).raw.contains("unchanged:"));
     assert_eq!(fs::read_to_string(article.root("python/app.db")).unwrap(), "data");
@@ -305,7 +305,7 @@ fn a_dead_remote_leaves_what_is_published_if_that_is_wanted() {
         command
     };
 
-    // The index is down, and the new commit wants something of it.
+    // The index is down, and the new commit needs a package from it.
     article.repo.file("requirements.txt", "click==8.1.7\n").commit("newer");
     let ran = article.ok(stale().env("PIP_INDEX_URL", "http://127.0.0.1:9/simple/"));
     assert!(
@@ -316,13 +316,13 @@ fn a_dead_remote_leaves_what_is_published_if_that_is_wanted() {
     assert!(article.last_words().starts_with("NOT UP TO DATE"), "{}", article.last_words());
     assert_eq!(listing(&article.sandbox.root()), before);
 
-    // Then the repository as well: 503, refused, and silent.
+    // Then the repository fails as well: 503, refused, and silent.
     article.git.always(Response::new(503, "closed for today"));
     let ran = article.ok(&mut stale());
     assert!(ran.raw.contains("answers 503") && ran.raw.contains("kept "), "{}", ran.raw);
     assert_eq!(listing(&article.sandbox.root()), before);
 
-    // Without the flag it is an error, as it is for another repository or another place.
+    // Without the flag it is an error; so it is for another repository or another location.
     assert_eq!(article.run(article.init("uv").args(["--timeout", "2s"])).code, Some(3));
     for flags in [&["--venv-final-path", "/elsewhere"][..], &["--link", "app"]] {
         let ran = article.run(stale().args(flags));
@@ -359,7 +359,7 @@ fn the_peak_is_told_and_limited() {
     assert!(ran.raw.contains(" on the volume, ") && ran.raw.contains(" at its peak"), "{}", ran.raw);
     assert!(article.last_words().contains(" at its peak"), "{}", article.last_words());
 
-    // The old release and the new one do not fit together.
+    // The limit has no room for both releases.
     article.repo.file("README.md", "changed\n").commit("second");
     let before = listing(&article.sandbox.root());
     let ran = article.run(article.init("uv").args(["--size-limit", "5Mi"]));

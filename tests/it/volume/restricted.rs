@@ -1,5 +1,5 @@
-//! A restricted Pod: a user id that nobody knows, no home, no capabilities, a read-only root file
-//! system, and a volume that belongs to the fsGroup.
+//! A restricted Pod: an unknown user id, no home, no capabilities, a read-only root file system, and a volume
+//! that belongs to the fsGroup.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,14 +11,14 @@ use crate::support::index::{self, IndexServer};
 use crate::support::namespaces::namespaced;
 use crate::support::sandbox::{Ran, Sandbox};
 
-/// No user has these ids, and no group this one.
+/// Ids without a user or a group.
 const USER: u32 = 54321;
 const OTHER: u32 = 54322;
 const READER: u32 = 54323;
 const FS_GROUP: u32 = 54399;
 
-/// Nothing can be written but the volume and TMPDIR, and the binaries are where any user may go.
-/// Then the rest of the arguments runs as the user id `$RUN_AS`.
+/// Makes everything read-only except the volume and TMPDIR, and puts the binaries where any user can run them.
+/// Then runs its arguments as the user id `$RUN_AS`.
 const RESTRICT: &str = r#"
 set -e
 mount --bind "$PODSTRAP" "$BASE/podstrap"
@@ -47,10 +47,10 @@ struct Pod {
 }
 
 impl Pod {
-    /// None where this is no root, who alone can become other users.
+    /// `None` without root: only root can become other users.
     fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("LEFT OUT: only root can run podstrap as other users");
+            eprintln!("SKIPPED: only root can run podstrap as other users");
             return None;
         }
         let sandbox = Sandbox::new();
@@ -69,14 +69,14 @@ impl Pod {
         Some(Self { sandbox, repo, git, index: IndexServer::start(&index::wheelhouse()) })
     }
 
-    /// `podstrap init` as that user. `env`: how env(1) changes the environment.
+    /// `podstrap init` as that user. `env` contains the changes to the environment, as arguments of env(1).
     fn init(&self, user: u32, engine: &str, umask: &str, env: &str, packages: &[&str]) -> Option<Ran> {
         let mut command = self.sandbox.podstrap();
         command.arg("init").args(["--repo", &self.git.url("app.git"), "--root"]).arg(self.sandbox.root());
         let uv = self.sandbox.path("uv");
         command.arg("--engine").arg(if engine == "uv" { uv.as_path() } else { Path::new("pip") });
         command.args(packages);
-        // An interpreter that any user may run.
+        // PATH with an interpreter that every user may run.
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").env("PIP_INDEX_URL", self.index.url());
         command.env("BASE", self.sandbox.root().parent().unwrap()).env("UMASK", umask).env("ENV", env);
         command.env("PODSTRAP", env!("CARGO_BIN_EXE_podstrap")).env("UV", index::uv());
@@ -84,7 +84,7 @@ impl Pod {
         Some(self.sandbox.run(&mut namespaced(&command, RESTRICT)?))
     }
 
-    /// What a user without any rights of its own sees of the published app.
+    /// A listing of the published app by a user without any permissions of its own.
     fn read(&self) -> String {
         let python = self.sandbox.root().join("venv/bin/python");
         let output = Command::new("setpriv")
@@ -130,7 +130,7 @@ fn any_user_of_the_group_builds_and_everybody_reads() {
         let ran = pod.init(USER, engine, umask, env, &["click==8.1.7"]).unwrap();
         assert!(ran.code == Some(0) && ran.raw.contains("unchanged:"), "{what}: {}", ran.raw);
 
-        // Another user of the same group: the same, and then something new.
+        // Another user of the same group: the same inputs, then new ones.
         let ran = pod.init(OTHER, engine, umask, env, &["click==8.1.7"]).unwrap();
         assert!(ran.code == Some(0) && ran.raw.contains("unchanged:"), "{what}: {}", ran.raw);
         pod.repo.file("new.txt", "").commit("second");
@@ -139,7 +139,7 @@ fn any_user_of_the_group_builds_and_everybody_reads() {
         let [second] = &pod.releases()[..] else { panic!("{what}: {:?}", pod.releases()) };
         assert_eq!(fs::metadata(second).unwrap().uid(), OTHER);
         assert!(pod.read().contains("/venv/lib/") && pod.sandbox.root().join("new.txt").exists(), "{what}");
-        // What it may not delete waits for who may, and is told of.
+        // init reports a directory that it may not delete. A run of its owner deletes it.
         let [stays] = &pod.staged()[..] else { panic!("{what}: {:?}", pod.staged()) };
         assert_eq!(ran.raw.matches(&format!("/staging/{stays}, which uses space on the volume: ")).count(), 1);
         let ran = pod.init(USER, engine, umask, env, &["click==8.1.8"]).unwrap();
@@ -154,7 +154,7 @@ fn staging_is_cleared_whatever_modes_a_package_gave_it() {
     let init = |user| pod.init(user, "pip", "022", "-u HOME", &[]);
     let Some(ran) = init(USER) else { return };
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
-    // As it would be after a kill: one's own, and another user's.
+    // As after a kill: a directory of the same user, and one of another user.
     for (name, owner) in [("own", USER), ("anothers", OTHER)] {
         let dir = pod.own("staging").join(name);
         for inner in ["", "closed", "closed/deep", "shut", "shut/deep"] {
@@ -173,7 +173,7 @@ fn staging_is_cleared_whatever_modes_a_package_gave_it() {
     assert_eq!(pod.staged(), [""; 0]);
 }
 
-/// Else packages would come from another index than the one that is configured.
+/// Otherwise packages would come from another index than the configured one.
 #[test]
 fn what_is_configured_in_a_home_that_cannot_be_written_counts() {
     let Some(pod) = Pod::new() else { return };

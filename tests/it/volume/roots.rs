@@ -1,4 +1,4 @@
-//! Roots that cannot be used, or only up to a point.
+//! Roots that podstrap cannot use, or only in part.
 
 use std::fs;
 use std::path::Path;
@@ -37,8 +37,8 @@ fn roots_that_cannot_be_used() {
     ");
 }
 
-/// Runs `script` where `$1` is the binary, `$2` the root (a tmpfs with these options that nobody else
-/// sees) and `$3` the repository. None where the machine does not allow mounts.
+/// Runs `script` with the binary in `$1`, the root in `$2` (a private tmpfs with these options) and the
+/// repository in `$3`. `None` if the machine does not allow mounts.
 fn on_tmpfs(article: &Article, options: &str, script: &str) -> Option<Ran> {
     let namespace: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-r", "-m"] };
     let unshare = || {
@@ -56,7 +56,7 @@ fn on_tmpfs(article: &Article, options: &str, script: &str) -> Option<Ran> {
         .output()
         .is_ok_and(|output| output.status.success());
     if !allowed {
-        eprintln!("SKIPPED: no mount in a namespace of its own here (unshare {})", namespace.join(" "));
+        eprintln!("SKIPPED: cannot mount in a private namespace (unshare {})", namespace.join(" "));
         return None;
     }
     let mut command = unshare();
@@ -79,7 +79,7 @@ fn a_root_that_is_read_only() {
       because: Read-only file system (os error 30)
     hint: mount a writable volume there: an emptyDir or a claim, without readOnly
     ");
-    // What was published before is still there.
+    // The release that was published before is still there.
     let script = "\"$1\" init --repo \"$3\" --root \"$2\" 2>&1 && mount -o remount,ro \"$2\"\n\
         \"$1\" init --repo \"$3\" --root \"$2\" --ref main; echo \"$? $(cat \"$2/README.md\")\"";
     let Some(ran) = on_tmpfs(&article, "size=1m", script) else { return };
@@ -96,7 +96,7 @@ fn a_root_that_is_full() {
     let article = Article::new();
     article.repo.git(["checkout", "-q", "-b", "big"]);
     article.repo.file("big.txt", "x".repeat(600_000)).commit("big");
-    // A small release, then one for which there is no room.
+    // A small release, then one that does not fit.
     let run = |size: u32, flags: &str| {
         let script = format!(
             "\"$1\" init --repo \"$3\" --root \"$2\" --ref main 2>&1 || exit 98\n\
@@ -126,7 +126,7 @@ fn a_root_that_is_full() {
             install.raw
         );
     }
-    // Whatever it is that finds no room: the volume's code, the old release, and nothing besides.
+    // Whichever step runs out of space: exit code 5, the old release, and no other files.
     let mut fitted = false;
     for size in (2_000..20_000).step_by(700) {
         let ran = run(size, "--engine pip Flask").unwrap();
@@ -135,8 +135,8 @@ fn a_root_that_is_full() {
             break;
         }
         assert_eq!(ran.code, Some(5), "{size}k: {}", ran.raw);
-        // One release, and the two names that ls puts above what it lists.
+        // One release, and the two headings that ls prints.
         assert!(ran.stdout.ends_with("\ntestapp\n3\n"), "{size}k: {ran:?}");
     }
-    assert!(fitted, "20 MB are enough");
+    assert!(fitted, "20 MB are not enough");
 }

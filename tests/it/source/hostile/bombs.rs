@@ -1,4 +1,4 @@
-//! What is small and would become large, or take long.
+//! Small objects that become large or take long.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::trial::{Trial, blob, tree, tree_bytes, with_git, zlib};
 
 #[test]
 fn bombs_are_known_by_their_headers() {
-    // A hundred thousand million files out of eleven trees.
+    // A hundred thousand million files from eleven trees.
     let trial = Trial::new();
     let levels = |odb: &Odb<'_>, leaf: Oid, mode: &str| {
         let names: Vec<[u8; 1]> = (b'a'..=b'j').map(|name| [name]).collect();
@@ -30,7 +30,7 @@ fn bombs_are_known_by_their_headers() {
         ran.raw
     );
 
-    // The same of links, of empty directories, and of submodules.
+    // The same with links, submodules and empty directories.
     for mode in ["120000", "160000", "40000"] {
         let trial = Trial::new();
         let url = trial.repository(|odb| {
@@ -40,7 +40,7 @@ fn bombs_are_known_by_their_headers() {
         trial.refused(&url, &["--ref", "evil"], "the files take");
     }
 
-    // One blob, a thousand times, and by libgit2's writer.
+    // One blob a thousand times, also with libgit2's writer.
     for attributes in [&b""[..], b"* -crlf"] {
         let trial = Trial::new();
         let url = trial.repository(|odb| {
@@ -54,7 +54,7 @@ fn bombs_are_known_by_their_headers() {
         trial.refused(&url, &["--ref", "evil", "--size-limit", "500Mi"], "and the limit is 524.3 MB");
     }
 
-    // An object that says it has 3 GB, and one that says less than it has.
+    // One object claims 3 GB, another claims less than it contains.
     for (claim, words) in [("3000000000", "podstrap holds it in memory"), ("2", "because")] {
         let trial = Trial::new();
         let fake = Oid::from_bytes(&[0xab; 20]).unwrap();
@@ -66,7 +66,7 @@ fn bombs_are_known_by_their_headers() {
         trial.refused(&url, &["--ref", "evil"], words);
     }
 
-    // A directory that is in itself, without end.
+    // A directory that contains itself, without end.
     let trial = Trial::new();
     let fake = Oid::from_bytes(&[0xcd; 20]).unwrap();
     let url = trial.repository(|odb| tree(odb, &[("40000", b"in", fake)]));
@@ -82,7 +82,7 @@ fn bombs_are_known_by_their_headers() {
 #[test]
 fn the_limit_is_for_what_the_files_occupy() {
     let trial = Trial::new();
-    // 2 small files, 1 link, 2 directories, and a file of 1221 blocks; much more than the scratch takes.
+    // 2 small files, 1 link, 2 directories, and a file of 1221 blocks; the scratch space needs much more.
     let url = trial.repository(|odb| {
         let inner =
             tree(odb, &[("100644", b"empty", blob(odb, b"")), ("100644", b"two", blob(odb, &vec![1; 5_000_000]))]);
@@ -105,7 +105,7 @@ fn the_limit_is_for_what_the_files_occupy() {
 #[test]
 fn a_pattern_of_attributes_cannot_hold_up_a_clone() {
     let trial = Trial::new();
-    // A pattern that takes a matcher without memory exponential time, for libgit2's writer.
+    // A pattern that takes a naive matcher exponential time, for libgit2's writer.
     let url = trial.repository(|odb| {
         let pattern = format!("{}b -crlf\n", "*a".repeat(60));
         let name = vec![b'a'; 200];

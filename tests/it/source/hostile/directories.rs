@@ -1,4 +1,4 @@
-//! Local directories; and that the tripwires work.
+//! Local directories, and a test of the tripwires.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ fn directories_that_mean_harm() {
     std::fs::write(from.join(OsStr::from_bytes(b"\x1b[2J\nhint: evil")), "").unwrap();
     assert!(Command::new("mkfifo").arg(from.join("fifo")).status().unwrap().success());
     let _socket = UnixListener::bind(from.join("socket")).unwrap();
-    // A file with a hole of a terabyte is not read.
+    // podstrap does not read a sparse file of a terabyte.
     let sparse = from.join("sparse");
     let file = std::fs::File::create(&sparse).unwrap();
     let outside_root = Sandbox::new();
@@ -39,13 +39,13 @@ fn directories_that_mean_harm() {
     let copied = trial.published();
     assert!(copied.contains("\"loop\" -> \".\"") && !copied.contains("fifo") && !copied.contains("socket"), "{copied}");
 
-    // Deeper than a path can say.
+    // Deeper than the longest path.
     let deep = Sandbox::new();
     let python = "import os\nos.mkdir('app'); os.chdir('app')\nfor i in range(3000): os.mkdir('d'); os.chdir('d')";
     assert!(Command::new("python3").args(["-c", python]).current_dir(deep.path("")).status().unwrap().success());
     let trial = Trial::new();
     trial.refused(&deep.path("app").display().to_string(), &[], "cannot read");
-    // Its own clean-up would not get to the end of it.
+    // The sandbox's own clean-up cannot remove a tree this deep.
     let remove = "import os\nos.chdir('app')\nfor i in range(2999): os.chdir('d')\nfor i in range(3000):\n os.chdir('..')\n try: os.rmdir('d')\n except OSError: pass";
     let _ = Command::new("python3").args(["-c", remove]).current_dir(deep.path("")).status();
     println!("directories: 3");

@@ -1,9 +1,9 @@
-//! Repositories, servers and directories that mean harm. Each is tried with the binary in a sandbox
-//! full of tripwires, and ends as git itself would end it, or with a documented exit code and words
-//! that say why: soon, in little memory, with nothing outside the volume touched, no program
-//! started, and nothing on stderr that a terminal or a log's reader could take for something else.
+//! Hostile repositories, servers and directories. The binary tries each of them in a sandbox full of tripwires. It
+//! must end like git itself, or with a documented exit code and the reason. It must end soon and use little memory.
+//! It must not touch files outside the volume, start a program, or write to stderr what a terminal or a log's reader
+//! could misread.
 //!
-//! The repositories are made of raw objects, because git refuses to make most of them.
+//! The repositories consist of raw objects, because git refuses to create most of them.
 
 mod bombs;
 mod directories;

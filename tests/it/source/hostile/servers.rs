@@ -1,4 +1,4 @@
-//! Packs and servers.
+//! Hostile packs and servers.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn packs_that_are_damaged_lie_or_explode() {
 
     let with = |count: u32, more: Vec<u8>| pack(count, &[objects.clone(), vec![more]].concat());
     let file = Oid::hash_object(ObjectType::Blob, b"hello\n").unwrap();
-    // Copies the base's six bytes: 16 MB of result would take a base of that size (gitformat-pack).
+    // Copies the base's six bytes: a result of 16 MB would need a base of that size (gitformat-pack).
     let delta = |result: u64, ops: &[u8]| {
         let data = [&varint(6)[..], &varint(result), ops].concat();
         packed(7, data.len() as u64, Some(file), &data)
@@ -80,10 +80,10 @@ fn packs_that_are_damaged_lie_or_explode() {
     let (mut refused, tried) = (0, bodies.len());
     for (name, body) in bodies {
         let trial = Trial::new();
-        // Damage may be repaired by another try: one is enough here.
+        // podstrap retries a damaged pack; one try is enough here.
         let ran = trial.init(&serves(tip, body).url("x.git"), &["--ref", "evil", "--timeout", "1s"]);
         if ran.code == Some(0) {
-            // Something beside what was asked for is wrong, and nothing reads it.
+            // The damage is outside the requested objects, and podstrap does not read it.
             assert_eq!(trial.published(), published, "{name}");
         } else {
             assert_eq!(ran.code, Some(3), "{name}: {}", ran.raw);
@@ -91,7 +91,7 @@ fn packs_that_are_damaged_lie_or_explode() {
         }
     }
 
-    // More bytes than the limit are not taken in.
+    // podstrap stops at the limit.
     let junk: Vec<u8> = (0..1_000_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let big = pack(4, &[objects.clone(), vec![packed(3, junk.len() as u64, None, &junk)]].concat());
     let trial = Trial::new();
@@ -109,7 +109,7 @@ fn packs_that_are_damaged_lie_or_explode() {
 #[test]
 fn a_delta_bomb_takes_no_more_memory_than_one_object_may() {
     let (tip, objects) = simple();
-    // A base of 16 MB of zeros, and a delta that copies it 64 times: 1 GB out of 20 kB.
+    // A base of 16 MB of zeros, and a delta that copies it 64 times: 1 GB from 20 kB.
     let base = vec![0; 0xff_ffff];
     let id = Oid::hash_object(ObjectType::Blob, &base).unwrap();
     let result = 64 * base.len() as u64;
@@ -188,7 +188,7 @@ fn servers_that_mean_harm() {
         assert!(ran.raw.contains(words), "{name}: {}", ran.raw);
         assert!(!ran.raw.contains("s3cret"), "{name}: {}", ran.raw);
     }
-    // A name that means harm beside a good one is as good as not there.
+    // podstrap ignores a hostile name next to a good one.
     let server = serves(tip, good);
     let trial = Trial::new();
     let ran = trial.init(&server.url("x.git"), &["--ref", "evil"]);

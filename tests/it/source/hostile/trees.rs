@@ -1,4 +1,4 @@
-//! Names, modes, links and configuration in a repository.
+//! Hostile names, modes, links and configuration in a repository.
 
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
@@ -60,7 +60,7 @@ fn names_that_are_none_or_pose_as_gits_directory_are_refused_wherever_they_stand
 #[test]
 fn strange_names_and_modes_are_what_git_makes_of_them() {
     let mut cases: Vec<(String, Make)> = Vec::new();
-    // Names that are unpleasant and good.
+    // Unusual names that are valid.
     let long = vec![b'n'; 255];
     let names: Vec<&[u8]> = vec![
         b"CON",
@@ -112,7 +112,7 @@ fn strange_names_and_modes_are_what_git_makes_of_them() {
         let make: Make = Box::new(move |odb| tree(odb, &[(mode, b"entry", entry(odb, "160000"))]));
         cases.push((format!("mode {mode}"), make));
     }
-    // Unsorted, and alike but for case: good on Linux.
+    // Unsorted, and names that differ only in case: valid on Linux.
     cases.push((
         "wrong order".into(),
         Box::new(|odb| tree(odb, &[("100644", b"z", blob(odb, b"1")), ("100644", b"a", blob(odb, b"2"))])),
@@ -261,7 +261,7 @@ fn links_are_published_and_nothing_is_written_or_read_through_them() {
     assert_eq!(trial.published(), with_git(&url).unwrap());
     tried += 1;
 
-    // A link, and below its name a file, in both orders, by both writers.
+    // A link and a directory with the same name, in both orders, with both writers.
     for attributes in [&b""[..], b"* -crlf"] {
         for link_first in [true, false] {
             let trial = Trial::new();
@@ -273,7 +273,7 @@ fn links_are_published_and_nothing_is_written_or_read_through_them() {
                 let (one, two) = if link_first { (link, below) } else { (below, link) };
                 tree(odb, &[("100644", b".gitattributes", blob(odb, attributes)), one, two])
             });
-            // git and libgit2 take one of the two; what counts is what Trial checks.
+            // git and libgit2 keep one of the two; Trial checks that nothing leaves the volume.
             trial.init(&url, &["--ref", "evil"]);
             tried += 1;
         }
@@ -294,7 +294,7 @@ fn nothing_that_a_repository_configures_is_fetched_or_run() {
                 let commit = Oid::from_bytes(&[9; 20]).unwrap();
                 tree(odb, &[("100644", b".gitmodules", blob(odb, text.as_bytes())), ("160000", b"module", commit)])
             });
-            // Only where the path is the commit's does the URL matter, and then it is refused.
+            // podstrap needs the URL only if the path is the commit's submodule. Then it refuses the URL.
             let ran = trial.init(&repo, &["--ref", "evil", "--timeout", "2s"]);
             assert_eq!(ran.code, Some(if path == "module" { 3 } else { 0 }), "{}", ran.raw);
             let ran = trial.init(&repo, &["--ref", "evil", "--submodules", "off"]);
@@ -303,7 +303,7 @@ fn nothing_that_a_repository_configures_is_fetched_or_run() {
             tried += 2;
         }
     }
-    // Both writers: `crlf` calls for libgit2's.
+    // Both writers: `crlf` selects libgit2's.
     for attributes in [
         "* filter=evil\n",
         "* filter=evil -crlf\n",

@@ -1,4 +1,4 @@
-//! The sandbox full of tripwires, and objects that git would not make.
+//! A sandbox full of tripwires, and objects that git would not create.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -11,9 +11,9 @@ use git2::{ObjectType, Odb, Oid, Repository};
 use crate::support::git::{git, listing};
 use crate::support::sandbox::{Ran, Sandbox};
 
-/// Longer than the slowest of them takes in a debug build on a busy machine.
+/// More time than the slowest case needs in a debug build on a busy machine.
 pub(super) const SOON: Duration = Duration::from_mins(1);
-/// Address space for the binary, in KiB: its threads' stacks and arenas, and no bomb.
+/// Limit of the binary's address space in KiB: enough for its threads' stacks and arenas, too small for a bomb.
 pub(super) const MEMORY: u32 = 2 << 20;
 
 /// A sandbox with tripwires.
@@ -26,7 +26,7 @@ impl Trial {
     pub(super) fn new() -> Self {
         let sandbox = Sandbox::new();
         sandbox.write("victim/file", "untouched");
-        // What git and libgit2 would read here, and what it would run.
+        // Configuration that git and libgit2 would read here, and a program that it would run.
         let evil = format!("{} #", sandbox.path("bin/git").display());
         let config = format!(
             "[filter \"evil\"]\n\tsmudge = {evil}\n\tprocess = {evil}\n\trequired = true\n[core]\n\thooksPath = {}\n\
@@ -44,9 +44,9 @@ impl Trial {
         Self { sandbox, before }
     }
 
-    /// A repository whose branch `evil` is a commit of the tree that `make` makes.
+    /// Creates a repository whose branch `evil` is a commit of the tree from `make`. Returns its URL.
     pub(super) fn repository(&self, make: impl FnOnce(&Odb<'_>) -> Oid) -> String {
-        // Not below the sandbox, whose contents are compared.
+        // Outside the part of the sandbox whose contents are compared.
         let dir = self.sandbox.root().join("lost+found/evil.git");
         let repo = Repository::init_bare(&dir).unwrap();
         let odb = repo.odb().unwrap();
@@ -57,7 +57,7 @@ impl Trial {
     }
 
     pub(super) fn init(&self, repo: &str, args: &[&str]) -> Ran {
-        // The shell sets the limit and is gone.
+        // The shell sets the limit, then execs podstrap.
         let binary = self.sandbox.podstrap();
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\"")).arg(binary.get_program());
@@ -77,7 +77,7 @@ impl Trial {
         ran
     }
 
-    /// What holds whatever happened.
+    /// Asserts what must hold after every run.
     pub(super) fn check(&self, ran: &Ran) {
         let mark = std::fs::read_to_string(self.sandbox.path("mark")).unwrap_or_default();
         assert_eq!(mark, "", "a program was started");
@@ -92,7 +92,7 @@ impl Trial {
         match ran.code {
             Some(0) => assert!(published.is_dir()),
             Some(2..=5) => {
-                assert!(std::fs::symlink_metadata(&published).is_err(), "nothing is published");
+                assert!(std::fs::symlink_metadata(&published).is_err(), "podstrap published something");
                 assert!(ran.raw.contains("error: "), "{}", ran.raw);
             }
             code => panic!("{code:?}: {}", ran.raw),
@@ -103,7 +103,7 @@ impl Trial {
         listing(&self.sandbox.root().join("app").canonicalize().unwrap())
     }
 
-    /// Ends with exit code 3 and these words.
+    /// Asserts exit code 3 and this text.
     pub(super) fn refused(&self, repo: &str, args: &[&str], words: &str) {
         let ran = self.init(repo, args);
         assert_eq!(ran.code, Some(3), "{}", ran.raw);
@@ -111,7 +111,7 @@ impl Trial {
     }
 }
 
-/// All of the sandbox but the volume and the last words.
+/// Lists the sandbox, except the volume and the termination message.
 pub(super) fn outside(sandbox: &Sandbox) -> String {
     let all = listing(&sandbox.path(""));
     let ours = |line: &&str| line.starts_with("\"volume/") || line.starts_with("\"termination-log");
@@ -127,7 +127,7 @@ pub(super) fn blob(odb: &Odb<'_>, contents: &[u8]) -> Oid {
     odb.write(ObjectType::Blob, contents).unwrap()
 }
 
-/// A tree of these entries, in this order.
+/// Writes a tree with these entries, in this order.
 pub(super) fn tree(odb: &Odb<'_>, entries: &[(&str, &[u8], Oid)]) -> Oid {
     odb.write(ObjectType::Tree, &tree_bytes(entries)).unwrap()
 }
@@ -139,13 +139,13 @@ pub(super) fn tree_bytes(entries: &[(&str, &[u8], Oid)]) -> Vec<u8> {
         .collect()
 }
 
-/// One entry of this mode: a file and a link have `evil` in them, a directory a file `x`.
+/// An entry for this mode: a file or a link with the content `evil`, or a directory with a file `x`.
 pub(super) fn entry(odb: &Odb<'_>, mode: &str) -> Oid {
     let file = blob(odb, b"evil");
     if mode == "40000" { tree(odb, &[("100644", b"x", file)]) } else { file }
 }
 
-/// What git itself checks out, if it does.
+/// Lists git's own checkout; `None` if git fails.
 pub(super) fn with_git(url: &str) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let mut shell = Command::new("sh");

@@ -9,7 +9,7 @@ use super::trial::{tree_bytes, zlib};
 use crate::support::git::GitServer;
 use crate::support::http::Response;
 
-/// A pack that says it has `count` objects, with whatever bytes behind.
+/// A pack that claims `count` objects, followed by these bytes.
 pub(super) fn pack(count: u32, objects: &[Vec<u8>]) -> Vec<u8> {
     let mut pack = [&b"PACK\0\0\0\x02"[..], &count.to_be_bytes()].concat();
     pack.extend(objects.concat());
@@ -18,8 +18,8 @@ pub(super) fn pack(count: u32, objects: &[Vec<u8>]) -> Vec<u8> {
     pack
 }
 
-/// One object of a pack: its type (gitformat-pack: 1 commit, 2 tree, 3 blob, 7 delta against `base`),
-/// the size that it claims, and its data.
+/// An object in a pack: its type (gitformat-pack: 1 commit, 2 tree, 3 blob, 7 delta against `base`), its claimed
+/// size, and its data.
 pub(super) fn packed(kind: u8, size: u64, base: Option<Oid>, data: &[u8]) -> Vec<u8> {
     let (mut rest, mut byte) = (size >> 4, kind << 4 | low(size, 15));
     let mut out = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn packed(kind: u8, size: u64, base: Option<Oid>, data: &[u8]) -> Vec
     out
 }
 
-/// The lowest bits.
+/// The lowest bits of a number.
 pub(super) fn low(number: u64, mask: u8) -> u8 {
     number.to_le_bytes()[0] & mask
 }
@@ -66,7 +66,7 @@ pub(super) fn advertisement(refs: &[(Oid, &[u8])]) -> Vec<u8> {
     body
 }
 
-/// A server that advertises `evil` and answers any request for a pack with this body.
+/// A server that advertises `evil` and answers every request for a pack with this body.
 pub(super) fn serves(tip: Oid, answer: Vec<u8>) -> GitServer {
     let server = GitServer::start(Path::new("/"));
     server.instead(move |request| {
@@ -84,7 +84,7 @@ pub(super) fn answer(pack: &[u8]) -> Vec<u8> {
     [packet(b"NAK\n"), sideband(1, pack), b"0000".to_vec()].concat()
 }
 
-/// A commit with a tree of one file, as objects of a pack.
+/// A commit with a tree of one file, as packed objects.
 pub(super) fn simple() -> (Oid, Vec<Vec<u8>>) {
     let file = b"hello\n";
     let entries = tree_bytes(&[("100644", b"file", Oid::hash_object(ObjectType::Blob, file).unwrap())]);
