@@ -125,7 +125,7 @@ fn deep_and_long_texts_are_refused_or_read() {
     // Unit's answers to these are recorded, but not the texts: it crashed, and accepted the last one.
     for depth in [100_000, 1_000_000] {
         let findings = check(("[".repeat(depth) + &"]".repeat(depth)).as_bytes(), None).findings;
-        assert!(findings[0].refused && findings[0].message.contains("more than 200 deep"), "{findings:?}");
+        assert!(findings[0].refused && findings[0].message.contains("more than 200 levels deep"), "{findings:?}");
     }
     // At the limit, with the stack of a worker thread.
     for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"share\": \"/x$uri\", \"fallback\": ", "}")] {
@@ -600,7 +600,7 @@ fn php_external_and_static_files_are_looked_up() {
     unit.json:8:45: error: /srv/bin/serve is not executable [executable]
       |     "d": {"type": "external", "executable": "/srv/bin/serve"},
       |                                             ^
-    hint: run run chmod +x, and commit the mode
+    hint: run chmod +x, and commit the mode
     unit.json:9:45: error: the file /srv/bin/server is not in the tree [executable]
       |     "e": {"type": "external", "executable": "bin/server", "working_directory": "/srv"},
       |                                             ^

@@ -125,7 +125,7 @@ fn what_time_does_not_help_is_said_with_what_to_change() {
     fs::create_dir(sandbox.path("socket")).unwrap();
     let sidecar = Sidecar::start(&sandbox, "unit.json");
     sidecar.says("a directory, not a socket");
-    sidecar.says("hint: does unitd run");
+    sidecar.says("hint: check that unitd runs");
     std::thread::sleep(MS(500));
     assert_eq!(sidecar.log().matches("waiting for Unit").count(), 1, "{}", sidecar.log());
 }

@@ -475,7 +475,7 @@ fn a_build_that_lacks_something_names_it() {
     )]);
     for engine in ENGINES {
         let error = place.refused(engine, &["./old"]);
-        assert!(error.contains("needs no-such-backend"), "{engine}: {error}");
+        assert!(error.contains("requires no-such-backend"), "{engine}: {error}");
     }
 }
 

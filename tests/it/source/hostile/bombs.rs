@@ -25,7 +25,7 @@ fn bombs_are_known_by_their_headers() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let ran = trial.init(&url, &["--ref", "evil"]);
     assert!(
-        ran.raw.contains("and the limit is 34.4 GB\nhint: if that is what it should be, raise --size-limit"),
+        ran.raw.contains("and the limit is 34.4 GB\nhint: if this size is correct, raise --size-limit"),
         "{}",
         ran.raw
     );

@@ -197,12 +197,12 @@ fn trees_that_cannot_be_files_are_refused() {
         ("a mode of junk", "because", Box::new(|odb| tree(odb, &[("99x", b"a", blob(odb, b""))]))),
         (
             "podstrap's own name",
-            "podstrap's own",
+            "podstrap reserves this name",
             Box::new(|odb| tree(odb, &[("40000", b".podstrap", entry(odb, "40000"))])),
         ),
         (
             "podstrap's own name as a link",
-            "podstrap's own",
+            "podstrap reserves this name",
             Box::new(|odb| tree(odb, &[("120000", b".podstrap", entry(odb, "120000"))])),
         ),
         (
