@@ -92,7 +92,7 @@ async fn command(cli: Cli) -> Result<()> {
             if let Some(log) = unit::container_log() {
                 telemetry::also(log);
             }
-            signals.unless_one(apply(plan::Apply::new(args)?)).await?;
+            signals.unless_one(unit::run(plan::Apply::new(args)?)).await?;
         }
         Command::Sidecar(args) => {
             let plan = plan::Sidecar::new(args)?;
@@ -122,16 +122,6 @@ async fn command(cli: Cli) -> Result<()> {
         Command::Up(args) => up::run(plan::Up::new(args)?, signals).await?,
         // Ignore a reader that closes the pipe early.
         Command::Completions(args) => drop(io::stdout().write_all(&cli::completions(args.shell))),
-    }
-    Ok(())
-}
-
-async fn apply(plan: plan::Apply) -> Result<()> {
-    let setup = unit::Setup::read(&plan.config, &plan.path)?;
-    let applied = unit::apply(plan.control.as_ref(), &setup, plan.deadline).await?;
-    tracing::info!("{} at {} has {}", applied.server, applied.control, setup.shown());
-    if let Some(url) = &plan.probe {
-        unit::probe(url, plan.deadline).await.map_err(|error| applied.explain(error))?;
     }
     Ok(())
 }

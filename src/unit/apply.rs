@@ -17,12 +17,13 @@ use tokio::time::sleep;
 use super::client::Client;
 use super::expected::Expected;
 use super::log::Log;
+use super::probe::probe;
 use super::setup::Setup;
 use super::trouble::Trouble;
 use super::wait::{Answering, wait};
 use super::{prove, put, readback, store};
 use crate::error::{Error, Kind, Result};
-use crate::plan::Control;
+use crate::plan::{self, Control};
 use crate::retry::Deadline;
 use crate::telemetry::Phase;
 
@@ -52,6 +53,20 @@ impl Applied {
             None => error,
         }
     }
+}
+
+/// Runs `podstrap apply`: reads the configuration, applies it, and probes the listener.
+///
+/// # Errors
+/// `Usage`: a file cannot be read. `Probe`: the listener does not answer well. Otherwise as for [`apply`].
+pub async fn run(plan: plan::Apply) -> Result<()> {
+    let setup = Setup::read(&plan.config, &plan.path)?;
+    let applied = apply(plan.control.as_ref(), &setup, plan.deadline).await?;
+    tracing::info!("{} at {} has {}", applied.server, applied.control, setup.shown());
+    if let Some(url) = &plan.probe {
+        probe(url, plan.deadline).await.map_err(|error| applied.explain(error))?;
+    }
+    Ok(())
 }
 
 /// Waits for the control socket, PUTs the missing parts of the setup, reads them back, and verifies

@@ -43,7 +43,7 @@ mod store;
 mod trouble;
 mod wait;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, apply, run};
 pub use client::Client;
 pub use container_log::container_log;
 pub use entrypoint::place;
