@@ -325,7 +325,7 @@ fn what_cannot_be_found_out_is_looked_up_in_the_log() {
     let source =
         format!("import sys\nif 'unit' in open('/proc/self/comm').read():\n    sys.exit('it is unit')\n{HELLO}");
     let text = place.apply(place.app(&source, "")).unwrap_err().to_string();
-    assert!(text.contains("  | it is unit\n") && text.contains("unit.log\nhint: the usual ones"), "{text}");
+    assert!(text.contains("  | it is unit\n") && text.contains("unit.log\nhint: check the usual causes"), "{text}");
 }
 
 /// Unit does not run as root, so it cannot switch users, and its modules may be missing.
@@ -355,7 +355,7 @@ fn a_unit_without_rights_or_modules_is_told() {
     assert!(text.contains("but Unit runs as uid 65534 and cannot switch"), "{text}");
     std::fs::remove_dir_all(&modules).unwrap();
     let text = place.apply(place.app(HELLO, "\"prefix\": \"/x\"")).unwrap_err().to_string();
-    assert!(text.contains("Unit's module for python is gone"), "{text}");
+    assert!(text.contains("Unit's module for python is missing"), "{text}");
 }
 
 #[test]
