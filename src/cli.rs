@@ -14,13 +14,14 @@ use crate::telemetry::{LogFormat, LogLevel};
 /// The default `terminationMessagePath` of a container.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// Boot interpreted apps in Pods: clone, venv, pip install, publish; then configure NGINX Unit or
-/// FreeUnit.
+/// Fetch interpreted apps in Pods, install their packages, publish them, and configure NGINX Unit or
+/// FreeUnit to run them.
 #[derive(Debug, Parser)]
 #[command(name = "podstrap", version, max_term_width = 100)]
 #[command(after_help = "Every flag has a variable PODSTRAP_<FLAG>: PODSTRAP_REPO, PODSTRAP_VENV_FINAL_PATH, … \
-    Separate list items by white space.\nExit codes: 0 done, 2 usage, 3 source, 4 environment, 5 volume, \
-    6 Unit unreachable, 7 Unit refused, 8 probe failed, 130/143 interrupted, 1 anything else.")]
+    Separate the values of a repeatable flag with white space.\nExit codes: 0 done, 2 usage, 3 source, \
+    4 environment, 5 volume, 6 Unit unreachable, 7 Unit refused or check found errors, \
+    8 probe failed or an application has no process, 130/143 interrupted, 1 any other failure.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -60,12 +61,16 @@ pub enum Command {
     /// Keep Unit configured while the Pod runs: reapply after restarts, drift and file changes
     Sidecar(SidecarArgs),
     /// Show Unit's listeners and applications; fail if an application has no process
+    #[command(
+        after_help = "Exit codes: 0 all applications run, 2 usage, 6 Unit unreachable, 8 an application has no process."
+    )]
     Status(StatusArgs),
-    /// Check a Unit configuration, and the files it names, without running Unit
+    /// Check a Unit configuration, and with --tree the files it names, without running Unit
+    #[command(after_help = "Exit codes: 0 no errors, 2 usage, 7 errors.")]
     Check(CheckArgs),
-    /// Copy this binary, and a static uv next to it, for another container to run
+    /// Copy this binary, and the static uv in its directory if there is one, for another container to run
     CopySelf(CopySelfArgs),
-    /// Try an app on this machine: init into a temporary directory, then serve it
+    /// Try an app on this machine: build it in a temporary directory, then serve it
     Up(UpArgs),
     /// Print a shell completion script
     Completions(CompletionsArgs),
@@ -86,10 +91,10 @@ pub struct InitArgs {
     pub link: Option<String>,
     #[command(flatten)]
     pub environment: EnvironmentArgs,
-    /// Also copy this binary, and a static uv next to it, to PATH
+    /// Also copy this binary to PATH, with the static uv in its directory if there is one
     #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
     pub copy_self: Option<PathBuf>,
-    /// Also write --config to DIR, which the image's entrypoint applies as /docker-entrypoint.d
+    /// Also write the file of --config to DIR; mount DIR as /docker-entrypoint.d in Unit's container
     #[arg(long, value_name = "DIR", env = "PODSTRAP_ENTRYPOINT_DIR")]
     pub entrypoint_dir: Option<PathBuf>,
     /// Unit configuration for --entrypoint-dir: a path in the tree or an absolute path
@@ -98,7 +103,8 @@ pub struct InitArgs {
     /// Keep the published release, with a warning, if the repository or the package index is unreachable
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
     pub stale_ok: bool,
-    /// Most that podstrap may store on the volume at any time, as an emptyDir's sizeLimit: 500Mi, 2Gi
+    /// Maximum that podstrap may store on the volume at any time; set it to the emptyDir's sizeLimit, such
+    /// as 500Mi or 2Gi
     #[arg(long, value_name = "SIZE", default_value = "32Gi", env = "PODSTRAP_SIZE_LIMIT")]
     pub size_limit: Size,
     /// Time limit for the whole run, retries included
@@ -114,7 +120,7 @@ pub struct CheckoutArgs {
     /// Number of commits to fetch; 0 for the whole history
     #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
     pub depth: u32,
-    /// Fetch no submodules, only direct ones, or nested ones too
+    /// Submodules to fetch: none (off), direct ones (shallow), or nested ones too (recursive)
     #[arg(long, value_enum, default_value = "recursive", env = "PODSTRAP_SUBMODULES")]
     pub submodules: Submodules,
     /// Publish only this directory of the source
@@ -132,8 +138,8 @@ pub struct CheckoutArgs {
     /// Treat the URL as a single file and publish it as NAME
     #[arg(long, value_name = "NAME", env = "PODSTRAP_FILE")]
     pub file: Option<String>,
-    /// Credentials: the directory of a mounted Secret (kubernetes.io/basic-auth, kubernetes.io/ssh-auth),
-    /// or a file (token, netrc, private key, `known_hosts`); repeatable
+    /// Credentials: the directory of a mounted Secret (kubernetes.io/basic-auth, kubernetes.io/ssh-auth, or
+    /// with a key token or netrc), or a file (token, netrc, private key, known hosts); repeatable
     #[arg(long, value_name = "PATH", env = "PODSTRAP_AUTH")]
     pub auth: Vec<PathBuf>,
     /// Extra CA certificates to trust, in PEM
@@ -182,18 +188,18 @@ pub struct EnvironmentArgs {
     /// Build a new environment with the newest allowed versions, even if nothing changed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
     pub refresh: bool,
-    /// Path of the interpreter in the app's image [default: the base interpreter's, or with another
-    /// --target-python /usr/local/bin/pythonX.Y]
+    /// Path of the interpreter in the app's image [default: the path of the base interpreter, or
+    /// /usr/local/bin/pythonX.Y if --target-python differs]
     #[arg(long, value_name = "PATH", env = "PODSTRAP_PYTHON_FINAL_PATH")]
     pub python_final_path: Option<PathBuf>,
-    /// Python version of the app's image, if it differs: install wheels for it
+    /// Python version of the app's image, if it differs: install wheels for this version
     #[arg(long, value_name = "X.Y", env = "PODSTRAP_TARGET_PYTHON")]
     pub target_python: Option<String>,
     /// C library and processor of the app's image, if they differ: `manylinux_2_28_x86_64`,
     /// `musllinux_1_2_aarch64`
     #[arg(long, value_name = "TAG", env = "PODSTRAP_TARGET_PLATFORM")]
     pub target_platform: Option<String>,
-    /// Fail instead of warning when an installed package is incomplete or does not fit
+    /// Fail instead of warning if an installed package lacks a file, its compiled module or a requirement
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STRICT")]
     pub strict: bool,
     /// Packages to install: Flask, gunicorn==23.0.0, …
@@ -234,7 +240,7 @@ pub struct ApplyArgs {
     /// Time limit for the socket to answer and the applications to start
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
-    /// Then GET this URL from the listener; any status below 500 passes
+    /// After the apply, GET this URL from the listener; any status below 500 passes
     #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
     pub probe: Option<String>,
 }
@@ -272,7 +278,7 @@ pub struct CheckArgs {
     /// Unit configuration, or a directory like /docker-entrypoint.d with *.json
     #[arg(value_name = "CONFIG", env = "PODSTRAP_CONFIG")]
     pub config: PathBuf,
-    /// Also check the files it names in DIR: a published tree or a checkout
+    /// Also check the configuration against the files in DIR, a published tree or a checkout
     #[arg(long, value_name = "DIR", env = "PODSTRAP_TREE")]
     pub tree: Option<PathBuf>,
     /// Directory of the virtual environment in the tree

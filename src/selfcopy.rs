@@ -1,5 +1,5 @@
-//! Copies the running binary, and a static uv next to it, for another container to run: Unit's image
-//! contains neither.
+//! Copies the running binary, and the static uv in its directory, for another container to run: Unit's
+//! image contains neither.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -59,7 +59,7 @@ fn uv_beside() -> Option<PathBuf> {
             None
         }
         Err(error) => {
-            tracing::debug!("no uv to copy next to podstrap: {error}");
+            tracing::debug!("uv not copied: {error}");
             None
         }
     }

@@ -239,7 +239,7 @@ fn port_is_free(url: &reqwest::Url) -> Result<()> {
 }
 
 fn start_unit(unitd: &Path, scratch: &Scratch) -> Result<(Server, Running)> {
-    tracing::info!("serving with the real Unit, {}", unitd.display());
+    tracing::info!("serving with unitd: {}", unitd.display());
     let socket = scratch.dir.join("control.unit.sock");
     let running = Command::new(unitd)
         .args(["--no-daemon", "--log", "/dev/stderr", "--control"])

@@ -187,5 +187,5 @@ fn with_unitd_on_path_the_real_one_serves() {
     path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
     let ran = app.run(app.up().arg("--once").env("PATH", std::env::join_paths(path).unwrap()));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "hello from up"), "{}", ran.raw);
-    assert!(ran.raw.contains("serving with the real Unit"), "{}", ran.raw);
+    assert!(ran.raw.contains("serving with unitd"), "{}", ran.raw);
 }
