@@ -1,6 +1,6 @@
 //! Explains why a package without a wheel could not be built.
 
-use super::failed::Failed;
+use super::failed::{Failed, Requirement};
 use super::output::limit;
 use super::phrases;
 use crate::error::Error;
@@ -19,12 +19,15 @@ impl Failed<'_> {
                 let before = self.stderr.split_once(phrases::MARKED_NO_BUILD)?.0;
                 before.rsplit_once('`')?.0.rsplit_once('`').map(|(_, name)| name)
             })
-            .or_else(|| self.named(phrases::NO_WHEEL))
-            .or_else(|| self.stderr.contains(phrases::BUILDS_DISABLED).then_some("a requirement"))?;
-        // Show only the last part of a directory's URL.
-        let named = if named.starts_with("file://") { named.rsplit('/').next().unwrap_or(named) } else { named };
-        let name = name_of(named);
-        let name = if name.is_empty() || named == "a requirement" { named } else { name };
+            .or_else(|| self.named(phrases::NO_WHEEL));
+        if named.is_none() && !self.stderr.contains(phrases::BUILDS_DISABLED) {
+            return None;
+        }
+        let name = Requirement(named.map(|named| {
+            // Show only the last part of a directory's URL.
+            let named = if named.starts_with("file://") { named.rsplit('/').next().unwrap_or(named) } else { named };
+            Some(name_of(named)).filter(|name| !name.is_empty()).unwrap_or(named)
+        }));
         let error = Error::environment(format!(
             "{name} has no wheel for {} and would have to be built, which --only-binary forbids",
             self.platform
@@ -45,10 +48,7 @@ impl Failed<'_> {
         if !self.says(phrases::BUILD_REQUIREMENTS) {
             return None;
         }
-        let lacking = self.sought();
-        if lacking == "a requirement" {
-            return None;
-        }
+        let lacking = self.sought().0?;
         for index in self.settings.indexes().into_iter().filter(|_| !self.settings.no_index()) {
             if let Err(error) = self.ask_index(index, name_of(lacking)).await {
                 return Some(error);
@@ -74,7 +74,7 @@ impl Failed<'_> {
 
     /// The error of a failed build: the package, the tags that a wheel needs, and the missing tool.
     pub(super) fn build(&self) -> Error {
-        let name = self.built().unwrap_or("a requirement");
+        let name = Requirement(self.built());
         let compilers = ["cc", "gcc", "clang", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-gcc"];
         let path = self.settings.path();
         let present = compilers.iter().any(|compiler| path.iter().any(|dir| executable(&dir.join(compiler))));
@@ -100,12 +100,12 @@ impl Failed<'_> {
         }
         if let Some(module) = self.named(phrases::NO_MODULE) {
             return Error::environment(format!(
-                "{name} has no wheel for {} and its build imports {module}, which it does not require",
+                "{name} has no wheel for {} and its build imports {module}, which its [build-system] does not list",
                 self.platform
             ))
             .hint(format!(
-                "add {module} to the requires of its [build-system], which lists all packages that a build sees; or \
-                 pin a version with a wheel, or supply a wheelhouse (--find-links)"
+                "pin a version with a wheel, or supply a wheelhouse (--find-links); the package's authors can add \
+                 {module} to [build-system]"
             ));
         }
         Error::environment(format!("{name} has no wheel for {} and could not be built", self.platform)).hint(

@@ -1,5 +1,7 @@
 //! A failed installation and the output of its engine.
 
+use std::fmt;
+
 use super::phrases::{self, Marks};
 use crate::retry::Deadline;
 use crate::venv::settings::Settings;
@@ -46,7 +48,17 @@ impl Failed<'_> {
     }
 
     /// The requirement that was not found.
-    pub(super) fn sought(&self) -> &str {
-        self.named(phrases::SOUGHT).unwrap_or("a requirement").split(" (from").next().unwrap_or_default().trim()
+    pub(super) fn sought(&self) -> Requirement<'_> {
+        Requirement(self.named(phrases::SOUGHT).and_then(|text| text.split(" (from").next()).map(str::trim))
+    }
+}
+
+/// A requirement, if the output names it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Requirement<'a>(pub(super) Option<&'a str>);
+
+impl fmt::Display for Requirement<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.unwrap_or("a requirement"))
     }
 }

@@ -14,31 +14,36 @@ use crate::venv::requirements::name_of;
 
 pub(super) const LOGIN: &str = "mount a netrc file with the login for its host and give it with --auth, or put user \
     and password into the index URL (PIP_INDEX_URL, from a Secret)";
-pub(super) const FORBIDDEN: &str = "check the credentials, and whether the index permits them to read";
+pub(super) const FORBIDDEN: &str = "check the credentials and their permission to read from the index";
 
 impl Failed<'_> {
     /// The error of a requirement that was not found. Asks the indexes for its name.
     pub(super) async fn not_found(&self) -> Error {
         let requirement = self.sought();
-        let name = name_of(requirement);
+        let name = requirement.0.map(name_of);
         if self.settings.no_index() {
             return Error::environment(format!("cannot find {requirement} in the --find-links locations"))
                 .because("--no-index disables the package indexes")
                 .hint(format!(
-                    "add an archive of it that fits {}, and archives of all its dependencies",
+                    "add an archive of the package for {}, and archives of all its dependencies",
                     self.platform
                 ));
         }
-        for index in self.settings.indexes() {
-            if let Err(error) = self.ask_index(index, name).await {
-                return error;
+        if let Some(name) = name {
+            for index in self.settings.indexes() {
+                if let Err(error) = self.ask_index(index, name).await {
+                    return error;
+                }
             }
         }
         let error = Error::environment(format!("cannot find {requirement} in the package index"));
-        if name.len() == requirement.len() {
+        if name.is_some() && name == requirement.0 {
             error.hint("check the name, and for a private index set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL")
         } else {
-            error.hint(format!("check the name and the version, and whether an archive of it fits {}", self.platform))
+            error.hint(format!(
+                "check the name and the version, and whether the package has an archive for {}",
+                self.platform
+            ))
         }
     }
 
@@ -51,7 +56,7 @@ impl Failed<'_> {
         {
             return None;
         }
-        let name = name_of(self.sought());
+        let name = name_of(self.sought().0?);
         for index in self.settings.indexes() {
             match self.ask_index(index, name).await {
                 Err(error) => return Some(error),

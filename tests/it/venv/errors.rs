@@ -124,12 +124,12 @@ fn requirements_that_no_package_meets() {
     error: cannot find flask==99 in the package index
       | error: No solution found when resolving dependencies
       |   cause: Because there is no version of flask==99 and you require flask==99, we can conclude that your requirements are unsatisfiable.
-    hint: check the name and the version, and whether an archive of it fits [PLATFORM]
+    hint: check the name and the version, and whether the package has an archive for [PLATFORM]
     -- no such version, pip
     error: cannot find flask==99 in the package index
       | ERROR: Could not find a version that satisfies the requirement flask==99 (from versions: 3.1.2)
       | ERROR: No matching distribution found for flask==99
-    hint: check the name and the version, and whether an archive of it fits [PLATFORM]
+    hint: check the name and the version, and whether the package has an archive for [PLATFORM]
     -- a conflict, uv
     error: the requirements contradict each other
       | error: No solution found when resolving dependencies

@@ -455,7 +455,7 @@ fn a_build_that_lacks_something_names_it() {
         ),
         ("print('Error: pg_config executable not found.', file=sys.stderr); sys.exit(1)", "finds no pg_config"),
         ("print(\"x.c:1:10: fatal error: 'ffi.h' file not found\", file=sys.stderr); sys.exit(1)", "finds no ffi.h"),
-        ("import numpy", "imports numpy, which it does not require"),
+        ("import numpy", "imports numpy, which its [build-system] does not list"),
     ] {
         place.tree(&[("old/setup.py", &format!("import sys\n{setup}\n"))]);
         for engine in ENGINES {
