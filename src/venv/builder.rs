@@ -134,7 +134,7 @@ impl Builder {
         }
         if let Some(lost) = ESSENTIAL.iter().find(|name| !files.contains_key(Path::new(name))) {
             return Err(Error::environment(format!("the installation removed the environment's {lost}"))
-                .hint("find the package whose build did that, and install it as a wheel or remove it"));
+                .hint("remove the package whose build deletes this file, or install a wheel of that package"));
         }
         let mut problems: Vec<String> = missing
             .into_iter()
@@ -168,8 +168,8 @@ impl Builder {
         };
         if self.app.other_python {
             tracing::warn!(
-                "no bytecode: Python {} cannot compile for Python {}, so every start of the app compiles its imports, \
-                 unless it can write to the environment; run podstrap with Python {} to compile them now",
+                "no bytecode: Python {} cannot compile for Python {}; run podstrap with Python {}, or every start of \
+                 an app without write access compiles its imports",
                 self.python.version,
                 self.app.version,
                 self.app.version

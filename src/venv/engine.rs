@@ -89,6 +89,9 @@ pub(super) async fn start_uv(
     Ok(None)
 }
 
+const ALLOW_BUILDS: &str = "remove these requests, or remove --only-binary, --target-python and --target-platform: \
+                            each of them forbids builds";
+
 impl Engine {
     pub(super) fn is_uv(&self) -> bool {
         matches!(self.installer, Installer::Uv(_))
@@ -220,7 +223,7 @@ impl Engine {
                     "it contains no-binary, an editable project (-e), or the URL of a requirements file, \
                      which may contain these",
                 )
-                .hint("remove that, or remove --only-binary, which --target-python and --target-platform imply"));
+                .hint(ALLOW_BUILDS));
         }
         let mut steps = Vec::new();
         for file in inputs.requirements.iter().filter(|file| matches!(Form::of(file), Form::UvLock | Form::Pylock)) {

@@ -114,14 +114,14 @@ impl Found {
             if first_needed.is_some() {
                 failures.push(format!("{dist}: {sentence}"));
             } else {
-                warnings.push(format!("{dist} works without its compiled part: {sentence}"));
+                warnings.push(format!("{dist} works without its compiled module: {sentence}"));
             }
         }
         warnings.extend(
             self.unbuilt
                 .iter()
                 .filter(|(_, module)| dispensable.contains(module))
-                .map(|(dist, module)| format!("{dist} was built without its compiled part {module}: it has no wheel for {app}, and the build continued without a compiler")),
+                .map(|(dist, module)| format!("{dist} was built without its compiled module {module}: it has no wheel for {app}, and the build continued without a compiler")),
         );
         let Some(first) = failures.first() else { return Ok(warnings) };
         let error =

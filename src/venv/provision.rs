@@ -201,7 +201,7 @@ impl<'a> Provision<'a> {
         let phase = self.phases.start("venv", &format!("from {shown}"));
         let (from, to, fingerprint) = (from.clone(), dirs.venv.clone(), record.fingerprint.clone());
         if !blocking(move || reuse::adopt(&from, &to, &fingerprint)).await? {
-            tracing::warn!("{shown} was changed after its build: rebuilding");
+            tracing::warn!("{shown} has changed since its build: rebuilding");
             return Ok(None);
         }
         phase.done(&format!("{}, reused", count(record.packages.len() as u64, "package")));

@@ -30,7 +30,8 @@ impl Reached {
             return Err(Error::environment(format!("{} includes a file outside the tree: {line}", file.display()))
                 .because("the repository must not read other files of this container")
                 .hint(
-                    "give that file with -r or -c, or use a variable of the Pod for it in the repository: -c ${PINS}",
+                    "give that file with -r or -c, or write -c ${PINS} in the repository and set PINS in the Pod (the \
+                     name must contain PINS, CONSTRAINT or REQUIREMENT)",
                 ));
         }
         let of_settings = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());

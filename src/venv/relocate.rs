@@ -63,7 +63,7 @@ impl Destination {
                 name.display()
             ))
             .because(format!(
-                "a project in {} is editable, and the environment's final path {} does not show the path of the tree",
+                "a project in {} is editable, and podstrap cannot derive the tree's path from the final path {}",
                 tree.display(),
                 own.to.display()
             ))
@@ -126,8 +126,8 @@ pub(super) fn relocate(root: &Path, files: &EnvironmentFiles, site: &Path, desti
             all => format!(" and {} more", all - 1),
         };
         tracing::warn!(
-            "{first}{more}: needs /bin/sh in the app's image, because the path in its first line is too long or has \
-             spaces; a shorter --venv-final-path avoids this"
+            "the app's image needs /bin/sh for {first}{more}, because the interpreter's path is too long or has \
+             spaces; a short --venv-final-path without spaces avoids this"
         );
     }
     if changed.is_empty() {
