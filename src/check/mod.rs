@@ -89,7 +89,7 @@ fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let files: Vec<_> = names.iter().filter(json).map(|name| path.join(name)).collect();
     if files.is_empty() {
         return Err(Error::usage(format!("no *.json in {}", path.display()))
-            .hint("give the configuration file, or a directory for the image's entrypoint"));
+            .hint("give the configuration file, or a directory with *.json"));
     }
     Ok((files, names))
 }

@@ -31,7 +31,8 @@ impl Check {
         let tree = args.tree.map(|dir| {
             let venv = TreePath::new(&args.venv).ok_or_else(|| {
                 Error::usage(format!("--venv {} is not inside the tree", args.venv.display())).hint(
-                    "give a path relative to --tree, without ..; --tree-final-path is the tree's path in the app's container",
+                    "give a path relative to --tree, without ..; set the path in the app's container with \
+                     --tree-final-path",
                 )
             })?;
             if let Some(path) = args.tree_final_path.as_ref().filter(|path| !path.is_absolute()) {

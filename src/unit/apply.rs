@@ -195,9 +195,10 @@ fn after(error: Error, setback: Option<String>) -> Error {
 
 fn crashes(found: &Answering, setup: &Setup, how: &str) -> Error {
     let what = format!("Unit at {} cut the connection {CUTS} times while applying", found.control);
-    Error::new(Kind::UnitRefused, format!("{what} {}", setup.shown()))
-        .because(how)
-        .hint("look for \"exited on signal\" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled")
+    Error::new(Kind::UnitRefused, format!("{what} {}", setup.shown())).because(how).hint(
+        "look for \"exited on signal\" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled in \
+             `kubectl describe pod POD`",
+    )
 }
 
 fn lost(found: &Answering, setup: &Setup, why: &str) -> Error {

@@ -19,14 +19,14 @@ const PART: &str = ".podstrap-config";
 /// path of the copy.
 ///
 /// # Errors
-/// Usage: the configuration is unreadable, or a link leads outside `below`. Volume: writing failed.
+/// Usage: the configuration is unreadable, or a link points outside `below`. Volume: writing failed.
 pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf> {
     let read = read_config(config)?;
     if let Some(below) = below {
         let real = |path: &Path| fs::canonicalize(path).ok();
         if !real(config).zip(real(below)).is_some_and(|(config, below)| config.starts_with(below)) {
-            return Err(Error::usage(format!("{} leads out of the tree", config.display()))
-                .hint("use a file of the repository that does not link outside it"));
+            return Err(Error::usage(format!("{} points outside the tree", config.display()))
+                .hint("use a file in the tree, not a link to a file outside the tree"));
         }
     }
     let (part, path) = (dir.join(PART), dir.join(NAME));
@@ -71,7 +71,7 @@ mod tests {
         let text = |config: &str, below: &str, to: &str| {
             place(&path(config), Some(&path(below)), &path(to)).unwrap_err().to_string()
         };
-        assert!(text("unit.json", "d", "d").contains("leads out of the tree"));
+        assert!(text("unit.json", "d", "d").contains("points outside the tree"));
         assert!(text("none.json", "", "d").contains("cannot read the configuration"));
         assert!(text("unit.json", "", "nowhere").contains("mount an emptyDir there"));
     }

@@ -55,10 +55,12 @@ pub(super) async fn applications(
         }
     }
     let names = missing.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-    let error =
-        Error::new(Kind::UnitRefused, format!("{} is applied, but {names} has no running process", setup.shown()))
-            .because("it started and exited again; Unit starts the next one for a request")
-            .hint(log.hint());
+    let error = Error::new(
+        Kind::UnitRefused,
+        format!("{} is applied, but Unit has no running process of {names}", setup.shown()),
+    )
+    .because("the process started and exited; Unit starts another only for a request")
+    .hint(log.hint());
     Err(match log.since() {
         Some(lines) => error.excerpt(lines),
         None => error,

@@ -116,8 +116,7 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             None => error,
         },
         (404, None) if about.at != "/config" => error.hint(format!(
-            "apply the whole configuration first, or the part that contains it: Unit's configuration has no place \
-             for {}",
+            "apply the whole configuration first: Unit's configuration has no parent object for {} yet",
             about.at
         )),
         _ => error,
@@ -169,9 +168,9 @@ fn failed_to_apply(error: Error, about: &About) -> Error {
         None => error,
     };
     error.hint(&about.log).hint(
-        "check the usual causes: the module cannot be imported or has no such callable; \"home\", \"path\" or \
-         \"working_directory\" does not exist; \"home\" is for another Python X.Y than Unit's; an unknown \
-         \"user\" or \"group\"; the listener's port is in use",
+        "run `podstrap check CONFIG --tree DIR` to find a missing module, callable, \"home\" or \
+         \"working_directory\"; other usual causes are an error in the module, a missing \"path\", a \"home\" for \
+         another Python X.Y than Unit's, an unknown \"user\" or \"group\", and a port in use",
     )
 }
 

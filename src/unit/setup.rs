@@ -69,7 +69,8 @@ impl Setup {
     ///
     /// # Errors
     /// Usage: the path is missing, unreadable or empty. The directory has no file for Unit. A name is
-    /// invalid for an object of Unit. The path is a directory, but `at` is only a part of the configuration.
+    /// invalid for a certificate or a JavaScript module. The path is a directory, but `at` is only a part of
+    /// the configuration.
     pub fn read(from: &Path, at: &str) -> Result<Self> {
         if !from.is_dir() {
             return Ok(Self { at: at.to_owned(), ..read_config(from)?.into() });
@@ -171,7 +172,8 @@ impl Part {
         // The name becomes a URL segment that Unit does not decode (`nxt_controller_process_cert`).
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         if name.is_empty() || !name.bytes().all(fits) {
-            return Err(Error::usage(format!("{}: invalid name for an object of Unit: {name:?}", path.display()))
+            let path = path.display();
+            return Err(Error::usage(format!("{path}: invalid name for a certificate or JavaScript module: {name:?}"))
                 .hint("use only letters, digits, -, _, . and ~ in the file name"));
         }
         let bytes = fs::read(real).map_err(|error| unreadable(&path, error))?;
@@ -273,7 +275,10 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         let text = |dir: &tempfile::TempDir, at| Setup::read(dir.path(), at).unwrap_err().to_string();
         assert!(text(&dir(&[("x.sh", "")]), "/config").contains("has no *.json"));
-        assert!(text(&dir(&[("a b.pem", "")]), "/config").contains("invalid name for an object of Unit: \"a b\""));
+        assert!(
+            text(&dir(&[("a b.pem", "")]), "/config")
+                .contains("invalid name for a certificate or JavaScript module: \"a b\"")
+        );
         assert!(text(&dir(&[("a.json", "{}")]), "/config/routes").contains("--path /config/routes needs a file"));
         assert!(text(&dir(&[("a.json", " ")]), "/config").contains("a.json is empty"));
     }

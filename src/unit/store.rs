@@ -174,8 +174,8 @@ impl Store<'_> {
         let error = complaint(format!("Unit at {} refused {}", self.found.control, part.path.display()), &reply);
         Err(match shelf {
             Shelf::Certificates => error.hint(
-                "put in one PEM file: the certificate, those of its issuers up to the root's, and the private key \
-                 without a passphrase",
+                "put the certificate, its intermediate certificates, and the private key without a passphrase into one \
+                 PEM file",
             ),
             Shelf::Modules => error,
         }

@@ -83,7 +83,7 @@ impl fmt::Display for Obstacle {
             Self::Busy => f.write_str("connected, but no answer yet: Unit is starting or applying something else"),
             Self::Shut { peer } => write!(
                 f,
-                "the connection was closed without an answer, as FreeUnit does for other users: it runs as uid \
+                "the connection was closed without an answer, as FreeUnit does for other users: Unit runs as uid \
                  {peer}, podstrap as uid {}",
                 uid()
             ),
@@ -112,12 +112,10 @@ impl Obstacle {
     fn hint(&self) -> &'static str {
         match self {
             Self::Absent | Self::NoDirectory(_) | Self::Directory => {
-                "check that unitd runs and that this is its --control path as this container sees it; share another \
-                 container's socket through a volume; set another path with --control-socket"
+                "check that unitd runs; if it does, give its --control path, as this container sees it, with \
+                 --control-socket (the socket of another container needs a shared volume)"
             }
-            Self::Stale | Self::Dying(_) | Self::NotASocket => {
-                "check that unitd runs; its log and `kubectl logs` show why it stopped"
-            }
+            Self::Stale | Self::Dying(_) => "read unitd's log to see why it stopped: `kubectl logs POD -c CONTAINER`",
             Self::Forbidden(_) => {
                 "run podstrap as the socket's owner, or start unitd with --control-mode 0660 and a \
                  --control-group that podstrap's user is in (Unit 1.32 and later)"
@@ -134,7 +132,7 @@ impl Obstacle {
             Self::Foreign(_) => {
                 "use Unit's control address (unitd's --control option), not a listener of its configuration"
             }
-            Self::Other(_) => "check --control-socket against unitd's --control option",
+            Self::NotASocket | Self::Other(_) => "check --control-socket against unitd's --control option",
         }
     }
 

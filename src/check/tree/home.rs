@@ -7,6 +7,8 @@ use super::look::{Look, Named};
 use super::search::Search;
 use crate::config::language::{language, version_matches};
 
+const REBUILD: &str = "build the environment again with `podstrap init --refresh`";
+
 impl Look<'_> {
     /// Checks that the environment exists, has the right Python, and is readable.
     pub fn home(&mut self, home: &Named, kind: &Named, search: &mut Search) {
@@ -51,12 +53,13 @@ impl Look<'_> {
         let version = config.as_deref().and_then(version).or_else(|| libraries.last().map(|(name, _)| name.clone()));
         let minor = version.as_deref().map(minor_of);
         if libraries.is_empty() {
-            self.error("home", home, format!("{} has no lib/pythonX.Y", home.text));
+            self.error("home", home, format!("{} has no lib/pythonX.Y", home.text)).hint = Some(REBUILD.to_owned());
         } else if let Some(minor) = &minor
             && !libraries.iter().any(|(name, _)| name == minor)
         {
             let has: Vec<_> = libraries.iter().map(|(name, _)| format!("lib/python{name}")).collect();
-            self.error("home", home, format!("{} is for Python {minor}, but has {}", home.text, has.join(", ")));
+            let message = format!("{} is for Python {minor}, but has {}", home.text, has.join(", "));
+            self.error("home", home, message).hint = Some(REBUILD.to_owned());
         }
         for (_, library) in &libraries {
             let packages = library.join("site-packages");
@@ -86,10 +89,11 @@ impl Look<'_> {
             self.warn("type", kind, message).hint = Some(format!("use \"python {minor}\""));
             return;
         }
-        let message = format!("the environment is for Python {version}, which \"{}\" does not match", kind.text);
-        let cut = if version.starts_with(wanted) { "a version ends at a dot: " } else { "" };
+        let why =
+            if version.starts_with(wanted) { format!(": {wanted} does not include {minor}") } else { String::new() };
+        let message = format!("the environment is for Python {version}, which \"{}\" does not match{why}", kind.text);
         self.error("type", kind, message).hint = Some(format!(
-            "{cut}use \"python {minor}\" and an image of Unit with it, or build the environment with {wanted}"
+            "use \"python {minor}\" and a Unit image with Python {minor}, or build the environment with Python {wanted}"
         ));
     }
 }

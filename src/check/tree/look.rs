@@ -75,7 +75,7 @@ impl Look<'_> {
             };
             let message = "no application has a \"home\" that locates the tree, so podstrap checks no paths";
             self.warn("tree-place", &root, message).hint =
-                Some("set its path in the app's container with --tree-final-path".to_owned());
+                Some("set the tree's path in the app's container with --tree-final-path".to_owned());
             return;
         };
         if !ends_alike(Path::new(&home.text), &self.tree.venv) {

@@ -115,7 +115,9 @@ impl Look<'_> {
                     });
             }
             Some(Binding::Constant) => {
-                self.error("callable", place, format!("\"{name}\" in {shown} is a constant, not a callable"));
+                let message = format!("\"{name}\" in {shown} is a constant, not a callable");
+                self.error("callable", place, message).hint =
+                    Some("set \"callable\" to the name of the application".to_owned());
             }
             Some(Binding::Function { asynchronous, needs, takes }) => {
                 let message = match protocol {

@@ -46,7 +46,7 @@ impl Validator<'_> {
             let mut titles: Vec<_> =
                 homes().filter(|t| t.members.iter().any(|m| m.name == name)).map(|t| t.title).collect();
             titles.dedup();
-            (!titles.is_empty()).then(|| format!("a member with this name belongs in {}", titles.join(" or ")))
+            (!titles.is_empty()).then(|| format!("move it to {}, or remove it", titles.join(" or ")))
         });
         let hint = hint.unwrap_or_else(|| match free[..] {
             [] => "remove it: all possible members are set".to_owned(),

@@ -31,11 +31,15 @@ impl Validator<'_> {
             listeners_in(self.document).iter().filter_map(|found| Some((found, Address::read(&found.name)?))).collect();
         for (index, (found, address)) in addresses.iter().enumerate() {
             let Some((other, _)) = addresses[..index].iter().find(|(_, other)| clash(address, other)) else { continue };
-            let message = format!("\"{}\" and \"{}\" clash", lossy(&found.name), lossy(&other.name));
+            let message = format!("\"{}\" and \"{}\" overlap", lossy(&found.name), lossy(&other.name));
             self.path
                 .extend(["listeners".into(), lossy(&found.name)].map(|name: String| PathStep { name, at: found.at }));
-            self.add(Finding::error("listener-clash", found.at, message)).hint =
-                Some("use different ports; * is every IPv4 address".to_owned());
+            let hint = match address {
+                Address::Unix(_) => "use different paths",
+                Address::V4(..) => "use different ports: * includes every IPv4 address",
+                Address::V6(..) => "use different ports: [::] includes every IPv6 address",
+            };
+            self.add(Finding::error("listener-clash", found.at, message)).hint = Some(hint.to_owned());
             self.path.clear();
         }
     }

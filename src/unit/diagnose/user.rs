@@ -25,7 +25,7 @@ pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
         let name = app.text(member).filter(|name| accounts.lacks(scene, name))?;
         Some(Explanation::new(
             format!("application {:?}: no {member} {name:?} in this container's /etc/{file}", app.name),
-            format!("use one that the image has, or remove \"{member}\""),
+            format!("use a {member} that the image has, or remove \"{member}\""),
         ))
     })
 }
@@ -57,12 +57,12 @@ mod tests {
         assert_snapshot!(told(json!({"user": "ghost"})), @r#"
         application "a": no user "ghost" in this container's /etc/passwd
 
-        hint: use one that the image has, or remove "user"
+        hint: use a user that the image has, or remove "user"
         "#);
         assert_snapshot!(told(json!({"user": "me", "group": "me"})), @r#"
         application "a": no group "me" in this container's /etc/group
 
-        hint: use one that the image has, or remove "group"
+        hint: use a group that the image has, or remove "group"
         "#);
         assert_eq!(told(json!({"user": "me"})), "nothing");
     }

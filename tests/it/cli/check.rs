@@ -203,10 +203,10 @@ fn a_bad_configuration_is_told_line_by_line() {
       |         "*:8300": { "pass": "applications/flsk" },
       |                             ^
     hint: did you mean "applications/flask"?
-    unit.json:4:9: error: "127.0.0.1:8300" and "*:8300" clash [listener-clash]
+    unit.json:4:9: error: "127.0.0.1:8300" and "*:8300" overlap [listener-clash]
       |         "127.0.0.1:8300": { "pas": "routes" },
       |         ^
-    hint: use different ports; * is every IPv4 address
+    hint: use different ports: * includes every IPv4 address
     unit.json:4:29: error: a listener has no member "pas" [unknown-member]
       |         "127.0.0.1:8300": { "pas": "routes" },
       |                             ^
@@ -382,13 +382,13 @@ fn what_cannot_be_read_is_a_usage_error() {
       because: No such file or directory (os error 2)
     hint: check that the ConfigMap or volume is mounted there in this container
     podstrap: error: no *.json in empty
-    hint: give the configuration file, or a directory for the image's entrypoint
+    hint: give the configuration file, or a directory with *.json
     podstrap: error: the configuration blank.json is empty
     hint: check the template or the ConfigMap key; the smallest configuration that Unit accepts is {}
     podstrap: error: --tree [TMP]/none is not a directory
     hint: use a published tree or a checkout
     podstrap: error: --venv ../venv is not inside the tree
-    hint: give a path relative to --tree, without ..; --tree-final-path is the tree's path in the app's container
+    hint: give a path relative to --tree, without ..; set the path in the app's container with --tree-final-path
     podstrap: error: --tree-final-path app is not absolute
     hint: give the path in the app's container, such as /app
     "#);
@@ -466,11 +466,11 @@ fn what_the_tree_lacks_is_found() {
     -- {}
     -- {"type":"python"}
     -- {"type":"python 3.1"}
-    error: the environment is for Python 3.11.2, which "python 3.1" does not match [type]
-    hint: a version ends at a dot: use "python 3.11" and an image of Unit with it, or build the environment with 3.1
+    error: the environment is for Python 3.11.2, which "python 3.1" does not match: 3.1 does not include 3.11 [type]
+    hint: use "python 3.11" and a Unit image with Python 3.11, or build the environment with Python 3.1
     -- {"type":"python 3.12"}
     error: the environment is for Python 3.11.2, which "python 3.12" does not match [type]
-    hint: use "python 3.11" and an image of Unit with it, or build the environment with 3.12
+    hint: use "python 3.11" and a Unit image with Python 3.11, or build the environment with Python 3.12
     -- {"type":"python 3.11.9"}
     warning: the environment is for Python 3.11.2, but "type" needs a Unit with exactly 3.11.9 [type]
     hint: use "python 3.11"
@@ -479,7 +479,7 @@ fn what_the_tree_lacks_is_found() {
     hint: set --venv to the environment's directory in the tree, or --tree-final-path to the tree's path in the container
     -- {"home":null}
     warning: no application has a "home" that locates the tree, so podstrap checks no paths [tree-place]
-    hint: set its path in the app's container with --tree-final-path
+    hint: set the tree's path in the app's container with --tree-final-path
     warning: without "home", Unit does not use the environment at python/venv [home]
     hint: set "home" to its path in the container
     -- {"path":"/app/python/flaks"}
@@ -507,6 +507,7 @@ fn what_the_tree_lacks_is_found() {
     hint: set "callable": "app"
     -- {"module":"nc"}
     error: "application" in nc.py is a constant, not a callable [callable]
+    hint: set "callable" to the name of the application
     -- {"module":"pkg"}
     warning: cannot determine whether pkg/__init__.py has "application": it imports * from another module [callable]
     -- {"module":"factory"}
@@ -613,7 +614,7 @@ fn php_external_and_static_files_are_looked_up() {
     unit.json:1:1: warning: no application has a "home" that locates the tree, so podstrap checks no paths [tree-place]
       | {
       | ^
-    hint: set its path in the app's container with --tree-final-path
+    hint: set the tree's path in the app's container with --tree-final-path
     unit.json: 0 errors, 1 warning
     "#);
 }

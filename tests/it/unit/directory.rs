@@ -153,7 +153,7 @@ fn bad_certificates_and_modules_are_refused_with_their_names() {
     exit 7
     error: Unit at unix:[TMP]/socket refused [TMP]/d/site.pem
       because: Invalid certificate.
-    hint: put in one PEM file: the certificate, those of its issuers up to the root's, and the private key without a passphrase
+    hint: put the certificate, its intermediate certificates, and the private key without a passphrase into one PEM file
     ");
     // The old certificate stays in use.
     assert_eq!(get(&place, "/certificates/site/chain/0/validity/since"), "Feb  3 00:00:00 2001 GMT");
@@ -186,7 +186,7 @@ fn a_part_of_the_configuration_is_applied() {
     insta::assert_snapshot!(said(&place.sandbox, &error), @r#"
     error: Unit at unix:[TMP]/socket did not apply [TMP]/part.json
       because: Value doesn't exist.
-    hint: apply the whole configuration first, or the part that contains it: Unit's configuration has no place for /config/nowhere/app
+    hint: apply the whole configuration first: Unit's configuration has no parent object for /config/nowhere/app yet
     "#);
 }
 

@@ -135,7 +135,7 @@ fn configurations_that_unit_refuses() {
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
       because: Failed to apply new configuration.
     hint: read Unit's log for the reason: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
-    hint: check the usual causes: the module cannot be imported or has no such callable; "home", "path" or "working_directory" does not exist; "home" is for another Python X.Y than Unit's; an unknown "user" or "group"; the listener's port is in use
+    hint: run `podstrap check CONFIG --tree DIR` to find a missing module, callable, "home" or "working_directory"; other usual causes are an error in the module, a missing "path", a "home" for another Python X.Y than Unit's, an unknown "user" or "group", and a port in use
     "#);
 }
 
@@ -192,30 +192,30 @@ fn sockets_without_an_answer() {
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: no such file
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs and that this is its --control path as this container sees it; share another container's socket through a volume; set another path with --control-socket
+    hint: check that unitd runs; if it does, give its --control path, as this container sees it, with --control-socket (the socket of another container needs a shared volume)
     -- in no directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/run/unit/socket
       because: no directory [TMP]/run
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs and that this is its --control path as this container sees it; share another container's socket through a volume; set another path with --control-socket
+    hint: check that unitd runs; if it does, give its --control path, as this container sees it, with --control-socket (the socket of another container needs a shared volume)
     -- stale
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: no process listens on the socket (stale: its Unit has exited)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
+    hint: read unitd's log to see why it stopped: `kubectl logs POD -c CONTAINER`
     -- a plain file
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: not a socket
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
+    hint: check --control-socket against unitd's --control option
     -- a directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: a directory, not a socket
-    hint: check that unitd runs and that this is its --control path as this container sees it; share another container's socket through a volume; set another path with --control-socket
+    hint: check that unitd runs; if it does, give its --control path, as this container sees it, with --control-socket (the socket of another container needs a shared volume)
     -- too long a path
     exit 6
     error: no answer from Unit's control API at unix:/tmp/[LONG]
@@ -226,7 +226,7 @@ fn sockets_without_an_answer() {
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: the connection was closed without an answer
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
+    hint: read unitd's log to see why it stopped: `kubectl logs POD -c CONTAINER`
     -- connected, and no answer
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
@@ -256,7 +256,7 @@ fn no_usual_socket() {
       | unix:[TMP]/a: no such file
       | unix:[TMP]/b: no process listens on the socket (stale: its Unit has exited)
       | unix:[TMP]/run/c: no directory [TMP]/run
-    hint: check that unitd runs; its log and `kubectl logs` show why it stopped
+    hint: read unitd's log to see why it stopped: `kubectl logs POD -c CONTAINER`
     ");
 }
 
@@ -287,7 +287,7 @@ fn another_user() {
     assert_snapshot!(as_nobody(&sandbox), @r"
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
-      because: the connection was closed without an answer, as FreeUnit does for other users: it runs as uid 0, podstrap as uid 65534
+      because: the connection was closed without an answer, as FreeUnit does for other users: Unit runs as uid 0, podstrap as uid 65534
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
     hint: give both containers the same runAsUser: FreeUnit 1.36 and later answer only root and the user that unitd runs as
     ");
@@ -350,7 +350,7 @@ fn puts_without_an_end() {
     exit 7
     error: Unit at unix:[TMP]/socket cut the connection 4 times while applying /cfg/unit.json
       because: the connection was closed without an answer
-    hint: look for "exited on signal" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled
+    hint: look for "exited on signal" in Unit's log (`kubectl logs POD -c CONTAINER`), and for OOMKilled in `kubectl describe pod POD`
     "#);
 }
 
@@ -426,8 +426,8 @@ fn an_application_without_a_process() {
     let result = run(client(&sandbox).apply(Some(&control), &wanted, within(AMPLE)));
     assert_snapshot!(failed(&sandbox, result), @r#"
     exit 7
-    error: /cfg/unit.json is applied, but "a" has no running process
-      because: it started and exited again; Unit starts the next one for a request
+    error: /cfg/unit.json is applied, but Unit has no running process of "a"
+      because: the process started and exited; Unit starts another only for a request
     hint: read Unit's log for the reason: `kubectl logs POD -c CONTAINER` (with `up`, above), or /var/log/unit.log (/var/log/freeunit.log) in the container
     "#);
 }

@@ -140,7 +140,7 @@ fn certificates_go_first_and_one_in_use_takes_the_detour() {
     exit 7
     error: Unit at http://[HOST] refused [TMP]/d/site.pem
       because: Invalid certificate.
-    hint: put in one PEM file: the certificate, those of its issuers up to the root's, and the private key without a passphrase
+    hint: put the certificate, its intermediate certificates, and the private key without a passphrase into one PEM file
     ");
     assert_eq!(fake.log(), ["PUT /certificates/site.podstrap"]);
 }
@@ -178,6 +178,6 @@ fn a_part_goes_to_its_place() {
     exit 7
     error: Unit at http://[HOST] did not apply [TMP]/a.json
       because: Value doesn't exist.
-    hint: apply the whole configuration first, or the part that contains it: Unit's configuration has no place for /config/nowhere/a
+    hint: apply the whole configuration first: Unit's configuration has no parent object for /config/nowhere/a yet
     ");
 }
