@@ -47,7 +47,7 @@ pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
     Ok(full)
 }
 
-/// The path of an existing file in the tree. Refuses a symbolic link that leads out of the tree.
+/// The path of an existing file in the tree. Refuses a symbolic link that points outside the tree.
 pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
     let shown = wanted.display();
     let full = tree.join(wanted);
@@ -58,7 +58,7 @@ pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
     })?;
     let inside = tree.canonicalize().is_ok_and(|tree| real.starts_with(tree));
     if !inside {
-        return Err(Error::new(Kind::Environment, format!("{flag} {shown} leads out of the tree"))
+        return Err(Error::new(Kind::Environment, format!("{flag} {shown} points outside the tree"))
             .because("it is a symbolic link of the repository, or goes through one")
             .hint("commit the file itself, or give its absolute path"));
     }

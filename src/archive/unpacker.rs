@@ -203,7 +203,7 @@ impl<'a> Unpacker<'a> {
             return Err(self.refused(entry, "has an absolute name"));
         }
         if parts(name).any(|part| part == b"..") {
-            return Err(self.refused(entry, "has `..` in its name, which leads out of the archive"));
+            return Err(self.refused(entry, "has `..` in its name, which points outside the archive"));
         }
         if self.rules.strip > 0 && parts(name).nth(self.rules.strip).is_none() {
             return Ok(None);

@@ -106,7 +106,7 @@ impl Environment {
         let wanted = match args.venv.as_deref() {
             Some("none") if named => {
                 return Err(Error::usage("--venv none conflicts with packages, requirements files, extras or groups")
-                    .hint("remove --venv none, or remove what needs an environment"));
+                    .hint("remove --venv none, or remove the packages, -r, --extra and --group"));
             }
             Some("none") => Wanted::Never,
             Some(_) => Wanted::Always,
@@ -115,7 +115,8 @@ impl Environment {
         };
         let venv = TreePath::new(Path::new(asked.unwrap_or("venv"))).ok_or_else(|| {
             Error::usage(format!("--venv {} is not inside the tree", asked.unwrap_or_default())).hint(
-                "give a path relative to the top of the repository, without ..; --venv-final-path is its path in the app's container",
+                "give a path relative to the top of the repository, without ..; set the path in the app's container \
+                 with --venv-final-path",
             )
         })?;
         let final_path = match &args.venv_final_path {

@@ -120,7 +120,7 @@ impl Entrypoint {
 }
 
 fn link_name(name: String) -> Result<String> {
-    one_name("--link", name, "give one name without a slash; it becomes a link in the root")
+    one_name("--link", name, "give one name without a slash, such as current")
 }
 
 /// A link is a single name.

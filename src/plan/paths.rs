@@ -50,7 +50,9 @@ pub(super) fn one_name(flag: &str, name: String, hint: &str) -> Result<String> {
     if good && name != RESERVED {
         return Ok(name);
     }
-    Err(Error::usage(format!("{flag} {name} is not a valid name")).hint(format!("{hint}; {RESERVED} is reserved")))
+    let error = Error::usage(format!("{flag} {name} is not a valid name"));
+    let error = if name == RESERVED { error.because("podstrap reserves this name") } else { error };
+    Err(error.hint(hint))
 }
 
 /// Makes a path absolute, starting at the working directory, and removes `.` and `..`.

@@ -165,15 +165,19 @@ impl Source {
 
     /// Refuses flags that would have no effect.
     fn check(self) -> Result<Self> {
-        let clash = |flag: &str, why: &str| Err(Error::usage(format!("{flag} cannot be used with {self}")).hint(why));
+        let clash = |what: &str, hint: &str| Err(Error::usage(what).hint(hint));
         match &self.origin {
-            Origin::Git(git) if git.keep_git && self.subdir.is_some() => {
-                clash("--keep-git --subdir", "remove one of the two: a .git always has the whole repository")
-            }
+            Origin::Git(git) if git.keep_git && self.subdir.is_some() => clash(
+                "--keep-git cannot be used with --subdir",
+                "remove one of the flags: a .git always has the whole repository",
+            ),
             Origin::Download(Download { unpack, .. }) | Origin::Local(_, unpack)
                 if unpack.file.is_some() && (unpack.strip > 0 || self.subdir.is_some()) =>
             {
-                clash("--file", "remove --strip-components and --subdir: --file publishes a single file")
+                clash(
+                    "--file cannot be used with --strip-components or --subdir",
+                    "remove --strip-components and --subdir: --file publishes a single file",
+                )
             }
             _ => Ok(self),
         }
@@ -247,13 +251,16 @@ impl Origin {
                 return Ok(Self::Download(Download { url: url.without_fragment(), sha256, unpack }));
             }
             if scheme == "file" && url.url().fragment().is_some() {
-                return Err(Error::usage(format!("--repo {url}: a # with a pin works only for downloads"))
-                    .hint("remove the # and the pin, or write %23 for a # in the name"));
+                return Err(Error::usage(format!("--repo {url}: #sha256= works only with http:// and https://"))
+                    .hint("remove #sha256=…, or write %23 for a # in the name"));
             }
             if scheme == "file" && archive {
                 only_git(&args, &url, "remove the flag, which works only for Git repositories")?;
                 let path = url.url().to_file_path();
-                let path = path.map_err(|()| Error::usage(format!("--repo {url} is not a path on this machine")))?;
+                let path = path.map_err(|()| {
+                    Error::usage(format!("--repo {url} is not a path on this machine"))
+                        .hint("write file:///absolute/path")
+                })?;
                 return Ok(Self::Local(path, unpack));
             }
         }
@@ -275,8 +282,11 @@ impl Origin {
 }
 
 fn parsed(repo: &str) -> Result<RemoteUrl> {
-    repo.parse()
-        .map_err(|error| Error::usage(format!("--repo {} is not a URL", shown(repo))).because(format!("{error}")))
+    repo.parse().map_err(|error| {
+        Error::usage(format!("--repo {} is not a URL", shown(repo)))
+            .because(format!("{error}"))
+            .hint("write https://, http://, ssh://, git@host:path, file:///absolute/path, or a local path")
+    })
 }
 
 /// Whether a path has the suffix of an archive.
@@ -401,7 +411,7 @@ mod tests {
         assert!(refusal("https://host/a.zip#sha256=12", &[]).contains("invalid pin after #"));
         assert!(refusal("https://host/a.zip#md5=12", &[]).contains("invalid pin after #"));
         for pinned in ["file:///srv/a.zip#sha256=12", "file:///srv/app.git#sha256=12"] {
-            assert!(refusal(pinned, &[]).contains("a # with a pin works only for downloads"), "{pinned}");
+            assert!(refusal(pinned, &[]).contains("#sha256= works only with http:// and https://"), "{pinned}");
         }
     }
 

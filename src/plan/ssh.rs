@@ -148,7 +148,7 @@ impl Ssh {
 
     /// The address of another repository for the same user on the same host.
     pub(crate) fn at(&self, path: &str) -> Result<Self> {
-        let refused = || refused(&self.shown, "a relative address cannot be resolved against it");
+        let refused = || refused(&self.shown, "podstrap cannot resolve the relative URL of a submodule against it");
         if let Ok(url) = self.shown.parse::<RemoteUrl>()
             && self.shown.contains("://")
         {
@@ -166,15 +166,6 @@ impl Ssh {
     /// The host as in `known_hosts`: `host`, or `[host]:port` for a port other than 22.
     pub(crate) fn known_as(&self) -> String {
         if self.port == SSH_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }
-    }
-
-    /// The command that prints `known_hosts` lines for this host.
-    pub(crate) fn keyscan(&self) -> String {
-        if self.port == SSH_PORT {
-            format!("ssh-keyscan {}", self.host)
-        } else {
-            format!("ssh-keyscan -p {} {}", self.port, self.host)
-        }
     }
 
     /// The command for the server's shell. Quotes the path as Git does (`sq_quote_buf` in quote.c).
@@ -315,7 +306,7 @@ mod tests {
     #[test]
     fn known_hosts_names_the_port_if_it_is_another() {
         let ssh = url("ssh://host:2222/a").unwrap();
-        assert_eq!((ssh.known_as().as_str(), ssh.keyscan().as_str()), ("[host]:2222", "ssh-keyscan -p 2222 host"));
+        assert_eq!(ssh.known_as(), "[host]:2222");
         assert_eq!(url("ssh://host:22/a").unwrap().known_as(), "host");
     }
 }

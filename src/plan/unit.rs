@@ -110,6 +110,9 @@ impl Control {
     }
 }
 
+/// The most bytes of a path. Unit accepts 1,024 bytes for the request line and the headers together.
+const PATH_MAX: usize = 900;
+
 /// A path in Unit's configuration, without a trailing slash.
 fn config_path(text: &str) -> Result<String> {
     let path = text.trim_end_matches('/');
@@ -120,9 +123,11 @@ fn config_path(text: &str) -> Result<String> {
     if path != "/config" && !path.starts_with("/config/") {
         return unusable("Unit's configuration starts at /config");
     }
-    // Unit accepts 1,024 bytes for the request line and the headers together.
-    if path.len() > 900 || !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
-        return unusable("it contains characters that a request line cannot carry, or is too long");
+    if path.len() > PATH_MAX {
+        return unusable(&format!("it is longer than {PATH_MAX} bytes"));
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte)) {
+        return unusable("it contains a character that is invalid in a URL path");
     }
     Ok(path.to_owned())
 }

@@ -93,7 +93,7 @@ fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadlin
     let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
     let target = real(tree.parent().unwrap_or(tree))?;
     if target.starts_with(from.canonicalize().map_err(|error| unreadable(from, &error))?) {
-        return Err(Error::source(format!("{} contains the root that it would be copied to", from.display()))
+        return Err(Error::source(format!("cannot copy {} into --root, which is inside it", from.display()))
             .hint("choose a --root outside the directory"));
     }
     let (copied, _, done) = Reader::new(from, Some(tree), limit, deadline).run()?;

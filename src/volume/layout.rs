@@ -28,13 +28,14 @@ pub(super) fn release_of_current(to: &Path) -> Option<String> {
 }
 
 pub(super) fn taken(path: &Path, by: &str) -> Error {
-    Error::volume(format!("{} is in the way", path.display()))
+    let path = path.display();
+    Error::volume(format!("cannot publish at {path}: the path exists"))
         .because(format!("it belongs to {by} on the same volume"))
-        .hint("choose another name with --link NAME, or remove that link if nothing uses it")
+        .hint(format!("publish with --link and a different NAME, or remove {path} if nothing uses it"))
 }
 
 pub(super) fn in_the_way(path: &Path) -> Error {
-    Error::volume(format!("{} is in the way", path.display()))
+    Error::volume(format!("cannot publish at {}: the path exists", path.display()))
         .because("podstrap did not create it and will not replace it")
         .hint("move it, publish under another name with --link NAME, or use a separate volume")
 }

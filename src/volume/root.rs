@@ -82,12 +82,12 @@ impl Volume {
                             deadline.elapsed().as_secs_f64(),
                             humantime::format_duration(deadline.limit())
                         ))
-                        .hint("look at the other container's log, or raise --timeout"));
+                        .hint("raise --timeout, or find in the log of the other init why it takes so long"));
                 }
                 Err(TryLockError::Error(error)) => {
-                    return Err(error)
-                        .on_volume(|| format!("cannot lock {}", path.display()))
-                        .map_err(|error| error.hint("the volume's file system must support flock"));
+                    return Err(error).on_volume(|| format!("cannot lock {}", path.display())).map_err(|error| {
+                        error.hint("use a volume whose file system supports flock, such as an emptyDir")
+                    });
                 }
             }
         }

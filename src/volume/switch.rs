@@ -17,7 +17,7 @@ impl Volume {
     /// Makes the target's links show the release. Returns false if they already did.
     ///
     /// # Errors
-    /// A path that podstrap did not create is in the way. Nothing has changed then.
+    /// A path exists that podstrap did not create. Nothing has changed then.
     pub fn switch(&self, release: &Release, target: &Target) -> Result<bool> {
         self.check(target, Some(&self.tree(release)))?;
         match &target.link {
@@ -30,7 +30,7 @@ impl Volume {
     /// publish, once it exists.
     ///
     /// # Errors
-    /// Names the first path in the way that podstrap did not create.
+    /// Names the first existing path that podstrap did not create.
     pub fn check(&self, target: &Target, tree: Option<&Path>) -> Result<()> {
         let entries = match (&target.link, tree) {
             (Some(name), _) => vec![OsString::from(name)],

@@ -292,16 +292,22 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
+const GIVE_SECRET: &str = "give the directory of a mounted Secret, or one of its files";
+
 fn read(path: &Path, from: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Reading a pipe would block.
     if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        return Err(Error::usage(format!("{from}: {} is neither a file nor a directory", path.display())));
+        return Err(
+            Error::usage(format!("{from}: {} is neither a file nor a directory", path.display())).hint(GIVE_SECRET)
+        );
     }
     let file = std::fs::File::open(path).map_err(|error| unreadable(path, from, &error))?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, from, &error))?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(Error::usage(format!("{from}: {} is larger than a Secret can be", path.display())));
+        return Err(
+            Error::usage(format!("{from}: {} is larger than a Secret can be", path.display())).hint(GIVE_SECRET)
+        );
     }
     // Without the byte order mark that editors on Windows write.
     Ok(bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes))
@@ -334,7 +340,7 @@ fn nothing(path: &Path, from: &str) -> Error {
     };
     Error::usage(format!("{from} has no credentials"))
         .because(holds)
-        .hint("give a directory with username and password, ssh-privatekey (and known_hosts), token or netrc")
+        .hint("give a directory with one of: username and password; ssh-privatekey and known_hosts; token; netrc")
 }
 
 impl fmt::Display for Credential {

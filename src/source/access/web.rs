@@ -195,8 +195,8 @@ impl Site {
         let bearer = credential.as_ref().is_some_and(|credential| matches!(credential.login, Login::Bearer(_)));
         let error = match (status.as_u16(), credential) {
             (401 | 403 | 404, None) if given => error.hint(format!(
-                "give credentials for {place}, to which podstrap sent none: \
-                 a login is for the host of --repo, a netrc for the hosts in it"
+                "put the login for {place} into a netrc file and give it with --auth: podstrap sends other logins \
+                 only to the host of --repo"
             )),
             (401, Some(from)) => {
                 error.hint(format!("correct the user name or the token in {from}, or renew it if it has expired"))
@@ -328,8 +328,10 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let made = causes(made, &error);
     match crate::http::distrust(&error) {
         Some(Distrust::CaCertificate) => {
-            return made
-                .hint("give the server a certificate signed by its CA: it shows the certificate of the CA itself");
+            return made.hint(
+                "install a certificate that the CA signed on the server: the server sends the certificate of the CA \
+                 itself",
+            );
         }
         Some(Distrust::UnknownIssuer) => {
             return made
@@ -339,9 +341,7 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
         None => {}
     }
     let made = if error.is_connect() && proxy.is_some() {
-        made.hint(
-            "check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy",
-        )
+        made.hint("check the address of the proxy, or add the server to NO_PROXY if it needs no proxy")
     } else if error.is_connect() {
         made.hint("check the host and the port, and whether the Pod's network policy and proxy allow the connection")
     } else {

@@ -106,7 +106,7 @@ pub(crate) fn write(
         _ if source.submodules == Submodules::Off => {
             let found = gitlinks(&objects, &files)?;
             let paths: Vec<PathBuf> = found.into_iter().map(|(path, _)| path).collect();
-            tracing::warn!("not fetched because of --submodules off: {} empty: {}", stay(paths.len()), few(&paths));
+            tracing::warn!("--submodules off leaves {} empty: {}", directories(paths.len()), few(&paths));
             Vec::new()
         }
         _ => named_submodules(&objects, &whole, &files, subdir, scratch)?,
@@ -161,14 +161,14 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result
     let object = repo.find_object(choice.want, None).map_err(|error| {
         if error.code() == ErrorCode::NotFound {
             return Error::source(format!("{url} has no commit {}", choice.want))
-                .hint("push it to a branch or a tag: podstrap can fetch only commits that one of them leads to");
+                .hint("push the commit to a branch or a tag: most servers send only the commits of branches and tags");
         }
         failure(&format!("cannot read {name} of {url}"), &error).permanent()
     })?;
     object.peel_to_commit().map_err(|_| {
         let kind =
             object.as_tag().and_then(git2::Tag::target_type).or(object.kind()).map_or("nothing", |kind| kind.str());
-        Error::source(format!("{name} of {url} leads to a {kind}, not to a commit"))
+        Error::source(format!("{name} of {url} points to a {kind}, not to a commit"))
             .hint("choose a branch, a tag of a commit, or a commit with --ref")
     })
 }
@@ -210,14 +210,14 @@ fn named_submodules<'a>(
     }
     if !unknown.is_empty() {
         // Like git clone --recurse-submodules, leave the directory of an inactive submodule empty.
-        let file = submodules::FILE;
-        tracing::warn!("not fetched because of {file}: {} empty: {}", stay(unknown.len()), few(&unknown));
+        let (file, directories) = (submodules::FILE, directories(unknown.len()));
+        tracing::warn!("no usable entry in {file} leaves {directories} empty: {}", few(&unknown));
     }
     Ok(found)
 }
 
-fn stay(directories: usize) -> &'static str {
-    if directories == 1 { "the submodule's directory stays" } else { "the submodules' directories stay" }
+fn directories(count: usize) -> &'static str {
+    if count == 1 { "the submodule's directory" } else { "the submodules' directories" }
 }
 
 fn is_empty(dir: &Path) -> bool {

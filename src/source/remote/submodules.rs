@@ -90,7 +90,7 @@ pub(crate) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
     };
     if url.starts_with("./") || url.starts_with("../") {
         return beside(url, parent)
-            .ok_or_else(|| refused(&format!("it leads out of the server's paths, relative to {parent}")))?;
+            .ok_or_else(|| refused(&format!("it points outside the server's paths, relative to {parent}")))?;
     }
     if let Some(ssh) = Ssh::from_scp(url).filter(|_| !url.contains("::")) {
         return ssh.map(GitUrl::Ssh).map_err(|error| refused(&error.told()));
@@ -113,7 +113,7 @@ fn shown(url: &str) -> String {
     place + query
 }
 
-/// Resolves a relative URL. `None` if it leads out of the server.
+/// Resolves a relative URL. `None` if it points outside the server.
 fn beside(url: &str, parent: &GitUrl) -> Option<Result<GitUrl>> {
     match parent {
         GitUrl::Url(parent) => {
@@ -198,7 +198,7 @@ mod tests {
         ] {
             assert_eq!(of(url, parent).as_deref(), Ok(wanted), "{parent} {url}");
         }
-        assert!(of("../../lib.git", "git@host:app.git").unwrap_err().contains("leads out of the server's paths"));
+        assert!(of("../../lib.git", "git@host:app.git").unwrap_err().contains("points outside the server's paths"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn paths_in_the_tree_that_cannot_be_used() {
     article.repo.link("outside", "/etc").link("passwd.txt", "/etc/passwd").file("taken/x", "").commit("links");
     assert_snapshot!(article.refused(article.init("auto").args(["--venv", "../venv"]), 2), @r"
     podstrap: error: --venv ../venv is not inside the tree
-    hint: give a path relative to the top of the repository, without ..; --venv-final-path is its path in the app's container
+    hint: give a path relative to the top of the repository, without ..; set the path in the app's container with --venv-final-path
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["--venv", "outside/venv"]), 2), @r"
     podstrap: error: --venv outside/venv: outside is a symbolic link in the repository
@@ -25,7 +25,7 @@ fn paths_in_the_tree_that_cannot_be_used() {
     hint: give --venv a path that the repository does not use
     ");
     assert_snapshot!(article.refused(article.init("auto").args(["-r", "passwd.txt"]), 4), @r"
-    podstrap: error: -r passwd.txt leads out of the tree
+    podstrap: error: -r passwd.txt points outside the tree
       because: it is a symbolic link of the repository, or goes through one
     hint: commit the file itself, or give its absolute path
     ");
@@ -77,7 +77,7 @@ fn failures_of_each_phase_have_their_code() {
     assert_snapshot!(article.refused(article.init("auto").args(["--timeout", "200ms"]), 5), @r"
     podstrap: error: [TMP]/volume/.podstrap/lock stayed locked
       because: waited [TIME] (--timeout 200ms) for another podstrap to finish
-    hint: look at the other container's log, or raise --timeout
+    hint: raise --timeout, or find in the log of the other init why it takes so long
     ");
     drop(held);
     article.git.always(Response::new(403, "you may not\n"));

@@ -127,7 +127,7 @@ fn a_commit_that_is_no_tip_is_asked_for_and_otherwise_looked_up_in_everything() 
     assert_eq!(clone(&server.url("app.git"), Some(&first)).unwrap().files(), cli(&server.url("app.git"), &first));
     insta::assert_snapshot!(fails(&server.url("app.git"), Some(&"1".repeat(40))), @r"
     error: http://[HOST]/app.git has no commit [COMMIT]
-    hint: push it to a branch or a tag: podstrap can fetch only commits that one of them leads to
+    hint: push the commit to a branch or a tag: most servers send only the commits of branches and tags
     ");
 }
 
@@ -298,7 +298,7 @@ fn credentials_go_to_the_named_host_and_into_no_message() {
     error: cannot list the references of http://[HOST]/far.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: give credentials for http://[HOST]/app.git, to which podstrap sent none: a login is for the host of --repo, a netrc for the hosts in it
+    hint: put the login for http://[HOST]/app.git into a netrc file and give it with --auth: podstrap sends other logins only to the host of --repo
     ");
     assert_eq!(server.authorizations().last().unwrap(), &None);
 
@@ -327,7 +327,7 @@ fn submodules_and_lfs_pointers_stay_what_they_are() {
     let output = child("env", &[], &server.url("app.git")).output().unwrap();
     let log = String::from_utf8(output.stderr).unwrap();
     for line in [
-        "not fetched because of --submodules off: the submodule's directory stays empty: lib/module",
+        "--submodules off leaves the submodule's directory empty: lib/module",
         "1 file is only a Git LFS pointer: a.bin",
         "remote: Total 5",
     ] {

@@ -73,7 +73,7 @@ fn directories_that_cannot_be_copied() {
         run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await })
             .unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&*dir.path().to_string_lossy(), "[TMP]"), @r"
-    error: [TMP]/outer contains the root that it would be copied to
+    error: cannot copy [TMP]/outer into --root, which is inside it
     hint: choose a --root outside the directory
     ");
 }

@@ -186,11 +186,11 @@ fn repositories_without_what_was_asked_for() {
     error: http://[HOST]/app.git has a branch and a tag named both
     hint: choose one with --ref refs/heads/both or --ref refs/tags/both
     -- a tag of a tree
-    error: refs/tags/tree of http://[HOST]/app.git leads to a tree, not to a commit
+    error: refs/tags/tree of http://[HOST]/app.git points to a tree, not to a commit
     hint: choose a branch, a tag of a commit, or a commit with --ref
     -- an unknown commit
     error: http://[HOST]/app.git has no commit [COMMIT]
-    hint: push it to a branch or a tag: podstrap can fetch only commits that one of them leads to
+    hint: push the commit to a branch or a tag: most servers send only the commits of branches and tags
     -- an empty repository
     error: http://[HOST]/empty.git is an empty repository
     hint: push a commit to it first

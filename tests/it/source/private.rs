@@ -155,7 +155,7 @@ fn what_cannot_log_in_says_why() {
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
       | HTTP Basic: Access denied.
-    hint: give credentials for http://[HOST]/app.git, to which podstrap sent none: a login is for the host of --repo, a netrc for the hosts in it
+    hint: put the login for http://[HOST]/app.git into a netrc file and give it with --auth: podstrap sends other logins only to the host of --repo
     -- nothing
     cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git answers 401 Unauthorized
@@ -168,7 +168,7 @@ fn what_cannot_log_in_says_why() {
     -- a Secret of other keys
     --auth [TMP]/useless has no credentials
       because: it has pass, user
-    hint: give a directory with username and password, ssh-privatekey (and known_hosts), token or netrc
+    hint: give a directory with one of: username and password; ssh-privatekey and known_hosts; token; netrc
     -- no netrc
     --auth [TMP]/broken: [TMP]/broken is not a valid netrc file
       because: a word is neither a keyword nor a value; quote a password with spaces

@@ -210,7 +210,7 @@ fn a_proxy_that_is_not_there_is_named() {
       because: tcp connect error
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 4s)
-    hint: check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy
+    hint: check the address of the proxy, or add the server to NO_PROXY if it needs no proxy
     -- HTTP_PROXY: it does not get through
     podstrap: error: cannot list the references of http://[HOST]/app.git
       because: http://[HOST]/app.git, through the proxy [HOST], answers 502 Bad Gateway
@@ -222,13 +222,13 @@ fn a_proxy_that_is_not_there_is_named() {
       because: tcp connect error
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 4s)
-    hint: check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy
+    hint: check the address of the proxy, or add the server to NO_PROXY if it needs no proxy
     -- HTTPS_PROXY: it does not get through
     podstrap: error: cannot list the references of https://[HOST]/app.git
       because: through the proxy [HOST]
       because: tunnel error: unsuccessful
       because: gave up after [N] tries in [TIME] (--timeout 4s)
-    hint: check the proxy's host and port, whether it can reach that host, and NO_PROXY for hosts without a proxy
+    hint: check the address of the proxy, or add the server to NO_PROXY if it needs no proxy
     ");
 }
 

@@ -218,7 +218,7 @@ fn keys_are_tried_in_turn_on_as_many_connections_as_the_server_wants() {
       because: [TMP]/auth/ssh-privatekey-2: ecdsa-sha2-nistp256 [FINGERPRINT] is refused by the server
       because: [TMP]/auth/ssh-privatekey-3: ssh-ed25519 [FINGERPRINT] is refused by the server
       because: the server accepts: publickey
-    hint: add the public key of one of them to [USER]'s account, or to the repository as a deploy key (ssh-keygen -y prints it)
+    hint: register the public key of a key in --auth (ssh-keygen -y -f KEY prints it) for the user [USER], or as a deploy key of the repository
     ");
 
     let before = world.sshd.connections();
@@ -248,7 +248,7 @@ fn a_key_that_does_not_fit_is_named() {
       because: [TMP]/auth/ssh-privatekey: ssh-ed25519 [FINGERPRINT] is refused by the server
       because: the server accepts: publickey
       | Only for friends.
-    hint: add the public key of one of them to [USER]'s account, or to the repository as a deploy key (ssh-keygen -y prints it)
+    hint: register the public key of a key in --auth (ssh-keygen -y -f KEY prints it) for the user [USER], or as a deploy key of the repository
     ");
 }
 
@@ -265,7 +265,7 @@ fn a_key_with_a_passphrase_is_refused_before_anybody_is_asked() {
             insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
             error: cannot log in to [HOST] as [USER]
               because: [TMP]/auth/ssh-privatekey: the key has a passphrase, which nobody can type here: store it without one (ssh-keygen -p)
-            hint: give a usable key
+            hint: give an Ed25519, ECDSA or RSA key without a passphrase, in OpenSSH or PEM format, with --auth
             ");
         }
     }
@@ -281,9 +281,9 @@ fn a_host_that_is_not_known_is_not_trusted() {
     insta::assert_snapshot!(world.words(&ran), @r"
     error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
-      because: [TMP]/auth/known_hosts does not name it
+      because: [TMP]/auth/known_hosts has no key of this host
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator over another channel to confirm [FINGERPRINT], then add the line above to the known_hosts file
     ");
     assert_eq!((ran.code, world.sshd.connections()), (Some(3), 1), "podstrap connects once");
 
@@ -298,7 +298,7 @@ fn a_host_that_is_not_known_is_not_trusted() {
       because: the host shows ssh-ed25519 [FINGERPRINT]
       because: no known_hosts file was given
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to a known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator over another channel to confirm [FINGERPRINT], then add the line above to a known_hosts file
     hint: give --auth the Secret's directory, with ssh-privatekey and known_hosts (kubernetes.io/ssh-auth), or the files themselves
     ");
     // known_hosts has only another key of the host.
@@ -307,19 +307,19 @@ fn a_host_that_is_not_known_is_not_trusted() {
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
     error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
-      because: it has known keys only of type ssh-rsa
+      because: known_hosts has only keys of type ssh-rsa for this host
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator over another channel to confirm [FINGERPRINT], then add the line above to the known_hosts file
     ");
     let authority = format!("@cert-authority {}", world.sshd.known_as("*", "rsa"));
     world.mount("known_hosts", authority);
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
     error: [HOST] is unknown, and podstrap always verifies host keys
       because: the host shows ssh-ed25519 [FINGERPRINT]
-      because: [TMP]/auth/known_hosts does not name it
+      because: [TMP]/auth/known_hosts has no key of this host
       because: [TMP]/auth/known_hosts:1: @cert-authority is not supported
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; if it is, add the line above to the known_hosts file (ssh-keyscan -p [PORT] 127.0.0.1 prints such lines)
+    hint: ask the host's administrator over another channel to confirm [FINGERPRINT], then add the line above to the known_hosts file
     ");
 }
 
@@ -337,7 +337,7 @@ fn a_host_that_shows_another_key_is_not_trusted() {
       because: the host shows ssh-ed25519 [FINGERPRINT]
       because: [TMP]/auth/known_hosts:2 has ssh-ed25519 [FINGERPRINT]
       | [HOST] ssh-ed25519 [KEY]
-    hint: ask the host's administrator, over another channel, whether [FINGERPRINT] is its fingerprint; only if it is, replace the old line with the one above
+    hint: ask the host's administrator over another channel to confirm [FINGERPRINT], then replace the old line with the one above
     ");
     world.mount(
         "known_hosts",
@@ -418,7 +418,7 @@ fn an_account_that_runs_no_git_says_what_it_says() {
     world.good_key("ssh-privatekey", &["-t", "ed25519"]);
     insta::assert_snapshot!(world.fails(&world.url(), &[]), @r"
     error: cannot list the references of ssh://***@[HOST][TMP]/repos/it's%20an%20app!.git
-      because: the server does not start with Git's protocol
+      because: the server's answer does not follow Git's protocol
       | Welcome to the shell that is none.
       | ask the admin
     hint: check the host, the user and the path

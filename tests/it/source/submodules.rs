@@ -186,7 +186,7 @@ fn submodules_that_cannot_be_had_say_why() {
     hint: use --submodules off to leave the directories of submodules empty
     -- another commit
     submodule lib: http://[HOST]/lib.git has no commit [COMMIT]
-    hint: push it to a branch or a tag: podstrap can fetch only commits that one of them leads to
+    hint: push the commit to a branch or a tag: most servers send only the commits of branches and tags
     hint: use --submodules off to leave the directories of submodules empty
     "#);
 
@@ -197,7 +197,7 @@ fn submodules_that_cannot_be_had_say_why() {
     let ran = init(&sandbox, &server.url("stray.git"), &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert!(
-        ran.raw.contains("not fetched because of .gitmodules: the submodule's directory stays empty: stray"),
+        ran.raw.contains("no usable entry in .gitmodules leaves the submodule's directory empty: stray"),
         "{}",
         ran.raw
     );

@@ -182,7 +182,7 @@ fn what_podstrap_did_not_make_stays_and_nothing_is_published() {
         fs::write(target.root.join(foreign), "mine").unwrap();
         let error = publish(&lock(&target.root), &target, "a", &["index.py", "other.py"]).unwrap_err();
         assert_eq!(error.kind(), Kind::Volume);
-        assert!(error.to_string().contains("is in the way"), "{error}");
+        assert!(error.to_string().contains("the path exists"), "{error}");
         assert_eq!(fs::read_to_string(target.root.join(foreign)).unwrap(), "mine");
         assert_eq!(entries(&target.root), [".podstrap", foreign]);
     }
@@ -223,7 +223,7 @@ fn nothing_is_cleared_through_a_link() {
         fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(&victim, root.join(name)).unwrap();
         let error = wait(Volume::lock(&root, Deadline::after(Duration::from_secs(1)))).unwrap_err().to_string();
-        assert!(error.contains(&format!("{name} is in the way")), "{error}");
+        assert!(error.contains(&format!("{name}: the path exists")), "{error}");
         assert_eq!(entries(&victim), ["kept"]);
         fs::remove_file(root.join(name)).unwrap();
     }

@@ -268,7 +268,7 @@ fn an_environment_that_an_app_has_changed_is_not_kept() {
     fs::write(flask.join("site-packages/flask/evil.py"), "").unwrap();
     article.repo.file("README.md", "changed\n").commit("second");
     let ran = article.ok(&mut article.init("uv"));
-    assert!(ran.raw.contains("was changed after its build: rebuilding"), "{}", ran.raw);
+    assert!(ran.raw.contains("has changed since its build: rebuilding"), "{}", ran.raw);
     assert!(!flask.join("site-packages/flask/evil.py").exists());
 }
 

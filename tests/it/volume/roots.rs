@@ -31,7 +31,7 @@ fn roots_that_cannot_be_used() {
     fs::write(article.root("python"), "mine").unwrap();
     article.repo.file("x", "").commit("second");
     assert_snapshot!(article.refused(&mut article.init("auto"), 5), @r"
-    podstrap: error: [TMP]/volume/python is in the way
+    podstrap: error: cannot publish at [TMP]/volume/python: the path exists
       because: podstrap did not create it and will not replace it
     hint: move it, publish under another name with --link NAME, or use a separate volume
     ");

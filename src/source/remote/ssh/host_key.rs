@@ -13,9 +13,8 @@ use crate::source::remote::ssh::known_hosts::{self, HostKeys, Verdict};
 pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &PublicKey) -> Option<Error> {
     let (host, shown) = (ssh.known_as(), shown_as(key));
     let line = known_hosts::line_for(&host, key);
-    let scan = ssh.keyscan();
-    let same = format!(
-        "ask the host's administrator, over another channel, whether {} is its fingerprint",
+    let confirm = format!(
+        "ask the host's administrator over another channel to confirm {}, then",
         key.fingerprint(HashAlg::Sha256)
     );
     match known.judge(key) {
@@ -30,7 +29,7 @@ pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &Publi
                 .because(format!("the host shows {shown}"))
                 .because(format!("{at} has {}", shown_as(old)))
                 .excerpt(line)
-                .hint(format!("{same}; only if it is, replace the old line with the one above")),
+                .hint(format!("{confirm} replace the old line with the one above")),
         ),
         Verdict::Unknown => {
             let error = Error::source(format!("{host} is unknown, and podstrap always verifies host keys"))
@@ -39,9 +38,11 @@ pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &Publi
                 ([], _) => error.because("no known_hosts file was given"),
                 (files, []) => {
                     let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-                    error.because(format!("{} does not name it", files.join(", ")))
+                    error.because(format!("{} has no key of this host", files.join(", ")))
                 }
-                (_, types) => error.because(format!("it has known keys only of type {}", types.join(", "))),
+                (_, types) => {
+                    error.because(format!("known_hosts has only keys of type {} for this host", types.join(", ")))
+                }
             };
             let error = match (known.authority(), known.unreadable()) {
                 (Some(at), _) => error.because(format!("{at}: @cert-authority is not supported")),
@@ -49,9 +50,7 @@ pub(super) fn refuse(ssh: &Ssh, known: &HostKeys, files: &[PathBuf], key: &Publi
                 (None, None) => error,
             };
             let place = if files.is_empty() { " to a known_hosts file" } else { " to the known_hosts file" };
-            let error = error
-                .excerpt(line)
-                .hint(format!("{same}; if it is, add the line above{place} ({scan} prints such lines)"));
+            let error = error.excerpt(line).hint(format!("{confirm} add the line above{place}"));
             Some(if files.is_empty() { error.hint(GIVE_KEYS) } else { error })
         }
     }

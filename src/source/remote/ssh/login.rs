@@ -16,6 +16,8 @@ use crate::source::access::auth::{GIVE_KEYS, Keys};
 use crate::source::remote::ssh::connection::{Connection, Heard, SAID_COLUMNS, connect, locked, lost, step};
 use crate::source::remote::ssh::host_key::shown_as;
 
+const USABLE: &str = "give an Ed25519, ECDSA or RSA key without a passphrase, in OpenSSH or PEM format, with --auth";
+
 /// Number of lines of a server's text in an error.
 const SAID_LINES: usize = 8;
 
@@ -29,7 +31,7 @@ pub(super) async fn log_in(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result
     }
     if usable.is_empty() && !refused.is_empty() {
         let error = Error::source(what);
-        return Err(refused.into_iter().fold(error, Error::because).hint("give a usable key"));
+        return Err(refused.into_iter().fold(error, Error::because).hint(USABLE));
     }
     let mut at = 0;
     loop {
@@ -117,8 +119,8 @@ fn no_key(ssh: &Ssh, what: String, refused: Vec<String>, keys: &Keys, accepts: &
         return error.hint(GIVE_KEYS);
     }
     error.hint(format!(
-        "add the public key of one of them to {}'s account, or to the repository as a deploy key \
-         (ssh-keygen -y prints it)",
+        "register the public key of a key in --auth (ssh-keygen -y -f KEY prints it) for the user {}, or as a deploy \
+         key of the repository",
         ssh.user
     ))
 }

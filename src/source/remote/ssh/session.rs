@@ -90,8 +90,8 @@ pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(
                     })
                     .await;
                     command.said.splice(0..0, body[start..].iter().copied().take(SAID));
-                    let error = Error::source(&what).because("the server does not start with Git's protocol");
-                    return Err(command.quoted(error).hint("check the host, the user and the path"));
+                    let error = Error::source(&what).because("the server's answer does not follow Git's protocol");
+                    return Err(command.quoted(error).hint("give the address for git clone, including the user"));
                 }
             }
         }

@@ -247,7 +247,7 @@ fn links_are_published_and_nothing_is_written_or_read_through_them() {
         ([&python[..], &["out/venv"]].concat(), 2, "out is a symbolic link in the repository"),
         ([&python[..], &["up/venv"]].concat(), 2, "up is a symbolic link in the repository"),
         ([&python[..], &["self/venv"]].concat(), 2, "self is a symbolic link in the repository"),
-        ([&python[..], &["venv", "-r", "requirements.txt"]].concat(), 4, "requirements.txt leads out of the tree"),
+        ([&python[..], &["venv", "-r", "requirements.txt"]].concat(), 4, "requirements.txt points outside the tree"),
         (vec!["--copy-self", "volume/app/out/podstrap"], 2, "out is a symbolic link in the repository"),
         (vec!["--copy-self", "volume/app/out"], 2, "the repository has an entry of that name"),
     ] {
