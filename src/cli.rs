@@ -86,7 +86,7 @@ pub struct InitArgs {
     /// Directory where the shared volume is mounted
     #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
     pub root: PathBuf,
-    /// Publish the tree at <root>/NAME instead of in the root itself
+    /// Publish the tree at NAME in the root instead of in the root itself
     #[arg(long, value_name = "NAME", env = "PODSTRAP_LINK")]
     pub link: Option<String>,
     #[command(flatten)]

@@ -8,8 +8,8 @@
 //! | directory | a directory on this machine |
 //!
 //! Each has `resolve`, which finds the revision, `revision`, which returns it, and `check_out`, which writes the
-//! files to a [`Destination`]. To add a kind of source, write such a file, and add a variant to
-//! [`plan::Origin`](crate::plan::Origin) and to [`Found`]. These directories support them; each uses only those
+//! files to a `Destination`. To add a kind of source, write such a file, and add a variant to
+//! [`plan::Origin`](crate::plan::Origin) and to `Found`. These directories support them; each uses only those
 //! before it:
 //!
 //! | directory | purpose |
