@@ -24,7 +24,7 @@ use crate::tree;
 /// The inputs and the context for the environment of one run.
 #[derive(Debug)]
 pub struct Provision<'a> {
-    wanted: &'a plan::Environment,
+    plan: &'a plan::Environment,
     /// The public path of the tree.
     tree_public: PathBuf,
     settings: Settings,
@@ -74,24 +74,23 @@ impl<'a> Provision<'a> {
     /// # Errors
     /// A given file cannot be read, or a required interpreter or engine is missing.
     pub async fn new(
-        wanted: &'a plan::Environment,
+        plan: &'a plan::Environment,
         auth: &[PathBuf],
         tree_public: PathBuf,
         known: Vec<Identified>,
         phases: &'a Phases,
         deadline: Deadline,
     ) -> Result<Self> {
-        let settings = Settings::of_process().with(&wanted.supply, auth);
+        let settings = Settings::of_process().with(&plan.supply, auth);
         let identities = Identities::new(known);
-        let toolchain = toolchain(wanted, &settings, &identities, deadline).await?;
+        let toolchain = toolchain(plan, &settings, &identities, deadline).await?;
         let recipe = {
-            let (wanted, public, settings) = (wanted.clone(), tree_public.clone(), settings.clone());
+            let (plan, public, settings) = (plan.clone(), tree_public.clone(), settings.clone());
             let (toolchain, identities) = (toolchain.clone(), identities.clone());
             // It reads places with archives.
-            blocking(move || Recipe::new(&wanted, &public, &settings, toolchain.as_ref(), &identities, deadline))
-                .await?
+            blocking(move || Recipe::new(&plan, &public, &settings, toolchain.as_ref(), &identities, deadline)).await?
         };
-        Ok(Self { wanted, tree_public, settings, toolchain, recipe, identities, phases, deadline })
+        Ok(Self { plan, tree_public, settings, toolchain, recipe, identities, phases, deadline })
     }
 
     /// The files that were read to know what they are: the next run need not read them again.
@@ -120,12 +119,12 @@ impl<'a> Provision<'a> {
         ready: &[(PathBuf, EnvironmentRecord)],
         revision: Option<&str>,
     ) -> Result<Begun> {
-        if self.wanted.wanted != Wanted::Always {
+        if self.plan.wanted != Wanted::Always {
             return Ok(Begun::Nothing);
         }
         if self.needs_tree() {
             // The tree may show that an existing environment matches.
-            if ready.is_empty() || self.wanted.refresh {
+            if ready.is_empty() || self.plan.refresh {
                 return Ok(Begun::Created(self.create(dirs).await?));
             }
             return Ok(Begun::Nothing);
@@ -153,12 +152,12 @@ impl<'a> Provision<'a> {
     ) -> Result<Provided> {
         let named = self.needs_tree().then_some(tree);
         let inputs = self.inputs(named)?;
-        let found = self.wanted.takes_default() && !inputs.requirements.is_empty();
+        let found = self.plan.takes_default() && !inputs.requirements.is_empty();
         let key = self.key(&inputs, named, revision).await?;
         let builder = match begun {
             Begun::Adopted(record) => return Ok(Provided::Ready(record)),
             Begun::Installed(builder) => return Ok(Provided::Filled(Filled { key, builder })),
-            Begun::Nothing if self.wanted.wanted != Wanted::Always && !found => return Ok(Provided::None),
+            Begun::Nothing if self.plan.wanted != Wanted::Always && !found => return Ok(Provided::None),
             Begun::Nothing => match self.adopt(&key, ready, dirs).await? {
                 Some(record) => return Ok(Provided::Ready(Box::new(record))),
                 None => self.create(dirs).await?,
@@ -194,7 +193,7 @@ impl<'a> Provision<'a> {
         ready: &[(PathBuf, EnvironmentRecord)],
         dirs: &BuildDirs,
     ) -> Result<Option<EnvironmentRecord>> {
-        let Some((from, record)) = ready.iter().find(|(_, record)| record.key == key && !self.wanted.refresh) else {
+        let Some((from, record)) = ready.iter().find(|(_, record)| record.key == key && !self.plan.refresh) else {
             return Ok(None);
         };
         let shown = from.display().to_string();
@@ -205,7 +204,7 @@ impl<'a> Provision<'a> {
             return Ok(None);
         }
         phase.done(&format!("{}, reused", count(record.packages.len() as u64, "package")));
-        Ok(Some(EnvironmentRecord { venv: self.wanted.venv.as_path().to_owned(), ..record.clone() }))
+        Ok(Some(EnvironmentRecord { venv: self.plan.venv.as_path().to_owned(), ..record.clone() }))
     }
 
     /// Computes the key. Reads local projects and wheelhouses for it.
@@ -216,21 +215,21 @@ impl<'a> Provision<'a> {
     }
 
     async fn create(&self, dirs: &BuildDirs) -> Result<Box<Builder>> {
-        let wanted = self.wanted;
+        let plan = self.plan;
         let found;
         let toolchain = if let Some(toolchain) = &self.toolchain {
             toolchain
         } else {
             // The first search failed, but nothing needed the interpreter then. Now report the error.
-            let (python, engine) = (&wanted.python, &wanted.engine);
+            let (python, engine) = (&plan.python, &plan.engine);
             found = locate(&self.settings, python, engine, &self.identities, self.deadline).await?;
             &found
         };
-        let phase = self.phases.start("venv", &wanted.venv.to_string());
+        let phase = self.phases.start("venv", &plan.venv.to_string());
         let made =
-            Builder::create(self.settings.clone(), toolchain, wanted, &self.tree_public, dirs.clone(), self.deadline);
+            Builder::create(self.settings.clone(), toolchain, plan, &self.tree_public, dirs.clone(), self.deadline);
         let builder = Box::new(made.await?);
-        phase.done(&format!("for {}", wanted.final_path.display()));
+        phase.done(&format!("for {}", plan.final_path.display()));
         Ok(builder)
     }
 
@@ -246,7 +245,7 @@ impl<'a> Provision<'a> {
 
     /// The inputs of the installation. Needs `tree` if any of them is in the tree.
     fn inputs(&self, tree: Option<&Path>) -> Result<Inputs> {
-        let wanted = self.wanted;
+        let plan = self.plan;
         let resolve = |flag: &str, files: &[PathBuf]| -> Result<Vec<PathBuf>> {
             files
                 .iter()
@@ -256,12 +255,12 @@ impl<'a> Provision<'a> {
                 })
                 .collect()
         };
-        let mut requirements = resolve("-r", &wanted.requirements)?;
-        if let Some(tree) = tree.filter(|_| wanted.takes_default()) {
+        let mut requirements = resolve("-r", &plan.requirements)?;
+        if let Some(tree) = tree.filter(|_| plan.takes_default()) {
             requirements.extend(inputs::find(tree)?);
         }
         let mut find_links = Vec::new();
-        for links in &wanted.supply.links {
+        for links in &plan.supply.links {
             find_links.push(match (links, tree) {
                 (Links::Url(url), _) => url.clone(),
                 (Links::At(path), _) => {
@@ -276,13 +275,13 @@ impl<'a> Provision<'a> {
             });
         }
         Ok(Inputs {
-            packages: wanted.packages.clone(),
+            packages: plan.packages.clone(),
             requirements,
-            constraints: resolve("-c", &wanted.constraints)?,
-            extras: wanted.extras.clone(),
-            groups: wanted.groups.clone(),
+            constraints: resolve("-c", &plan.constraints)?,
+            extras: plan.extras.clone(),
+            groups: plan.groups.clone(),
             find_links,
-            refresh: wanted.refresh,
+            refresh: plan.refresh,
         })
     }
 
@@ -290,41 +289,41 @@ impl<'a> Provision<'a> {
         EnvironmentRecord {
             key,
             fingerprint: built.fingerprint,
-            venv: self.wanted.venv.as_path().to_owned(),
-            final_path: self.wanted.final_path.clone(),
+            venv: self.plan.venv.as_path().to_owned(),
+            final_path: self.plan.final_path.clone(),
             python: built.python_version,
             python_path: built.python_path,
             engine: built.engine,
             toolchain: built.toolchain,
-            target: self.wanted.target.clone(),
+            target: self.plan.target.clone(),
             packages: built.distributions,
         }
     }
 
     /// Whether the installation must wait for the checkout, because it needs a file or path in the tree.
     fn needs_tree(&self) -> bool {
-        let wanted = self.wanted;
-        let unnamed = wanted.packages.is_empty() && wanted.requirements.is_empty();
+        let plan = self.plan;
+        let unnamed = plan.packages.is_empty() && plan.requirements.is_empty();
         unnamed
-            || wanted.supply.links.iter().any(|links| matches!(links, Links::InTree(_)))
-            || wanted.requirements.iter().chain(&wanted.constraints).any(|file| file.is_relative())
-            || wanted.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
+            || plan.supply.links.iter().any(|links| matches!(links, Links::InTree(_)))
+            || plan.requirements.iter().chain(&plan.constraints).any(|file| file.is_relative())
+            || plan.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
     }
 }
 
 /// Finds the interpreter and the engine. If the run may need no environment, a missing one is not an error yet.
 async fn toolchain(
-    wanted: &plan::Environment,
+    plan: &plan::Environment,
     settings: &Settings,
     identities: &Identities,
     deadline: Deadline,
 ) -> Result<Option<Toolchain>> {
-    if wanted.wanted == Wanted::Never {
+    if plan.wanted == Wanted::Never {
         return Ok(None);
     }
-    match locate(settings, &wanted.python, &wanted.engine, identities, deadline).await {
+    match locate(settings, &plan.python, &plan.engine, identities, deadline).await {
         Ok(toolchain) => Ok(Some(toolchain)),
-        Err(error) if wanted.wanted == Wanted::Always => Err(error),
+        Err(error) if plan.wanted == Wanted::Always => Err(error),
         Err(error) => {
             tracing::debug!("cannot build an environment: {}", error.summary());
             Ok(None)
