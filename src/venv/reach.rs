@@ -5,9 +5,12 @@ use std::rc::Rc;
 
 use super::form::{Form, PYPROJECT};
 use super::inputs::Inputs;
-use super::requirements::{self, RequirementsFile, RequirementsReader};
+use super::requirements::{self, Refused, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
 use crate::error::{Error, Result};
+
+/// Why files outside the tree are out of bounds.
+const ALONE: &str = "the repository must not read other files of this container";
 
 /// Requests to the engine in requirements files.
 #[derive(Debug, Default)]
@@ -26,13 +29,8 @@ impl Reached {
     pub(super) fn of(inputs: &Inputs, settings: &Settings, tree: Option<&Path>) -> Result<Self> {
         let mut files = RequirementsReader::new(settings);
         let named: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
-        if let Some((file, line)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
-            return Err(Error::environment(format!("{} includes a file outside the tree: {line}", file.display()))
-                .because("the repository must not read other files of this container")
-                .hint(
-                    "give that file with -r or -c, or write -c ${PINS} in the repository and set PINS in the Pod (the \
-                     name must contain PINS, CONSTRAINT or REQUIREMENT)",
-                ));
+        if let Some((file, why)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
+            return Err(refused(&file, &why));
         }
         let of_settings = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
         let reached = files.reach(named.into_iter().chain(of_settings));
@@ -41,6 +39,26 @@ impl Reached {
         let builds = builds.map(|file| file.path.clone()).or_else(|| configured(inputs, settings));
         Ok(Self { hashes, builds, repositories: repositories(inputs, &reached) })
     }
+}
+
+fn refused(file: &Path, why: &Refused) -> Error {
+    let unclear = || Error::environment(format!("{} may include a file outside the tree", file.display()));
+    let error = match why {
+        Refused::Line(line) => {
+            let what = format!("{} includes a file outside the tree: {line}", file.display());
+            return Error::environment(what).because(ALONE).hint(
+                "give that file with -r or -c, or write -c ${PINS} in the repository and set PINS in the Pod (the name \
+                 must contain PINS, CONSTRAINT or REQUIREMENT)",
+            );
+        }
+        Refused::Encoding => unclear()
+            .because("its coding comment names an encoding that podstrap does not read")
+            .hint("save it as UTF-8, and remove the coding comment"),
+        Refused::LineEnds => unclear()
+            .because("pip and uv end its lines differently: it has a form feed or a similar character")
+            .hint("end its lines only with line feeds"),
+    };
+    error.because(ALONE)
 }
 
 /// A configuration file that requests builds.
@@ -95,5 +113,12 @@ mod tests {
         write("b.txt", "-c ../c.txt");
         let error = Reached::of(&inputs, &settings, Some(tree.path())).unwrap_err().to_string();
         assert!(error.contains("b.txt includes a file outside the tree: -c ../c.txt"), "{error}");
+        for (text, why) in
+            [("# coding: koi8-r\na", "names an encoding"), ("-c c.txt\u{c}\na", "end its lines differently")]
+        {
+            write("b.txt", text);
+            let error = Reached::of(&inputs, &settings, Some(tree.path())).unwrap_err().to_string();
+            assert!(error.contains("b.txt may include a file outside the tree") && error.contains(why), "{error}");
+        }
     }
 }

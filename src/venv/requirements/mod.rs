@@ -9,7 +9,7 @@ mod text;
 
 pub(super) use self::file::{RequirementsFile, RequirementsReader, contents};
 pub(super) use self::line::{Meaning, Requirement, name_of};
-pub(super) use self::policy::{asks_for_builds, has_hash, leads_out};
+pub(super) use self::policy::{Refused, asks_for_builds, has_hash, leads_out};
 
 /// Rendered lines parse to the same meanings, and the policy sees everything that the parser sees.
 #[cfg(any(test, fuzzing))]

@@ -9,9 +9,20 @@ use std::path::{Component, Path, PathBuf};
 
 use super::file::{ParsedLine, RequirementsReader};
 use super::line::{Location, Meaning, parts};
-use super::text::without_comment;
+use super::text::{ENDS_OF_PIP, without_comment};
 
-/// Finds a requirements file of the tree that includes a file outside the tree. Returns the file and its line.
+/// Why podstrap does not hand a requirements file of the tree to an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::venv) enum Refused {
+    /// This line includes a file outside the tree.
+    Line(String),
+    /// podstrap does not know its encoding.
+    Encoding,
+    /// It includes files, and pip and uv end its lines differently.
+    LineEnds,
+}
+
+/// Finds a requirements file of the tree that includes, or may include, a file outside the tree.
 ///
 /// An engine prints the lines that it does not know, so such a line would reveal the file. A variable of the Pod may
 /// name such a file: `-c ${PINS}`.
@@ -19,7 +30,7 @@ pub(in crate::venv) fn leads_out(
     named: &[PathBuf],
     files: &mut RequirementsReader<'_>,
     tree: &Path,
-) -> Option<(PathBuf, String)> {
+) -> Option<(PathBuf, Refused)> {
     let real = tree.canonicalize().ok()?;
     let mut left: Vec<PathBuf> = named.iter().filter(|file| file.starts_with(tree)).cloned().collect();
     let mut seen = HashSet::new();
@@ -28,9 +39,14 @@ pub(in crate::venv) fn leads_out(
             continue;
         }
         let file = files.get(&path);
-        let shown = |line: &str| Some((path.strip_prefix(tree).unwrap_or(&path).to_owned(), line.to_owned()));
+        let refused = |why| Some((path.strip_prefix(tree).unwrap_or(&path).to_owned(), why));
+        let shown = |line: &str| refused(Refused::Line(line.to_owned()));
         if !file.is_decoded {
-            return shown("possibly, because podstrap does not know its encoding");
+            return refused(Refused::Encoding);
+        }
+        // uv reads on where pip ends a line, so the lines below are not all that it may read.
+        if file.written.contains(ENDS_OF_PIP) && inclusions(&without_ends(&file.written)) > 0 {
+            return refused(Refused::LineEnds);
         }
         for line in &file.lines {
             // A variable contains an inclusion.
@@ -75,7 +91,7 @@ pub(in crate::venv) fn asks_for_builds(line: &ParsedLine) -> bool {
 
 fn is_for_builds(word: &str) -> bool {
     let Some(long) = word.strip_prefix("--") else { return word.starts_with("-e") };
-    let name = &long[..long.find([' ', '\t', '=']).unwrap_or(long.len())];
+    let name = &long[..long.find(ends_option).unwrap_or(long.len())];
     // pip accepts abbreviated options. `--no-` alone is ambiguous.
     name == "editable" || name.starts_with("no-b")
 }
@@ -126,12 +142,22 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     starts.filter(|at| *at == 0 || line[..*at].ends_with(char::is_whitespace)).map(|at| &line[at..])
 }
 
+/// Whether a character ends the name of an option: any white space for uv, ASCII's for pip.
+fn ends_option(c: char) -> bool {
+    c == '=' || c.is_whitespace()
+}
+
+/// A text as one line, without the quotes and backslashes that an engine may remove.
+fn without_ends(text: &str) -> String {
+    text.replace(['"', '\'', '\\'], "").replace(['\n', '\r'], " ").replace(ENDS_OF_PIP, " ")
+}
+
 /// The text after `-r`, `-c` or an abbreviation of their long names.
 fn inclusion(word: &str) -> Option<&str> {
     let Some(long) = word.strip_prefix("--") else {
         return word.strip_prefix("-r").or_else(|| word.strip_prefix("-c"));
     };
-    let (name, rest) = long.split_at(long.find([' ', '\t', '=']).unwrap_or(long.len()));
+    let (name, rest) = long.split_at(long.find(ends_option).unwrap_or(long.len()));
     ["requirement", "constraint"].iter().any(|flag| flag.starts_with(name)).then_some(rest)
 }
 
@@ -152,7 +178,9 @@ fn included(line: &str) -> Option<Vec<String>> {
     let bare = as_words(line);
     let mut paths = Vec::new();
     for rest in words(&bare).filter_map(inclusion) {
-        let rest = rest.trim_start_matches([' ', '\t', '=']);
+        // pip keeps white space that is not ASCII in the path.
+        let of_pip = rest.trim_start_matches([' ', '\t', '=']);
+        let rest = rest.trim_start_matches(ends_option);
         let (scheme, behind) = rest.split_once(':').unwrap_or_default();
         match scheme.to_lowercase().as_str() {
             "http" | "https" if behind.starts_with("//") => {}
@@ -161,7 +189,7 @@ fn included(line: &str) -> Option<Vec<String>> {
             _ => {
                 let first = rest.split_whitespace().next().unwrap_or_default();
                 let short = rest.split('#').next().unwrap_or_default().trim_end();
-                paths.extend([rest, first, short].map(str::to_owned));
+                paths.extend([rest, first, short, of_pip].map(str::to_owned));
             }
         }
     }
@@ -257,6 +285,7 @@ mod tests {
             "# Encoding: latin_1\n# on encoding\na",
             "a==1 \\\n  --hash=sha256:ab \\\n  --hash=sha256:cd # -r /etc/passwd",
             "--no-index --find-links ./r",
+            "a\u{c}\nb\u{2028}c",
         ] {
             assert!(!out(&text), "{text}");
         }
@@ -297,6 +326,14 @@ mod tests {
             "-r link.txt#x".into(),
             "-r http:x/../../secret".into(),
             "--pre ${MORE}".into(),
+            format!("--requirement\u{a0}{secret}"),
+            format!("six --hash=sha256:00 --constraint\u{2003}{secret}"),
+            format!("-r\u{2028}{secret}"),
+            format!("-r\u{c}{secret}"),
+            format!("--requirement\u{b}{secret}"),
+            format!("-c \u{85} {secret}"),
+            format!("-r\u{c}\\\n{secret}"),
+            format!("six\u{1c}--no-index-r {secret}"),
         ] {
             assert!(out(&text), "{text}");
         }

@@ -47,11 +47,13 @@ fn names_ascii(bytes: &[u8]) -> bool {
     })
 }
 
+/// Characters that end a line for pip (Python's `str.splitlines`) and not for uv.
+pub(super) const ENDS_OF_PIP: [char; 8] =
+    ['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+
 /// The logical lines: continued lines joined, without comments (pip's `preprocess`).
 pub(super) fn logical_lines(text: &str) -> Vec<Logical> {
-    // Source: Python's `str.splitlines`. uv ends lines only at some of these.
-    const ENDS: [char; 9] = ['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}', '\r'];
-    let text = text.replace("\r\n", "\n").replace(ENDS, "\n");
+    let text = text.replace("\r\n", "\n").replace('\r', "\n").replace(ENDS_OF_PIP, "\n");
     let mut lines = Vec::new();
     let mut joined = String::new();
     let mut written: Vec<String> = Vec::new();

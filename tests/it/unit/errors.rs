@@ -210,7 +210,7 @@ fn sockets_without_an_answer() {
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: not a socket
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check --control-socket against unitd's --control option
+    hint: check that unitd runs, and --control-socket against its --control option
     -- a directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
@@ -379,7 +379,7 @@ fn addresses_of_something_else() {
     error: no answer from Unit's control API at http://[HOST]
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check --control-socket against unitd's --control option
+    hint: check that unitd runs, and --control-socket against its --control option
     -- not the control API
     exit 6
     error: no answer from Unit's control API at http://[HOST]

@@ -325,7 +325,10 @@ fn what_cannot_be_found_out_is_looked_up_in_the_log() {
     let source =
         format!("import sys\nif 'unit' in open('/proc/self/comm').read():\n    sys.exit('it is unit')\n{HELLO}");
     let text = place.apply(place.app(&source, "")).unwrap_err().to_string();
-    assert!(text.contains("  | it is unit\n") && text.contains("unit.log\nhint: check the usual causes"), "{text}");
+    assert!(
+        text.contains("  | it is unit\n") && text.contains("unit.log\nhint: run `podstrap check CONFIG --tree DIR`"),
+        "{text}"
+    );
 }
 
 /// Unit does not run as root, so it cannot switch users, and its modules may be missing.
