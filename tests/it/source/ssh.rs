@@ -421,7 +421,7 @@ fn an_account_that_runs_no_git_says_what_it_says() {
       because: the server's answer does not follow Git's protocol
       | Welcome to the shell that is none.
       | ask the admin
-    hint: check the host, the user and the path
+    hint: give the address for git clone, including the user
     ");
 }
 
