@@ -132,7 +132,9 @@ impl Obstacle {
             Self::Foreign(_) => {
                 "use Unit's control address (unitd's --control option), not a listener of its configuration"
             }
-            Self::NotASocket | Self::Other(_) => "check that unitd runs, and --control-socket against its --control option",
+            Self::NotASocket | Self::Other(_) => {
+                "check that unitd runs, and --control-socket against its --control option"
+            }
         }
     }
 
