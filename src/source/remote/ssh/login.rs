@@ -7,6 +7,8 @@ use std::sync::Arc;
 use russh::MethodKind;
 use russh::MethodSet;
 use russh::client::AuthResult;
+use russh::keys::ssh_key::Error as SshKeyError;
+use russh::keys::ssh_key::encoding::Error as EncodingError;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 
 use crate::error::{Error, Result};
@@ -145,7 +147,12 @@ fn private_key(pem: &str) -> Result<PrivateKey, String> {
     let lines: Vec<&str> = pem.trim_start_matches('\u{feff}').lines().map(str::trim).collect();
     let key = russh::keys::decode_secret_key(&lines.join("\n"), None).map_err(|error| match error {
         russh::keys::Error::KeyIsEncrypted => PASSPHRASE.to_owned(),
-        // The other errors quote nothing of the key; they help those who know the format.
+        // This error quotes bytes of the file.
+        russh::keys::Error::SshKey(SshKeyError::Encoding(EncodingError::Label(_)))
+        | russh::keys::Error::SshEncoding(EncodingError::Label(_)) => {
+            "unreadable private key (unknown algorithm or cipher)".to_owned()
+        }
+        // The other errors quote nothing of it.
         error => format!("unreadable private key ({error})"),
     })?;
     match key.algorithm() {
@@ -177,5 +184,17 @@ pub fn fuzz(data: &[u8]) {
         let Err(why) = private_key(pem) else { continue };
         assert!(body.len() < 16 || !why.contains(&body[..16]), "{why}");
         assert!(!why.contains('\n') && !pem.lines().any(|line| line.len() > 40 && why.contains(line)), "{why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_key_is_not_quoted() {
+        let body = "b3BlbnNzaC1rZXktdjEAAAAABEEKLS0tLVRFIEtFIEwgAAABAC0tVEUgS0UgTCAAAAEAAAAB";
+        let pem = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n");
+        assert_eq!(private_key(&pem).unwrap_err(), "unreadable private key (unknown algorithm or cipher)");
     }
 }
