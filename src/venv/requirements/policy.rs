@@ -93,7 +93,7 @@ fn is_for_builds(word: &str) -> bool {
     let Some(long) = word.strip_prefix("--") else { return word.starts_with("-e") };
     let name = &long[..long.find(ends_option).unwrap_or(long.len())];
     // pip accepts abbreviated options. `--no-` alone is ambiguous.
-    name == "editable" || name.starts_with("no-b")
+    long.starts_with("editable") || name.starts_with("no-b")
 }
 
 /// Whether a requirement has a hash. If one has, pip requires one for all.
@@ -158,7 +158,10 @@ fn inclusion(word: &str) -> Option<&str> {
         return word.strip_prefix("-r").or_else(|| word.strip_prefix("-c"));
     };
     let (name, rest) = long.split_at(long.find(ends_option).unwrap_or(long.len()));
-    ["requirement", "constraint"].iter().any(|flag| flag.starts_with(name)).then_some(rest)
+    let flags = ["requirement", "constraint"];
+    // uv needs no separator after the name.
+    let direct = flags.iter().find_map(|flag| long.strip_prefix(flag));
+    direct.or_else(|| flags.iter().any(|flag| flag.starts_with(name)).then_some(rest))
 }
 
 fn inclusions(line: &str) -> usize {
@@ -334,6 +337,7 @@ mod tests {
             format!("-c \u{85} {secret}"),
             format!("-r\u{c}\\\n{secret}"),
             format!("six\u{1c}--no-index-r {secret}"),
+            format!("--constraint{secret}"),
         ] {
             assert!(out(&text), "{text}");
         }
@@ -346,6 +350,7 @@ mod tests {
         for (text, asks) in [
             ("-e ./x", true),
             ("--editable=x", true),
+            ("--editable./x", true),
             ("--no-binary :all:", true),
             ("--no-bin=x", true),
             ("-r https://h/x.txt", true),
