@@ -156,7 +156,9 @@ pub fn fuzz(data: &[u8]) {
         if text.starts_with("./") || text.starts_with("../") {
             let origin = |address: &GitUrl| address.web().map(|url| url.url().origin());
             assert_eq!(origin(&address), origin(&parent));
-            assert!(!address.to_string().contains("token=x") || text.contains("token=x"));
+            // A URL loses its tabs and line ends.
+            let said = text.replace(char::is_control, "");
+            assert!(!address.to_string().contains("token=x") || said.contains("token=x"));
         }
     }
     let scratch = std::env::temp_dir().join(format!("podstrap-fuzz-modules-{}", std::process::id()));
