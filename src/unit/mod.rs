@@ -52,7 +52,7 @@ pub use readback::SETTLE;
 pub use setup::{Part, Setup};
 pub use sidecar::Sidecar;
 pub use sockets::SOCKETS;
-pub use status::{Status, status};
+pub use status::{UnitStatus, status};
 
 #[cfg(fuzzing)]
 pub mod fuzzing {

@@ -19,7 +19,7 @@ use crate::retry::Deadline;
 
 /// Unit's configuration and status.
 #[derive(Debug)]
-pub struct Status {
+pub struct UnitStatus {
     control: Control,
     server: String,
     config: Value,
@@ -31,7 +31,7 @@ pub struct Status {
 ///
 /// # Errors
 /// `UnitUnreachable`: no usable answer before the deadline.
-pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<Status> {
+pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<UnitStatus> {
     let client = Client::default();
     let found = wait::wait(&client.controls(control), &client.proc, deadline).await?;
     let asked = timeout_at(deadline.instant(), channel::send(&found.control, Method::GET, "/status", Bytes::new()));
@@ -52,10 +52,10 @@ pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<Sta
     }
     let value = |bytes: &[u8]| dialect::to_value(bytes).map_err(|error| failed().because(error));
     let (config, status) = (value(&found.config)?, value(&reply.body)?);
-    Ok(Status { control: found.control, server: found.server, config, told: status })
+    Ok(UnitStatus { control: found.control, server: found.server, config, told: status })
 }
 
-impl Status {
+impl UnitStatus {
     /// One object: `server`, `control`, `listeners` (as configured), `applications` (name →
     /// `{type, processes: {running, starting, idle}, requests: {active}, well}`), and Unit's own
     /// `connections`, `requests` and `modules`.
@@ -161,8 +161,8 @@ mod tests {
     use super::*;
     use insta::assert_snapshot;
 
-    fn status(running: u64) -> Status {
-        Status {
+    fn status(running: u64) -> UnitStatus {
+        UnitStatus {
             control: Control::Unix("/run/unit.sock".into()),
             server: "Unit/1.35.0".into(),
             config: json!({

@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 use super::app::App;
 use super::engine::{self, Engine};
 use super::inputs::Inputs;
-use super::installed::{Distribution, DistributionOrigin};
 use super::python::{self, Python};
+use super::record::{Distribution, DistributionOrigin};
 use super::relocate::{self, Relocation};
 use super::settings::Settings;
-use super::{Toolchain, compile, consistency, fit, origin, record, reuse};
+use super::{Toolchain, compile, consistency, fit, installed, origin, reuse};
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::redact;
@@ -145,13 +145,13 @@ impl Builder {
         let app = self.app.clone();
         let files = blocking(move || {
             relocate::relocate(&dir, &files, &own_site, &place)?;
-            if relocate::interpreter(&dir, &base, &own_site, &app)? { record::files(&dir) } else { Ok(files) }
+            if relocate::interpreter(&dir, &base, &own_site, &app)? { installed::files(&dir) } else { Ok(files) }
         })
         .await?;
         let site = &self.app.site;
         let (dir, own_site) = (self.dirs.venv.clone(), site.clone());
         let (files, dists) = blocking(move || {
-            let dists = record::installed(&dir, &files, &own_site)?;
+            let dists = installed::installed(&dir, &files, &own_site)?;
             Ok((files, Arc::new(dists)))
         })
         .await?;
@@ -192,11 +192,11 @@ impl Builder {
     }
 
     /// Lists the files, and the problems with files of the records.
-    async fn look(&self) -> Result<(record::EnvironmentFiles, Vec<String>)> {
+    async fn look(&self) -> Result<(installed::EnvironmentFiles, Vec<String>)> {
         let (dir, site) = (self.dirs.venv.clone(), self.python.site.clone());
         blocking(move || {
-            let files = record::files(&dir)?;
-            let missing = record::missing(&dir, &files, &site);
+            let files = installed::files(&dir)?;
+            let missing = installed::missing(&dir, &files, &site);
             Ok((files, missing))
         })
         .await
@@ -254,7 +254,7 @@ impl Builder {
 
     /// The installed packages for release.json. Asks the engine for their origins, and continues without
     /// an unknown one.
-    async fn distributions(&self, dists: &[record::Installed], deadline: Deadline) -> Vec<Distribution> {
+    async fn distributions(&self, dists: &[installed::Installed], deadline: Deadline) -> Vec<Distribution> {
         let asked = self.installed.get();
         let archives = match asked {
             Some((inputs, cwd)) if !dists.is_empty() => {
@@ -263,7 +263,7 @@ impl Builder {
             _ => Vec::new(),
         };
         let destination = self.destination();
-        let describe = |dist: &record::Installed| {
+        let describe = |dist: &installed::Installed| {
             let direct = dist.direct_url.as_deref().and_then(origin::direct);
             let source = direct.or_else(|| origin::of_archive(dist, &archives)).map(|origin| {
                 let url = redact::clean(&destination.rewrite(&origin.url));

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use super::child::child_error;
 use super::explain;
+use super::installed::EnvironmentFiles;
 use super::interpreter::BARE;
-use super::record::EnvironmentFiles;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::retry::Deadline;

@@ -8,7 +8,7 @@ use pep508_rs::pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, PackageName, Requirement, VersionOrUrl};
 
 use super::app::App;
-use super::record::Installed;
+use super::installed::Installed;
 
 /// Returns one sentence for each unmet requirement. Skips invalid requirements, as pip does.
 pub(super) fn check(dists: &[Installed], app: &App) -> Vec<String> {

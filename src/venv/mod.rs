@@ -49,8 +49,8 @@ mod toolchain;
 pub use self::builder::{BuildDirs, Builder, Built};
 pub use self::identity::{Identified, Identities};
 pub use self::inputs::Inputs;
-pub use self::installed::{Distribution, DistributionOrigin, EnvironmentRecord};
 pub use self::provision::{Begun, Filled, Provided, Provision};
+pub use self::record::{Distribution, DistributionOrigin, EnvironmentRecord};
 pub use self::settings::Settings;
 pub use self::toolchain::{Toolchain, locate};
 
@@ -58,10 +58,10 @@ pub use self::toolchain::{Toolchain, locate};
 pub mod fuzzing {
     pub use super::elf::fuzz as elf;
     pub use super::explain::fuzz as explain;
+    pub use super::installed::fuzz as record;
     pub use super::origin::fuzz as origin;
     pub use super::pipconf::fuzz as pipconf;
     pub use super::pyproject::fuzz as pyproject;
-    pub use super::record::fuzz as record;
     pub use super::relocate::fuzz as relocate;
     pub use super::requirements::fuzz as requirements;
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::installed::DistributionOrigin;
-use super::record::Installed;
+use super::installed::Installed;
+use super::record::DistributionOrigin;
 
 /// An archive in an index or a wheelhouse.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,339 +1,65 @@
-//! Reads the installed distributions, and checks that all their files exist.
-//!
-//! A wheel's RECORD ("Recording installed projects" of the packaging standards) lists its files with hash and size. A
-//! killed engine, or one with a damaged cache, omits files without an error. If two wheels contain the same file, one
-//! RECORD is wrong, which is harmless. A file must therefore exist, with the size in at least one row.
+//! The record of an environment in release.json.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, IoContext, Result};
-use crate::runtime::hex;
-use crate::walk::{WalkError, walk};
+use super::Toolchain;
+use crate::plan::AppTarget;
 
-/// The files of an environment: path in it and size in bytes. Links have no size.
-pub(super) type EnvironmentFiles = BTreeMap<PathBuf, Option<u64>>;
-
-/// A line of RECORD.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) path: String,
-    pub(super) hash: String,
-    pub(super) size: String,
+/// The record of an environment in release.json.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnvironmentRecord {
+    /// Hash of everything that determined the environment's contents. An equal key needs no rebuild.
+    pub key: String,
+    /// Fingerprint of the files after the build. A different one means that they were changed.
+    pub fingerprint: String,
+    /// Relative to the tree.
+    pub venv: PathBuf,
+    pub final_path: PathBuf,
+    /// `3.13.1`, or `3.13` if another Python built it.
+    pub python: String,
+    /// The interpreter that `bin/python` links to.
+    pub python_path: PathBuf,
+    /// The Python and platform of the app's image, if given.
+    pub target: AppTarget,
+    /// `uv 0.13.9`
+    pub engine: String,
+    pub toolchain: Toolchain,
+    pub packages: Vec<Distribution>,
 }
 
-/// Lists the files. Makes every file readable for all users and writable only for its owner: the umask of podstrap's
-/// user determined the modes, but the app runs as another user.
-pub(super) fn files(root: &Path) -> Result<EnvironmentFiles> {
-    let mut files = EnvironmentFiles::new();
-    for entry in walk(root) {
-        let entry = entry.map_err(WalkError::on_volume)?;
-        if entry.is_symlink() {
-            files.insert(entry.name, None);
-            continue;
-        }
-        let meta = entry.metadata().map_err(WalkError::on_volume)?;
-        open_up(&entry.path, &meta)?;
-        if !meta.is_dir() {
-            files.insert(entry.name, Some(meta.len()));
-        }
-    }
-    Ok(files)
+/// An installed distribution in release.json:
+///
+/// ```json
+/// {"name": "Flask", "version": "3.1.2", "contents": "sha256:6a1c…",
+///  "source": {"url": "https://host/flask-3.1.2-py3-none-any.whl", "hash": "sha256:bf65…"}}
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distribution {
+    pub name: String,
+    pub version: String,
+    /// Hash of the paths and hashes of its files in RECORD, without the files that an installer adds. The
+    /// same with uv and pip.
+    pub contents: String,
+    /// Its origin, if the engine reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<DistributionOrigin>,
 }
 
-/// `chmod a+rX,go-w`.
-fn open_up(path: &Path, meta: &std::fs::Metadata) -> Result<()> {
-    let mode = meta.permissions().mode() & 0o7777;
-    let execute = if meta.is_dir() || mode & 0o111 != 0 { 0o111 } else { 0 };
-    let wanted = (mode | 0o444 | execute) & !0o022;
-    if mode == wanted {
-        return Ok(());
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(wanted))
-        .on_volume(|| format!("cannot set the mode of {}", path.display()))
-}
-
-/// The `*.dist-info` directories in `site` (site-packages, as a path in the environment).
-pub(super) fn dist_infos(files: &EnvironmentFiles, site: &Path) -> BTreeSet<PathBuf> {
-    files
-        .keys()
-        .filter_map(|file| file.strip_prefix(site).ok()?.components().next())
-        .map(|first| site.join(first))
-        .filter(|dir| dir.extension().is_some_and(|extension| extension == "dist-info"))
-        .collect()
-}
-
-/// Finds missing files and files with a wrong size: one message for each.
-pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut right = BTreeSet::new();
-    for info in dist_infos(files, site) {
-        let Ok(record) = std::fs::read_to_string(root.join(&info).join("RECORD")) else {
-            problems.push((PathBuf::new(), format!("{} has no RECORD", info.display())));
-            continue;
-        };
-        for row in rows(&record) {
-            let path = locate(root, site, &row.path);
-            // RECORD cannot contain its own size. If a wheel's RECORD omits itself, uv adds a row with the size of that
-            // RECORD.
-            if path == info.join("RECORD") {
-                continue;
-            }
-            let problem = match files.get(&path) {
-                Some(Some(actual)) if row.size.parse().is_ok_and(|stated: u64| stated != *actual) => {
-                    format!("{} has {actual} bytes instead of {}", path.display(), row.size)
-                }
-                Some(_) => {
-                    right.insert(path);
-                    continue;
-                }
-                None => format!("{} is missing", path.display()),
-            };
-            let name = info.file_stem().unwrap_or_default().to_string_lossy().replacen('-', " ", 1);
-            problems.push((path, format!("{name}: {problem}")));
-        }
-    }
-    problems.into_iter().filter(|(path, _)| !right.contains(path)).map(|(_, problem)| problem).collect()
-}
-
-/// The path in the environment of a path in RECORD.
-pub(super) fn locate(root: &Path, site: &Path, path: &str) -> PathBuf {
-    let path = Path::new(path);
-    let joined = match path.strip_prefix(root) {
-        Ok(inside) => inside.to_owned(),
-        Err(_) => site.join(path),
-    };
-    let mut clean = PathBuf::new();
-    for part in joined.components() {
-        match part {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::CurDir => {}
-            part => clean.push(part),
-        }
-    }
-    clean
-}
-
-/// The rows of RECORD: CSV, with quotes if a path needs them.
-pub(super) fn rows(text: &str) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = text.chars().peekable();
-    let mut end = |fields: &mut Vec<String>| {
-        let mut fields = std::mem::replace(fields, vec![String::new()]).into_iter();
-        let mut next = || fields.next().unwrap_or_default();
-        let row = Row { path: next(), hash: next(), size: next() };
-        if !row.path.is_empty() {
-            rows.push(row);
-        }
-    };
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.next_if_eq(&'"').is_none() => quoted = false,
-            '"' if !quoted => quoted = true,
-            ',' if !quoted => fields.push(String::new()),
-            '\r' if !quoted => {}
-            '\n' if !quoted => end(&mut fields),
-            c => {
-                if let Some(field) = fields.last_mut() {
-                    field.push(c);
-                }
-            }
-        }
-    }
-    end(&mut fields);
-    rows
-}
-
-impl Row {
-    /// The row as a line of RECORD.
-    pub(super) fn line(&self) -> String {
-        let quote = |field: &str| {
-            if field.contains([',', '"', '\n', '\r']) {
-                format!("\"{}\"", field.replace('"', "\"\""))
-            } else {
-                field.to_owned()
-            }
-        };
-        format!("{},{},{}\n", quote(&self.path), quote(&self.hash), quote(&self.size))
-    }
-}
-
-/// A distribution, from its `*.dist-info`.
-#[derive(Debug)]
-pub(super) struct Installed {
-    pub(super) name: String,
-    pub(super) version: String,
-    /// Requires-Dist of METADATA, as written.
-    pub(super) requires: Vec<String>,
-    pub(super) requires_python: Option<String>,
-    /// Tags of WHEEL: `cp313-cp313-musllinux_1_2_x86_64`.
-    pub(super) tags: Vec<String>,
-    /// Its files: paths in the environment, and their rows in RECORD.
-    pub(super) files: Vec<(PathBuf, Row)>,
-    /// The text of `direct_url.json`, if it is not from an index.
-    pub(super) direct_url: Option<String>,
-}
-
-/// All distributions in `site`, sorted by name. Skips those without a name or version.
-pub(super) fn installed(root: &Path, files: &EnvironmentFiles, site: &Path) -> Result<Vec<Installed>> {
-    let mut found = Vec::new();
-    for info in dist_infos(files, site) {
-        let read = |name: &str| std::fs::read(root.join(&info).join(name));
-        // Old projects use other encodings. The fields that podstrap reads are ASCII.
-        let metadata = read("METADATA").map_err(|error| {
-            Error::environment(format!("cannot read {}", root.join(&info).join("METADATA").display())).because(error)
-        })?;
-        let metadata = headers(&metadata);
-        let all = |name: &str| {
-            metadata.iter().filter(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone()).collect()
-        };
-        let first = |name: &str| -> Option<String> { Vec::into_iter(all(name)).next() };
-        let (Some(name), Some(version)) = (first("Name"), first("Version")) else { continue };
-        let wheel = headers(&read("WHEEL").unwrap_or_default());
-        let record = String::from_utf8(read("RECORD").unwrap_or_default()).unwrap_or_default();
-        found.push(Installed {
-            name,
-            version,
-            requires: all("Requires-Dist"),
-            requires_python: first("Requires-Python"),
-            tags: wheel.into_iter().filter(|(name, _)| name == "Tag").map(|(_, tag)| tag).collect(),
-            files: rows(&record).into_iter().map(|row| (locate(root, site, &row.path), row)).collect(),
-            direct_url: read("direct_url.json").ok().and_then(|text| String::from_utf8(text).ok()),
-        });
-    }
-    found.sort_by_key(|dist| dist.name.to_lowercase());
-    Ok(found)
-}
-
-/// The fields before the first empty line. Source: "Core metadata specifications".
-fn headers(text: &[u8]) -> Vec<(String, String)> {
-    let text = String::from_utf8_lossy(text);
-    let lines = text.lines().take_while(|line| !line.is_empty());
-    lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        .collect()
-}
-
-/// The files in `*.dist-info` that differ between engines.
-const INSTALLERS_OWN: &[&str] = &[
-    "RECORD",
-    "RECORD.jws",
-    "RECORD.p7s",
-    "INSTALLER",
-    "REQUESTED",
-    "direct_url.json",
-    "provenance_url.json",
-    "uv_build.json",
-    "uv_cache.json",
-];
-
-impl Installed {
-    /// `flask 3.1.2`
-    pub(super) fn shown(&self) -> String {
-        format!("{} {}", self.name, self.version)
-    }
-
-    /// Hash of the wheel's files, from RECORD. It is the same with both engines: it skips scripts and headers, which
-    /// each engine writes or places differently.
-    pub(super) fn contents(&self, site: &Path) -> String {
-        let mut lines: Vec<String> = Vec::new();
-        for (path, row) in &self.files {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let own =
-                path.parent().is_some_and(|dir| dir.extension().is_some_and(|extension| extension == "dist-info"));
-            let left_out = path.starts_with("bin")
-                || path.starts_with("include")
-                || name.ends_with(".pyc")
-                || own && INSTALLERS_OWN.contains(&&*name);
-            if !left_out {
-                // The path of site-packages depends only on the Python.
-                let path = path.strip_prefix(site).unwrap_or(path);
-                lines.push(format!("{} {}\n", path.display(), row.hash));
-            }
-        }
-        lines.sort();
-        lines.dedup();
-        format!("sha256:{}", hex(&Sha256::digest(lines.concat())))
-    }
-}
-
-/// Written rows parse to the same rows, and every path stays in the environment.
-#[cfg(fuzzing)]
-pub fn fuzz(data: &[u8]) {
-    let text = String::from_utf8_lossy(data);
-    let read = rows(&text);
-    let written: String = read.iter().map(Row::line).collect();
-    assert_eq!(rows(&written), read);
-    assert!(headers(data).iter().all(|(name, value)| !name.contains([':', '\n']) && value.trim() == value));
-    let mut fields = text.split('|').map(str::to_owned);
-    let mut next = || fields.next().unwrap_or_default();
-    let row = Row { path: next(), hash: next(), size: next() };
-    if !row.path.is_empty() {
-        let path = locate(Path::new("/venv"), Path::new("lib/python3/site-packages"), &row.path);
-        assert!(!path.components().any(|part| part == Component::ParentDir), "{}", path.display());
-        assert_eq!(rows(&row.line()), [row]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_are_csv() {
-        let text = "a.py,sha256=x,3\r\n\"odd,\"\"name.py\",,\n../../../bin/x,sha256=y,10\n\n";
-        let rows = rows(text);
-        assert_eq!(
-            rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(),
-            ["a.py", "odd,\"name.py", "../../../bin/x"]
-        );
-        assert_eq!(rows.iter().map(Row::line).collect::<String>(), text.replace('\r', "").replace("\n\n", "\n"));
-    }
-
-    #[test]
-    fn a_file_is_right_if_any_row_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let site = Path::new("lib/site-packages");
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(site).join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write("tests/__init__.py", "12345");
-        write("a-1.0.dist-info/RECORD", "tests/__init__.py,,5\ngone.py,,1\n../../bin/a,,\n");
-        write("b-2.0.dist-info/RECORD", "tests/__init__.py,,0\nb-2.0.dist-info/RECORD,,0\n");
-        write("c-3.dist-info/METADATA", "Name: c\n");
-        let files = super::files(dir.path()).unwrap();
-        assert_eq!(
-            missing(dir.path(), &files, site),
-            [
-                "a 1.0: lib/site-packages/gone.py is missing",
-                "a 1.0: bin/a is missing",
-                "lib/site-packages/c-3.dist-info has no RECORD"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_umask_does_not_show() {
-        let dir = tempfile::tempdir().unwrap();
-        let mode = |name: &str| dir.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
-        std::fs::create_dir(dir.path().join("d")).unwrap();
-        for (name, bits) in [("d/script", 0o700), ("d/text", 0o600), ("d/open", 0o666), ("d", 0o700)] {
-            if name != "d" {
-                std::fs::write(dir.path().join(name), "").unwrap();
-            }
-            std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(bits)).unwrap();
-        }
-        files(dir.path()).unwrap();
-        assert_eq!((mode("d"), mode("d/script"), mode("d/text"), mode("d/open")), (0o755, 0o755, 0o644, 0o644));
-    }
+/// The origin of a distribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DistributionOrigin {
+    /// The URL of an archive, a repository or a directory, without credentials. For a path in the tree, the
+    /// path in the app's container.
+    pub url: String,
+    /// `sha256:…`, only for an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Only for a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The app imports it from there at each start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub editable: bool,
 }

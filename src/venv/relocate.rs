@@ -12,8 +12,8 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use sha2::{Digest, Sha256};
 
 use super::app::App;
+use super::installed::{self, EnvironmentFiles};
 use super::origin;
-use super::record::{self, EnvironmentFiles};
 use crate::error::{Error, IoContext, Result};
 
 /// Longest `#!` line, in bytes, with its newline: Linux before 5.1 reads 127 bytes, and pip and uv use the
@@ -133,13 +133,13 @@ pub(super) fn relocate(root: &Path, files: &EnvironmentFiles, site: &Path, desti
     if changed.is_empty() {
         return Ok(());
     }
-    for info in record::dist_infos(files, site) {
+    for info in installed::dist_infos(files, site) {
         let path = root.join(info).join("RECORD");
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let mut new = String::with_capacity(text.len());
         let mut touched = false;
-        for mut row in record::rows(&text) {
-            if let Some((hash, size)) = changed.get(&record::locate(root, site, &row.path))
+        for mut row in installed::rows(&text) {
+            if let Some((hash, size)) = changed.get(&installed::locate(root, site, &row.path))
                 && !row.hash.is_empty()
             {
                 row.hash = format!("sha256={hash}");

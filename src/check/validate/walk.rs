@@ -103,6 +103,7 @@ impl<'a> Validator<'a> {
             word || (types & INTEGER != 0 && text.parse::<f64>().is_ok())
         });
         let hint = match kind {
+            Node::Null if self.path.is_empty() => Some("write {} for an empty configuration".to_owned()),
             Node::Null => Some("remove the member: for Unit, null is a value".to_owned()),
             _ => quoted.map(|text| format!("write {text} without the quotes")),
         };

@@ -59,7 +59,7 @@ pub(crate) struct Site {
 }
 
 /// The response of a server, and the credentials of the request.
-pub(crate) struct Reply {
+pub(crate) struct WebReply {
     pub(crate) response: Response,
     credential: Option<Credential>,
 }
@@ -101,7 +101,7 @@ impl Site {
         url: Url,
         with: impl FnOnce(&Client, Url) -> RequestBuilder,
         deadline: Deadline,
-    ) -> Result<Reply> {
+    ) -> Result<WebReply> {
         let auth = Auth::read(&self.access.auth)?;
         let credential = auth.of(&url, &self.url, self.access.home.as_ref());
         let request = with(&self.client, url).header(USER_AGENT, AGENT);
@@ -119,7 +119,7 @@ impl Site {
         match timeout_at(pace.until(), request.send()).await {
             Ok(Ok(response)) => {
                 tracing::debug!("{} answers {}", shown(response.url()), response.status());
-                Ok(Reply { response, credential })
+                Ok(WebReply { response, credential })
             }
             Ok(Err(error)) => Err(unreachable(what, error)),
             Err(_) => Err(pace.stalled(what)),
@@ -173,10 +173,10 @@ impl Site {
         what: &str,
         thing: &str,
         place: &dyn fmt::Display,
-        reply: Reply,
+        reply: WebReply,
         deadline: Deadline,
     ) -> Error {
-        let Reply { mut response, credential } = reply;
+        let WebReply { mut response, credential } = reply;
         let status = response.status();
         let after = crate::http::retry_after(&response);
         let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
 use crate::source::access::pace::Pace;
-use crate::source::access::web::{Access, MAX_REDIRECTS, Reply, Site, is_html, is_ok, misled, shown, text};
+use crate::source::access::web::{Access, MAX_REDIRECTS, Site, WebReply, is_html, is_ok, misled, shown, text};
 use crate::source::remote::answer::{self, MAX_LIST};
 use crate::source::remote::refs::{Refs, Unreadable};
 
@@ -104,7 +104,7 @@ impl Remote {
         &self,
         what: &str,
         endpoint: &Endpoint,
-        reply: Reply,
+        reply: WebReply,
         kind: &str,
         deadline: Deadline,
     ) -> Result<reqwest::Response> {

@@ -17,6 +17,19 @@ use super::sandbox::Sandbox;
 /// A recorded case whose configuration Unit applies.
 pub(crate) const OURS: &str = "put-return";
 
+/// Recorded cases in which Unit refuses the text of a configuration.
+pub(crate) const REFUSED: [&str; 9] = [
+    "put-bad-json-missing-comma",
+    "put-bad-json-utf8-column",
+    "put-bad-json-truncated",
+    "put-unknown-app-option",
+    "put-article-verbatim",
+    "put-wrong-type-processes",
+    "put-pass-missing-app",
+    "put-template-not-rendered",
+    "put-listener-hostname",
+];
+
 pub(crate) fn body_of(case: &str) -> Vec<u8> {
     let case = CASES.iter().find(|found| found.name == case).expect("a recorded case");
     case.asked.as_ref().expect("with a request").body.clone()

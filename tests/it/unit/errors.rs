@@ -16,7 +16,7 @@ use crate::support::http::{Response, Server};
 use crate::support::sandbox::Sandbox;
 use crate::support::table::row;
 use crate::support::unit::{
-    AMPLE, MS, OURS, SHORT, apply, apply_case, client, config_of, failed, process, run, setup, within,
+    AMPLE, MS, OURS, REFUSED, SHORT, apply, apply_case, client, config_of, failed, process, run, setup, within,
 };
 
 #[test]
@@ -55,19 +55,8 @@ pub(super) fn refused(case: &'static str) -> String {
 
 #[test]
 fn configurations_that_unit_refuses() {
-    let cases = [
-        "put-bad-json-missing-comma",
-        "put-bad-json-utf8-column",
-        "put-bad-json-truncated",
-        "put-unknown-app-option",
-        "put-article-verbatim",
-        "put-wrong-type-processes",
-        "put-pass-missing-app",
-        "put-template-not-rendered",
-        "put-listener-hostname",
-        "app-import-error",
-    ];
-    assert_snapshot!(cases.map(|case| row(case, || refused(case))).concat(), @r#"
+    let cases = REFUSED.iter().chain(&["app-import-error"]);
+    assert_snapshot!(cases.map(|case| row(case, || refused(case))).collect::<String>(), @r#"
     -- put-bad-json-missing-comma
     exit 7
     error: /cfg/unit.json:3:3: invalid JSON: Either a closing brace (}) or a comma (,) is expected here. Each JSON object must be enclosed in braces and its members must be separated by commas

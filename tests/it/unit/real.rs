@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::errors::{as_nobody, refused};
 use crate::support::fake_unit::{Asked, Came, Case, ask, shown};
 use crate::support::sandbox::Sandbox;
-use crate::support::unit::{AMPLE, MS, body_of, run, said, setup};
+use crate::support::unit::{AMPLE, MS, REFUSED, body_of, run, said, setup};
 
 /// Held by each test, because all use port 8300.
 static PORT: Mutex<()> = Mutex::new(());
@@ -253,17 +253,7 @@ fn every_spelling_is_recognised_when_it_is_read_back() {
 fn refusals_read_as_with_the_fake() {
     let place = Place::new();
     let _unitd = place.start();
-    for case in [
-        "put-bad-json-missing-comma",
-        "put-bad-json-utf8-column",
-        "put-bad-json-truncated",
-        "put-unknown-app-option",
-        "put-article-verbatim",
-        "put-wrong-type-processes",
-        "put-pass-missing-app",
-        "put-template-not-rendered",
-        "put-listener-hostname",
-    ] {
+    for case in REFUSED {
         let error = place.apply(body_of(case)).unwrap_err();
         let text = format!("exit 7\n{}", said(&place.sandbox, &error));
         if is_freeunit() {
