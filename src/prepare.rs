@@ -109,7 +109,7 @@ impl Preparation<'_> {
         let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
         let elsewhere = self.provision.elsewhere(self.volume.tree(&release)).await;
         if elsewhere.ok().as_ref() != Some(&release.manifest.elsewhere) {
-            tracing::info!("files outside the tree that the requirements refer to have changed");
+            tracing::info!("the requirements refer to files outside the tree, and these have changed");
             return Ok(None);
         }
         // Another reference may lead to the same commit.

@@ -80,11 +80,11 @@ fn is_static(path: &Path) -> io::Result<bool> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.is_dir() {
         return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
-            .hint("give the path of the file, or of the directory for it"));
+            .hint("give a path for the file, or a directory to copy it into"));
     }
     if fs::symlink_metadata(to).is_ok_and(|meta| !meta.is_file() && !meta.is_symlink()) {
         return Err(Error::volume(format!("cannot copy to {}: it is a device, a socket or a pipe", to.display()))
-            .hint("give the path of a file, or of the directory for it"));
+            .hint("give a path for the file, or a directory to copy it into"));
     }
     let modified =
         fs::metadata(from).and_then(|meta| meta.modified()).on_volume(|| format!("cannot read {}", from.display()))?;

@@ -112,8 +112,8 @@ impl Obstacle {
     fn hint(&self) -> &'static str {
         match self {
             Self::Absent | Self::NoDirectory(_) | Self::Directory => {
-                "check that unitd runs; if it does, give its --control path, as this container sees it, with \
-                 --control-socket (the socket of another container needs a shared volume)"
+                "check that unitd runs; if it does, set --control-socket to its --control path, as this container \
+                 sees it (the socket of another container needs a shared volume)"
             }
             Self::Stale | Self::Dying(_) => "read unitd's log to see why it stopped: `kubectl logs POD -c CONTAINER`",
             Self::Forbidden(_) => {
@@ -133,7 +133,7 @@ impl Obstacle {
                 "use Unit's control address (unitd's --control option), not a listener of its configuration"
             }
             Self::NotASocket | Self::Other(_) => {
-                "check that unitd runs, and --control-socket against its --control option"
+                "check that unitd runs, and that --control-socket matches its --control option"
             }
         }
     }

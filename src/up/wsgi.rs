@@ -28,9 +28,8 @@ impl Wsgi {
     pub fn warn_of_version(&self, python: &str) {
         if !version_matches(python, &self.version) {
             tracing::warn!(
-                "the configuration's type needs Python {}, but the environment has {python}: Unit would refuse it \
-                 or not \
-                 find its packages",
+                "the configuration's type needs Python {}, but the environment has {python}: Unit would refuse \
+                 the application or not find its packages",
                 self.version
             );
         }

@@ -94,7 +94,7 @@ impl Builder {
         }
         if app.other_python {
             tracing::info!(
-                "for Python {}, whose interpreter must be at {} in the app's image",
+                "the environment is for Python {}: the app's image must have this interpreter at {}",
                 app.version,
                 app.interpreter.display()
             );

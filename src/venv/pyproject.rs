@@ -75,8 +75,7 @@ impl Pyproject {
                 if known.is_empty() { error } else { error.hint(format!("choose one of: {}", known.join(", "))) }
             }
             Problem::Dynamic(what) => Error::environment(format!(
-                "{shown} lets the project's build determine its {what}, which pip reads only when it installs the \
-                 project"
+                "{shown} declares its {what} as dynamic, and pip reads dynamic {what} only when it installs the project"
             ))
             .hint("install the project itself as the package `.`, or use uv (--engine uv)"),
             Problem::Source(name) => Error::environment(format!(

@@ -82,7 +82,7 @@ impl Volume {
                             deadline.elapsed().as_secs_f64(),
                             humantime::format_duration(deadline.limit())
                         ))
-                        .hint("raise --timeout, or find in the log of the other init why it takes so long"));
+                        .hint("raise --timeout, or read the other init's log to see why it takes so long"));
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(error).on_volume(|| format!("cannot lock {}", path.display())).map_err(|error| {

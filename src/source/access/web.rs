@@ -329,8 +329,8 @@ fn unreachable(what: &str, error: reqwest::Error) -> Error {
     match crate::http::distrust(&error) {
         Some(Distrust::CaCertificate) => {
             return made.hint(
-                "install a certificate that the CA signed on the server: the server sends the certificate of the CA \
-                 itself",
+                "replace the server's certificate with one that the CA signed: the server sends the CA's own \
+                 certificate",
             );
         }
         Some(Distrust::UnknownIssuer) => {

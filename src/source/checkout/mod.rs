@@ -211,7 +211,7 @@ fn named_submodules<'a>(
     if !unknown.is_empty() {
         // Like git clone --recurse-submodules, leave the directory of an inactive submodule empty.
         let (file, directories) = (submodules::FILE, directories(unknown.len()));
-        tracing::warn!("no usable entry in {file} leaves {directories} empty: {}", few(&unknown));
+        tracing::warn!("leaving {directories} empty, because {file} has no usable entry: {}", few(&unknown));
     }
     Ok(found)
 }

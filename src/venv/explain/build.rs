@@ -33,8 +33,8 @@ impl Failed<'_> {
             self.platform
         ))
         .hint(
-            "pin a version with a wheel, or build a wheel where its code may run (pip wheel) and give the directory \
-             with --find-links",
+            "pin a version with a wheel, or build a wheel (pip wheel) where the package's code may run, and give the \
+             wheel's directory with --find-links",
         );
         let implied =
             "run podstrap in the app's own image to build it: another Python or platform implies --only-binary";

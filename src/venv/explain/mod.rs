@@ -102,7 +102,8 @@ impl Failed<'_> {
     fn of_hashes(&self) -> Option<Error> {
         if self.says(phrases::HASH_MISMATCH) {
             return Some(Error::environment("a download does not match the hashes of its requirement").hint(
-                "regenerate the hashes for these exact versions; if nobody changed them, do not trust the index",
+                "regenerate the hashes for these exact versions; if nobody changed the versions or the hashes, do not \
+                     trust the index",
             ));
         }
         if self.says(phrases::HASH_MISSING) {
@@ -160,7 +161,7 @@ impl Failed<'_> {
         {
             return Some(
                 Error::environment("cannot read the lock file")
-                    .hint("recreate it (uv lock) with a uv that is no newer than the uv here"),
+                    .hint("recreate it (uv lock) with a uv that is not newer than the uv that podstrap runs"),
             );
         }
         let what = if says(phrases::NO_EXTRA) {

@@ -77,7 +77,7 @@ fn failures_of_each_phase_have_their_code() {
     assert_snapshot!(article.refused(article.init("auto").args(["--timeout", "200ms"]), 5), @r"
     podstrap: error: [TMP]/volume/.podstrap/lock stayed locked
       because: waited [TIME] (--timeout 200ms) for another podstrap to finish
-    hint: raise --timeout, or find in the log of the other init why it takes so long
+    hint: raise --timeout, or read the other init's log to see why it takes so long
     ");
     drop(held);
     article.git.always(Response::new(403, "you may not\n"));

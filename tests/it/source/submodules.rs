@@ -197,7 +197,7 @@ fn submodules_that_cannot_be_had_say_why() {
     let ran = init(&sandbox, &server.url("stray.git"), &[]);
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert!(
-        ran.raw.contains("no usable entry in .gitmodules leaves the submodule's directory empty: stray"),
+        ran.raw.contains("leaving the submodule's directory empty, because .gitmodules has no usable entry: stray"),
         "{}",
         ran.raw
     );

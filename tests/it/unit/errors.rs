@@ -181,13 +181,13 @@ fn sockets_without_an_answer() {
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: no such file
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs; if it does, give its --control path, as this container sees it, with --control-socket (the socket of another container needs a shared volume)
+    hint: check that unitd runs; if it does, set --control-socket to its --control path, as this container sees it (the socket of another container needs a shared volume)
     -- in no directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/run/unit/socket
       because: no directory [TMP]/run
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs; if it does, give its --control path, as this container sees it, with --control-socket (the socket of another container needs a shared volume)
+    hint: check that unitd runs; if it does, set --control-socket to its --control path, as this container sees it (the socket of another container needs a shared volume)
     -- stale
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
@@ -199,12 +199,12 @@ fn sockets_without_an_answer() {
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: not a socket
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs, and --control-socket against its --control option
+    hint: check that unitd runs, and that --control-socket matches its --control option
     -- a directory
     exit 6
     error: no answer from Unit's control API at unix:[TMP]/socket
       because: a directory, not a socket
-    hint: check that unitd runs; if it does, give its --control path, as this container sees it, with --control-socket (the socket of another container needs a shared volume)
+    hint: check that unitd runs; if it does, set --control-socket to its --control path, as this container sees it (the socket of another container needs a shared volume)
     -- too long a path
     exit 6
     error: no answer from Unit's control API at unix:/tmp/[LONG]
@@ -368,7 +368,7 @@ fn addresses_of_something_else() {
     error: no answer from Unit's control API at http://[HOST]
       because: Connection refused (os error 111)
       because: gave up after [N] tries in [TIME] (--timeout 300ms)
-    hint: check that unitd runs, and --control-socket against its --control option
+    hint: check that unitd runs, and that --control-socket matches its --control option
     -- not the control API
     exit 6
     error: no answer from Unit's control API at http://[HOST]
