@@ -8,6 +8,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod files;
 pub mod http;
 pub mod init;
 pub mod plan;
