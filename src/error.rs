@@ -173,6 +173,13 @@ impl Error {
         self
     }
 
+    /// The same failure of another part.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

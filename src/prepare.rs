@@ -41,7 +41,7 @@ impl Prepared {
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
     let public = plan.target.public();
     let known = volume.published(&plan.target).map(|release| release.manifest.identities).unwrap_or_default();
-    let provision = Provision::new(&plan.environment, &plan.source.auth, public, known, phases, deadline).await?;
+    let provision = Provision::new(&plan.environment, &plan.source, public, known, phases, deadline).await?;
     let ready = volume.environments(&plan.target);
     let preparation = Preparation { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline };
     if let Some(revision) = source::pinned(&plan.source)

@@ -99,6 +99,11 @@ impl fmt::Display for RemoteUrl {
     }
 }
 
+/// A URL in text without its userinfo and query.
+pub fn shown(url: &str) -> String {
+    url.parse::<RemoteUrl>().map_or_else(|_| clean(url), |url| url.to_string())
+}
+
 /// Decodes the `%` escapes of a part of a URL.
 pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();

@@ -19,9 +19,9 @@ pub struct Environment {
     /// Whether the user gave `final_path`; else it follows from the target.
     pub final_path_named: bool,
     pub python: PythonRequest,
-    /// Relative paths are in the tree.
+    /// Relative paths are in the tree. For URLs see [`remote`].
     pub requirements: Vec<PathBuf>,
-    /// Relative paths are in the tree.
+    /// The same.
     pub constraints: Vec<PathBuf>,
     pub packages: Vec<String>,
     /// Extras of the pyproject.toml and uv.lock files.
@@ -131,7 +131,13 @@ impl Environment {
             return Err(Error::usage(format!("{bad} is not a package")).hint("put flags before the packages"));
         }
         for file in args.requirements.iter().chain(&args.constraints) {
-            if file.is_relative() && TreePath::new(file).is_none() {
+            if let Some(url) = remote(file) {
+                let form = url.split(['?', '#']).next().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
+                if form == "uv.lock" || form == "pyproject.toml" || form.starts_with("pylock.") {
+                    return Err(Error::usage(format!("podstrap does not read {form} from a URL"))
+                        .hint("commit the file, or give the URL of a requirements file"));
+                }
+            } else if file.is_relative() && TreePath::new(file).is_none() {
                 return Err(Error::usage(format!("{} is not inside the tree", file.display()))
                     .hint("give a path relative to the top of the repository, without .., or an absolute path"));
             }
@@ -163,6 +169,16 @@ impl Environment {
             strict: args.strict,
         })
     }
+}
+
+/// The URL of a file for `-r` or `-c`, if it is on a web server.
+pub fn remote(file: &Path) -> Option<&str> {
+    file.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"))
+}
+
+/// Whether a file for `-r` or `-c` is in the tree.
+pub fn is_in_tree(file: &Path) -> bool {
+    file.is_relative() && remote(file).is_none()
 }
 
 fn python_final(path: &Path) -> Result<PathBuf> {

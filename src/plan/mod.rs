@@ -12,7 +12,9 @@ mod unit;
 mod up;
 
 pub use check::{Check, Tree};
-pub use environment::{AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted};
+pub use environment::{
+    AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted, is_in_tree, remote,
+};
 pub use init::{CopySelf, Entrypoint, Init, SIZE_LIMIT};
 pub(crate) use paths::normal;
 pub use paths::{RESERVED, TreePath};

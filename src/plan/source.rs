@@ -183,6 +183,15 @@ impl Source {
         }
     }
 
+    /// Its URL, if it is on the web.
+    pub fn home(&self) -> Option<RemoteUrl> {
+        match &self.origin {
+            Origin::Git(git) => git.url.web().cloned(),
+            Origin::Download(download) => Some(download.url.clone()),
+            Origin::Local(..) => None,
+        }
+    }
+
     /// Whether the tree keeps a `.git`.
     pub fn keeps_git(&self) -> bool {
         matches!(&self.origin, Origin::Git(git) if git.keep_git)

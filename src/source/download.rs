@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
+use crate::redact::RemoteUrl;
 use crate::retry::{Deadline, retry};
 use crate::runtime::hex;
 use crate::size::Size;
@@ -194,6 +195,40 @@ impl Download {
         let validator = (validator != Validator::default()).then_some(validator);
         Ok(Here { path, sha256, modified, html, validator })
     }
+}
+
+/// Reads a file on a server into memory.
+pub(crate) async fn read(url: RemoteUrl, access: Access, limit: u64, deadline: Deadline) -> Result<Vec<u8>> {
+    let (doing, what) = (format!("downloading {url}"), format!("cannot download {url}"));
+    let site = Site::new(url.clone(), access)?;
+    retry(deadline, &doing, async || {
+        let mut url = url.url().clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let place = shown(&url);
+            let mut reply = site.send(&what, url, reqwest::Client::get, deadline).await?;
+            if let Some(target) = site.redirect(&what, &place, &reply.response)? {
+                url = target;
+                continue;
+            }
+            if !is_ok(&reply.response) {
+                return Err(site.refused(&what, "file", &place, reply, deadline).await);
+            }
+            let (mut bytes, mut pace) = (Vec::new(), Pace::new(deadline));
+            while let Some(chunk) = site.chunk(&what, &mut reply.response, bytes.len() as u64, &mut pace).await? {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() as u64 > limit {
+                    let large = format!("the file has more than {}", Size(limit));
+                    return Err(Error::source(&what).because(large).hint("give the URL of a requirements file"));
+                }
+                if deadline.passed() {
+                    return Err(pace.stalled(&what));
+                }
+            }
+            return Ok(bytes);
+        }
+        Err(Error::source(&what).because(format!("more than {MAX_REDIRECTS} redirects, the last to {}", shown(&url))))
+    })
+    .await
 }
 
 /// A time for a file that has none, derived from its digest: caches tell versions of a file apart by it.

@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::plan::{Origin, Source, TreePath};
-use crate::redact::Userinfo;
+use crate::redact::{RemoteUrl, Userinfo};
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::tree::Written;
@@ -59,6 +59,20 @@ pub use revision::{Known, Revision, Validator};
 /// A file is unreadable or has no credentials.
 pub(crate) fn logins(paths: &[PathBuf]) -> Result<Vec<(String, Userinfo)>> {
     Ok(Auth::read(paths)?.machines())
+}
+
+/// Reads a file on a server, with the logins of `auth`. `home` is the URL of --repo.
+///
+/// # Errors
+/// The server refuses it or is unreachable, or the file is larger than `limit` bytes.
+pub(crate) async fn read(
+    url: RemoteUrl,
+    home: Option<RemoteUrl>,
+    auth: &[PathBuf],
+    limit: u64,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    download::read(url, Access { home, auth: auth.to_owned() }, limit, deadline).await
 }
 
 /// A source whose revision is known, ready to be checked out.

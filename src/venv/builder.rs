@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::app::App;
-use super::engine::{self, Engine};
+use super::engine::{self, Asked, Engine};
 use super::inputs::Inputs;
 use super::python::{self, Python};
 use super::record::{Distribution, DistributionOrigin};
@@ -63,7 +63,7 @@ pub struct Builder {
     /// Fail instead of warning about incomplete or incompatible packages.
     strict: bool,
     engine: Engine,
-    installed: OnceLock<(Inputs, Option<PathBuf>)>,
+    installed: OnceLock<Asked>,
 }
 
 impl Builder {
@@ -118,8 +118,9 @@ impl Builder {
     /// requirements files.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
         inputs.check()?;
-        let _ = self.installed.set((inputs.clone(), cwd.map(Path::to_owned)));
-        self.fill(inputs, cwd, false, deadline).await
+        let flat = self.engine.read(&self.settings, inputs, cwd, deadline).await?;
+        let asked = Asked { inputs: inputs.clone(), cwd: cwd.map(Path::to_owned), flat };
+        self.fill(self.installed.get_or_init(|| asked), false, deadline).await
     }
 
     /// Relocates the environment to its final path, verifies that the files of all records exist, and
@@ -127,9 +128,9 @@ impl Builder {
     pub async fn finish(self, deadline: Deadline) -> Result<Built> {
         let site = &self.python.site;
         let (mut files, mut missing) = self.look().await?;
-        if let (Some(first), Some((inputs, cwd))) = (missing.first(), self.installed.get()) {
+        if let (Some(first), Some(asked)) = (missing.first(), self.installed.get()) {
             tracing::warn!("the installation is incomplete ({first}): installing again without the cache");
-            self.fill(inputs, cwd.as_deref(), true, deadline).await?;
+            self.fill(asked, true, deadline).await?;
             (files, missing) = self.look().await?;
         }
         if let Some(lost) = ESSENTIAL.iter().find(|name| !files.contains_key(Path::new(name))) {
@@ -203,7 +204,7 @@ impl Builder {
     }
 
     /// Installs, and retries temporary failures. `anew` reinstalls everything without the cache.
-    async fn fill(&self, inputs: &Inputs, cwd: Option<&Path>, anew: bool, deadline: Deadline) -> Result<()> {
+    async fn fill(&self, asked: &Asked, anew: bool, deadline: Deadline) -> Result<()> {
         let mut empty = !anew;
         retry(deadline, "install", async || {
             // A failed try may leave files that uv takes for installed packages.
@@ -212,7 +213,7 @@ impl Builder {
                 let late = |error: Error| if deadline.passed() { error.unreachable() } else { error };
                 self.empty(deadline).await.map_err(late)?;
             }
-            self.engine.install(&self.workspace(), inputs, cwd, anew, deadline).await
+            self.engine.install(&self.workspace(), asked, anew, deadline).await
         })
         .await
     }
@@ -257,9 +258,7 @@ impl Builder {
     async fn distributions(&self, dists: &[installed::Installed], deadline: Deadline) -> Vec<Distribution> {
         let asked = self.installed.get();
         let archives = match asked {
-            Some((inputs, cwd)) if !dists.is_empty() => {
-                self.engine.archives(&self.workspace(), inputs, cwd.as_deref(), dists, deadline).await
-            }
+            Some(asked) if !dists.is_empty() => self.engine.archives(&self.workspace(), asked, dists, deadline).await,
             _ => Vec::new(),
         };
         let destination = self.destination();
@@ -281,7 +280,7 @@ impl Builder {
 
     fn destination(&self) -> relocate::Destination {
         let mut moves = vec![Relocation { from: self.dirs.venv.clone(), to: self.final_path.clone() }];
-        let tree = self.installed.get().and_then(|(_, cwd)| cwd.clone());
+        let tree = self.installed.get().and_then(|asked| asked.cwd.clone());
         if let (Some(from), Some(to)) = (tree.clone(), self.tree_final.clone()) {
             moves.push(Relocation { from, to });
         }

@@ -13,9 +13,9 @@ use super::installed::Installed;
 use super::origin::{self, Archive};
 use super::pyproject::Pyproject;
 use super::python::Python;
-use super::reach::Reached;
+use super::requirements::Flat;
 use super::settings::{Settings, UvCommand};
-use super::{Toolchain, lock};
+use super::{Toolchain, lock, reach};
 use crate::command::{Command, Failure};
 use crate::error::{Error, IoContext, Result};
 use crate::http;
@@ -48,6 +48,16 @@ enum Installer {
         /// 0 for an unknown number.
         version: (u32, u32),
     },
+}
+
+/// The inputs of an installation.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) inputs: Inputs,
+    /// The tree, the base of relative paths in requirements files.
+    pub(super) cwd: Option<PathBuf>,
+    /// The requirements files among the inputs.
+    pub(super) flat: Flat,
 }
 
 /// The context of an engine: directories, settings and target.
@@ -113,25 +123,52 @@ impl Engine {
         })
     }
 
+    /// Parses all requirements files.
+    ///
+    /// # Errors
+    /// A file cannot be read, or this engine cannot apply a line.
+    pub(super) async fn read(
+        &self,
+        settings: &Settings,
+        inputs: &Inputs,
+        cwd: Option<&Path>,
+        deadline: Deadline,
+    ) -> Result<Flat> {
+        let mut flat = Flat::read(&inputs.requirements, &inputs.constraints, settings, cwd, deadline).await?;
+        if self.is_uv() {
+            flat.check_for_uv()?;
+            return Ok(flat);
+        }
+        for file in inputs.of(Form::Pyproject) {
+            let project = Pyproject::read(file)?;
+            let lines = project.requirements(&inputs.extras, &inputs.groups);
+            let lines = lines.map_err(|problem| Pyproject::error(file, problem))?;
+            let name = cwd.and_then(|cwd| file.strip_prefix(cwd).ok()).unwrap_or(file);
+            flat.add(name, &lines, settings)?;
+        }
+        Ok(flat)
+    }
+
     /// Installs all inputs into an empty environment. `anew`: ignore every cache.
     pub(super) async fn install(
         &self,
         workspace: &Workspace<'_>,
-        inputs: &Inputs,
-        cwd: Option<&Path>,
+        asked: &Asked,
         anew: bool,
         deadline: Deadline,
     ) -> Result<()> {
+        let Asked { inputs, cwd, flat } = asked;
         if inputs.is_empty() {
             return Ok(());
         }
         let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
         settings.log_in()?;
-        let reached = Reached::of(inputs, &settings, cwd)?;
-        let steps = self.steps(workspace, inputs, &reached, &mut settings)?;
+        flat.apply(&mut settings);
+        let files = flat.write(workspace.scratch, &mut settings, self.is_uv())?;
+        let steps = self.steps(inputs, flat, &files, &mut settings)?;
         let netrc = settings.netrc(workspace.scratch)?;
-        let git = settings.git_variables(&reached.repositories);
+        let git = settings.git_variables(&reach::repositories(inputs, flat));
         for step in steps {
             let mut command = match &self.installer {
                 Installer::Uv(uv) => uv_install(uv, workspace, &settings, &step, inputs.refresh, anew, deadline)
@@ -142,14 +179,14 @@ impl Engine {
                     pip_target(command, workspace.app)?
                 }
             };
-            command = command.args(&step.args).cwd(cwd.unwrap_or(workspace.scratch));
+            command = command.args(&step.args).cwd(cwd.as_deref().unwrap_or(workspace.scratch));
             if let Some(netrc) = &netrc {
                 command = command.env("NETRC", &netrc.path);
             }
             for (name, value) in &git {
                 command = command.env(name, value);
             }
-            self.run(workspace, &settings, command, deadline).await?;
+            self.run(workspace, flat, &settings, command, deadline).await?;
         }
         Ok(())
     }
@@ -158,6 +195,7 @@ impl Engine {
     async fn run(
         &self,
         workspace: &Workspace<'_>,
+        flat: &Flat,
         settings: &Settings,
         mut command: Command,
         deadline: Deadline,
@@ -187,10 +225,11 @@ impl Engine {
             let _ = std::fs::remove_file(workspace.dir.join(".lock"));
             return Ok(());
         }
+        let stderr = flat.locate(&output.stderr, workspace.scratch);
         let failed = Failed {
             engine: &self.name,
             status: output.status.to_string(),
-            stderr: &output.stderr,
+            stderr: &stderr,
             python: &workspace.app.version,
             platform: &workspace.app.to_string(),
             elsewhere: workspace.app.is_elsewhere(),
@@ -204,25 +243,18 @@ impl Engine {
     ///
     /// # Errors
     /// The engine or the settings do not permit an input.
-    fn steps(
-        &self,
-        workspace: &Workspace<'_>,
-        inputs: &Inputs,
-        reached: &Reached,
-        settings: &mut Settings,
-    ) -> Result<Vec<Step>> {
+    fn steps(&self, inputs: &Inputs, flat: &Flat, files: &[PathBuf], settings: &mut Settings) -> Result<Vec<Step>> {
         let names = |flag: &str, names: &[String]| -> Vec<OsString> {
             names.iter().flat_map(|name| [flag.into(), name.into()]).collect()
         };
         let is_uv = self.is_uv();
+        let builds = flat.builds.as_ref().map(ToString::to_string);
+        let builds = builds.or_else(|| reach::configured(inputs, settings).map(|file| file.display().to_string()));
         if settings.only_binary()
-            && let Some(file) = &reached.builds
+            && let Some(place) = builds
         {
-            return Err(Error::environment(format!("{} requests builds, which --only-binary forbids", file.display()))
-                .because(
-                    "it contains no-binary, an editable project (-e), or the URL of a requirements file, \
-                     which may contain these",
-                )
+            return Err(Error::environment(format!("{place} requests builds, which --only-binary forbids"))
+                .because("it contains no-binary or an editable project (-e)")
                 .hint(ALLOW_BUILDS));
         }
         let mut steps = Vec::new();
@@ -270,21 +302,11 @@ impl Engine {
         let mut projects = Vec::new();
         for file in &inputs.requirements {
             match Form::of(file) {
-                Form::Requirements => args.extend(["-r".into(), file.clone().into_os_string()]),
                 Form::Pyproject if is_uv => {
                     args.extend(["-r".into(), file.clone().into_os_string()]);
                     projects.push((file, Pyproject::read(file)?));
                 }
-                Form::Pyproject => {
-                    let project = Pyproject::read(file)?;
-                    let lines = project
-                        .requirements(&inputs.extras, &inputs.groups)
-                        .map_err(|problem| Pyproject::error(file, problem))?;
-                    let path = workspace.scratch.join(format!("pyproject-{:016x}.txt", fastrand::u64(..)));
-                    std::fs::write(&path, lines.join("\n") + "\n")
-                        .on_volume(|| format!("cannot write {}", path.display()))?;
-                    args.extend(["-r".into(), path.into_os_string()]);
-                }
+                Form::Requirements | Form::Pyproject => {}
                 Form::UvLock | Form::Pylock => {}
             }
         }
@@ -300,14 +322,12 @@ impl Engine {
                 }
             }
             // pip's rule: if one requirement has a hash, all need one.
-            if reached.hashes {
+            if flat.hashes {
                 args.push("--require-hashes".into());
             }
         }
-        if !args.is_empty() {
-            for file in &inputs.constraints {
-                args.extend(["-c".into(), file.clone().into_os_string()]);
-            }
+        if !args.is_empty() || !flat.is_empty() {
+            args.extend(files.iter().map(|file| file.clone().into_os_string()));
             steps.push(Step { sync: false, alone: steps.is_empty(), args });
         }
         Ok(steps)
@@ -348,11 +368,11 @@ impl Engine {
     pub(super) async fn archives(
         &self,
         workspace: &Workspace<'_>,
-        inputs: &Inputs,
-        cwd: Option<&Path>,
+        asked: &Asked,
         dists: &[Installed],
         deadline: Deadline,
     ) -> Vec<Archive> {
+        let Asked { inputs, cwd, flat } = asked;
         let Installer::Uv(uv) = &self.installer else {
             let report = std::fs::read(workspace.scratch.join(REPORT)).unwrap_or_default();
             return origin::pip_report(&report);
@@ -364,6 +384,7 @@ impl Engine {
         // sends no request.
         let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
+        flat.apply(&mut settings);
         let named =
             dists.iter().filter(|dist| dist.direct_url.is_none() && origin::of_archive(dist, &archives).is_none());
         let wanted = named.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
@@ -380,7 +401,7 @@ impl Engine {
             .arg(workspace.base)
             .arg("-")
             .stdin(wanted)
-            .cwd(cwd.unwrap_or(workspace.scratch));
+            .cwd(cwd.as_deref().unwrap_or(workspace.scratch));
         match command.run(deadline).await {
             Ok(output) if output.status.success() => {}
             Ok(output) => tracing::debug!("uv does not report the origins of packages: {}", output.status),
@@ -522,6 +543,8 @@ fn pip_install(
         .args(["install", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-compile"])
         // The options of its configuration files are variables.
         .env("PIP_CONFIG_FILE", "/dev/null")
+        // The bytecode of an editable repository would mention the build path. podstrap compiles later.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         // podstrap reads its messages.
         .env("PIP_QUIET", "0")
         .env("PIP_NO_COLOR", "1")

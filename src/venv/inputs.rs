@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::form::{Form, PYPROJECT};
 use super::pyproject::Pyproject;
 use crate::error::{Error, Result};
+use crate::plan::remote;
 use crate::tree;
 
-/// The packages and files to install, with absolute paths of existing files.
+/// The packages and files to install, with absolute paths of existing files, or URLs.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     pub packages: Vec<String>,
@@ -63,7 +64,8 @@ impl Inputs {
                 return Err(error);
             }
         }
-        if let Some(file) = self.requirements.iter().chain(&self.constraints).find(|file| !file.is_file()) {
+        let mut local = self.requirements.iter().chain(&self.constraints).filter(|file| remote(file).is_none());
+        if let Some(file) = local.find(|file| !file.is_file()) {
             return Err(missing_file(file));
         }
         if let Some(lock) = self.of(Form::UvLock).find(|lock| !lock.with_file_name(PYPROJECT).is_file()) {

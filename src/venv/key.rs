@@ -137,7 +137,9 @@ impl Recipe {
         let mut files = |files: &[std::path::PathBuf]| -> Result<Vec<Named>> {
             let mut named = Vec::new();
             for file in files {
-                named.push(if file.is_absolute() {
+                named.push(if let Some(url) = plan::remote(file) {
+                    Named::Url(redact::clean(url))
+                } else if file.is_absolute() {
                     fs::metadata(file).map_err(|error| unreadable(file, error))?;
                     contents.file(file);
                     Named::Contents(contents.take())

@@ -57,18 +57,21 @@ try:
 except (ImportError, AttributeError):
     pass
 else:
-    # Pass the indexes in variables to the pip that installs build requirements. All users can read
-    # arguments, and the URLs of pip.conf or a requirements file may contain passwords.
+    # Pass URLs in variables to the pip that installs build requirements. All users can read arguments, and the
+    # URLs may contain passwords.
     def unseen(args, *more, extra_environ=None, **named):
-        indexes = {"-i": [], "--extra-index-url": []}
+        indexes = {"-i": [], "--extra-index-url": [], "--find-links": []}
         rest = []
         words = iter(args)
         for word in words:
-            if word in indexes:
-                indexes[word].append(next(words))
+            value = next(words) if word in indexes else ""
+            if word in indexes and " " not in value:
+                indexes[word].append(value)
+            elif word in indexes:
+                rest += [word, value]
             else:
                 rest.append(word)
-        names = {"-i": "PIP_INDEX_URL", "--extra-index-url": "PIP_EXTRA_INDEX_URL"}
+        names = {"-i": "PIP_INDEX_URL", "--extra-index-url": "PIP_EXTRA_INDEX_URL", "--find-links": "PIP_FIND_LINKS"}
         given = {names[flag]: " ".join(urls) for flag, urls in indexes.items() if urls}
         return run(rest, *more, extra_environ={**(extra_environ or {}), **given}, **named)
 

@@ -15,6 +15,7 @@ use super::settings::Settings;
 use super::toolchain::{Toolchain, locate};
 use crate::error::{Error, Result};
 use crate::plan::{self, Links, Wanted};
+use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
 use crate::size::count;
@@ -75,13 +76,13 @@ impl<'a> Provision<'a> {
     /// A given file cannot be read, or a required interpreter or engine is missing.
     pub async fn new(
         plan: &'a plan::Environment,
-        auth: &[PathBuf],
+        source: &plan::Source,
         tree_public: PathBuf,
         known: Vec<Identified>,
         phases: &'a Phases,
         deadline: Deadline,
     ) -> Result<Self> {
-        let settings = Settings::of_process().with(&plan.supply, auth);
+        let settings = Settings::of_process().with(&plan.supply, &source.auth).at_home(source.home());
         let identities = Identities::new(known);
         let toolchain = toolchain(plan, &settings, &identities, deadline).await?;
         let recipe = {
@@ -234,8 +235,10 @@ impl<'a> Provision<'a> {
     }
 
     async fn install(&self, builder: &Builder, inputs: &Inputs, tree: Option<&Path>) -> Result<()> {
-        let names =
-            inputs.requirements.iter().map(|file| format!("-r {}", file.file_name().unwrap_or_default().display()));
+        let names = inputs.requirements.iter().map(|file| match plan::remote(file) {
+            Some(url) => format!("-r {}", redact::shown(url)),
+            None => format!("-r {}", file.file_name().unwrap_or_default().display()),
+        });
         let doing = inputs.packages.iter().cloned().chain(names).collect::<Vec<_>>().join(" ");
         let phase = self.phases.start("install", &doing);
         builder.install(inputs, tree, self.deadline).await?;
@@ -250,6 +253,7 @@ impl<'a> Provision<'a> {
             files
                 .iter()
                 .map(|file| match tree {
+                    _ if plan::remote(file).is_some() => Ok(file.clone()),
                     Some(tree) if file.is_relative() => tree::file(flag, tree, file),
                     _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| key::unreadable(file, error)),
                 })
@@ -306,7 +310,7 @@ impl<'a> Provision<'a> {
         let unnamed = plan.packages.is_empty() && plan.requirements.is_empty();
         unnamed
             || plan.supply.links.iter().any(|links| matches!(links, Links::InTree(_)))
-            || plan.requirements.iter().chain(&plan.constraints).any(|file| file.is_relative())
+            || plan.requirements.iter().chain(&plan.constraints).any(|file| plan::is_in_tree(file))
             || plan.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
     }
 }

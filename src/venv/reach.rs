@@ -1,68 +1,15 @@
-//! Collects requests to the engine from the given requirements files and all files that they include.
+//! Finds what else decides an installation: configuration files that request builds, and the Git repositories of all
+//! inputs.
 
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
 
 use super::form::{Form, PYPROJECT};
 use super::inputs::Inputs;
-use super::requirements::{self, Refused, RequirementsFile, RequirementsReader};
+use super::requirements::{self, Flat};
 use super::settings::Settings;
-use crate::error::{Error, Result};
-
-/// Why files outside the tree are out of bounds.
-const ALONE: &str = "the repository must not read other files of this container";
-
-/// Requests to the engine in requirements files.
-#[derive(Debug, Default)]
-pub(super) struct Reached {
-    /// A requirement has a hash. pip then requires one for all.
-    pub(super) hashes: bool,
-    /// A file for which uv builds, or may build, a package in spite of `--no-build`.
-    pub(super) builds: Option<PathBuf>,
-    /// The URLs of Git repositories.
-    pub(super) repositories: Vec<url::Url>,
-}
-
-impl Reached {
-    /// # Errors
-    /// A file of `tree` includes a file outside it.
-    pub(super) fn of(inputs: &Inputs, settings: &Settings, tree: Option<&Path>) -> Result<Self> {
-        let mut files = RequirementsReader::new(settings);
-        let named: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
-        if let Some((file, why)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
-            return Err(refused(&file, &why));
-        }
-        let of_settings = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
-        let reached = files.reach(named.into_iter().chain(of_settings));
-        let hashes = reached.iter().flat_map(|file| &file.lines).any(requirements::has_hash);
-        let builds = reached.iter().find(|file| file.lines.iter().any(requirements::asks_for_builds));
-        let builds = builds.map(|file| file.path.clone()).or_else(|| configured(inputs, settings));
-        Ok(Self { hashes, builds, repositories: repositories(inputs, &reached) })
-    }
-}
-
-fn refused(file: &Path, why: &Refused) -> Error {
-    let unclear = || Error::environment(format!("{} may include a file outside the tree", file.display()));
-    let error = match why {
-        Refused::Line(line) => {
-            let what = format!("{} includes a file outside the tree: {line}", file.display());
-            return Error::environment(what).because(ALONE).hint(
-                "give that file with -r or -c, or write -c ${PINS} in the repository and set PINS in the Pod (the name \
-                 must contain PINS, CONSTRAINT or REQUIREMENT)",
-            );
-        }
-        Refused::Encoding => unclear()
-            .because("its coding comment names an encoding that podstrap does not read")
-            .hint("save it as UTF-8, and remove the coding comment"),
-        Refused::LineEnds => unclear()
-            .because("pip and uv end its lines differently: it has a form feed or a similar character")
-            .hint("end its lines only with line feeds"),
-    };
-    error.because(ALONE)
-}
 
 /// A configuration file that requests builds.
-fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
+pub(super) fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
     let beside_locks =
         inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(PYPROJECT), lock.with_file_name("uv.toml")]);
     let mut files = settings.configuration().into_iter().chain(beside_locks);
@@ -71,9 +18,14 @@ fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
     })
 }
 
-fn repositories(inputs: &Inputs, reached: &[Rc<RequirementsFile>]) -> Vec<url::Url> {
+/// The URLs of Git repositories over HTTP, for their logins.
+pub(super) fn repositories(inputs: &Inputs, flat: &Flat) -> Vec<url::Url> {
     let mut places = Vec::new();
-    for text in reached.iter().map(|file| &file.text).chain(&inputs.packages) {
+    let of_lines = flat.requirements().filter_map(|(found, _)| found.url().map(str::to_owned));
+    let files = inputs.requirements.iter().filter(|file| Form::of(file) != Form::Requirements);
+    let of_files = files.filter_map(|file| requirements::contents(file).ok());
+    let of_files = of_files.map(|text| String::from_utf8_lossy(&text).into_owned());
+    for text in of_lines.chain(of_files).chain(inputs.packages.iter().cloned()) {
         for mark in ["git+http", "git = \"http", "git = 'http"] {
             for (at, _) in text.match_indices(mark) {
                 let url = &text[at + mark.len() - "http".len()..];
@@ -87,38 +39,4 @@ fn repositories(inputs: &Inputs, reached: &[Rc<RequirementsFile>]) -> Vec<url::U
         }
     }
     places
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_that_is_reached_counts() {
-        let tree = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(tree.path().join(name), text).unwrap();
-        write("a.txt", "-r b.txt\nx @ git+https://h/x.git@v1");
-        write("b.txt", "-c c.txt\n-r a.txt");
-        let inputs = Inputs { requirements: vec![tree.path().join("a.txt")], ..Inputs::default() };
-        let settings = Settings::from_env([("V".into(), "--hash=sha256:ab".into())]);
-        let reached = |c: &str| {
-            write("c.txt", c);
-            Reached::of(&inputs, &settings, Some(tree.path())).unwrap()
-        };
-        let found = reached("six==1");
-        assert_eq!((found.hashes, found.builds), (false, None));
-        assert_eq!(found.repositories, ["https://h/x.git@v1".parse().unwrap()]);
-        assert!(reached("six==1 ${V}").hashes);
-        assert_eq!(reached("-e ./x").builds, Some(tree.path().join("c.txt")));
-        write("b.txt", "-c ../c.txt");
-        let error = Reached::of(&inputs, &settings, Some(tree.path())).unwrap_err().to_string();
-        assert!(error.contains("b.txt includes a file outside the tree: -c ../c.txt"), "{error}");
-        for (text, why) in
-            [("# coding: koi8-r\na", "names an encoding"), ("-c c.txt\u{c}\na", "end its lines differently")]
-        {
-            write("b.txt", text);
-            let error = Reached::of(&inputs, &settings, Some(tree.path())).unwrap_err().to_string();
-            assert!(error.contains("b.txt may include a file outside the tree") && error.contains(why), "{error}");
-        }
-    }
 }

@@ -38,16 +38,6 @@ impl Failed<'_> {
         if let Some(error) = self.of_hashes() {
             return Some(error);
         }
-        if says(phrases::NO_FILE) {
-            let file = self.named(phrases::MISSING_FILE);
-            return Some(
-                Error::environment(format!(
-                    "a requirements file includes {}, which does not exist",
-                    file.unwrap_or("another file")
-                ))
-                .hint("commit the file, or correct its path after -r or -c, which is relative to the including file"),
-            );
-        }
         if says(phrases::MALFORMED) {
             return Some(
                 Error::environment("a requirement has invalid syntax")

@@ -4,17 +4,6 @@
 /// The text before and after a name.
 pub(super) type Marks = (&'static str, &'static str);
 
-/// A requirements file includes a missing file.
-pub(super) const NO_FILE: &[&str] = &[
-    "Could not open requirements file",
-    "Could not open constraint file",
-    "failed to read from file",
-    "File not found:",
-];
-
-/// The path of the missing file.
-pub(super) const MISSING_FILE: &[Marks] = &[("No such file or directory: '", "'"), ("from file `", "`")];
-
 /// The engine cannot parse a line.
 pub(super) const MALFORMED: &[&str] =
     &["Invalid requirement", "Couldn't parse requirement", "Failed to parse", "Unexpected '", "no such option"];

@@ -1,6 +1,6 @@
 //! A requirements file: its lines with their meanings, and all files that it includes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -39,8 +39,6 @@ pub(in crate::venv) struct ParsedLine {
     pub(in crate::venv) text: String,
     /// The same before the expansion of variables.
     pub(super) unexpanded: String,
-    /// Its lines in the file.
-    pub(super) written: Vec<String>,
     pub(in crate::venv) meaning: Meaning,
 }
 
@@ -50,10 +48,15 @@ impl RequirementsFile {
         let form = Form::of(path);
         let bytes = contents(path);
         let is_read = bytes.is_ok();
-        let bytes = bytes.unwrap_or_default();
-        let decoded = text::decode(&bytes);
+        Self { is_read, ..Self::of(path, form, &bytes.unwrap_or_default(), settings) }
+    }
+
+    /// Parses the contents of a file.
+    pub(super) fn of(path: &Path, form: Form, bytes: &[u8], settings: &Settings) -> Self {
+        let is_read = true;
+        let decoded = text::decode(bytes);
         let is_decoded = decoded.is_some();
-        let written = decoded.unwrap_or_else(|| text::narrow(&bytes));
+        let written = decoded.unwrap_or_else(|| text::narrow(bytes));
         let text = settings.expand(&written);
         let lines = match form {
             Form::Requirements => lines(&written, |text| settings.expand(text)),
@@ -65,14 +68,6 @@ impl RequirementsFile {
     /// The target of a path in this file.
     pub(in crate::venv) fn beside(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("/")).join(path)
-    }
-
-    /// The files that this file includes with `-r` and `-c`.
-    fn included(&self) -> impl Iterator<Item = PathBuf> {
-        self.lines.iter().filter_map(|line| match &line.meaning {
-            Meaning::Include { location, .. } => Some(self.beside(location.path()?)),
-            _ => None,
-        })
     }
 }
 
@@ -107,7 +102,6 @@ pub(super) fn lines(text: &str, expand: impl Fn(&str) -> String) -> Vec<ParsedLi
                 number: logical.number,
                 text: (*part).to_owned(),
                 unexpanded: logical.text.clone(),
-                written: logical.written.clone(),
                 meaning: Meaning::of(part),
             });
         }
@@ -134,27 +128,14 @@ impl<'a> RequirementsReader<'a> {
         self.known.insert(path.to_owned(), Rc::clone(&file));
         file
     }
-
-    /// Returns these files and all files that they include.
-    pub(in crate::venv) fn reach(&mut self, named: impl IntoIterator<Item = PathBuf>) -> Vec<Rc<RequirementsFile>> {
-        let mut left: Vec<PathBuf> = named.into_iter().collect();
-        let (mut seen, mut found) = (HashSet::new(), Vec::new());
-        while let Some(path) = left.pop() {
-            if seen.insert(path.clone()) {
-                let file = self.get(&path);
-                left.extend(file.included());
-                found.push(file);
-            }
-        }
-        found
-    }
-
-    pub(super) fn expand(&self, text: &str) -> String {
-        self.settings.expand(text)
-    }
 }
 
 impl ParsedLine {
+    /// The parts of its line before the expansion of variables.
+    pub(super) fn unexpanded_parts(&self) -> Vec<String> {
+        line::parts(&self.unexpanded).into_iter().map(str::to_owned).collect()
+    }
+
     /// The line as text for another file.
     #[cfg(any(test, fuzzing))]
     pub(super) fn render(&self) -> String {

@@ -55,7 +55,7 @@ pub(in crate::venv) struct Requirement {
     pub(in crate::venv) subject: Subject,
     /// The marker after `;`.
     pub(in crate::venv) marker: Option<String>,
-    /// Its own options and their values, as written: `--hash` and `sha256:ab`.
+    /// The options behind it and their values, as written: `--hash` and `sha256:ab`. A switch has an empty value.
     pub(in crate::venv) options: Vec<(String, String)>,
     /// The rest of the line, which the parser does not know.
     pub(in crate::venv) rest: Option<String>,
@@ -83,6 +83,9 @@ const OPTIONS: &[&str] = &[
     "--require-hashes",
     "--use-feature",
 ];
+
+/// Options without a value.
+const SWITCHES: &[&str] = &["--pre", "--prefer-binary", "--require-hashes"];
 
 /// Options that belong to one requirement.
 const OWN: &[&str] = &["--hash", "--config-settings", "--config-setting", "-C", "--global-option"];
@@ -121,15 +124,19 @@ impl Meaning {
         if let Some(location) = value(text, &["-f", "--find-links"]) {
             return plain(location).map_or(Self::Unknown, |location| Self::FindLinks(Location::read(location)));
         }
+        if let Some(url) = value(text, &["-i", "--index-url"]) {
+            return plain(url).map_or(Self::Unknown, |url| Self::Index(Index::Instead(url.to_owned())));
+        }
         let (name, rest) = text.split_at(text.find([' ', '\t', '=']).unwrap_or(text.len()));
         let rest = bare(rest.trim_start_matches([' ', '\t', '=']));
         match (name, rest) {
             ("--no-index", Some("")) => Self::Index(Index::None),
-            ("-i" | "--index-url", Some(url)) if !url.is_empty() => Self::Index(Index::Instead(url.to_owned())),
             ("--extra-index-url", Some(url)) if !url.is_empty() => Self::Index(Index::Besides(url.to_owned())),
             (_, Some(value)) => match OPTIONS.iter().find(|known| **known == name) {
-                Some(name) => Self::Option { name, value: Some(value.to_owned()).filter(|value| !value.is_empty()) },
-                None => Self::Unknown,
+                Some(name) if value.is_empty() == SWITCHES.contains(name) => {
+                    Self::Option { name, value: Some(value.to_owned()).filter(|value| !value.is_empty()) }
+                }
+                _ => Self::Unknown,
             },
             (_, None) => Self::Unknown,
         }
@@ -192,6 +199,12 @@ impl Location {
         }
     }
 
+    /// Without quotes and prefix.
+    pub(super) fn to_text(&self) -> String {
+        let (Self::Url(text) | Self::Path { path: text, .. }) = self;
+        text.clone()
+    }
+
     /// The local path.
     pub(in crate::venv) fn path(&self) -> Option<&str> {
         match self {
@@ -235,6 +248,18 @@ impl Requirement {
         }
     }
 
+    pub(in crate::venv) fn url(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::Url { url, .. } => Some(url),
+            Subject::Name { .. } | Subject::Path { .. } => None,
+        }
+    }
+
+    /// Whether it is a directory or file on this machine. `git+user@host:path` is a repository.
+    pub(super) fn is_local(&self) -> bool {
+        self.path().is_some_and(|path| !path.starts_with("git+"))
+    }
+
     /// Whether it is a path relative to the working directory.
     pub(in crate::venv) fn is_relative(&self) -> bool {
         self.path().is_some_and(|path| !path.starts_with('/'))
@@ -242,6 +267,131 @@ impl Requirement {
 
     pub(in crate::venv) fn has_hash(&self) -> bool {
         self.options.iter().any(|(name, _)| name == "--hash")
+    }
+
+    /// Whether both engines parse every part of it as this parser does: no rest, no control character, and the
+    /// grammar of PEP 508 for names and versions.
+    pub(super) fn is_plain(&self) -> bool {
+        let odd = |text: &str| text.chars().any(|c| c.is_control() || c == '\\' || c == '\u{2028}' || c == '\u{2029}');
+        let subject = match &self.subject {
+            Subject::Name { versions, .. } => is_versions(versions),
+            Subject::Url { name, url } => is_named(name.as_deref()) && !url.contains(char::is_whitespace),
+            Subject::Path { name, path, .. } => is_named(name.as_deref()) && !path.contains('#'),
+        };
+        subject && self.rest.is_none() && !odd(&self.to_string()) && self.marker.as_deref().is_none_or(is_marker)
+    }
+
+    /// The same requirement as both engines parse it. `>=1,` becomes `>=1`; pip's `URL#egg=NAME&subdirectory=DIR` becomes
+    /// `NAME @ URL#subdirectory=DIR`.
+    #[must_use]
+    pub(super) fn common(mut self) -> Self {
+        if let Subject::Name { versions, .. } = &mut self.subject
+            && versions.ends_with(',')
+        {
+            versions.truncate(versions.trim_end_matches([',', ' ']).len());
+        }
+        let Subject::Url { name, url } = &mut self.subject else { return self };
+        let Some((place, fragment)) = url.split_once('#') else { return self };
+        let (eggs, rest): (Vec<&str>, Vec<&str>) = fragment.split('&').partition(|part| part.starts_with("egg="));
+        let Some(egg) = eggs.first().and_then(|egg| egg.strip_prefix("egg=")) else { return self };
+        if !is_named(Some(egg)) {
+            return self;
+        }
+        name.get_or_insert_with(|| egg.to_owned());
+        *url = if rest.is_empty() { place.to_owned() } else { format!("{place}#{}", rest.join("&")) };
+        self
+    }
+}
+
+/// `name`, `name[extra,extra]`, or nothing.
+fn is_named(text: Option<&str>) -> bool {
+    let Some(text) = text else { return true };
+    let rest = &text[name_of(text).len()..];
+    let extras = rest.trim_start().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && (rest.is_empty()
+            || extras.is_some_and(|extras| {
+                extras.split(',').map(str::trim).all(|extra| name_of(extra).len() == extra.len())
+            }))
+}
+
+/// A list of versions as in PEP 440: `>=1,<2`, `(==1.*)`, `===any`.
+fn is_versions(text: &str) -> bool {
+    let text = text.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(text);
+    text.split(',').map(str::trim).all(|one| {
+        let version = one.trim_start_matches(['<', '>', '=', '~', '!']);
+        let operator = &one[..one.len() - version.len()];
+        let version = version.trim_start();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._*+!-".contains(c);
+        match operator {
+            "===" => !version.is_empty() && version.chars().all(|c| c.is_ascii_graphic() && !";)#\"'".contains(c)),
+            "==" | "!=" | ">=" | "<=" | "~=" | ">" | "<" => !version.is_empty() && version.chars().all(plain),
+            _ => one.is_empty(),
+        }
+    })
+}
+
+/// The names in markers ("Dependency specifiers" of the packaging standards), and their older forms.
+const MARKERS: &[&str] = &[
+    "python_version",
+    "python_full_version",
+    "os_name",
+    "sys_platform",
+    "platform_release",
+    "platform_system",
+    "platform_version",
+    "platform_machine",
+    "platform_python_implementation",
+    "implementation_name",
+    "implementation_version",
+    "extra",
+    "os.name",
+    "sys.platform",
+    "platform.version",
+    "platform.machine",
+    "platform.python_implementation",
+    "python_implementation",
+];
+
+/// Whether a text is a marker: comparisons with `and`, `or` and parentheses.
+fn is_marker(text: &str) -> bool {
+    let mut words: Vec<&str> = Vec::new();
+    let mut rest = text.trim();
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '"' | '\'' => rest[1..].find(first).map(|end| end + 2),
+            '(' | ')' => Some(1),
+            '<' | '>' | '=' | '!' | '~' => rest.find(|c: char| !"<>=!~".contains(c)),
+            _ => rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).or(Some(rest.len())),
+        };
+        let Some(end) = end.filter(|end| *end > 0) else { return false };
+        words.push(&rest[..end]);
+        rest = rest[end..].trim_start();
+    }
+    let value = |word: &&str| word.starts_with(['"', '\'']) || MARKERS.contains(word);
+    let operator = |word: &&str| ["<=", "<", "!=", "==", ">=", ">", "~=", "===", "in"].contains(word);
+    let (mut depth, mut at) = (0_usize, 0);
+    loop {
+        while words.get(at) == Some(&"(") {
+            (depth, at) = (depth + 1, at + 1);
+        }
+        let negated = usize::from(words.get(at + 1) == Some(&"not") && words.get(at + 2) == Some(&"in"));
+        let compared = words.get(at).is_some_and(value)
+            && words.get(at + 1 + negated).is_some_and(operator)
+            && words.get(at + 2 + negated).is_some_and(value);
+        if !compared {
+            return false;
+        }
+        at += 3 + negated;
+        while words.get(at) == Some(&")") {
+            let Some(less) = depth.checked_sub(1) else { return false };
+            (depth, at) = (less, at + 1);
+        }
+        match words.get(at) {
+            None => return depth == 0,
+            Some(&"and" | &"or") => at += 1,
+            Some(_) => return false,
+        }
     }
 }
 
@@ -254,8 +404,16 @@ fn options_start(text: &str) -> Option<usize> {
 fn own_options(text: &str) -> (Vec<(String, String)>, &str) {
     let mut options = Vec::new();
     let mut rest = text;
-    while let Some(flag) = OWN.iter().find(|flag| is_flag(rest, flag)) {
+    while let Some(flag) = OWN.iter().chain(OPTIONS).find(|flag| is_flag(rest, flag)) {
         let after = &rest[flag.len()..];
+        if SWITCHES.contains(flag) {
+            if after.starts_with('=') {
+                break;
+            }
+            options.push(((*flag).to_owned(), String::new()));
+            rest = after.trim_start();
+            continue;
+        }
         let after = after.strip_prefix('=').unwrap_or_else(|| after.trim_start_matches([' ', '\t']));
         let (value, next) = after.split_at(after.find([' ', '\t']).unwrap_or(after.len()));
         if value.is_empty() || value.contains(['"', '\'', '\\']) {
@@ -376,6 +534,10 @@ impl fmt::Display for Requirement {
             write!(f, " ; {marker}")?;
         }
         for (name, value) in &self.options {
+            if value.is_empty() {
+                write!(f, " {name}")?;
+                continue;
+            }
             // uv accepts only `=` or white space after the name. pip accepts no `=` after `-C`.
             write!(f, " {name}{}{value}", if name.starts_with("--") { '=' } else { ' ' })?;
         }
@@ -439,6 +601,7 @@ mod tests {
             ("--no-binary=:all:", Meaning::Option { name: "--no-binary", value: Some(":all:".into()) }),
             ("--trusted-host h", Meaning::Option { name: "--trusted-host", value: Some("h".into()) }),
             ("--index-url https://h/simple", Meaning::Index(Index::Instead("https://h/simple".into()))),
+            ("-ihttps://h/simple", Meaning::Index(Index::Instead("https://h/simple".into()))),
             ("-i https://h/simple", Meaning::Index(Index::Instead("https://h/simple".into()))),
             ("--extra-index-url https://h", Meaning::Index(Index::Besides("https://h".into()))),
             ("--no-index", Meaning::Index(Index::None)),
@@ -458,7 +621,8 @@ mod tests {
             "-r a'b'",
             "-r \"a",
             "-r a\\ b",
-            "-ihttps://h",
+            "--pre=yes",
+            "--no-binary",
             "\"-r\" x",
         ] {
             assert_eq!(Meaning::of(line), Meaning::Unknown, "{line}");
@@ -522,6 +686,60 @@ mod tests {
         };
         let subject = Subject::Url { name: Some("x[a]".into()), url: "git+https://h/x.git@v1;b#egg=x".into() };
         assert_eq!((found.subject, found.marker.as_deref()), (subject, Some("os_name=='posix'")));
+    }
+
+    #[test]
+    fn only_what_both_engines_parse_alike_is_plain() {
+        for (text, plain) in [
+            ("a", true),
+            ("a[b, c] >=1, <2.0a1 ; python_version > '3' --hash=sha256:ab", true),
+            ("a (==1.*,!=1.2)", true),
+            ("a===weird_version", true),
+            ("a>=1,", true),
+            ("x @ https://h/x.whl", true),
+            ("x[y] @ git+https://h/x.git@v1#subdirectory=b", true),
+            ("./my lib", true),
+            ("a --only-binary=:all: --pre", true),
+            ("flask ==3 nonsense!", false),
+            ("a==1 2", false),
+            ("a==${V}", false),
+            ("a ; b == 'c'", false),
+            ("a ; os_name == 'c' # d", false),
+            ("a;(os_name=='b' and (extra not in \"c\")) or sys.platform in 'x y'", true),
+            ("a ; (os_name=='b'", false),
+            ("a ; os_name=='b')", false),
+            ("a ; os_name", false),
+            ("a ; os_name=='b' and", false),
+            ("a ; os_name=='b", false),
+            ("a ; os_name=='b' $", false),
+            ("a -r /etc/passwd", false),
+            ("a --hash=sha256:ab -r x", false),
+            ("a\u{2028}-r x", false),
+            ("a\u{c}", false),
+            ("a#b", false),
+            ("a @ https://h/x y", false),
+            ("a b @ https://h/x", false),
+            ("=1", false),
+        ] {
+            let found = Requirement::read(text).is_some_and(|found| found.is_plain());
+            assert_eq!(found, plain, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_egg_becomes_a_name() {
+        for (text, wanted) in [
+            ("git+https://h/x.git@v1#egg=x&subdirectory=b", "x @ git+https://h/x.git@v1#subdirectory=b"),
+            ("git+https://h/x.git#egg=x[y]", "x[y] @ git+https://h/x.git"),
+            ("x @ git+https://h/x.git#egg=z&subdirectory=b", "x @ git+https://h/x.git#subdirectory=b"),
+            ("https://h/x.zip#sha256=ab&egg=x", "x @ https://h/x.zip#sha256=ab"),
+            ("https://h/x.zip#egg=x==1", "https://h/x.zip#egg=x==1"),
+            ("https://h/x.zip#subdirectory=b", "https://h/x.zip#subdirectory=b"),
+            ("./x", "./x"),
+            ("x>=1,", "x>=1"),
+        ] {
+            assert_eq!(Requirement::read(text).unwrap().common().to_string(), wanted);
+        }
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Requirements files: podstrap parses each file once, and each line has one meaning.
 //!
-//! [`line`] defines the meanings. [`policy`] adds the other ways in which an engine may read a line.
+//! [`line`] defines the meanings, [`policy`] the rules for files of a repository. [`flat`] writes what the engines read.
 
 mod file;
+mod flat;
 mod line;
 mod policy;
 mod text;
 
 pub(super) use self::file::{RequirementsFile, RequirementsReader, contents};
+pub(super) use self::flat::Flat;
 pub(super) use self::line::{Meaning, Requirement, name_of};
-pub(super) use self::policy::{Refused, asks_for_builds, has_hash, leads_out};
 
-/// Rendered lines parse to the same meanings, and the policy sees everything that the parser sees.
+/// Rendered lines parse to the same meanings.
 #[cfg(any(test, fuzzing))]
 fn holds(text: &str) {
     let read = file::lines(text, str::to_owned);
@@ -36,7 +37,13 @@ fn holds(text: &str) {
             }
             _ => {}
         }
-        policy::holds(line);
+        if let Meaning::Requirement(found) = &line.meaning
+            && found.is_plain()
+        {
+            // What an engine gets has no include and no second line.
+            let written = found.clone().common();
+            assert!(written.is_plain() && !written.to_string().contains(['\n', '\r', '\\']), "{line:?}");
+        }
     }
 }
 

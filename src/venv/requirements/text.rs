@@ -48,8 +48,7 @@ fn names_ascii(bytes: &[u8]) -> bool {
 }
 
 /// Characters that end a line for pip (Python's `str.splitlines`) and not for uv.
-pub(super) const ENDS_OF_PIP: [char; 8] =
-    ['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+const ENDS_OF_PIP: [char; 8] = ['\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// The logical lines: continued lines joined, without comments (pip's `preprocess`).
 pub(super) fn logical_lines(text: &str) -> Vec<Logical> {

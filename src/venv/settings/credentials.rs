@@ -24,13 +24,16 @@ pub(super) struct Logins {
     repositories: Vec<(String, Userinfo)>,
     /// For hosts, from mounted files.
     mounted: Vec<(String, Userinfo)>,
+    /// Hosts with several logins, each in its URL: a netrc file has one login for each host.
+    shared: Vec<String>,
 }
 
 impl Logins {
     /// Reads the mounted logins, for hosts without a login.
     pub(super) fn log_in(&mut self, auth: &[PathBuf]) -> Result<()> {
         for (host, login) in source::logins(auth)? {
-            if self.hosts.iter().chain(&self.mounted).any(|(known, _)| known.eq_ignore_ascii_case(&host)) {
+            let mut known = self.hosts.iter().chain(&self.mounted).map(|(known, _)| known).chain(&self.shared);
+            if known.any(|known| known.eq_ignore_ascii_case(&host)) {
                 continue;
             }
             if plain(&login.username) && plain(login.password.reveal()) {
@@ -43,6 +46,44 @@ impl Logins {
             }
         }
         Ok(())
+    }
+
+    /// Finds the hosts with several logins in these URLs (also after `name=`) and in earlier ones.
+    pub(super) fn find_shared<'a>(&mut self, urls: impl Iterator<Item = &'a String>) {
+        let mut known = self.hosts.clone();
+        for url in urls.filter_map(|text| url_in(text)) {
+            let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { continue };
+            let other = known.iter().any(|(name, known)| name == host && known != login);
+            if other && !self.is_shared(host) {
+                self.shared.push(host.to_owned());
+            }
+            known.push((host.to_owned(), login.clone()));
+        }
+    }
+
+    /// The URL, with the login that an earlier call moved if its host now has several.
+    pub(super) fn with_shared(&self, text: &str) -> String {
+        let whole = url_in(text).filter(|url| url.userinfo().is_none()).and_then(|url| {
+            let host = url.url().host_str().filter(|host| self.is_shared(host))?;
+            let (_, login) = self.hosts.iter().find(|(name, _)| name == host)?;
+            let mut whole = url.url().clone();
+            whole
+                .set_username(&login.username)
+                .and_then(|()| whole.set_password(Some(login.password.reveal())))
+                .ok()?;
+            Some(text.replace(url.url().as_str(), whole.as_str()))
+        });
+        whole.unwrap_or_else(|| text.to_owned())
+    }
+
+    /// Removes the logins that are in URLs.
+    pub(super) fn drop_shared(&mut self) {
+        let Self { hosts, shared, .. } = self;
+        hosts.retain(|(host, _)| !shared.contains(host));
+    }
+
+    fn is_shared(&self, host: &str) -> bool {
+        self.shared.iter().any(|name| name == host)
     }
 
     /// Moves the userinfo of a URL (also after `name=` or `name @ `) to the logins. It stays in the URL if a netrc
@@ -71,6 +112,9 @@ impl Logins {
             return text.to_owned();
         }
         let (Some(host), Some(login)) = (url.url().host_str(), url.userinfo()) else { return text.to_owned() };
+        if self.is_shared(host) {
+            return text.to_owned();
+        }
         // A netrc file has one login for each host.
         let other = self.hosts.iter().any(|(name, known)| name == host && known != login);
         if other || !plain(&login.username) || !plain(login.password.reveal()) {
@@ -154,6 +198,11 @@ impl Logins {
             .on_volume(|| format!("cannot write {}", path.display()))?;
         Ok(Some(Netrc { path, memory: None }))
     }
+}
+
+/// The URL in a text, also after `name=`.
+fn url_in(text: &str) -> Option<RemoteUrl> {
+    text.find("http").and_then(|at| text[at..].parse().ok())
 }
 
 /// Whether a netrc file can express this word without quotes: its readers disagree about quotes.

@@ -113,7 +113,16 @@ impl Variables {
     /// Expands `${NAME}` in the text of a requirements file, as both engines do. Leaves unset variables and those
     /// with secrets.
     pub(super) fn expand(&self, text: &str) -> String {
-        let value = |name: &str| self.get(name).filter(|_| !is_indecisive(name));
+        self.expand_if(text, |name| !is_indecisive(name))
+    }
+
+    /// Expands every `${NAME}` that is set.
+    pub(super) fn expand_all(&self, text: &str) -> String {
+        self.expand_if(text, |_| true)
+    }
+
+    fn expand_if(&self, text: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+        let value = |name: &str| self.get(name).filter(|_| is_wanted(name));
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some((before, tail)) = rest.split_once("${") {
             out.push_str(before);

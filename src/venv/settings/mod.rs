@@ -20,9 +20,12 @@ use self::credentials::Logins;
 use self::environment::Variables;
 use super::pipconf;
 use crate::command::Command;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan;
-use crate::redact::Userinfo;
+use crate::redact::{RemoteUrl, Userinfo};
+use crate::retry::Deadline;
+use crate::source;
 
 /// Variables with URLs, separated by white space (`UV_FIND_LINKS`: by commas).
 const URLS: &[&str] = &[
@@ -43,6 +46,8 @@ pub struct Settings {
     logins: Logins,
     /// Files and directories with logins for hosts. podstrap reads them for each attempt.
     auth: Vec<PathBuf>,
+    /// The URL of --repo, if it is on the web: a login without a host is for its server.
+    home: Option<RemoteUrl>,
     /// `--only-binary`: no package code runs.
     only_binary: bool,
     /// A configuration file of pip that podstrap cannot read, and the cause.
@@ -67,6 +72,7 @@ impl Settings {
             vars: Variables::new(vars),
             logins: Logins::default(),
             auth: Vec::new(),
+            home: None,
             only_binary: false,
             faulty: None,
         };
@@ -102,6 +108,62 @@ impl Settings {
         }
         auth.clone_into(&mut self.auth);
         self
+    }
+
+    /// Sets the URL of --repo, whose server gets the logins without a host.
+    #[must_use]
+    pub fn at_home(self, home: Option<RemoteUrl>) -> Self {
+        Self { home, ..self }
+    }
+
+    /// Reads a requirements file on a server.
+    pub(super) async fn fetch(&self, url: RemoteUrl, deadline: Deadline) -> Result<Vec<u8>> {
+        let fetched = source::read(url, self.home.clone(), &self.auth, files::WRITTEN, deadline).await;
+        fetched.map_err(|error| error.of_kind(Kind::Environment))
+    }
+
+    /// `--no-index` in a requirements file.
+    pub(super) fn use_no_index(&mut self) {
+        self.vars.set("PIP_NO_INDEX", "1");
+    }
+    /// `--index-url` in a requirements file. Replaces all indexes, as with pip.
+    pub(super) fn use_index(&mut self, url: &str) {
+        self.vars.set("PIP_INDEX_URL", url);
+        self.vars.remove("PIP_EXTRA_INDEX_URL");
+        self.hide_passwords();
+    }
+    /// `--extra-index-url` in a requirements file.
+    pub(super) fn add_index(&mut self, url: &str) {
+        self.append("PIP_EXTRA_INDEX_URL", url);
+        self.hide_passwords();
+    }
+    /// Another option in a requirements file.
+    pub(super) fn use_option(&mut self, name: &str, value: &str) {
+        match name {
+            "--pre" => self.vars.set("PIP_PRE", "1"),
+            "--prefer-binary" => self.vars.set("PIP_PREFER_BINARY", "1"),
+            "--require-hashes" => {
+                self.vars.set("PIP_REQUIRE_HASHES", "1");
+                self.vars.set("UV_REQUIRE_HASHES", "1");
+            }
+            "--trusted-host" => {
+                self.append("PIP_TRUSTED_HOST", value);
+                if self.get("UV_INSECURE_HOST").is_some() {
+                    self.append("UV_INSECURE_HOST", value);
+                }
+            }
+            "--use-feature" => self.append("PIP_USE_FEATURE", value),
+            _ => {}
+        }
+    }
+    /// Replaces the files that a variable names.
+    pub(super) fn use_file(&mut self, variable: &str, path: &Path) {
+        self.vars.set(variable, path);
+    }
+
+    fn append(&mut self, name: &str, value: &str) {
+        let known = self.get(name).map(|known| format!("{known} "));
+        self.vars.set(name, known.unwrap_or_default() + value);
     }
 
     /// Permits only wheels.
@@ -163,19 +225,25 @@ impl Settings {
         self.logins.log_in(&self.auth)
     }
 
-    /// Removes the passwords from the URLs in variables.
+    /// Removes the passwords from the URLs in variables. If one host has several logins, they stay: the variables of a
+    /// process are private.
     fn hide_passwords(&mut self) {
-        for name in URLS {
-            if let Some(value) = self.get(name) {
-                let separator = if *name == "UV_FIND_LINKS" { ',' } else { ' ' };
-                let value = value.to_owned();
-                let words: Vec<String> = value
-                    .split(|c: char| if separator == ',' { c == ',' } else { c.is_whitespace() })
-                    .filter(|word| !word.is_empty())
-                    .map(|word| self.without_password(word))
-                    .collect();
-                self.vars.set(name, words.join(&separator.to_string()));
-            }
+        let separator = |name: &str| if name == "UV_FIND_LINKS" { "," } else { " " };
+        let split = |name: &str, value: &str| -> Vec<String> {
+            let words = value.split(|c: char| if name == "UV_FIND_LINKS" { c == ',' } else { c.is_whitespace() });
+            words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        let all: Vec<(&str, Vec<String>)> =
+            URLS.iter().filter_map(|name| Some((*name, split(name, self.get(name)?)))).collect();
+        self.logins.find_shared(all.iter().flat_map(|(_, urls)| urls));
+        let all = all
+            .into_iter()
+            .map(|(name, urls)| (name, urls.iter().map(|url| self.logins.with_shared(url)).collect::<Vec<_>>()));
+        let all: Vec<_> = all.collect();
+        self.logins.drop_shared();
+        for (name, urls) in all {
+            let urls: Vec<String> = urls.iter().map(|url| self.without_password(url)).collect();
+            self.vars.set(name, urls.join(separator(name)));
         }
     }
 
@@ -198,7 +266,13 @@ impl Settings {
         self.vars.expand(text)
     }
 
+    /// Expands every set `${NAME}`, also those with secrets.
+    pub(super) fn expand_all(&self, text: &str) -> String {
+        self.vars.expand_all(text)
+    }
+
     /// The constraints files and similar files that variables name.
+    #[cfg(test)]
     pub(super) fn files(&self) -> Vec<&str> {
         self.files_by_name().into_iter().map(|(_, file)| file).collect()
     }

@@ -198,25 +198,19 @@ fn requirements_files_that_cannot_be_read() {
     error: the requirements file [TMP]/tree/requirements.txt does not exist
     hint: commit the file, or correct -r or -c: paths are relative to the top of the repository
     -- includes a missing one, uv
-    error: a requirements file includes [TMP]/tree/base/more.txt, which does not exist
-      | error: Error parsing included file in `requirements.txt` at position 0
-      |   cause: failed to read from file `[TMP]/tree/base/more.txt`: No such file or directory (os error 2)
+    error: requirements.txt, line 1 includes base/more.txt, which cannot be read
+      because: No such file or directory (os error 2)
     hint: commit the file, or correct its path after -r or -c, which is relative to the including file
     -- includes a missing one, pip
-    error: a requirements file includes [TMP]/tree/base/more.txt, which does not exist
-      | ERROR: Could not open requirements file: [Errno 2] No such file or directory: '[TMP]/tree/base/more.txt'
+    error: requirements.txt, line 1 includes base/more.txt, which cannot be read
+      because: No such file or directory (os error 2)
     hint: commit the file, or correct its path after -r or -c, which is relative to the including file
     -- written wrongly, uv
-    error: a requirement has invalid syntax
-      | error: Couldn't parse requirement in `requirements.txt` at position 0
-      |   cause: Trailing `nonsense!` is not allowed
-      |          flask ==3 nonsense!
-      |                ^^^^^^^^^^^^^
-    hint: write each line as a name with an optional version (Flask==3.1.0), a URL or a path
+    error: requirements.txt, line 1: a requirement has invalid syntax: flask ==3 nonsense!
+    hint: write each line as a name with an optional version (Flask==3.1.0), a URL or a path, or as one option of pip's requirements files
     -- written wrongly, pip
-    error: a requirement has invalid syntax
-      | ERROR: Invalid requirement: 'flask ==3 nonsense!' (from line 1 of [TMP]/tree/requirements.txt)
-    hint: write each line as a name with an optional version (Flask==3.1.0), a URL or a path
+    error: requirements.txt, line 1: a requirement has invalid syntax: flask ==3 nonsense!
+    hint: write each line as a name with an optional version (Flask==3.1.0), a URL or a path, or as one option of pip's requirements files
     ");
 }
 

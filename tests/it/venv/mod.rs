@@ -3,5 +3,6 @@
 mod build;
 mod errors;
 mod fits;
+mod flat;
 mod inputs;
 mod real;

@@ -1,0 +1,227 @@
+//! One parser for both engines: requirements files mean the same with uv and with pip, and an engine never sees the
+//! text of the repository.
+
+use std::fs;
+
+use crate::support::http::{Response, Server};
+use crate::support::index::{Behaviour, IndexServer};
+use crate::support::inputs::{ENGINES, Place};
+use crate::support::packages::project;
+
+#[test]
+fn what_pip_reads_uv_gets_as_well() {
+    let place = Place::new();
+    let lib = place.git.url("lib.git");
+    for (text, packages) in [
+        ("delta \\\n    >=1.0\n", &["delta 1.0"][..]),
+        ("delta \\\n  == \\\n  1.0 # why\n", &["delta 1.0"]),
+        ("delta --only-binary=:all:\n", &["delta 1.0"]),
+        ("delta --pre --trusted-host h\n", &["delta 1.0"]),
+        ("delta\u{c}beta<2\n", &["beta 1.0", "delta 1.0"]),
+        ("--pre\n--require-hashes \\\n# no\n", &[]),
+        ("delta>=1,\n", &["delta 1.0"]),
+        ("--only-binary :all:\ndelta\n", &["delta 1.0"]),
+        ("-c pins/c.txt\nbeta\n", &["beta 1.0"]),
+        ("-r pins/r.txt\n", &["beta 1.0", "delta 1.0"]),
+        ("git+LIB#egg=lib\n", &["lib 1.0"]),
+        ("git+LIB@main#egg=lib&subdirectory=.\n", &["lib 1.0"]),
+        ("lib @ git+LIB@main#egg=lib\n", &["lib 1.0"]),
+    ] {
+        if packages.is_empty() {
+            continue;
+        }
+        place.tree(&[
+            ("requirements.txt", &text.replace("LIB", &lib)),
+            ("pins/c.txt", "beta<2\n"),
+            ("pins/r.txt", "-c c.txt\n-r more/r.txt\nbeta\n"),
+            ("pins/more/r.txt", "delta\n"),
+        ]);
+        assert_eq!(place.same(&[]), packages, "{text}");
+    }
+    // A path with a space needs no quotes for either engine; an editable one may have them.
+    for text in ["-e './my lib'\n", "-e ./my lib\n", "./my lib\n"] {
+        place.tree(&[("requirements.txt", text)]);
+        place.add("my lib", project("lib", &place.sandbox.path("mark"), ""));
+        assert_eq!(place.same(&[]), ["lib 1.0"], "{text}");
+    }
+}
+
+#[test]
+fn what_podstrap_does_not_understand_is_refused_by_name() {
+    let place = Place::new();
+    let outside = place.sandbox.write("outside", "s3cret of the Pod\n");
+    let out = outside.to_str().unwrap();
+    for (text, starts) in [
+        (format!("six --hash=sha256:00 -r {out}\n"), "requirements.txt, line 1: a requirement has invalid syntax"),
+        (format!("delta\nsix #x\\\n-r {out}\n"), "cannot find six"),
+        (format!("\nsix \\\n-r {out}\n"), "requirements.txt, line 2: a requirement has invalid syntax"),
+        (format!("-r {out}\n"), "requirements.txt, line 1 includes a file outside the tree: -r "),
+        (format!("-c{out}\n"), "requirements.txt, line 1 includes a file outside the tree: -c"),
+        (format!("-r file://{out}\n"), "requirements.txt, line 1 includes a file outside the tree"),
+        (format!("--requi={out}\n"), "requirements.txt, line 1: a requirement has invalid syntax"),
+        (format!("--no-index-r {out}\n"), "requirements.txt, line 1: a requirement has invalid syntax"),
+        (format!("six\u{2028}-r {out}\n"), "requirements.txt, line 2 includes a file outside the tree"),
+        (format!("-r more/../../../{out}\n"), "requirements.txt, line 1 includes a file outside the tree"),
+        (format!("-c ${{PINS}} -r {out}\n"), "requirements.txt, line 1 includes a file outside the tree"),
+        (format!("-r ${{SECRET_FILE}}\n"), "requirements.txt, line 1 includes a file outside the tree"),
+        ("-r gone.txt\n".to_owned(), "requirements.txt, line 1 includes gone.txt, which cannot be read"),
+        ("flask ==3 nonsense!\n".to_owned(), "requirements.txt, line 1: a requirement has invalid syntax: flask"),
+        ("--index-url\n".to_owned(), "requirements.txt, line 1: a requirement has invalid syntax"),
+        ("# coding: koi8-r\nalpha\n".to_owned(), "cannot read requirements.txt"),
+    ] {
+        place.tree(&[("requirements.txt", &text), ("more/x", "")]);
+        for engine in ENGINES {
+            let mut command = place.command(engine, &["--log-level", "debug"]);
+            let pins = place.sandbox.write("pins", "");
+            let ran = place.sandbox.run(command.env("PINS", pins).env("SECRET_FILE", out));
+            assert_eq!(ran.code, Some(4), "{engine} {text}: {}", ran.raw);
+            assert!(ran.error().starts_with(starts), "{engine} {text}: {}", ran.error());
+            assert!(!ran.raw.contains("s3cret"), "{engine} {text}: {}", ran.raw);
+        }
+    }
+    // The engine's own errors name the file and line of the repository.
+    for line in ["alpha ; nope == 'x'", "alpha==1..2", "./gone", "alpha[x]==nope==2"] {
+        place.tree(&[("requirements.txt", "# one\n-r more.txt\n"), ("more.txt", &format!("\n\n{line}\n"))]);
+        for engine in ENGINES {
+            let error = place.refused(engine, &[]);
+            assert!(!error.contains("podstrap-"), "{engine} {line}: {error}");
+            assert!(error.contains("more.txt, line 3") || ["alpha==1..2", "./gone"].contains(&line), "{engine} {line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_uv_cannot_apply_names_the_line_and_pip() {
+    let place = Place::new();
+    let lib = place.git.url("lib.git");
+    for (text, packages) in [
+        ("\n-e git+LIB@main#egg=lib\n", &["lib 1.0"][..]),
+        ("\n--prefer-binary\ndelta\n", &["delta 1.0"]),
+        ("\ndelta --config-settings=a=b\n", &["delta 1.0"]),
+    ] {
+        place.tree(&[("requirements.txt", &text.replace("LIB", &lib))]);
+        let error = place.refused("uv", &[]);
+        assert!(error.starts_with("requirements.txt, line 2: uv has no counterpart for "), "{error}");
+        assert!(error.contains("use --engine pip"), "{error}");
+        assert_eq!(place.installed("pip", &[]).packages, packages, "{text}");
+    }
+}
+
+#[test]
+fn files_on_servers_are_fetched_and_held_to_the_rules_of_the_repository() {
+    let place = Place::new();
+    let outside = place.sandbox.write("outside", "s3cret of the Pod\n");
+    let file_url = format!("-r file://{}\n", outside.display());
+    let server = Server::start(move |request| match request.path() {
+        "/c.txt" => Response::new(200, "beta<2\n"),
+        "/r.txt" => Response::new(200, "alpha\n-c sub/c.txt\n"),
+        "/sub/c.txt" => Response::new(200, "-c ../c.txt\n"),
+        "/moved.txt" => Response::new(302, "").header("Location", "/c.txt"),
+        "/file.txt" => Response::new(200, file_url.clone()),
+        "/long.txt" => Response::new(200, vec![b'#'; 17 << 20]),
+        _ => Response::new(404, ""),
+    });
+    let at = |path: &str| format!("{}{path}", server.url());
+    place.tree(&[("requirements.txt", "alpha\n"), ("remote.txt", &format!("-r {}\n", at("/r.txt")))]);
+    let pinned = ["alpha 1.0", "beta 1.0"];
+    assert_eq!(place.same(&["-c", &at("/c.txt"), "-r", "requirements.txt"]), pinned);
+    assert_eq!(place.same(&["-c", &at("/moved.txt"), "alpha"]), pinned);
+    assert_eq!(place.same(&["-r", &at("/r.txt")]), pinned);
+    assert_eq!(place.same(&["-r", "remote.txt"]), pinned);
+    for engine in ENGINES {
+        let mut command = place.command(engine, &["alpha"]);
+        assert_eq!(place.finish(engine, command.env("PIP_CONSTRAINT", at("/c.txt"))).packages, pinned);
+        for (path, says) in [
+            ("/file.txt", "/file.txt, line 1 includes a file outside the tree"),
+            ("/gone.txt", "cannot download http://[HOST]/gone.txt"),
+            ("/long.txt", "cannot download http://[HOST]/long.txt\n  because: the file has more than 16.8 MB"),
+        ] {
+            let error = place.refused(engine, &["-r", &at(path)]);
+            assert!(error.contains(says) && !error.contains("s3cret"), "{engine}: {error}");
+        }
+    }
+}
+
+#[test]
+fn indexes_of_files_mean_the_same() {
+    let place = Place::new();
+    let url = place.index.url();
+    place.tree(&[
+        ("instead.txt", &format!("--index-url {url}\ndelta\n")),
+        ("besides.txt", &format!("--extra-index-url {url}\ndelta\n")),
+        ("links.txt", &format!("-f {}\n-f ./w\ndelta\n", url.replace("/simple/", "/simple/delta/"))),
+        ("w/x", ""),
+        ("none.txt", "--no-index\n-f w\nbeta\n"),
+        ("home.txt", "--trusted-host 127.0.0.1\ndelta\n"),
+    ]);
+    fs::copy(
+        place.sandbox.path("wheels/beta-1.0-py3-none-any.whl"),
+        place.sandbox.path("tree/w/beta-1.0-py3-none-any.whl"),
+    )
+    .unwrap();
+    let nowhere = "http://127.0.0.1:9/simple";
+    for engine in ENGINES {
+        for (file, index) in [("instead.txt", nowhere), ("home.txt", &*url)] {
+            let mut command = place.command(engine, &["-r", file]);
+            assert_eq!(
+                place.finish(engine, command.env("PIP_INDEX_URL", index)).packages,
+                ["delta 1.0"],
+                "{engine} {file}"
+            );
+        }
+    }
+    assert_eq!(place.same(&["-r", "besides.txt"]), ["delta 1.0"]);
+    assert_eq!(place.same(&["-r", "none.txt"]), ["beta 1.0"]);
+    // The flag forbids every download that the repository asks for.
+    let before = place.index.requests();
+    for engine in ENGINES {
+        for file in ["links.txt", "besides.txt", "instead.txt"] {
+            let error = place.refused(engine, &["--no-index", "-r", file]);
+            assert!(error.starts_with("cannot find delta in the --find-links locations"), "{engine} {file}: {error}");
+        }
+    }
+    assert_eq!(place.index.requests(), before);
+}
+
+#[test]
+fn two_logins_for_one_host_are_both_used() {
+    let place = Place::new();
+    let [one, other] = ["alpha", "gamma"].map(|name| {
+        let dir = place.sandbox.path(&format!("of-{name}"));
+        fs::create_dir(&dir).unwrap();
+        for file in fs::read_dir(place.sandbox.path("wheels")).unwrap().flatten() {
+            if file.file_name().to_string_lossy().starts_with(name)
+                || name == "alpha" && file.file_name().to_string_lossy().starts_with("beta")
+            {
+                fs::copy(file.path(), dir.join(file.file_name())).unwrap();
+            }
+        }
+        dir
+    });
+    let one = IndexServer::behaving(&one, Behaviour { login: Some(("ann", "of-one")), ..Behaviour::default() });
+    let other = IndexServer::behaving(&other, Behaviour { login: Some(("bob", "of-other")), ..Behaviour::default() });
+    place.tree(&[
+        ("requirements.txt", "alpha\ngamma\n"),
+        (
+            "own.txt",
+            "--extra-index-url http://bob:${INDEX_PASSWORD}@OTHER\nalpha\ngamma\n"
+                .replace("http://bob:${INDEX_PASSWORD}@OTHER", &other.url_with("bob", "${INDEX_PASSWORD}"))
+                .as_str(),
+        ),
+    ]);
+    for engine in ENGINES {
+        let mut command = place.command(engine, &["-r", "requirements.txt"]);
+        command
+            .env("PIP_INDEX_URL", one.url_with("ann", "of-one"))
+            .env("PIP_EXTRA_INDEX_URL", other.url_with("bob", "of-other"));
+        let found = place.finish(engine, &mut command);
+        assert_eq!(found.packages, ["alpha 1.0", "beta 2.0", "gamma 1.0"], "{engine}");
+        let mut command = place.command(engine, &["-r", "own.txt"]);
+        command.env("PIP_INDEX_URL", one.url_with("ann", "of-one")).env("INDEX_PASSWORD", "of-other");
+        let found = place.finish(engine, &mut command);
+        assert_eq!(found.packages, ["alpha 1.0", "beta 2.0", "gamma 1.0"], "{engine}");
+        for (name, bytes) in &found.files {
+            assert!(!String::from_utf8_lossy(bytes).contains("of-other"), "{engine}: {}", name.display());
+        }
+    }
+}
