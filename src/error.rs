@@ -62,6 +62,15 @@ impl Kind {
     }
 }
 
+/// Refuses a URL whose login is not escaped: podstrap would look up a part of a password as a host. Shows only its
+/// scheme. `name` is the flag, the variable or the line.
+pub(crate) fn refuse_bare_login(kind: Kind, name: &str, url: &str) -> Result<()> {
+    let Some(scheme) = redact::bare_login(url) else { return Ok(()) };
+    Err(Error::new(kind, format!("{name} {scheme}://*** has an @ behind its host"))
+        .because("it seems to contain a login whose special characters are not escaped")
+        .hint("write special characters as %XX (%40 for @, %2F for /, %3F for ?, %23 for #, %3A for :)"))
+}
+
 /// Marks a failure that a retry may fix, and when to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transient {

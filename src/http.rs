@@ -18,7 +18,7 @@ use url::Url;
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, OtherError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, refuse_bare_login};
 
 /// The certificates of [`trust`].
 static EXTRA: RwLock<Vec<CertificateDer<'static>>> = RwLock::new(Vec::new());
@@ -97,6 +97,7 @@ fn check_proxies() -> Result<()> {
         asked.push(set(["ALL_PROXY", "all_proxy"]));
     }
     for (name, value) in asked.into_iter().flatten() {
+        refuse_bare_login(Kind::Usage, name, &value.to_string_lossy())?;
         if !usable(&value.to_string_lossy()) {
             return Err(Error::usage(format!("{name} has no usable proxy"))
                 .because("it is not a URL like http://host:port or http://user:password@host:port")
@@ -112,7 +113,10 @@ fn usable(value: &str) -> bool {
     let any = hyper::Uri::from_static("http://host/");
     let Some(proxy) = Matcher::builder().all(value).build().intercept(&any) else { return false };
     let Some(authority) = proxy.uri().authority() else { return false };
-    matches!(proxy.uri().scheme_str(), Some("http" | "https"))
+    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
+    let behind = rest.find(['/', '?', '#']).is_some_and(|end| rest[end..].contains('@'));
+    !behind
+        && matches!(proxy.uri().scheme_str(), Some("http" | "https"))
         && !authority.host().is_empty()
         && (authority.port_u16().is_some() || authority.as_str() == authority.host())
         && proxy.basic_auth().is_some() == value.contains('@')
@@ -338,6 +342,8 @@ mod tests {
             "http://user:12#ss@host:3128",
             "http://user:pa/ss@host",
             "http://user:pa@ss@host",
+            "http://user:p@ss/w@host",
+            "user:p@ss/w@host:1",
             "http://user:pa?ss@host",
             "http://host:port",
             "http://host:99999",

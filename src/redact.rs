@@ -104,6 +104,45 @@ pub fn shown(url: &str) -> String {
     url.parse::<RemoteUrl>().map_or_else(|_| clean(url), |url| url.to_string())
 }
 
+/// Whether a URL seems to contain a login whose special characters are not escaped: everything before its last `@`
+/// would then be a secret, and its host a part of the secret. `None` if it does not, else its scheme.
+///
+/// The authority of a URL ends at the first `/`, `?` or `#`. An `@` behind it is
+/// - in a query or a fragment: part of a login. There, `%40` means the same.
+/// - behind an authority that is none, because its port is not a number (`user:pass/word@host`): part of a login.
+/// - in a path with another `/` behind the `@` (`to/ken@host/app.git`): part of a login, except for a scope
+///   (`host.example/@scope/x`) and the revision of a repository (`git+https://host.example/x@feature/y`,
+///   `git+http://host/x.git@feature/y`).
+/// - at the end of a path (`host/x.git@v1`, `host/x@1.2.tar.gz`): a revision or a version, except before a port
+///   (`user:p@ss/word@host:3128`).
+pub fn bare_login(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = scheme.rsplit(|c: char| !(c.is_ascii_alphanumeric() || "+.-".contains(c))).next()?;
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = tail.split(['?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let found = tail[path.len()..].contains('@')
+        || !is_place(host) && tail.contains('@')
+        || path.rsplit_once('@').is_some_and(|(before, after)| {
+            let public = host.contains('.') || host.starts_with('[');
+            let last = before.rsplit('/').next().unwrap_or_default();
+            let revision = scheme.contains('+') && (public || last.ends_with(".git"));
+            let scope = public && last.is_empty();
+            let port = after.rsplit_once(':').is_some_and(|(_, port)| is_port(port));
+            if after.contains('/') { !(revision || scope) } else { port && !revision }
+        });
+    found.then_some(scheme)
+}
+
+/// Whether it is a host, with or without a port.
+fn is_place(text: &str) -> bool {
+    text.starts_with('[') || text.split_once(':').is_none_or(|(_, port)| port.is_empty() || is_port(port))
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Decodes the `%` escapes of a part of a URL.
 pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -175,16 +214,16 @@ fn hide_userinfo(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        // The authority ends at a slash, question mark, hash, quote or white space. A password may
-        // contain an unescaped @, so use the last one.
-        let end = tail
-            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '<' | '>' | '`'))
-            .unwrap_or(tail.len());
-        let end = if is_authority(&tail[..end]) {
-            end
-        } else {
-            // The password contains a bare slash.
-            tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(tail.len())
+        // A URL in a text ends at a quote or white space; its authority at a slash, question mark or hash. A password
+        // may contain an unescaped @, so use the last one.
+        let whole =
+            tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(tail.len());
+        let scheme = head
+            .rfind(|c: char| !(c.is_ascii_alphanumeric() || "+.-:/".contains(c)))
+            .map_or(0, |at| at + head[at..].chars().next().map_or(1, char::len_utf8));
+        let end = match bare_login(&rest[scheme..at + 3 + whole]) {
+            Some(_) => whole,
+            None => tail[..whole].find(['/', '?', '#']).unwrap_or(whole),
         };
         match tail[..end].rfind('@') {
             // Every Git host uses the user `git` for SSH, so it is not a secret.
@@ -201,13 +240,6 @@ fn hide_userinfo(text: &str) -> String {
     }
     out.push_str(rest);
     out
-}
-
-/// Whether the text up to the first slash is the whole authority. It is not if the port is not a number,
-/// as `user:to` in `https://user:to/ken@host`, or if there is a second colon.
-fn is_authority(text: &str) -> bool {
-    let port = text.split_once(':').map_or("", |(_, port)| port);
-    text.contains('@') || text.starts_with('[') || port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Cleaned text has no control characters and no password, and stays the same when cleaned again.
@@ -282,8 +314,63 @@ mod tests {
         ] {
             assert_eq!(clean(url), "https://***@host/x");
         }
-        for url in ["https://host:8443/x@v1", "https://host/@scope/x", "https://[::1]/x@v1", "https://host: a@b"] {
+        for url in
+            ["https://host:8443/x@v1", "https://host.example/@scope/x", "https://[::1]/x@v1", "https://host: a@b"]
+        {
             assert_eq!(clean(url), url);
         }
+    }
+
+    #[test]
+    fn a_login_that_is_not_escaped_is_told_from_an_at_in_a_path() {
+        for url in [
+            "http://user:12#34@H/a.git",
+            "http://s3cr/et@H/a.git",
+            "http://user:p@ss/w@H:1",
+            "http://user:p@ss/w@H/a.git",
+            "https://user:pass/word@host.example/a",
+            "https://user:pass?word@host.example",
+            "https://tok?en@host.example/a.git",
+            "https://tok#en@host.example/a.git",
+            "https://first.last:12/34@host.example/a.git",
+            "git+https://user:pass/word@host/x.git@v1",
+            "git+https://s3cr/et@host.example/x.git",
+            "git+https://user:12#34@host/x.git@v1#egg=x",
+            "ssh://git:pa/ss@host/x.git",
+            "https://host.example/x?by=me@host",
+            "https://[::1]/a?b@c",
+        ] {
+            assert!(bare_login(url).is_some(), "{url}");
+            let shown = clean(url);
+            assert!(
+                !["12", "34", "s3cr", "et@", "pass", "word", "w@", "tok", "en@"]
+                    .iter()
+                    .any(|part| shown.contains(part)),
+                "{shown}"
+            );
+        }
+        for url in [
+            "https://host/a.git",
+            "https://user:p%40ss@host/a.git",
+            "https://user:p@ss@host/a.git",
+            "https://host/pkg@1.2.tar.gz",
+            "https://host:8443/pkg@1.2.tar.gz#sha256=ab",
+            "https://user:pw@host/x.git@v1.0",
+            "git+https://host/x.git@v1.0",
+            "git+https://github.com/org/x@feature/y#egg=x",
+            "git+http://gitea:3000/org/x.git@feature/y",
+            "git+ssh://git@host/x.git@v1",
+            "git+ssh://git@host.example:2222/x.git@v1#subdirectory=a",
+            "https://registry.example/@scope/x/-/x-1.tgz",
+            "https://[::1]:8443/x@v1",
+            "git@host:path",
+            "git@host:a@b",
+            "name @ https://host/x.whl",
+            "./lib@2",
+            "file:///srv/a@b.git",
+        ] {
+            assert_eq!(bare_login(url), None, "{url}");
+        }
+        assert_eq!(bare_login("x @ git+https://a:b/c@host/x"), Some("git+https"));
     }
 }

@@ -6,7 +6,7 @@ use super::paths::{TreePath, absolute, normal};
 use super::platform::Platform;
 use super::target::Target;
 use crate::cli;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, refuse_bare_login};
 
 /// The requested virtual environment.
 #[derive(Debug, Clone)]
@@ -130,8 +130,12 @@ impl Environment {
         if let Some(bad) = args.packages.iter().find(|package| package.starts_with('-')) {
             return Err(Error::usage(format!("{bad} is not a package")).hint("put flags before the packages"));
         }
+        for package in &args.packages {
+            refuse_bare_login(Kind::Usage, "the package", package)?;
+        }
         for file in args.requirements.iter().chain(&args.constraints) {
             if let Some(url) = remote(file) {
+                refuse_bare_login(Kind::Usage, "-r or -c", url)?;
                 let form = url.split(['?', '#']).next().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
                 if form == "uv.lock" || form == "pyproject.toml" || form.starts_with("pylock.") {
                     return Err(Error::usage(format!("podstrap does not read {form} from a URL"))
@@ -225,6 +229,7 @@ impl Environment {
 impl Links {
     fn new(text: &str) -> Result<Self> {
         // pip separates such lists by white space and uv by commas, so a URL must contain neither.
+        refuse_bare_login(Kind::Usage, "--find-links", text)?;
         if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
             let plain = !text.contains([' ', '\t', '\n', ',']);
             return match scheme {

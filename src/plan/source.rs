@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::paths::{TreePath, absolute, one_name};
 use super::ssh::Ssh;
 use crate::cli::{self, CheckoutArgs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::redact::RemoteUrl;
 
 /// Suffixes of an archive in a URL or a path. Its first bytes decide the format.
@@ -242,6 +242,7 @@ fn is_zero(number: &usize) -> bool {
 
 impl Origin {
     fn new(repo: &str, args: CheckoutArgs) -> Result<Self> {
+        refuse_bare_login(Kind::Usage, "--repo", repo)?;
         let unpack = Unpack { strip: args.strip_components, file: args.file.clone().map(file_name).transpose()? };
         let ssh = Ssh::from_scp(repo).is_some();
         if !repo.contains("://") && !ssh {

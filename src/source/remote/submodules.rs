@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Config, ConfigLevel};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result, refuse_bare_login};
 use crate::plan::{GitUrl, Ssh};
 use crate::redact::RemoteUrl;
 
@@ -88,6 +88,7 @@ pub(crate) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
             .because(why)
             .hint("use a URL with https://, http:// or ssh://, or one relative to the repository's own (../other.git)")
     };
+    refuse_bare_login(Kind::Source, &format!("{FILE} names"), url)?;
     if url.starts_with("./") || url.starts_with("../") {
         return beside(url, parent)
             .ok_or_else(|| refused(&format!("it points outside the server's paths, relative to {parent}")))?;

@@ -16,7 +16,7 @@ use url::Url;
 use super::file::{self, ParsedLine, RequirementsFile};
 use super::line::{Index, Location, Meaning, Requirement, Subject};
 use super::policy;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result, refuse_bare_login};
 use crate::files;
 use crate::plan::remote;
 use crate::redact::{self, RemoteUrl};
@@ -504,6 +504,7 @@ fn whole(url: &str, settings: &Settings, at: &At) -> Result<String> {
         ))
         .hint("correct the variable: remove a line feed at its end, and write special characters as %XX"));
     }
+    refuse_bare_login(Kind::Environment, &format!("{at}:"), &whole)?;
     Ok(whole)
 }
 

@@ -715,7 +715,6 @@ mod tests {
             ("a -r /etc/passwd", false),
             ("a --hash=sha256:ab -r x", false),
             ("a\u{2028}-r x", false),
-            ("a\u{c}", false),
             ("a#b", false),
             ("a @ https://h/x y", false),
             ("a b @ https://h/x", false),

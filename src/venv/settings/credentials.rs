@@ -12,7 +12,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{IoContext, Result};
-use crate::redact::{RemoteUrl, Userinfo};
+use crate::redact::{self, RemoteUrl, Userinfo};
 use crate::source;
 
 /// All known logins.
@@ -89,6 +89,9 @@ impl Logins {
     /// Moves the userinfo of a URL (also after `name=` or `name @ `) to the logins. It stays in the URL if a netrc
     /// file cannot express it.
     pub(super) fn without_password(&mut self, text: &str) -> String {
+        if redact::bare_login(text).is_some() {
+            return text.to_owned();
+        }
         let start = text.find("http://").or_else(|| text.find("https://"));
         let Some((before, url)) = start.map(|at| text.split_at(at)) else { return text.to_owned() };
         let (url, after) = url.split_at(url.find(char::is_whitespace).unwrap_or(url.len()));

@@ -20,7 +20,7 @@ use self::credentials::Logins;
 use self::environment::Variables;
 use super::pipconf;
 use crate::command::Command;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::files;
 use crate::plan;
 use crate::redact::{RemoteUrl, Userinfo};
@@ -38,6 +38,10 @@ const URLS: &[&str] = &[
     "UV_EXTRA_INDEX_URL",
     "UV_FIND_LINKS",
 ];
+
+/// Variables with the URL of a proxy.
+const PROXIES: &[&str] =
+    &["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "PIP_PROXY"];
 
 /// The environment variables for children, with URLs without passwords; and the passwords.
 #[derive(Clone)]
@@ -198,8 +202,14 @@ impl Settings {
     }
 
     /// # Errors
-    /// podstrap cannot read a configuration file of pip, which may name a private index.
+    /// podstrap cannot read a configuration file of pip, which may name a private index. Or a URL has a login that is
+    /// not escaped.
     pub(super) fn check(&self) -> Result<()> {
+        for name in URLS.iter().chain(PROXIES) {
+            for url in self.get(name).unwrap_or_default().split(|c: char| c.is_whitespace() || c == ',') {
+                refuse_bare_login(Kind::Usage, name, url)?;
+            }
+        }
         let Some((file, why)) = &self.faulty else { return Ok(()) };
         Err(Error::environment(format!("cannot read pip's configuration file {}", file.display()))
             .because(why.clone())

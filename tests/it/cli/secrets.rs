@@ -203,3 +203,43 @@ fn the_help_names_variables_and_does_not_show_what_they_hold() {
         assert!(!ran.stdout.contains("s3cret"), "{command}: {}", ran.stdout);
     }
 }
+
+/// Special characters in a login would end its URL's authority: podstrap would ask for a part of the password in DNS.
+#[test]
+fn a_login_that_is_not_escaped_is_refused_and_not_shown() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.write("tree/requirements.txt", "alpha\n").parent().unwrap().display().to_string();
+    sandbox.write("tree/own.txt", "alpha @ https://user:pA5s/w0rd@h0st.example/x.whl\n");
+    sandbox.write("tree/index.txt", "-i https://user:${SECRET}@h0st.example/simple\n");
+    let repo = |url: &str| vec!["--repo".to_owned(), url.to_owned()];
+    let with = |more: &[&str]| [&["--repo", &*tree], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let cases: Vec<(Vec<String>, &[(&str, &str)], i32)> = vec![
+        (repo("http://user:12#pA5s@h0st/a.git"), &[], 2),
+        (repo("http://pA5s/w0rd@h0st/a.git"), &[], 2),
+        (repo("http://user:p@pA5s/w@h0st/a.git"), &[], 2),
+        (repo("ssh://git:pA5s/x@h0st/a.git"), &[], 2),
+        (repo("http://127.0.0.1:9/a.git"), &[("HTTP_PROXY", "http://user:p@pA5s/w@h0st:1")], 2),
+        (repo("http://127.0.0.1:9/a.git"), &[("all_proxy", "http://user:pA5s/w@h0st:1")], 2),
+        (with(&["alpha"]), &[("PIP_INDEX_URL", "http://user:12#pA5s@h0st/simple")], 2),
+        (with(&["alpha"]), &[("PIP_EXTRA_INDEX_URL", "http://pA5s/w0rd@h0st/simple")], 2),
+        (with(&["alpha"]), &[("UV_INDEX", "corp=http://user:pA5s?w0rd@h0st/simple")], 2),
+        (with(&["alpha"]), &[("PIP_PROXY", "http://user:pA5s/w@h0st:1")], 2),
+        (with(&["alpha @ git+https://user:pA5s/w@h0st/x.git@v1"]), &[], 2),
+        (with(&["alpha", "--find-links", "https://user:pA5s/w@h0st/w/"]), &[], 2),
+        (with(&["-c", "https://user:pA5s/w@h0st/c.txt"]), &[], 2),
+        (with(&["-r", "own.txt"]), &[], 4),
+        (with(&["-r", "index.txt"]), &[("SECRET", "12#pA5s")], 4),
+    ];
+    for (args, vars, code) in cases {
+        let mut command = sandbox.podstrap();
+        command.args(["init", "--timeout", "20s", "--log-level", "debug", "--root"]).arg(sandbox.root()).args(&args);
+        let ran = sandbox.run(command.envs(vars.iter().copied()));
+        assert_eq!(ran.code, Some(code), "{args:?} {vars:?}: {}", ran.raw);
+        assert!(ran.error().contains("://*** has an @ behind its host"), "{args:?} {vars:?}: {}", ran.raw);
+        assert!(ran.error().contains("hint: write special characters as %XX"), "{}", ran.raw);
+        let said = std::fs::read_to_string(sandbox.path("termination-log")).unwrap_or_default() + &ran.raw;
+        for part in ["pA5s", "w0rd", "h0st", "w@"] {
+            assert!(!said.contains(part), "{args:?} {vars:?}: {said}");
+        }
+    }
+}

@@ -85,7 +85,10 @@ fn what_podstrap_does_not_understand_is_refused_by_name() {
         for engine in ENGINES {
             let error = place.refused(engine, &[]);
             assert!(!error.contains("podstrap-"), "{engine} {line}: {error}");
-            assert!(error.contains("more.txt, line 3") || ["alpha==1..2", "./gone"].contains(&line), "{engine} {line}: {error}");
+            assert!(
+                error.contains("more.txt, line 3") || ["alpha==1..2", "./gone"].contains(&line),
+                "{engine} {line}: {error}"
+            );
         }
     }
 }
