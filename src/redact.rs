@@ -99,6 +99,13 @@ impl fmt::Display for RemoteUrl {
     }
 }
 
+/// The login in the first URL of a text.
+pub fn login_in(text: &str) -> Option<Userinfo> {
+    let start = text.find("http://").or_else(|| text.find("https://"))?;
+    let url = text[start..].split_whitespace().next()?;
+    url.parse::<RemoteUrl>().ok()?.userinfo
+}
+
 /// A URL in text without its userinfo and query.
 pub fn shown(url: &str) -> String {
     url.parse::<RemoteUrl>().map_or_else(|_| clean(url), |url| url.to_string())

@@ -61,6 +61,14 @@ pub(crate) fn logins(paths: &[PathBuf]) -> Result<Vec<(String, Userinfo)>> {
     Ok(Auth::read(paths)?.machines())
 }
 
+/// All secrets in the files of `--auth`.
+///
+/// # Errors
+/// As for [`logins`].
+pub(crate) fn secrets(paths: &[PathBuf]) -> Result<Vec<Userinfo>> {
+    Ok(Auth::read(paths)?.secrets())
+}
+
 /// Reads a file on a server, with the logins of `auth`. `home` is the URL of --repo.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use super::python::{self, Python};
 use super::record::{Distribution, DistributionOrigin};
 use super::relocate::{self, Relocation};
 use super::settings::Settings;
-use super::{Toolchain, compile, consistency, fit, installed, origin, reuse};
+use super::{Toolchain, compile, consistency, fit, installed, leak, origin, reuse};
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::redact;
@@ -179,6 +179,13 @@ impl Builder {
             let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
             tracing::debug!("compiled {compiled} files");
         }
+        let mut secrets = self.settings.secrets()?;
+        if let Some(asked) = self.installed.get() {
+            let packages = asked.inputs.packages.iter().chain(&asked.inputs.find_links);
+            secrets.extend(asked.flat.logins().into_iter().chain(packages.filter_map(|text| redact::login_in(text))));
+        }
+        let dir = self.dirs.venv.clone();
+        blocking(move || leak::search(&dir, &secrets)).await?;
         let dir = self.dirs.venv.clone();
         let fingerprint = blocking(move || reuse::fingerprint(&dir)).await?;
         let distributions = self.distributions(&dists, deadline).await;

@@ -13,6 +13,7 @@
 //! | `engine`, `settings/`, `pipconf`, `explain/`, `child` | calls of uv and pip, their settings, their failures |
 //! | `interpreter`, `toolchain`, `python`, `app` | the Python that builds, and the Python that runs the app |
 //! | `record`, `consistency`, `fit`, `elf` | verification of the result |
+//! | `leak` | searches the result for secrets |
 //! | `relocate`, `compile`, `reuse` | final path; bytecode; environments of earlier releases |
 //! | `installed`, `origin` | the record in release.json; the origin of each package |
 
@@ -32,6 +33,7 @@ mod inputs;
 mod installed;
 mod interpreter;
 mod key;
+mod leak;
 mod lock;
 mod origin;
 mod pipconf;

@@ -130,6 +130,23 @@ impl Auth {
         named.collect()
     }
 
+    /// All secrets. A token, and a line of each private key, have no user name.
+    pub(crate) fn secrets(self) -> Vec<Userinfo> {
+        let alone = |password| Userinfo { username: String::new(), password };
+        let login = self.login.iter().map(|credential| match &credential.login {
+            Login::Basic(userinfo) => userinfo.clone(),
+            Login::Bearer(token) => alone(token.clone()),
+        });
+        let line = |key: &Secret| key.reveal().lines().max_by_key(|line| line.len()).map(Secret::new);
+        let keys = self.keys.private.iter().filter_map(|(_, key)| line(key)).map(alone);
+        let found: Vec<Userinfo> = login.chain(keys).collect();
+        let named = self
+            .netrc
+            .into_iter()
+            .filter_map(|(machine, _)| Some(Userinfo { username: machine.username, password: machine.password? }));
+        found.into_iter().chain(named).collect()
+    }
+
     fn directory(&mut self, dir: &Path, from: &str) -> Result<bool> {
         let names = ["username", "password", "token"];
         let [username, password, token] = names.map(|name| {

@@ -19,7 +19,7 @@ use super::policy;
 use crate::error::{Error, IoContext, Kind, Result, refuse_bare_login};
 use crate::files;
 use crate::plan::remote;
-use crate::redact::{self, RemoteUrl};
+use crate::redact::{self, RemoteUrl, Userinfo};
 use crate::retry::Deadline;
 use crate::venv::form::Form;
 use crate::venv::settings::Settings;
@@ -246,6 +246,12 @@ impl Flat {
             writeln!(text, "{}", settings.without_password(&written)).expect("a string");
         }
         text
+    }
+
+    /// The logins in the URLs of all lines.
+    pub(in crate::venv) fn logins(&self) -> Vec<Userinfo> {
+        let lines = self.options.iter().chain(self.parts.iter().flat_map(|part| &part.lines));
+        lines.filter_map(|line| redact::login_in(&line.meaning.to_string())).collect()
     }
 
     /// Whether anything is to be installed.

@@ -135,6 +135,10 @@ impl Logins {
         format!("{before}{}{after}", url.url())
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Userinfo> {
+        self.hosts.iter().chain(&self.repositories).chain(&self.mounted).map(|(_, login)| login)
+    }
+
     /// The login for a host.
     pub(super) fn of(&self, host: &str) -> Option<&Userinfo> {
         let mut all = self.hosts.iter().chain(&self.mounted);

@@ -23,7 +23,7 @@ use crate::command::Command;
 use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::files;
 use crate::plan;
-use crate::redact::{RemoteUrl, Userinfo};
+use crate::redact::{self, RemoteUrl, Userinfo};
 use crate::retry::Deadline;
 use crate::source;
 
@@ -315,6 +315,18 @@ impl Settings {
     /// The package indexes that variables name, without passwords.
     pub(super) fn indexes(&self) -> Vec<&str> {
         self.vars.indexes()
+    }
+
+    /// All secrets that these settings know: of URLs, proxies and mounted files.
+    ///
+    /// # Errors
+    /// A file of `--auth` is unreadable.
+    pub(super) fn secrets(&self) -> Result<Vec<Userinfo>> {
+        let values = URLS.iter().chain(PROXIES).filter_map(|name| self.get(name));
+        let urls = values.flat_map(|value| value.split(|c: char| c.is_whitespace() || c == ','));
+        let of_urls = urls.filter_map(redact::login_in);
+        let home = self.home.iter().filter_map(|home| home.userinfo().cloned());
+        Ok(self.logins.all().cloned().chain(of_urls).chain(home).chain(source::secrets(&self.auth)?).collect())
     }
 
     /// The login for a host.

@@ -228,3 +228,42 @@ fn two_logins_for_one_host_are_both_used() {
         }
     }
 }
+
+#[test]
+fn no_published_file_has_a_login() {
+    let place = Place::new();
+    place.git.require("Basic YWRhOnQwazNuLW9mLWdpdA==");
+    let lib = place.git.url_as("${GIT_USER}:${GIT_PASSWORD}", "lib.git");
+    for (text, engines) in [
+        (format!("lib @ git+{lib}@main\n"), &ENGINES[..]),
+        (format!("git+{lib}@main#egg=lib\n"), &ENGINES),
+        (format!("-e git+{lib}@main#egg=lib\n"), &["pip"]),
+    ] {
+        place.tree(&[("requirements.txt", &text)]);
+        for engine in engines {
+            let mut command = place.command(engine, &["--log-level", "debug"]);
+            let found = place.finish(engine, command.env("GIT_USER", "ada").env("GIT_PASSWORD", "t0k3n-of-git"));
+            assert_eq!(found.packages, ["lib 1.0"], "{engine} {text}");
+            for (name, bytes) in
+                crate::support::environment::read_tree(&place.sandbox.path(&format!("volume-{engine}")))
+            {
+                let bytes = String::from_utf8_lossy(&bytes);
+                assert!(!bytes.contains("t0k3n-of-git"), "{engine} {text}: {}", name.display());
+            }
+            assert!(!found.ran.raw.contains("t0k3n-of-git"), "{}", found.ran.raw);
+        }
+    }
+    // The build of a package may read what its engine may read.
+    let setup = "import os\nfrom setuptools import setup\nopen('old.py', 'w').write(repr(open(os.environ['NETRC']).read()))\nsetup(name='old', version='1', py_modules=['old'])\n";
+    place.tree(&[("old/setup.py", setup), ("requirements.txt", "./old\n")]);
+    let secret = place.sandbox.write("secret/netrc", "machine h.example login bob password p4ss-of-index\n");
+    for engine in ENGINES {
+        let error = place.refused(engine, &["--auth", secret.to_str().unwrap()]);
+        let first = error.lines().next().unwrap();
+        assert!(
+            first.ends_with("/old.py in the environment contains a login or token of this run"),
+            "{engine}: {error}"
+        );
+        assert!(!error.contains("p4ss"), "{error}");
+    }
+}
