@@ -35,13 +35,13 @@ mod revision;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::plan::{Origin, Source, TreePath};
+use crate::plan::{GitSource, GitUrl, Origin, Source, Submodules, TreePath};
 use crate::redact::{RemoteUrl, Userinfo};
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::tree::Written;
 
-use access::auth::Auth;
+use access::auth::{Auth, Keys};
 use access::web::Access;
 use destination::Destination;
 use directory::Directory;
@@ -80,7 +80,31 @@ pub(crate) async fn read(
     limit: u64,
     deadline: Deadline,
 ) -> Result<Vec<u8>> {
-    download::read(url, Access { home, auth: auth.to_owned() }, limit, deadline).await
+    let access = Access { home, auth: auth.to_owned(), named_in_clear: true };
+    download::read(url, access, limit, deadline).await
+}
+
+/// Finds a revision of a Git repository other than that of --repo, whose URL is `home`.
+pub(crate) async fn revision_of(
+    url: GitUrl,
+    reference: Option<String>,
+    home: Option<RemoteUrl>,
+    auth: &[PathBuf],
+    deadline: Deadline,
+) -> Result<Revision> {
+    let access = Access { home, auth: auth.to_owned(), named_in_clear: true };
+    let git = GitSource { url, reference, depth: 1, submodules: Submodules::Off, keep_git: false };
+    Ok(Git::resolve(&git, &access, deadline).await?.revision())
+}
+
+/// The Authorization header for a Git repository.
+pub(crate) fn header(url: &RemoteUrl, home: Option<&RemoteUrl>, auth: &[PathBuf]) -> Result<Option<String>> {
+    Ok(Auth::read(auth)?.of(url.url(), url, home).map(|credential| credential.login.header()))
+}
+
+/// The SSH keys and known hosts in the files of `--auth`.
+pub(crate) fn keys(auth: &[PathBuf]) -> Result<Keys> {
+    Ok(Auth::read(auth)?.keys)
 }
 
 /// A source whose revision is known, ready to be checked out.
@@ -125,7 +149,7 @@ pub async fn resolve(
 ) -> Result<Resolved> {
     // Report unusable credentials even if no request needs them.
     Auth::read(&source.auth)?;
-    let access = |home| Access { home, auth: source.auth.clone() };
+    let access = |home| Access { home, auth: source.auth.clone(), named_in_clear: false };
     let subdir = source.subdir.clone();
     let found = match &source.origin {
         Origin::Git(git) => Found::Git(Box::new(Git::resolve(git, &access(git.url.web().cloned()), deadline).await?)),

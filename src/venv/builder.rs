@@ -10,7 +10,7 @@ use super::python::{self, Python};
 use super::record::{Distribution, DistributionOrigin};
 use super::relocate::{self, Relocation};
 use super::settings::Settings;
-use super::{Toolchain, compile, consistency, fit, installed, leak, origin, reuse};
+use super::{Toolchain, compile, consistency, fit, installed, leak, origin, repositories, reuse};
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::redact;
@@ -118,8 +118,10 @@ impl Builder {
     /// requirements files.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
         inputs.check()?;
-        let flat = self.engine.read(&self.settings, inputs, cwd, deadline).await?;
-        let asked = Asked { inputs: inputs.clone(), cwd: cwd.map(Path::to_owned), flat };
+        let mut flat = self.engine.read(&self.settings, inputs, cwd, deadline).await?;
+        let mut inputs = inputs.clone();
+        repositories::resolve(&mut flat, &mut inputs.packages, &self.settings, deadline).await?;
+        let asked = Asked { inputs, cwd: cwd.map(Path::to_owned), flat };
         self.fill(self.installed.get_or_init(|| asked), false, deadline).await
     }
 

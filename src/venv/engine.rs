@@ -168,7 +168,7 @@ impl Engine {
         let files = flat.write(workspace.scratch, &mut settings, self.is_uv())?;
         let steps = self.steps(inputs, flat, &files, &mut settings)?;
         let netrc = settings.netrc(workspace.scratch)?;
-        let git = settings.git_variables(&reach::repositories(inputs, flat));
+        let git = settings.git_variables(&reach::repositories(inputs, flat), workspace.scratch)?;
         for step in steps {
             let mut command = match &self.installer {
                 Installer::Uv(uv) => uv_install(uv, workspace, &settings, &step, inputs.refresh, anew, deadline)

@@ -9,7 +9,7 @@
 //! | `provision`, `builder` | the steps of a run; the steps of one environment |
 //! | `inputs`, `form`, `requirements/`, `pyproject`, `lock` | the files that list packages, and their parsers |
 //! | `key`, `contents`, `identity` | the environment's key: flags and tools, contents of files, identities of files |
-//! | `reach` | checks of all requirements files before an installation |
+//! | `reach`, `repositories` | builds and Git repositories that the inputs request |
 //! | `engine`, `settings/`, `pipconf`, `explain/`, `child` | calls of uv and pip, their settings, their failures |
 //! | `interpreter`, `toolchain`, `python`, `app` | the Python that builds, and the Python that runs the app |
 //! | `record`, `consistency`, `fit`, `elf` | verification of the result |
@@ -43,6 +43,7 @@ mod python;
 mod reach;
 mod record;
 mod relocate;
+mod repositories;
 mod requirements;
 mod reuse;
 mod settings;

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -37,6 +38,18 @@ pub(crate) enum Login {
     Basic(Userinfo),
     /// RFC 6750.
     Bearer(Secret),
+}
+
+impl Login {
+    /// The value of the header (RFC 9110, 11.6.2).
+    pub(crate) fn header(&self) -> String {
+        match self {
+            Self::Basic(Userinfo { username, password }) => {
+                format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{}", password.reveal())))
+            }
+            Self::Bearer(token) => format!("Bearer {}", token.reveal()),
+        }
+    }
 }
 
 /// A login and its origin, for messages: `the URL`, `--auth /secrets/git`.
@@ -120,6 +133,14 @@ impl Auth {
             .or_else(|| self.login.clone().filter(|_| at_home))
             .or_else(netrc)
             .or_else(|| named.map(of_url))
+    }
+
+    /// The login of a netrc for a host that it names, whatever the scheme.
+    pub(crate) fn named(&self, url: &Url) -> Option<Credential> {
+        let fits = |machine: &Machine| machine.name.is_some() && machine.is_for(url.host_str(), None);
+        let (Machine { username, password, .. }, from) = self.netrc.iter().find(|(machine, _)| fits(machine))?;
+        let login = Login::Basic(Userinfo { username: username.clone(), password: password.clone()? });
+        Some(Credential { login, from: from.clone() })
     }
 
     /// The logins of a netrc for the hosts that it names. For each host, the first one applies.

@@ -46,6 +46,8 @@ pub(crate) struct Access {
     pub(crate) home: Option<RemoteUrl>,
     /// See [`Auth::read`].
     pub(crate) auth: Vec<PathBuf>,
+    /// A netrc's login for a host that it names may be sent in clear text.
+    pub(crate) named_in_clear: bool,
 }
 
 /// A URL and its HTTP client. `Display` shows the URL without secrets.
@@ -104,6 +106,7 @@ impl Site {
     ) -> Result<WebReply> {
         let auth = Auth::read(&self.access.auth)?;
         let credential = auth.of(&url, &self.url, self.access.home.as_ref());
+        let credential = credential.or_else(|| auth.named(&url).filter(|_| self.access.named_in_clear));
         let request = with(&self.client, url).header(USER_AGENT, AGENT);
         let request = match credential.as_ref().map(|credential| &credential.login) {
             Some(Login::Basic(Userinfo { username, password })) => {

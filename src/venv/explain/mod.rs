@@ -38,6 +38,9 @@ impl Failed<'_> {
         if let Some(error) = self.of_hashes() {
             return Some(error);
         }
+        if let Some(error) = self.of_git() {
+            return Some(error);
+        }
         if says(phrases::MALFORMED) {
             return Some(
                 Error::environment("a requirement has invalid syntax")
@@ -87,6 +90,32 @@ impl Failed<'_> {
             [(phrases::UNAUTHORIZED, "401 Unauthorized", LOGIN), (phrases::FORBIDDEN, "403 Forbidden", FORBIDDEN)];
         let (_, status, hint) = refusals.into_iter().find(|(phrases, ..)| self.says(phrases))?;
         Some(Error::environment(format!("{} answers {status}", self.url()?)).hint(hint))
+    }
+
+    /// git failed. podstrap asked for the repositories of the requirements before, so this is one that another package
+    /// requires, or a commit.
+    fn of_git(&self) -> Option<Error> {
+        if self.says(phrases::NO_GIT) {
+            return Some(
+                Error::environment("a package requires a Git repository, and this image has no git")
+                    .hint("run podstrap in an image with git, or use a wheel or an archive of that package"),
+            );
+        }
+        if !self.says(phrases::OF_GIT) {
+            return None;
+        }
+        let place = self.url().unwrap_or("a Git repository");
+        if self.says(phrases::GIT_LOGIN) {
+            return Some(
+                Error::source(format!("git cannot read {place}")).because("it is private, or does not exist").hint(
+                    "give its login with --auth: a netrc file that names its host, or an SSH key and known_hosts",
+                ),
+            );
+        }
+        self.says(phrases::NO_REVISION).then(|| {
+            Error::source(format!("{place} has no such revision"))
+                .hint("correct the part after @ in the requirement: a branch, a tag or a commit")
+        })
     }
 
     fn of_hashes(&self) -> Option<Error> {

@@ -4,6 +4,35 @@
 /// The text before and after a name.
 pub(super) type Marks = (&'static str, &'static str);
 
+/// git ran, for an engine.
+pub(super) const OF_GIT: &[&str] =
+    &["git fetch", "git clone", "git checkout", "git rev-parse", "Git operation failed", "git version"];
+
+/// git is missing.
+pub(super) const NO_GIT: &[&str] = &["Cannot find command 'git'", "Git executable not found"];
+
+/// A Git server wants a login, or another one.
+pub(super) const GIT_LOGIN: &[&str] = &[
+    "could not read Username",
+    "could not read Password",
+    "Authentication failed",
+    "The requested URL returned error: 401",
+    "The requested URL returned error: 403",
+    "Permission denied (publickey",
+    "Host key verification failed",
+    "Repository not found",
+];
+
+/// A Git repository has no such revision.
+pub(super) const NO_REVISION: &[&str] = &[
+    "not our ref",
+    "did not match any file(s) known to git",
+    "couldn't find remote ref",
+    "reference is not a tree",
+    "failed to find branch, tag, or commit",
+    "bad object",
+];
+
 /// The engine cannot parse a line.
 pub(super) const MALFORMED: &[&str] =
     &["Invalid requirement", "Couldn't parse requirement", "Failed to parse", "Unexpected '", "no such option"];

@@ -203,6 +203,14 @@ impl Flat {
         })
     }
 
+    pub(in crate::venv) fn requirements_mut(&mut self) -> impl Iterator<Item = (&mut Requirement, &At)> {
+        let lines = self.parts.iter_mut().flat_map(|part| &mut part.lines);
+        lines.filter_map(|line| match &mut line.meaning {
+            Meaning::Requirement(found) | Meaning::Editable(found) => Some((found, &line.at)),
+            _ => None,
+        })
+    }
+
     /// Writes the files to `scratch`, for their owner alone. Returns the arguments for an engine. Passwords in URLs
     /// move to the settings; variables of the settings name the written files.
     pub(in crate::venv) fn write(&self, scratch: &Path, settings: &mut Settings, is_uv: bool) -> Result<Vec<PathBuf>> {

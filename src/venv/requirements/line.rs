@@ -255,6 +255,12 @@ impl Requirement {
         }
     }
 
+    pub(in crate::venv) fn set_url(&mut self, new: String) {
+        if let Subject::Url { url, .. } = &mut self.subject {
+            *url = new;
+        }
+    }
+
     /// Whether it is a directory or file on this machine. `git+user@host:path` is a repository.
     pub(super) fn is_local(&self) -> bool {
         self.path().is_some_and(|path| !path.starts_with("git+"))

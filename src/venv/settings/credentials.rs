@@ -150,21 +150,37 @@ impl Logins {
     ///
     /// A login from a URL is only for its repository. A mounted login is for its host over HTTPS, and for the origins
     /// (scheme, host and port) of `places`, which the user named.
-    pub(super) fn git_variables(&self, own: usize, places: &[url::Url]) -> Vec<(String, String)> {
+    /// `headers` are those for other places.
+    pub(super) fn git_variables(
+        &self,
+        own: usize,
+        places: &[url::Url],
+        headers: Vec<(String, String)>,
+    ) -> Vec<(String, String)> {
         let host_of = |url: &str| url::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned()));
         let mounted = self.mounted.iter().filter(|(host, _)| {
             // Git would send both logins.
             !self.repositories.iter().any(|(url, _)| host_of(url).is_some_and(|known| known.eq_ignore_ascii_case(host)))
         });
-        let mut entries: Vec<(String, &Userinfo)> =
-            self.repositories.iter().map(|(url, login)| (url.clone(), login)).collect();
+        let basic = |login: &Userinfo| {
+            format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", login.username, login.password.reveal())))
+        };
+        let mut entries: Vec<(String, String)> =
+            self.repositories.iter().map(|(url, login)| (url.clone(), basic(login))).collect();
+        for (place, header) in headers {
+            // Git would send both logins.
+            let other = self.repositories.iter().any(|(url, _)| url.starts_with(&place));
+            if !other && !entries.iter().any(|(known, _)| *known == place) {
+                entries.push((place, header));
+            }
+        }
         for (host, login) in mounted {
             let usual = format!("https://{}/", host.to_lowercase());
             let here = places.iter().filter(|url| url.host_str().is_some_and(|name| name.eq_ignore_ascii_case(host)));
             let here = here.map(|url| format!("{}/", url.origin().ascii_serialization()));
             for place in [usual].into_iter().chain(here) {
                 if !entries.iter().any(|(known, _)| *known == place) {
-                    entries.push((place, login));
+                    entries.push((place, basic(login)));
                 }
             }
         }
@@ -172,11 +188,10 @@ impl Logins {
             return Vec::new();
         }
         let mut vars = vec![("GIT_CONFIG_COUNT".to_owned(), (own + entries.len()).to_string())];
-        for (index, (url, login)) in entries.iter().enumerate() {
+        for (index, (url, header)) in entries.iter().enumerate() {
             let number = own + index;
-            let login = BASE64_STANDARD.encode(format!("{}:{}", login.username, login.password.reveal()));
             vars.push((format!("GIT_CONFIG_KEY_{number}"), format!("http.{url}.extraHeader")));
-            vars.push((format!("GIT_CONFIG_VALUE_{number}"), format!("Authorization: Basic {login}")));
+            vars.push((format!("GIT_CONFIG_VALUE_{number}"), format!("Authorization: {header}")));
         }
         vars
     }

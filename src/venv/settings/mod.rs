@@ -7,6 +7,7 @@
 
 mod credentials;
 mod environment;
+mod ssh;
 mod translate;
 
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use super::pipconf;
 use crate::command::Command;
 use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::files;
-use crate::plan;
+use crate::plan::{self, GitUrl};
 use crate::redact::{self, RemoteUrl, Userinfo};
 use crate::retry::Deadline;
 use crate::source;
@@ -38,6 +39,9 @@ const URLS: &[&str] = &[
     "UV_EXTRA_INDEX_URL",
     "UV_FIND_LINKS",
 ];
+
+/// Variables with a command for SSH.
+const SSH_OF_IMAGE: [&str; 2] = ["GIT_SSH_COMMAND", "GIT_SSH"];
 
 /// Variables with the URL of a proxy.
 const PROXIES: &[&str] =
@@ -349,10 +353,56 @@ impl Settings {
         translate::arguments(&self.vars, self.only_binary, of)
     }
 
-    /// Variables with the logins for Git, whichever process starts it.
-    pub(super) fn git_variables(&self, places: &[url::Url]) -> Vec<(String, String)> {
+    /// Variables with the logins for Git, whichever process starts it. Writes SSH keys to `scratch`.
+    ///
+    /// # Errors
+    /// A file of `--auth` is unreadable.
+    pub(super) fn git_variables(&self, places: &[url::Url], scratch: &Path) -> Result<Vec<(String, String)>> {
         let own = self.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or_default();
-        self.logins.git_variables(own, places)
+        let mut headers = Vec::new();
+        for place in places.iter().filter_map(|place| place.as_str().parse::<RemoteUrl>().ok()) {
+            let at_home = self.home.as_ref().is_some_and(|home| home.url().origin() == place.url().origin());
+            if let Some(header) = source::header(&place, self.home.as_ref(), &self.auth)?.filter(|_| at_home) {
+                headers.push((format!("{}/", place.url().origin().ascii_serialization()), header));
+            }
+        }
+        let mut vars = self.logins.git_variables(own, places, headers);
+        if self.get("GIT_TERMINAL_PROMPT").is_none() {
+            vars.push(("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned()));
+        }
+        if SSH_OF_IMAGE.iter().all(|name| self.get(name).is_none())
+            && let Some(command) = ssh::command(&self.auth, scratch)?
+        {
+            vars.push(("GIT_SSH_COMMAND".to_owned(), command));
+        }
+        Ok(vars)
+    }
+
+    /// Finds a revision of a Git repository, as for --repo.
+    pub(super) async fn revision(
+        &self,
+        url: GitUrl,
+        reference: Option<String>,
+        deadline: Deadline,
+    ) -> Result<source::Revision> {
+        source::revision_of(url, reference, self.home.clone(), &self.auth, deadline).await
+    }
+
+    /// Whether the image gives Git logins or other addresses that podstrap does not know.
+    pub(super) fn git_has_own_logins(&self, ssh: bool) -> Result<bool> {
+        let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
+        let in_home = |names: &[&str]| home.is_some_and(|home| names.iter().any(|name| home.join(name).exists()));
+        let configured = ["GIT_CONFIG_COUNT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"].iter();
+        if configured.chain(&["GIT_ASKPASS"]).any(|name| self.get(name).is_some())
+            || in_home(&[".gitconfig", ".config/git", ".git-credentials"])
+        {
+            return Ok(true);
+        }
+        if ssh {
+            let own = SSH_OF_IMAGE.iter().chain(&["SSH_AUTH_SOCK"]).any(|name| self.get(name).is_some());
+            return Ok((own || in_home(&[".ssh"])) && source::keys(&self.auth)?.private.is_empty());
+        }
+        Ok(in_home(&[".netrc"]))
     }
 
     /// Writes a netrc file for the engines: the user's entries, then the logins.
@@ -462,7 +512,7 @@ mod tests {
         );
         let places = ["http://git.example:8080/x.git", "http://other.example/x.git", "https://git.example/y.git"]
             .map(|place| place.parse().unwrap());
-        let git = vars.git_variables(&places);
+        let git = vars.git_variables(&places, dir.path()).unwrap();
         let keys: Vec<_> = git.iter().filter(|(name, _)| name.contains("KEY")).map(|(_, key)| key.as_str()).collect();
         assert_eq!(keys, ["http.https://git.example/.extraHeader", "http.http://git.example:8080/.extraHeader"]);
         assert!(!format!("{:?}", vars.decisive()).contains("t0ken"));
@@ -508,8 +558,12 @@ mod tests {
             ("GIT_CONFIG_VALUE_1", "Authorization: Basic bWU6dDBrQG4="),
             ("GIT_CONFIG_KEY_2", "http.https://host/b.git.extraHeader"),
             ("GIT_CONFIG_VALUE_2", "Authorization: Basic eW91Om90aGVy"),
+            ("GIT_TERMINAL_PROMPT", "0"),
         ];
-        assert_eq!(vars.git_variables(&[]), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            vars.git_variables(&[], Path::new("/x")).unwrap(),
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]

@@ -6,3 +6,4 @@ mod fits;
 mod flat;
 mod inputs;
 mod real;
+mod vcs;
