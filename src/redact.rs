@@ -133,7 +133,7 @@ pub fn bare_login(url: &str) -> Option<&str> {
         || path.rsplit_once('@').is_some_and(|(before, after)| {
             let public = host.contains('.') || host.starts_with('[');
             let last = before.rsplit('/').next().unwrap_or_default();
-            let revision = scheme.contains('+') && (public || last.ends_with(".git"));
+            let revision = scheme.contains('+') && (public || last.strip_suffix(".git").is_some());
             let scope = public && last.is_empty();
             let port = after.rsplit_once(':').is_some_and(|(_, port)| is_port(port));
             if after.contains('/') { !(revision || scope) } else { port && !revision }

@@ -306,8 +306,7 @@ impl Engine {
                     args.extend(["-r".into(), file.clone().into_os_string()]);
                     projects.push((file, Pyproject::read(file)?));
                 }
-                Form::Requirements | Form::Pyproject => {}
-                Form::UvLock | Form::Pylock => {}
+                Form::Requirements | Form::Pyproject | Form::UvLock | Form::Pylock => {}
             }
         }
         if is_uv {

@@ -140,7 +140,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("lib/__pycache__")).unwrap();
         let found = |text: &[u8], secrets: &[Userinfo]| {
-            fs::write(dir.path().join("lib/__pycache__/x.pyc"), [&[0xff; 70_000][..], text, b"\0"].concat()).unwrap();
+            fs::write(dir.path().join("lib/__pycache__/x.pyc"), [&vec![0xff; 70_000][..], text, b"\0"].concat())
+                .unwrap();
             search(dir.path(), secrets).err().map(|error| error.to_string())
         };
         let secrets = [login("me", "p@ss/w0rd"), login("t0ken-of-git", ""), login("ann", "password")];

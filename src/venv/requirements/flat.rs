@@ -217,7 +217,7 @@ impl Flat {
         let mut paths = Vec::new();
         for part in &self.parts {
             let path = part.path(scratch);
-            let text = self.render(part, settings, is_uv);
+            let text = part.render(settings, is_uv);
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
@@ -238,22 +238,6 @@ impl Flat {
         let given = [("-r", REQUIREMENTS), ("-c", CONSTRAINTS)].into_iter();
         let given = given.filter(|(_, part)| !self.parts[*part].lines.is_empty());
         Ok(given.flat_map(|(flag, part)| [flag.into(), paths[part].clone()]).collect())
-    }
-
-    fn render(&self, part: &Part, settings: &mut Settings, is_uv: bool) -> String {
-        let mut text = String::new();
-        for line in &part.lines {
-            let written = match &line.meaning {
-                // Only pip splits this line like a shell.
-                Meaning::Editable(found) if !is_uv => match found.path().filter(|path| path.contains(' ')) {
-                    Some(path) => line.meaning.to_string().replacen(path, &format!("'{path}'"), 1),
-                    None => line.meaning.to_string(),
-                },
-                meaning => meaning.to_string(),
-            };
-            writeln!(text, "{}", settings.without_password(&written)).expect("a string");
-        }
-        text
     }
 
     /// The logins in the URLs of all lines.
@@ -298,8 +282,24 @@ impl Part {
         scratch.join(format!("{NAME}{}.txt", self.name))
     }
 
+    fn render(&self, settings: &mut Settings, is_uv: bool) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            let written = match &line.meaning {
+                // Only pip splits this line like a shell.
+                Meaning::Editable(found) if !is_uv => match found.path().filter(|path| path.contains(' ')) {
+                    Some(path) => line.meaning.to_string().replacen(path, &format!("'{path}'"), 1),
+                    None => line.meaning.to_string(),
+                },
+                meaning => meaning.to_string(),
+            };
+            writeln!(text, "{}", settings.without_password(&written)).expect("a string");
+        }
+        text
+    }
+
     /// The text before and after a mention of the file, and the index of the line that it means. pip prints
-    /// `line 1 of FILE` and `-r FILE (line 1)`; uv `FILE` at position 0, `FILE` at line 1, and FILE:1:7.
+    /// `line 1 of FILE` and `-r FILE (line 1)`; uv `FILE` at position 0, `FILE` at line 1, and `FILE:1:7`.
     fn position<'t>(&self, before: &'t str, after: &'t str, scratch: &Path) -> Option<(&'t str, &'t str, usize)> {
         let number = |text: &'t str| {
             let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -63,7 +63,7 @@ fn what_podstrap_does_not_understand_is_refused_by_name() {
         (format!("six\u{2028}-r {out}\n"), "requirements.txt, line 2 includes a file outside the tree"),
         (format!("-r more/../../../{out}\n"), "requirements.txt, line 1 includes a file outside the tree"),
         (format!("-c ${{PINS}} -r {out}\n"), "requirements.txt, line 1 includes a file outside the tree"),
-        (format!("-r ${{SECRET_FILE}}\n"), "requirements.txt, line 1 includes a file outside the tree"),
+        ("-r ${SECRET_FILE}\n".to_owned(), "requirements.txt, line 1 includes a file outside the tree"),
         ("-r gone.txt\n".to_owned(), "requirements.txt, line 1 includes gone.txt, which cannot be read"),
         ("flask ==3 nonsense!\n".to_owned(), "requirements.txt, line 1: a requirement has invalid syntax: flask"),
         ("--index-url\n".to_owned(), "requirements.txt, line 1: a requirement has invalid syntax"),
