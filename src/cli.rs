@@ -171,7 +171,7 @@ pub struct EnvironmentArgs {
     /// repeatable [default: the first of them in the tree, if no package is named]
     #[arg(short, long = "requirement", value_name = "FILE", env = "PODSTRAP_REQUIREMENT")]
     pub requirements: Vec<PathBuf>,
-    /// Constraints file; repeatable
+    /// Constraints file, or its URL; repeatable
     #[arg(short, long = "constraint", value_name = "FILE", env = "PODSTRAP_CONSTRAINT")]
     pub constraints: Vec<PathBuf>,
     /// Also install this extra of the pyproject.toml or uv.lock; repeatable

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use super::app::App;
 use super::engine::{self, Asked, Engine};
@@ -118,10 +119,11 @@ impl Builder {
     /// requirements files.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
         inputs.check()?;
+        let since = SystemTime::now();
         let mut flat = self.engine.read(&self.settings, inputs, cwd, deadline).await?;
         let mut inputs = inputs.clone();
         repositories::resolve(&mut flat, &mut inputs.packages, &self.settings, deadline).await?;
-        let asked = Asked { inputs, cwd: cwd.map(Path::to_owned), flat };
+        let asked = Asked { inputs, cwd: cwd.map(Path::to_owned), flat, since };
         self.fill(self.installed.get_or_init(|| asked), false, deadline).await
     }
 
@@ -187,7 +189,12 @@ impl Builder {
             secrets.extend(asked.flat.logins().into_iter().chain(packages.filter_map(|text| redact::login_in(text))));
         }
         let dir = self.dirs.venv.clone();
-        blocking(move || leak::search(&dir, &secrets)).await?;
+        let tree = self.installed.get().and_then(|asked| Some((asked.cwd.clone()?, asked.since)));
+        blocking(move || {
+            leak::search(&dir, &secrets, None)?;
+            tree.map_or(Ok(()), |(tree, since)| leak::search(&tree, &secrets, Some(since)))
+        })
+        .await?;
         let dir = self.dirs.venv.clone();
         let fingerprint = blocking(move || reuse::fingerprint(&dir)).await?;
         let distributions = self.distributions(&dists, deadline).await;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::app::App;
 use super::child::child_error;
@@ -58,6 +58,8 @@ pub(super) struct Asked {
     pub(super) cwd: Option<PathBuf>,
     /// The requirements files among the inputs.
     pub(super) flat: Flat,
+    /// The start of the installation.
+    pub(super) since: SystemTime,
 }
 
 /// The context of an engine: directories, settings and target.
@@ -157,7 +159,7 @@ impl Engine {
         anew: bool,
         deadline: Deadline,
     ) -> Result<()> {
-        let Asked { inputs, cwd, flat } = asked;
+        let Asked { inputs, cwd, flat, .. } = asked;
         if inputs.is_empty() {
             return Ok(());
         }
@@ -371,7 +373,7 @@ impl Engine {
         dists: &[Installed],
         deadline: Deadline,
     ) -> Vec<Archive> {
-        let Asked { inputs, cwd, flat } = asked;
+        let Asked { inputs, cwd, flat, .. } = asked;
         let Installer::Uv(uv) = &self.installer else {
             let report = std::fs::read(workspace.scratch.join(REPORT)).unwrap_or_default();
             return origin::pip_report(&report);

@@ -26,7 +26,7 @@ use crate::retry::Deadline;
 use crate::runtime::hex;
 
 /// Increase it if the same inputs give another environment, or if the fields of a key change.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The inputs of an environment that are known before the tree is complete.
 #[derive(Debug, Clone)]

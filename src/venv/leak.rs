@@ -1,4 +1,4 @@
-//! Searches a finished environment for the secrets of the run.
+//! Searches a finished environment, and the files that its build wrote to the tree, for the secrets of the run.
 //!
 //! An engine, Git or the build of a package may write a login to a file: `.git/config` and the logs of Git keep the URL
 //! of a clone. Every user of the volume could read it there. podstrap removes a login from Git's files, and publishes no
@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::SystemTime;
 
 use aho_corasick::AhoCorasick;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -22,11 +23,11 @@ const LETTERS: usize = 16;
 /// Number of rounds that may be needed to clean one file.
 const ROUNDS: usize = 2;
 
-/// Searches all files below `root`.
+/// Searches the files below `root`, or only those that changed `since` this time.
 ///
 /// # Errors
 /// A file contains a secret, or cannot be read.
-pub(super) fn search(root: &Path, secrets: &[Userinfo]) -> Result<()> {
+pub(super) fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime>) -> Result<()> {
     let logins: BTreeSet<String> = secrets.iter().flat_map(logins).collect();
     let needles: BTreeSet<String> = secrets.iter().flat_map(words).chain(logins.iter().cloned()).collect();
     if needles.is_empty() {
@@ -36,7 +37,8 @@ pub(super) fn search(root: &Path, secrets: &[Userinfo]) -> Result<()> {
         AhoCorasick::new(&needles).map_err(|error| Error::internal("cannot search for secrets").because(error))?;
     for entry in walk(root) {
         let entry = entry.map_err(WalkError::on_volume)?;
-        if !entry.is_file() {
+        let old = |since| entry.metadata().is_ok_and(|meta| meta.modified().is_ok_and(|time| time < since));
+        if !entry.is_file() || since.is_some_and(old) {
             continue;
         }
         let read = || format!("cannot read {}", entry.path.display());
@@ -46,8 +48,7 @@ pub(super) fn search(root: &Path, secrets: &[Userinfo]) -> Result<()> {
                 None => break,
                 Some(_) if round < ROUNDS && is_of_git(&entry.name) => clean(&entry.path, &logins)?,
                 Some(_) => {
-                    let what =
-                        format!("{} in the environment contains a login or token of this run", entry.name.display());
+                    let what = format!("{} contains a login or token of this run", entry.name.display());
                     return Err(Error::environment(what)
                         .because("the app and every other reader of the volume could read it there")
                         .hint("use an install-time login from --auth instead of a URL, and remove the package whose build writes it"));
@@ -142,7 +143,7 @@ mod tests {
         let found = |text: &[u8], secrets: &[Userinfo]| {
             fs::write(dir.path().join("lib/__pycache__/x.pyc"), [&vec![0xff; 70_000][..], text, b"\0"].concat())
                 .unwrap();
-            search(dir.path(), secrets).err().map(|error| error.to_string())
+            search(dir.path(), secrets, None).err().map(|error| error.to_string())
         };
         let secrets = [login("me", "p@ss/w0rd"), login("t0ken-of-git", ""), login("ann", "password")];
         for text in [
@@ -173,18 +174,23 @@ mod tests {
         for name in ["config", "logs/HEAD"] {
             fs::write(git.join(name), text).unwrap();
         }
-        search(dir.path(), &[login("me", "s3cret-1")]).unwrap();
+        search(dir.path(), &[login("me", "s3cret-1")], None).unwrap();
         for name in ["config", "logs/HEAD"] {
             let cleaned = fs::read_to_string(git.join(name)).unwrap();
             assert_eq!(cleaned, text.replace("me:s3cret-1@", ""), "{name}");
         }
         fs::write(git.join("description"), text).unwrap();
         assert!(
-            search(dir.path(), &[login("me", "s3cret-1")]).unwrap_err().to_string().contains("src/x/.git/description")
+            search(dir.path(), &[login("me", "s3cret-1")], None)
+                .unwrap_err()
+                .to_string()
+                .contains("src/x/.git/description")
         );
         // A secret that is not a URL's login stays, so the run ends.
         fs::remove_file(git.join("description")).unwrap();
         fs::write(git.join("config"), "x = s3cret-1").unwrap();
-        assert!(search(dir.path(), &[login("me", "s3cret-1")]).is_err());
+        let later = SystemTime::now() + std::time::Duration::from_secs(9);
+        search(dir.path(), &[login("me", "s3cret-1")], Some(later)).unwrap();
+        assert!(search(dir.path(), &[login("me", "s3cret-1")], None).is_err());
     }
 }

@@ -254,16 +254,18 @@ fn no_published_file_has_a_login() {
         }
     }
     // The build of a package may read what its engine may read.
-    let setup = "import os\nfrom setuptools import setup\nopen('old.py', 'w').write(repr(open(os.environ['NETRC']).read()))\nsetup(name='old', version='1', py_modules=['old'])\n";
-    place.tree(&[("old/setup.py", setup), ("requirements.txt", "./old\n")]);
+    let setup = "import os\nfrom setuptools import setup\nopen('FILE', 'w').write(repr(open(os.environ['NETRC']).read()))\nsetup(name='old', version='1', py_modules=['old'])\n";
     let secret = place.sandbox.write("secret/netrc", "machine h.example login bob password p4ss-of-index\n");
-    for engine in ENGINES {
-        let error = place.refused(engine, &["--auth", secret.to_str().unwrap()]);
-        let first = error.lines().next().unwrap();
-        assert!(
-            first.contains("/old.") && first.ends_with(" in the environment contains a login or token of this run"),
-            "{engine}: {error}"
-        );
-        assert!(!error.contains("p4ss"), "{error}");
+    for (file, line, named) in [("old.py", "./old", "/old."), ("seen.txt", "-e ./old", "old/seen.txt")] {
+        place.tree(&[("old/setup.py", &setup.replace("FILE", file)), ("old/old.py", ""), ("requirements.txt", line)]);
+        for engine in ENGINES {
+            let error = place.refused(engine, &["--auth", secret.to_str().unwrap()]);
+            let first = error.lines().next().unwrap();
+            assert!(
+                first.contains(named) && first.ends_with(" contains a login or token of this run"),
+                "{engine}: {error}"
+            );
+            assert!(!error.contains("p4ss"), "{error}");
+        }
     }
 }
