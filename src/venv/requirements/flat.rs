@@ -30,6 +30,8 @@ const SYNTAX: &str = "write each line as a name with an optional version (Flask=
                       option of pip's requirements files";
 /// Number of characters of a line in an error.
 const SHOWN: usize = 200;
+/// Limit of nested files.
+const NESTED: usize = 32;
 /// The names of the written files start with this.
 const NAME: &str = "podstrap-";
 
@@ -89,6 +91,8 @@ struct Reader<'a> {
     deadline: Deadline,
     flat: Flat,
     seen: HashSet<(Place, usize)>,
+    /// The number of files that include the current one.
+    depth: usize,
 }
 
 impl Flat {
@@ -106,7 +110,7 @@ impl Flat {
         let part = |name: &str| Part { name: name.to_owned(), lines: Vec::new() };
         let parts = vec![part("requirements"), part("constraints")];
         let flat = Self { parts, options: Vec::new(), hashes: false, builds: None };
-        let mut reader = Reader { settings, tree, deadline, flat, seen: HashSet::new() };
+        let mut reader = Reader { settings, tree, deadline, flat, seen: HashSet::new(), depth: 0 };
         for (files, into) in [(requirements, REQUIREMENTS), (constraints, CONSTRAINTS)] {
             for file in files.iter().filter(|file| Form::of(file) == Form::Requirements) {
                 reader.file(Place::named(file)?, into).await?;
@@ -353,10 +357,19 @@ impl Reader<'_> {
 
     /// `named_in` is the line that includes the file.
     async fn file_of(&mut self, place: Place, into: usize, named_in: Option<&At>) -> Result<()> {
-        if !self.seen.insert((place.clone(), into)) {
+        // A path through `x/..` would be new each time.
+        let known = match &place {
+            Place::Local(path) => Place::Local(path.canonicalize().unwrap_or_else(|_| path.clone())),
+            Place::Remote(_) => place.clone(),
+        };
+        if !self.seen.insert((known, into)) {
             return Ok(());
         }
         let name = self.name(&place);
+        if self.depth > NESTED {
+            return Err(Error::environment(format!("{name} is nested in more than {NESTED} requirements files"))
+                .hint("include it from the first file"));
+        }
         let (path, bytes) = match &place {
             Place::Local(path) => (path.clone(), file::contents(path).map_err(|error| unread(&name, named_in, error))?),
             Place::Remote(url) => {
@@ -394,7 +407,10 @@ impl Reader<'_> {
                     (CONSTRAINTS, false) => REQUIREMENTS,
                     (into, _) => into,
                 };
-                return self.file_of(target, into, Some(&at)).await;
+                self.depth += 1;
+                self.file_of(target, into, Some(&at)).await?;
+                self.depth -= 1;
+                return Ok(());
             }
             Meaning::Requirement(found) if found.is_plain() => {
                 for (name, value) in &found.options {
@@ -417,7 +433,10 @@ impl Reader<'_> {
             Meaning::Editable(found) if found.is_plain() => {
                 Meaning::Editable(expanded(found.clone(), self.settings, &at)?)
             }
-            Meaning::Option { name: "--no-binary" | "--only-binary", .. } => line.meaning.clone(),
+            Meaning::Option { name: "--no-binary" | "--only-binary", .. } => {
+                self.flat.parts[of_options(into)].lines.push(Line { meaning: line.meaning.clone(), at });
+                return Ok(());
+            }
             Meaning::Option { .. } | Meaning::Index(Index::None) => {
                 self.flat.options.push(Line { meaning: line.meaning.clone(), at });
                 return Ok(());
@@ -498,6 +517,11 @@ impl Reader<'_> {
             Place::Remote(url) => shown(url.as_str()),
         }
     }
+}
+
+/// The file for options of a file: uv does not read them in constraints.
+fn of_options(into: usize) -> usize {
+    if into == CONSTRAINTS { REQUIREMENTS } else { into }
 }
 
 /// The same requirement with the values of all variables in its URL.
