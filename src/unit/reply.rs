@@ -181,8 +181,8 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
             all => format!("this Unit has {}", all.join(", ")),
         };
         return Some(format!(
-            "{has}; set \"type\" to a language, alone (\"python\") or with the start of a version that ends at a \
-             dot (\"python 3\", \"python 3.11\"), or use another image for another language"
+            "{has}; set \"type\" to a language, alone (\"python\") or with the first numbers of its version \
+             (\"python 3\", \"python 3.11\"; 3.1 does not match 3.11), or use another image for another language"
         ));
     }
     if detail.starts_with("Request \"pass\"") {

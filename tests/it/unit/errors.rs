@@ -87,7 +87,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:87
       | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
       |                                                    ^
-    hint: this Unit has python 3.11.2; set "type" to a language, alone ("python") or with the start of a version that ends at a dot ("python 3", "python 3.11"), or use another image for another language
+    hint: this Unit has python 3.11.2; set "type" to a language, alone ("python") or with the first numbers of its version ("python 3", "python 3.11"; 3.1 does not match 3.11), or use another image for another language
     -- put-wrong-type-processes
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
