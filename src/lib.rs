@@ -7,6 +7,8 @@ pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod confine;
+mod dir;
 pub mod error;
 pub mod files;
 pub mod http;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::builder::{BuildDirs, Builder, Built};
 use super::identity::{Identified, Identities};
@@ -13,6 +14,7 @@ use super::requirements::Requirement;
 use super::reuse;
 use super::settings::Settings;
 use super::toolchain::{Toolchain, locate};
+use crate::confine::Confinement;
 use crate::error::{Error, Result};
 use crate::plan::{self, Links, Wanted};
 use crate::retry::Deadline;
@@ -78,10 +80,11 @@ impl<'a> Provision<'a> {
         auth: &[PathBuf],
         tree_public: PathBuf,
         known: Vec<Identified>,
+        confinement: Option<Arc<Confinement>>,
         phases: &'a Phases,
         deadline: Deadline,
     ) -> Result<Self> {
-        let settings = Settings::of_process().with(&plan.supply, auth);
+        let settings = Settings::of_process().with(&plan.supply, auth).confined(confinement);
         let identities = Identities::new(known);
         let toolchain = toolchain(plan, &settings, &identities, deadline).await?;
         let recipe = {

@@ -12,6 +12,7 @@ mod translate;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(super) use self::credentials::Netrc;
 pub(super) use self::translate::UvCommand;
@@ -20,6 +21,7 @@ use self::credentials::Logins;
 use self::environment::Variables;
 use super::pipconf;
 use crate::command::Command;
+use crate::confine::Confinement;
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::redact::Userinfo;
@@ -47,6 +49,8 @@ pub struct Settings {
     only_binary: bool,
     /// A configuration file of pip that podstrap cannot read, and the cause.
     faulty: Option<(PathBuf, String)>,
+    /// The limits of child processes.
+    confinement: Option<Arc<Confinement>>,
 }
 
 impl fmt::Debug for Settings {
@@ -69,6 +73,7 @@ impl Settings {
             auth: Vec::new(),
             only_binary: false,
             faulty: None,
+            confinement: None,
         };
         match pipconf::variables(&pipconf::files(|name| settings.get(name))) {
             Ok(found) => {
@@ -238,9 +243,15 @@ impl Settings {
         self.logins.of(host)
     }
 
+    /// Limits the files that child processes may use.
+    #[must_use]
+    pub fn confined(self, confinement: Option<Arc<Confinement>>) -> Self {
+        Self { confinement, ..self }
+    }
+
     /// A command that inherits these variables and keeps its temporary files in `scratch`.
     pub(super) fn command(&self, program: &Path, scratch: &Path) -> Command {
-        self.vars.command(program, scratch)
+        self.vars.command(program, scratch).confine(self.confinement.clone())
     }
 
     /// pip's settings as variables for uv.
