@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::builder::{BuildDirs, Builder, Built};
 use super::identity::{Identified, Identities};
-use super::inputs::{self, Inputs};
+use super::inputs::{self, DEFAULTS, Inputs};
 use super::key::{self, Recipe};
 use super::record::EnvironmentRecord;
 use super::requirements::Requirement;
@@ -160,7 +160,12 @@ impl<'a> Provision<'a> {
         let builder = match begun {
             Begun::Adopted(record) => return Ok(Provided::Ready(record)),
             Begun::Installed(builder) => return Ok(Provided::Filled(Filled { key, builder })),
-            Begun::Nothing if self.plan.wanted != Wanted::Always && !found => return Ok(Provided::None),
+            Begun::Nothing if self.plan.wanted != Wanted::Always && !found => {
+                if self.plan.wanted == Wanted::IfNeeded {
+                    tracing::info!("nothing to install: the top of the tree has no {}", DEFAULTS.join(", "));
+                }
+                return Ok(Provided::None);
+            }
             Begun::Nothing => match self.adopt(&key, ready, dirs).await? {
                 Some(record) => return Ok(Provided::Ready(Box::new(record))),
                 None => self.create(dirs).await?,

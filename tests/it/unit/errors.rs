@@ -79,7 +79,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:226
       | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
       |                                                                                     ^
-    hint: check the spelling of the name, the object that contains it, and the version of Unit
+    hint: use one of callable, factory, prefix, protocol, threads, thread_stack_size, limits, processes, user, group, environment, isolation, stdout, stderr
     -- put-article-verbatim
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
