@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::builder::{BuildDirs, Builder, Built};
 use super::identity::{Identified, Identities};
 use super::inputs::{self, DEFAULTS, Inputs};
@@ -233,6 +235,13 @@ impl<'a> Provision<'a> {
             found = locate(&self.settings, python, engine, &self.identities, self.deadline).await?;
             &found
         };
+        // The app's container mounts the same volume, usually in the same way.
+        if rustix::fs::statvfs(&dirs.scratch).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+            tracing::warn!(
+                "the volume is mounted noexec: Python cannot load extension modules from it, and no script of a package \
+                 runs; mount it without noexec, or install only packages in pure Python"
+            );
+        }
         let phase = self.phases.start("venv", &plan.venv.to_string());
         let made =
             Builder::create(self.settings.clone(), toolchain, plan, &self.tree_public, dirs.clone(), self.deadline);
