@@ -90,11 +90,14 @@ impl Dir {
         Ok(fs::symlinkat(to, &self.handle, name.as_ref())?)
     }
 
-    /// The entry itself, if there is one.
+    /// The entry itself, if there is one. Only here a name may be a path.
     pub(crate) fn entry(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
-        match fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+        let look = || fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW);
+        // NFS may remember an entry that is gone: the second look asks the server.
+        let found = look().or_else(|error| if error == Errno::STALE { look() } else { Err(error) });
+        match found {
             Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -260,6 +263,8 @@ mod tests {
         inner.write("file", b"x").unwrap();
         assert!(temporary.path().join("moved/file").exists());
         assert_eq!(inner.names().unwrap(), ["file"]);
+        assert!(inner.entry("none").unwrap().is_none() && inner.entry("file/none").unwrap().is_none());
+        assert!(inner.entry("x".repeat(300)).is_err(), "only a missing entry is missing");
     }
 
     #[test]

@@ -232,7 +232,8 @@ fn open_root(path: &Path) -> Result<Dir> {
             .hint("mount the shared volume there (volumeMounts), or give the path where it is mounted"),
         _ => volume_error(format!("cannot read --root {shown}"), &error),
     })?;
-    if path.canonicalize().is_ok_and(|real| real.iter().any(|part| part == RESERVED)) {
+    let real = path.canonicalize().on_volume(|| format!("cannot read --root {shown}"))?;
+    if real.iter().any(|part| part == RESERVED) {
         return Err(Error::volume(format!("--root {shown} is inside a tree that podstrap published"))
             .because("the next update of that tree would delete it")
             .hint("give the root of the volume, or a separate directory on it"));
