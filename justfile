@@ -23,6 +23,10 @@ unit-numbers unitd entrypoint="":
 crash kills="400":
     PODSTRAP_TEST_KILLS={{kills}} cargo test --locked --test it volume::crash:: -- --ignored --nocapture --test-threads=1
 
+# Attack runs of init as another user of the root's group, for so many seconds each (needs root): just neighbours 180
+neighbours seconds="180":
+    PODSTRAP_TEST_SECONDS={{seconds}} cargo test --locked --test it volume::neighbours:: -- --ignored --nocapture
+
 # Run init on volumes that are or become full or read-only, and print a table: just faults 320
 faults runs="320":
     PODSTRAP_TEST_FAULTS={{runs}} cargo test --locked --test it volume::faults::hundreds_of_full -- --ignored --nocapture

@@ -9,11 +9,13 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use crate::confine::Confinement;
 use crate::reap::{self, Owned};
 use crate::redact;
 use crate::retry::Deadline;
@@ -56,6 +58,7 @@ pub struct Command {
     cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     user: Option<(u32, u32)>,
+    confinement: Option<Arc<Confinement>>,
 }
 
 /// The result of a finished child.
@@ -88,6 +91,7 @@ impl Command {
             cwd: None,
             stdin: None,
             user: None,
+            confinement: None,
         }
     }
     #[must_use]
@@ -121,6 +125,12 @@ impl Command {
     #[must_use]
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
+        self
+    }
+    /// Limits the files that the child may use.
+    #[must_use]
+    pub fn confine(mut self, confinement: Option<Arc<Confinement>>) -> Self {
+        self.confinement = confinement;
         self
     }
     /// Sets the bytes of the standard input.
@@ -194,7 +204,10 @@ impl Command {
             command.uid(uid).gid(gid);
         }
         let started = reap::start(|| {
-            let process = command.spawn()?;
+            let process = match &self.confinement {
+                Some(confinement) => confinement.start(|| command.spawn())?,
+                None => command.spawn()?,
+            };
             let pid = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
             Ok((process, pid))
         });

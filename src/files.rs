@@ -34,8 +34,13 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As for [`open`], or the file is larger than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    limited(open(path)?, limit)
+}
+
+/// Reads an open file of at most `limit` bytes.
+pub(crate) fn limited(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {}", Size(limit))));
     }

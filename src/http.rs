@@ -81,8 +81,12 @@ fn build(builder: ClientBuilder) -> Result<Client> {
 /// apply to addresses.
 fn proxies() -> Option<Matcher> {
     let exceptions = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
-    let none = exceptions.split(',').any(|host| host.trim() == "*");
-    (!none).then(Matcher::from_env)
+    (!excludes_all(&exceptions)).then(Matcher::from_env)
+}
+
+/// Whether a value of `NO_PROXY` turns all proxies off.
+pub fn excludes_all(exceptions: &str) -> bool {
+    exceptions.split(',').any(|host| host.trim() == "*")
 }
 
 /// Rejects unusable proxy variables. reqwest ignores a variable that it cannot read, so the request would bypass

@@ -69,10 +69,9 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
 /// Keeps the published release if it has the same repository and paths.
 fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
     let wanted = &plan.environment;
-    let published = volume.published(&plan.target).filter(|release| {
+    let fits = |release: &Release| {
         let environment = release.manifest.environment.as_ref();
-        volume.is_whole(release)
-            && release.manifest.source.repo == plan.source.to_string()
+        release.manifest.source.repo == plan.source.to_string()
             && release.manifest.source.shape == plan.source.shape()
             && environment.is_none_or(|record| {
                 record.final_path == wanted.final_path
@@ -81,10 +80,14 @@ fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
                     && record.venv == wanted.venv.as_path()
             })
             && (environment.is_some() || wanted.wanted != Wanted::Always)
-    });
-    let Some(release) = published else {
-        return Err(error
-            .hint("restore the connection: --stale-ok found no published release of this repository for these paths"));
+    };
+    let release = match volume.published(&plan.target)? {
+        Some(release) if fits(&release) && volume.is_whole(&release)? => release,
+        _ => {
+            return Err(error.hint(
+                "restore the connection: --stale-ok found no published release of this repository for these paths",
+            ));
+        }
     };
     Ok(Outcome { release, path: plan.target.public(), how: How::Stale(error), phases: Vec::new() })
 }

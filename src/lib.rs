@@ -7,6 +7,8 @@ pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod confine;
+mod dir;
 pub mod error;
 pub mod files;
 pub mod http;
@@ -97,7 +99,9 @@ async fn command(cli: Cli) -> Result<()> {
         }
         Command::Sidecar(args) => {
             let plan = plan::Sidecar::new(args)?;
-            let sidecar = unit::Sidecar::new(&plan.config, plan.control, plan.probe, plan.timeout);
+            let last_words = cli.global.termination_log.clone();
+            let told = Box::new(move |text: &str| report::terminate(text, &last_words));
+            let sidecar = unit::Sidecar::new(&plan.config, plan.control, plan.probe, plan.timeout, told);
             match signals.unless_one(Box::pin(sidecar.keep())).await {
                 // Kubernetes ends a sidecar with a signal, so this is a success.
                 Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => tracing::info!("{}", error.told()),
@@ -108,7 +112,11 @@ async fn command(cli: Cli) -> Result<()> {
             let plan = plan::Status::new(args)?;
             let status = signals.unless_one(unit::status(plan.control.as_ref(), plan.deadline)).await?;
             print!("{}", if plan.json { status.json() } else { status.text() });
-            status.well()?;
+            // In the sidecar's container, a probe learns from its message why Unit has no configuration.
+            status.well().map_err(|error| match report::last_words(&cli.global.termination_log) {
+                Some(text) => error.excerpt(text),
+                None => error,
+            })?;
         }
         Command::CopySelf(args) => {
             let copy = blocking(move || selfcopy::copy_to(&args.path));

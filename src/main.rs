@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use podstrap::cli::{Cli, TERMINATION_LOG};
+use podstrap::cli::{Cli, Command, TERMINATION_LOG};
 use podstrap::{report, telemetry};
 
 fn main() -> ExitCode {
@@ -15,12 +15,14 @@ fn main() -> ExitCode {
             error.exit()
         }
     };
-    let (format, last_words) = (cli.global.log_format, cli.global.termination_log.clone());
+    let format = cli.global.log_format;
+    // A probe of a container must not replace the message of its main process.
+    let last_words = (!matches!(cli.command, Command::Status(_))).then(|| cli.global.termination_log.clone());
     telemetry::init(format, cli.global.log_level);
     match podstrap::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::failure(&error, format, &last_words);
+            report::failure(&error, format, last_words.as_deref());
             ExitCode::from(error.kind().exit_code())
         }
     }

@@ -40,9 +40,12 @@ impl Prepared {
 /// Finds the release that the plan describes, or builds it. Does not change the published release.
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
     let public = plan.target.public();
-    let known = volume.published(&plan.target).map(|release| release.manifest.identities).unwrap_or_default();
-    let provision = Provision::new(&plan.environment, &plan.source, public, known, phases, deadline).await?;
-    let ready = volume.environments(&plan.target);
+    let published = volume.published(&plan.target)?;
+    let known = published.map(|release| release.manifest.identities).unwrap_or_default();
+    let confinement = volume.confinement();
+    let provision =
+        Provision::new(&plan.environment, &plan.source, public, known, confinement, phases, deadline).await?;
+    let ready = volume.environments(&plan.target)?;
     let preparation = Preparation { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline };
     if let Some(revision) = source::pinned(&plan.source)
         && let Some(release) = preparation.find(&revision).await?
@@ -73,7 +76,7 @@ struct Preparation<'a> {
 impl Preparation<'_> {
     async fn ask_remote(&self) -> Result<Prepared> {
         // A new volume has nothing to reuse, so the environment need not wait for the reference.
-        let resolved = if self.volume.is_new() { None } else { Some(self.resolve().await?) };
+        let resolved = if self.volume.is_new()? { None } else { Some(self.resolve().await?) };
         if let Some(resolved) = &resolved
             && let Some(release) = self.find(&resolved.revision).await?
         {
@@ -90,7 +93,7 @@ impl Preparation<'_> {
     async fn resolve(&self) -> Result<Resolved> {
         let shown = self.plan.source.to_string();
         let phase = self.phases.start("resolve", &shown);
-        let published = self.volume.published(&self.plan.target).map(|release| release.manifest.source);
+        let published = self.volume.published(&self.plan.target)?.map(|release| release.manifest.source);
         let known = published
             .filter(|source| source.repo == shown)
             .and_then(|source| Some(Known { revision: source.revision, validator: source.validator? }));
@@ -106,7 +109,7 @@ impl Preparation<'_> {
         if self.plan.environment.refresh {
             return Ok(None);
         }
-        let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target) else { return Ok(None) };
+        let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target)? else { return Ok(None) };
         let elsewhere = self.provision.elsewhere(self.volume.tree(&release)).await;
         if elsewhere.ok().as_ref() != Some(&release.manifest.elsewhere) {
             tracing::info!("the requirements refer to files outside the tree, and these have changed");

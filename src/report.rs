@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::files;
 use crate::init::{How, Outcome};
 use crate::redact;
 use crate::size::{Size, count};
@@ -17,7 +18,7 @@ use crate::telemetry::{self, LogFormat};
 const TERMINATION_LIMIT: usize = 4096;
 
 /// Prints a failure and writes it to the termination message.
-pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
+pub fn failure(error: &Error, format: LogFormat, termination_log: Option<&Path>) {
     let text = error.to_string();
     match format {
         LogFormat::Text => {
@@ -27,7 +28,9 @@ pub fn failure(error: &Error, format: LogFormat, termination_log: &Path) {
             tracing::error!(exit_code = error.kind().exit_code(), "{}", error.told());
         }
     }
-    terminate(&format!("podstrap: {text}"), termination_log);
+    if let Some(path) = termination_log {
+        terminate(&format!("podstrap: {text}"), path);
+    }
 }
 
 /// Writes clap's error to the termination message. clap itself prints it to stderr.
@@ -89,8 +92,14 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
     redact::clean(&text)
 }
 
+/// The termination message so far: what a sidecar in this container cannot do.
+pub fn last_words(termination_log: &Path) -> Option<String> {
+    let text = files::read_text(termination_log, TERMINATION_LIMIT as u64).ok()?;
+    (!text.trim().is_empty()).then_some(text)
+}
+
 /// Writes the termination message if its file exists. Only the kubelet creates the file.
-fn terminate(text: &str, path: &Path) {
+pub fn terminate(text: &str, path: &Path) {
     let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path) else { return };
     if let Err(error) = file.write_all(limited(text).as_bytes()) {
         tracing::debug!("cannot write {}: {error}", path.display());

@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn paths_that_leave_the_tree_are_refused() {
-        for venv in ["../venv", "/venv", "a/../../b", ".", ""] {
+        for venv in ["../venv", "/venv", "a/../../b", ".", "", ".podstrap", ".podstrap/venv"] {
             assert!(refusal(&["--venv", venv]).contains("is not inside the tree"), "{venv}");
         }
         assert!(refusal(&["-r", "../r.txt"]).contains("is not inside the tree"));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
-use super::paths::{RESERVED, TreePath, absolute, one_name};
+use super::paths::{TreePath, absolute, one_name};
 use super::source::Source;
 use super::target::Target;
 use crate::cli;
@@ -80,18 +80,13 @@ impl CopySelf {
             Some(link) => below.strip_prefix(link).ok(),
             None => Some(below),
         };
-        in_tree.and_then(TreePath::new).filter(|path| path.top() != Path::new(RESERVED)).map(Self::InTree).ok_or_else(
-            || {
-                Error::usage(format!(
-                    "--copy-self {} is below the root but not inside the published tree",
-                    path.display()
-                ))
+        in_tree.and_then(TreePath::new).map(Self::InTree).ok_or_else(|| {
+            Error::usage(format!("--copy-self {} is below the root but not inside the published tree", path.display()))
                 .hint(format!(
                     "give a file below {}, or mount another volume for the binary",
                     target.public().display()
                 ))
-            },
-        )
+        })
     }
 }
 
@@ -127,7 +122,7 @@ fn link_name(name: String) -> Result<String> {
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     if let Ok(name) = link_name(text.to_owned()) {
-        assert!(!name.contains('/') && name != ".." && name != "." && name != RESERVED && !name.is_empty());
+        assert!(!name.contains('/') && name != ".." && name != "." && name != ".podstrap" && !name.is_empty());
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// podstrap's directory below the root. No repository may contain an entry of this name.
 pub const RESERVED: &str = ".podstrap";
 
-/// A relative path that stays in the tree: not empty, no root, no `..`.
+/// A relative path that stays in the tree: not empty, no root, no `..`, and not podstrap's own directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreePath(PathBuf);
 
@@ -22,7 +22,7 @@ impl TreePath {
                 Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
             }
         }
-        (!clean.as_os_str().is_empty()).then_some(Self(clean))
+        (!clean.as_os_str().is_empty() && !clean.starts_with(RESERVED)).then_some(Self(clean))
     }
     /// The tree itself.
     pub fn top_itself() -> Self {
@@ -47,7 +47,7 @@ impl fmt::Display for TreePath {
 pub(super) fn one_name(flag: &str, name: String, hint: &str) -> Result<String> {
     let good = TreePath::new(Path::new(&name))
         .is_some_and(|path| path.as_path() == path.top() && path.as_path().as_os_str() == name.as_str());
-    if good && name != RESERVED {
+    if good {
         return Ok(name);
     }
     let error = Error::usage(format!("{flag} {name} is not a valid name"));

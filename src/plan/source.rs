@@ -293,9 +293,14 @@ impl Origin {
 
 fn parsed(repo: &str) -> Result<RemoteUrl> {
     repo.parse().map_err(|error| {
-        Error::usage(format!("--repo {} is not a URL", shown(repo)))
-            .because(format!("{error}"))
-            .hint("write https://, http://, ssh://, git@host:path, file:///absolute/path, or a local path")
+        let error = Error::usage(format!("--repo {} is not a URL", shown(repo))).because(format!("{error}"));
+        // The form of `git clone git@host:path` with ssh:// before it.
+        let scp = repo.strip_prefix("ssh://").filter(|rest| Ssh::from_scp(rest).is_some());
+        let error = match scp {
+            Some(rest) => error.hint(format!("write {rest}, without ssh://, if that is the address for git clone")),
+            None => error,
+        };
+        error.hint("write https://, http://, ssh://, git@host:path, file:///absolute/path, or a local path")
     })
 }
 
@@ -384,6 +389,13 @@ mod tests {
 
     fn refusal(repo: &str, flags: &[&str]) -> String {
         source(repo, flags).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_address_for_scp_with_a_scheme_gets_a_hint() {
+        let text = refusal("ssh://git@host:v3/org/project/repo", &[]);
+        assert!(text.contains("hint: write git@host:v3/org/project/repo, without ssh://"), "{text}");
+        assert!(!refusal("ssh://[x/y", &[]).contains("without ssh://"));
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl SingleFile {
 
     /// Makes the file the only one of the tree.
     fn copy(&self, name: &str, tree: &Path) -> Result<Written> {
-        if TreePath::new(Path::new(name)).is_none_or(|path| path.as_path() != Path::new(name)) || name == RESERVED {
+        if TreePath::new(Path::new(name)).is_none_or(|path| path.as_path() != Path::new(name)) {
             return Err(
                 Error::source(format!("{} has no valid file name", self.shown)).hint("set the name with --file NAME")
             );

@@ -34,7 +34,7 @@ mod revision;
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{GitSource, GitUrl, Origin, Source, Submodules, TreePath};
 use crate::redact::{RemoteUrl, Userinfo};
 use crate::retry::Deadline;
@@ -152,7 +152,10 @@ pub async fn resolve(
     let access = |home| Access { home, auth: source.auth.clone(), named_in_clear: false };
     let subdir = source.subdir.clone();
     let found = match &source.origin {
-        Origin::Git(git) => Found::Git(Box::new(Git::resolve(git, &access(git.url.web().cloned()), deadline).await?)),
+        Origin::Git(git) => {
+            let resolved = Git::resolve(git, &access(git.url.web().cloned()), deadline).await;
+            Found::Git(Box::new(resolved.map_err(|error| example(error, source))?))
+        }
         Origin::Download(file) => {
             let access = access(Some(file.url.clone()));
             Found::Download(Box::new(Download::resolve(file, &access, known, scratch, limit, deadline).await?))
@@ -163,6 +166,22 @@ pub async fn resolve(
         }
     };
     Ok(Resolved { revision: found.revision(), subdir, lfs_pointers: source.lfs_pointers, found })
+}
+
+/// Words of podstrap's example manifests that users replace.
+const EXAMPLES: [&str; 2] = ["YOU", "FULL_SHA"];
+
+/// Adds a hint if the address or the reference still has a word of an example manifest.
+fn example(error: Error, source: &Source) -> Error {
+    let reference = match &source.origin {
+        Origin::Git(git) => git.reference.as_deref(),
+        _ => None,
+    };
+    let repo = source.to_string();
+    match repo.split('/').chain(reference).find(|word| EXAMPLES.contains(word)) {
+        Some(word) => error.hint(format!("replace {word} in the manifest: it is a placeholder of the example")),
+        None => error,
+    }
 }
 
 impl Found {

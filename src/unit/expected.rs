@@ -25,15 +25,36 @@ impl Expected {
         let same = |wanted| dialect::to_value(shown).is_ok_and(|shown| dialect::same(wanted, &shown));
         self.0.as_ref().is_some_and(same)
     }
-    /// Whether `shown` may be the same: also true if podstrap cannot parse either.
-    pub(super) fn is(&self, shown: &[u8]) -> bool {
-        let Some(wanted) = &self.0 else { return true };
-        match dialect::to_value(shown) {
-            Ok(shown) => dialect::same(wanted, &shown),
-            Err(error) => {
-                tracing::debug!("podstrap cannot parse Unit's configuration: {error}");
-                true
+    /// Whether `shown` may be the same: also true for any configuration if podstrap cannot parse the wanted one.
+    ///
+    /// # Errors
+    /// `shown` is another configuration, or none at all.
+    pub(super) fn is(&self, shown: &[u8]) -> Result<(), String> {
+        let shown = dialect::to_value(shown).map_err(|error| format!("shows no configuration: {error}"))?;
+        match &self.0 {
+            Some(wanted) if !dialect::same(wanted, &shown) => Err("shows another one".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn only_a_configuration_can_be_the_same() {
+        let expected = |text: &str| Expected::new(&Config { path: "c.json".into(), bytes: text.into() }.into());
+        let brackets = "[".repeat(1 << 20);
+        // The last one is a configuration that podstrap cannot parse.
+        for wanted in ["{\"listeners\": {}}", "{}", "{\"a\": 1", ""] {
+            for shown in [brackets.as_str(), "", "<html>", "{\"listeners\""] {
+                assert!(expected(wanted).is(shown.as_bytes()).unwrap_err().starts_with("shows no configuration"));
             }
         }
+        assert_eq!(expected("{\"a\": 1}").is(b"{\"a\": 1.0}"), Ok(()));
+        assert_eq!(expected("{\"a\": 1}").is(b"{\"a\": 2}").unwrap_err(), "shows another one");
+        assert_eq!(expected("{\"a\": 1").is(b"{\"a\": 2}"), Ok(()), "Unit could parse it");
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, Url};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::deadline::gave_up;
 use crate::error::{Error, Kind, Result};
@@ -16,11 +16,15 @@ use crate::telemetry::Phase;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Number of equal answers in a row with status 500, and their duration, after which the application is broken: it
+/// would answer the same until the deadline. 502, 503 and 504 may pass.
+const BROKEN: u32 = 5;
+const BROKEN_TIME: Duration = Duration::from_secs(5);
 /// Bytes of an answer to keep.
 const BODY: usize = 64 * 1024;
 
 /// The answer of a listener.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     /// At most the first 64 KiB.
@@ -42,7 +46,9 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
     let client = http::client_without_proxy()?;
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
-    let mut last = None;
+    let mut last: Option<reqwest::Result<Answer>> = None;
+    // The number of equal errors in a row, and the time of the first.
+    let mut equal = (0, Instant::now());
     loop {
         tries += 1;
         match timeout_at(deadline.instant(), ask(&client, url)).await {
@@ -55,7 +61,14 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
                 ));
                 return Ok(answer);
             }
-            Ok(outcome) => last = Some(outcome),
+            Ok(outcome) => {
+                let same = matches!((&outcome, &last), (Ok(one), Some(Ok(other))) if one == other && one.status == 500);
+                equal = if same { (equal.0 + 1, equal.1) } else { (1, Instant::now()) };
+                last = Some(outcome);
+                if equal.0 >= BROKEN && equal.1.elapsed() >= BROKEN_TIME {
+                    return Err(failed(url, last).because(format!("{} equal answers in a row", equal.0)));
+                }
+            }
             // The deadline ended this try. Keep the result of an earlier one.
             Err(_) => {}
         }
@@ -96,11 +109,12 @@ fn failed(url: &Url, last: Option<reqwest::Result<Answer>>) -> Error {
     }
 }
 
-/// The first line that is not blank: at most 200 characters of it.
+/// The title of a page, or the first line that is not blank: at most 200 characters of it.
 fn first_line(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    Some(line.chars().take(200).collect())
+    let title = text.split_once("<title>").and_then(|(_, rest)| Some(rest.split_once("</title>")?.0.trim()));
+    let line = title.or_else(|| text.lines().map(str::trim).find(|line| !line.is_empty()))?;
+    Some(line.lines().next()?.chars().take(200).collect())
 }
 
 /// The innermost cause. The outer layers only say that a request failed.

@@ -73,9 +73,8 @@ async fn is_shown(found: &Answering, at: &str, wanted: &Expected) -> Result<(), 
         Ok(reply) => reply,
         Err(failure) => return Err(format!("Unit exited after it accepted the configuration: {failure}")),
     };
-    if reply.status != 200 || !wanted.is(&reply.body) {
-        return Err("Unit accepted the configuration, but shows another one".into());
-    }
+    let shown = if reply.status == 200 { wanted.is(&reply.body) } else { Err(format!("answers {}", reply.status)) };
+    shown.map_err(|what| format!("Unit accepted the configuration, but {what}"))?;
     // If the same process listens before the PUT and after the answer, it also received the PUT.
     if let (Control::Unix(path), Some(before)) = (&found.control, found.peer) {
         let after = channel::peer(path)

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::channel::Reply;
 use super::diagnose::Explanation;
+use crate::check::check;
 use crate::config::applications::destinations;
 use crate::config::position::{caret, line_and_column, without_bom};
 use crate::config::{Config, json, places};
@@ -22,6 +23,8 @@ const NAMED_LINES: usize = 8;
 struct Complaint {
     error: String,
     detail: Option<String>,
+    /// The known member that is most similar to an unknown one; FreeUnit after 1.36.1.
+    suggestion: Option<String>,
     location: Option<Location>,
 }
 
@@ -111,6 +114,7 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
     };
     match (reply.status, &complaint.detail) {
         (500, None) => failed_to_apply(error, about),
+        (400, Some(_)) if let Some(meant) = &complaint.suggestion => error.hint(format!("did you mean \"{meant}\"?")),
         (400, Some(detail)) => match detail_hint(detail, config, about) {
             Some(hint) => error.hint(hint),
             None => error,
@@ -181,8 +185,8 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
             all => format!("this Unit has {}", all.join(", ")),
         };
         return Some(format!(
-            "{has}; set \"type\" to a language, alone (\"python\") or with the start of a version that ends at a \
-             dot (\"python 3\", \"python 3.11\"), or use another image for another language"
+            "{has}; set \"type\" to a language, alone (\"python\") or with the first numbers of its version \
+             (\"python 3\", \"python 3.11\"; 3.1 does not match 3.11), or use another image for another language"
         ));
     }
     if detail.starts_with("Request \"pass\"") {
@@ -197,9 +201,17 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
             "use \"*:PORT\", \"IP:PORT\", \"[IPv6]:PORT\" or \"unix:PATH\"; Unit does not accept host names".into()
         });
     }
-    detail
-        .starts_with("Unknown parameter")
-        .then(|| "check the spelling of the name, the object that contains it, and the version of Unit".into())
+    if !detail.starts_with("Unknown parameter") {
+        return None;
+    }
+    // podstrap knows the members of a whole configuration only.
+    let name = detail.split('"').nth(1).filter(|_| about.at == "/config");
+    let findings = name.map(|_| check(&config.bytes, None).findings).unwrap_or_default();
+    let unknown = findings.into_iter().find(|finding| {
+        finding.rule == "unknown-member" && name.is_some_and(|name| finding.message.ends_with(&format!("\"{name}\"")))
+    });
+    let hint = unknown.and_then(|finding| finding.hint);
+    hint.or_else(|| Some("check the spelling of the name, the object that contains it, and the version of Unit".into()))
 }
 
 impl Location {
@@ -254,6 +266,12 @@ mod tests {
         assert!(text.contains("because: c.json:4:17\n  |  \"module\": \"x\", \"bad\": 1}}}"), "{text}");
         let text = said(app, "/config/applications/a", unknown);
         assert!(text.contains("because: c.json:2:17\n"), "{text}");
+        // FreeUnit after 1.36.1 suggests a name; for others, podstrap does.
+        let suggested = unknown.replacen("\"detail\"", "\"suggestion\": \"path\", \"detail\"", 1).leak();
+        assert!(said(&whole, "/config", suggested).ends_with("hint: did you mean \"path\"?"));
+        let misspelt = r#"{"applications": {"a": {"type": "python", "modul": "wsgi"}}}"#;
+        let plain = r#"{"error": "Invalid configuration.", "detail": "Unknown parameter \"modul\"."}"#;
+        assert!(said(misspelt, "/config", plain).ends_with("hint: did you mean \"module\"?"));
         // An empty pointer, the root, is not a place.
         let root = r#"{"error": "Invalid configuration.", "detail": "Required parameter \"x\" is missing.",
             "location": {"path": ""}}"#;

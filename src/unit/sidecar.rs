@@ -38,7 +38,6 @@ const AGAIN: Duration = Duration::from_mins(1);
 type SocketFile = (PathBuf, u64, i64, i64);
 
 /// The state of a sidecar.
-#[derive(Debug)]
 pub struct Sidecar {
     client: Client,
     from: PathBuf,
@@ -58,10 +57,14 @@ pub struct Sidecar {
     said: Option<String>,
     /// The last logged refusal of the newest setup.
     complaint: Option<String>,
+    told: Told,
 }
 
+/// Publishes the current obstacle, for people who ask why Unit has no configuration; empty if there is none.
+pub type Told = Box<dyn Fn(&str)>;
+
 impl Sidecar {
-    pub fn new(from: &Path, control: Option<Control>, probe: Option<Url>, timeout: Duration) -> Self {
+    pub fn new(from: &Path, control: Option<Control>, probe: Option<Url>, timeout: Duration, told: Told) -> Self {
         Self {
             // The sidecar watches anyway, so an apply need not.
             client: Client { settle: Duration::ZERO, ..Client::default() },
@@ -77,6 +80,7 @@ impl Sidecar {
             looked: None,
             said: None,
             complaint: None,
+            told,
         }
     }
 
@@ -152,12 +156,14 @@ impl Sidecar {
                 Ok(()) => {
                     self.good = Some(newest);
                     self.refused = None;
+                    (self.told)("");
                     return;
                 }
                 Err(error) if error.kind() == Kind::UnitRefused => {
                     self.refused = Some(Instant::now());
                     if self.complaint.replace(error.summary()) != Some(error.summary()) {
                         tracing::error!("{}", error.told());
+                        (self.told)(&format!("podstrap: {error}"));
                     }
                 }
                 // Unit is gone. The next round waits for it.
@@ -220,6 +226,7 @@ impl Sidecar {
     fn say(&mut self, what: &str, text: &str) {
         if self.said.as_deref() != Some(what) {
             tracing::warn!("{text}");
+            (self.told)(text);
             self.said = Some(what.to_owned());
         }
     }

@@ -118,8 +118,13 @@ impl UnitStatus {
     /// Checks that every application that Unit starts without a request has a process.
     ///
     /// # Errors
-    /// `Probe`: an application has none.
+    /// `Probe`: an application has none, or Unit has no listener.
     pub fn well(&self) -> Result<()> {
+        if listeners(&self.config).next().is_none() {
+            let what = format!("Unit at {} serves nothing: its configuration has no listener", self.control);
+            return Err(Error::new(Kind::Probe, what)
+                .hint("read the log of the container that applies the configuration (a hook, or podstrap sidecar)"));
+        }
         let bad: Vec<_> = self
             .applications()
             .filter(|(name, app)| !self.is_well(name, app))
@@ -194,6 +199,17 @@ mod tests {
         rare         php       0        0         0     0
         ");
         status(2).well().unwrap();
+    }
+
+    #[test]
+    fn a_unit_without_a_configuration_is_not_well() {
+        let told = [json!({}), json!({"listeners": {}, "applications": {}})]
+            .map(|config| UnitStatus { config, ..status(1) }.well().unwrap_err().to_string());
+        assert_eq!(told[0], told[1]);
+        assert_snapshot!(told[0], @r"
+        error: Unit at unix:/run/unit.sock serves nothing: its configuration has no listener
+        hint: read the log of the container that applies the configuration (a hook, or podstrap sidecar)
+        ");
     }
 
     #[test]

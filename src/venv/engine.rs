@@ -279,7 +279,7 @@ impl Engine {
             }
             if settings.no_index() && lock::names_urls(file) {
                 return Err(Error::environment(format!(
-                    "{} contains the URLs of its files, and uv downloads from these",
+                    "{} contains URLs of package files, and uv downloads from these",
                     file.display()
                 ))
                 .because("--no-index forbids these downloads")

@@ -26,7 +26,7 @@ pub struct Inputs {
 }
 
 /// The default files of a tree, in order of precedence.
-const DEFAULTS: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", PYPROJECT];
+pub(super) const DEFAULTS: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", PYPROJECT];
 
 /// Files of tools that podstrap does not support, each with a hint to export a requirements file. Poetry 2 needs the
 /// plug-in poetry-plugin-export for its command.

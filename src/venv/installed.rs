@@ -99,6 +99,31 @@ pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Vec
     problems.into_iter().filter(|(path, _)| !right.contains(path)).map(|(_, problem)| problem).collect()
 }
 
+/// The first file of the environment itself that a package replaced, and the package.
+pub(super) fn replaced(root: &Path, files: &EnvironmentFiles, site: &Path) -> Option<(PathBuf, String)> {
+    for info in dist_infos(files, site) {
+        let Ok(record) = std::fs::read_to_string(root.join(&info).join("RECORD")) else { continue };
+        let paths = rows(&record).into_iter().map(|row| locate(root, site, &row.path));
+        if let Some(path) = paths.into_iter().find(|path| is_own(path)) {
+            let name = info.file_stem().unwrap_or_default().to_string_lossy().replacen('-', " ", 1);
+            return Some((path, name));
+        }
+    }
+    None
+}
+
+/// Whether a path is a file that `python -m venv` makes (PEP 405).
+fn is_own(path: &Path) -> bool {
+    let Some(name) = path.strip_prefix("bin").ok().and_then(Path::to_str) else {
+        return path == Path::new("pyvenv.cfg");
+    };
+    let version = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    name.strip_prefix("python").is_some_and(version)
+        || name.starts_with("activate.")
+        || name == "activate"
+        || name == "Activate.ps1"
+}
+
 /// The path in the environment of a path in RECORD.
 pub(super) fn locate(root: &Path, site: &Path, path: &str) -> PathBuf {
     let path = Path::new(path);

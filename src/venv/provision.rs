@@ -3,16 +3,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::StatVfsMountFlags;
 
 use super::builder::{BuildDirs, Builder, Built};
 use super::identity::{Identified, Identities};
-use super::inputs::{self, Inputs};
+use super::inputs::{self, DEFAULTS, Inputs};
 use super::key::{self, Recipe};
 use super::record::EnvironmentRecord;
 use super::requirements::Requirement;
 use super::reuse;
 use super::settings::Settings;
 use super::toolchain::{Toolchain, locate};
+use crate::confine::Confinement;
 use crate::error::{Error, Result};
 use crate::plan::{self, Links, Wanted};
 use crate::redact;
@@ -79,10 +83,12 @@ impl<'a> Provision<'a> {
         source: &plan::Source,
         tree_public: PathBuf,
         known: Vec<Identified>,
+        confinement: Option<Arc<Confinement>>,
         phases: &'a Phases,
         deadline: Deadline,
     ) -> Result<Self> {
         let settings = Settings::of_process().with(&plan.supply, &source.auth).at_home(source.home());
+        let settings = settings.confined(confinement);
         let identities = Identities::new(known);
         let toolchain = toolchain(plan, &settings, &identities, deadline).await?;
         let recipe = {
@@ -158,7 +164,12 @@ impl<'a> Provision<'a> {
         let builder = match begun {
             Begun::Adopted(record) => return Ok(Provided::Ready(record)),
             Begun::Installed(builder) => return Ok(Provided::Filled(Filled { key, builder })),
-            Begun::Nothing if self.plan.wanted != Wanted::Always && !found => return Ok(Provided::None),
+            Begun::Nothing if self.plan.wanted != Wanted::Always && !found => {
+                if self.plan.wanted == Wanted::IfNeeded {
+                    tracing::info!("nothing to install: the top of the tree has no {}", DEFAULTS.join(", "));
+                }
+                return Ok(Provided::None);
+            }
             Begun::Nothing => match self.adopt(&key, ready, dirs).await? {
                 Some(record) => return Ok(Provided::Ready(Box::new(record))),
                 None => self.create(dirs).await?,
@@ -226,6 +237,13 @@ impl<'a> Provision<'a> {
             found = locate(&self.settings, python, engine, &self.identities, self.deadline).await?;
             &found
         };
+        // The app's container mounts the same volume, usually in the same way.
+        if rustix::fs::statvfs(&dirs.scratch).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+            tracing::warn!(
+                "the volume is mounted noexec: Python cannot load extension modules from it, and no script of a package \
+                 runs; mount it without noexec, or install only packages in pure Python"
+            );
+        }
         let phase = self.phases.start("venv", &plan.venv.to_string());
         let made =
             Builder::create(self.settings.clone(), toolchain, plan, &self.tree_public, dirs.clone(), self.deadline);

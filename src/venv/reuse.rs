@@ -14,8 +14,8 @@ use crate::error::{IoContext, Result};
 use crate::runtime::hex;
 use crate::walk::{Entry, walk};
 
-/// Hash of all names with their types, modes, sizes, modification times and link targets. A written, added or removed
-/// file changes it. Does not read contents.
+/// Hash of all names with their owners, types, modes, sizes, modification times and link targets. A written, added,
+/// removed or replaced file changes it. Does not read contents.
 pub(super) fn fingerprint(dir: &Path) -> Result<String> {
     let mut digest = Sha256::new();
     each(dir, &mut |entry, meta| {
@@ -23,6 +23,8 @@ pub(super) fn fingerprint(dir: &Path) -> Result<String> {
         digest.update((name.len() as u64).to_be_bytes());
         digest.update(name);
         digest.update(meta.mode().to_be_bytes());
+        // Another user can write an entry with any modification time.
+        digest.update(meta.uid().to_be_bytes());
         if meta.is_symlink() {
             digest.update(fs::read_link(&entry.path)?.as_os_str().as_encoded_bytes());
         } else if meta.is_file() {

@@ -1,20 +1,19 @@
-//! Paths below the root: how podstrap names, creates and recognises them.
+//! Paths below the root: how podstrap names and recognises them, and what it says of those that others made.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::Error;
 use crate::plan::RESERVED;
 
-/// Mode bits that podstrap's directories copy from the root: sticky, setgid, group and other write.
-pub(super) const SHARED: u32 = 0o3022;
-
 /// The target of a top-level entry's link.
-pub(super) fn entry_target(name: &OsString) -> PathBuf {
+pub(super) fn entry_target(name: &OsStr) -> PathBuf {
     Path::new(RESERVED).join("current/tree").join(name)
+}
+
+/// The target of the link that `--link` makes.
+pub(super) fn tree_target(id: &str) -> PathBuf {
+    Path::new(RESERVED).join("releases").join(id).join("tree")
 }
 
 /// The release ID in `.podstrap/releases/<id>/tree`.
@@ -40,32 +39,10 @@ pub(super) fn in_the_way(path: &Path) -> Error {
         .hint("move it, publish under another name with --link NAME, or use a separate volume")
 }
 
-pub(super) fn names(dir: &Path) -> Result<Vec<OsString>> {
-    let list = || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
-    list().on_volume(|| format!("cannot list {}", dir.display()))
-}
-
-/// Creates a directory that everybody can read and the root's writers can write, whatever the umask.
-pub(super) fn make_dir(path: &Path, shared: u32) -> Result<()> {
-    let made = match DirBuilder::new().mode(0o755).create(path) {
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755 | shared)),
-        // Following a link here would delete files elsewhere.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
-                Ok(())
-            } else {
-                Err(in_the_way(path))
-            };
-        }
-        Err(error) => Err(error),
-    };
-    made.on_volume(|| format!("cannot create the directory {}", path.display()))
-}
-
-pub(super) fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).on_volume(|| format!("cannot sync {}", path.display()))
-}
-
-pub(super) fn random() -> String {
-    std::iter::repeat_with(fastrand::alphanumeric).take(12).map(|c| c.to_ascii_lowercase()).collect()
+/// The error of an entry in podstrap's own directories that podstrap's user did not create.
+pub(super) fn not_ours(path: &Path, why: &str) -> Error {
+    Error::volume(format!("podstrap does not trust {}", path.display())).because(why.to_owned()).hint(format!(
+        "run podstrap as the user who owns it, remove {} with its contents, or give another directory as --root",
+        path.display()
+    ))
 }

@@ -45,7 +45,7 @@ pub struct SourceRecord {
 pub const MANIFEST_VERSION: u32 = 6;
 
 /// A complete release.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Release {
     pub id: String,
     pub manifest: Manifest,

@@ -13,8 +13,8 @@
 //! anywhere, even by a subPath that goes through one of them. Several inits may share a root under
 //! different links. A release stays while a link names it.
 //!
-//! Whoever may write to the root (the group of an fsGroup, for example) may also write to `.podstrap`:
-//! podstrap's directories and the lock get the root's write bits, setgid bit and sticky bit.
+//! Only podstrap's user can write below `.podstrap` and open staging, whatever the root's mode. podstrap refuses a
+//! `.podstrap` of another user; see `owner.rs`.
 //!
 //! | step | if killed during it, the next run finds |
 //! |---|---|
@@ -29,6 +29,7 @@
 mod key;
 mod layout;
 mod manifest;
+mod owner;
 mod release;
 mod retain;
 mod root;

@@ -1,89 +1,86 @@
 //! Staging a release, and the rename that completes it.
 
-use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::layout::{make_dir, random, sync_dir};
 use super::manifest::{Manifest, Release};
-use super::root::{LIST, Volume};
+use super::root::{LIST, RECORD, Volume};
+use crate::dir::{Dir, random};
 use crate::error::{Error, IoContext, Result};
 use crate::runtime::blocking;
 use crate::walk::walk;
 
-/// A directory for one build. [`Volume::clear`] removes it, in the next run if this one was killed.
+/// A directory for one build, which only podstrap's user can open. [`Volume::clear`] removes it, in the next run if
+/// this one was killed.
 #[derive(Debug)]
 pub struct Staging {
-    dir: PathBuf,
+    dir: Dir,
+    /// Becomes the release.
+    release: Dir,
 }
 
 impl Staging {
     /// Does not exist yet; becomes the release's `tree`.
     pub fn tree(&self) -> PathBuf {
-        self.release().join("tree")
+        self.release.path().join("tree")
     }
     /// Does not exist yet. The environment is built here and moves into the tree when it is complete.
     pub fn venv(&self) -> PathBuf {
-        self.dir.join("venv")
+        self.dir.path().join("venv")
     }
     /// An empty directory for temporary files.
     pub fn scratch(&self) -> PathBuf {
-        self.dir.join("scratch")
-    }
-    fn release(&self) -> PathBuf {
-        self.dir.join("release")
+        self.dir.path().join("scratch")
     }
 }
 
 impl Volume {
     /// Creates a directory to build in.
     pub fn stage(&self) -> Result<Staging> {
-        let dir = self.own.join("staging").join(random());
-        let staging = Staging { dir };
-        for dir in [&staging.dir, &staging.release(), &staging.scratch()] {
-            make_dir(dir, self.shared)?;
-        }
-        Ok(staging)
+        let made = |parent: &Dir, name: &str| parent.create_dir(name).and_then(|()| parent.dir(name));
+        let stage = || {
+            let dir = made(&self.staging, &random())?;
+            made(&dir, "scratch")?;
+            let release = made(&dir, "release")?;
+            release.set_mode(0o755)?;
+            Ok(Staging { dir, release })
+        };
+        let staged: io::Result<_> = stage();
+        staged.on_volume(|| format!("cannot create a directory in {}", self.staging.path().display()))
     }
 
     /// Writes a staged release to disk, then completes it by one rename.
     ///
     /// Its ID starts with `name`, which helps people who list the directory.
     pub async fn commit(&self, staging: &Staging, name: &str, manifest: Manifest) -> Result<Release> {
-        let path = staging.release().join("release.json");
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::internal("cannot write release.json").because(error))?;
-        fs::write(&path, text)
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
-            .on_volume(|| format!("cannot write {}", path.display()))?;
-
-        let tree = staging.tree();
+        let failed = |name: &str| format!("cannot write {}", staging.tree().with_file_name(name).display());
+        let (tree, root) = (staging.tree(), self.root.path().to_owned());
+        let release = staging.release.again().on_volume(|| failed(RECORD))?;
+        let (record, files) = (failed(RECORD), failed(LIST));
         blocking(move || {
-            let path = tree.with_file_name(LIST);
-            list(&tree)
-                .and_then(|names| fs::write(&path, names))
-                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
-                .on_volume(|| format!("cannot write {}", path.display()))
+            release.write(RECORD, &text).on_volume(|| record)?;
+            list(&tree).and_then(|names| release.write(LIST, &names)).on_volume(|| files)?;
+            // The files must reach the disk before the rename that marks them complete.
+            release.sync_all().on_volume(|| format!("cannot sync {} to disk", root.display()))
         })
         .await?;
-        let releases = self.own.join("releases");
-        let opened = File::open(&releases).on_volume(|| format!("cannot open {}", releases.display()))?;
-        let what = format!("cannot sync {} to disk", self.root.display());
-        // The files must reach the disk before the rename that marks them complete.
-        blocking(move || rustix::fs::syncfs(&opened).map_err(io::Error::from).on_volume(|| what)).await?;
         let base = format!("{name}-{}", &manifest.key[..12]);
         let mut id = base.clone();
+        let path = self.releases.path();
         // A rebuild of the same inputs stands next to the earlier release.
         let mut next = 2;
-        while releases.join(&id).exists() {
+        while self.releases.entry(&id).on_volume(|| format!("cannot inspect {}", path.join(&id).display()))?.is_some() {
             id = format!("{base}-{next}");
             next += 1;
         }
-        let to = releases.join(&id);
-        fs::rename(staging.release(), &to).on_volume(|| format!("cannot create the release {}", to.display()))?;
-        sync_dir(&releases)?;
+        staging
+            .dir
+            .rename("release", &self.releases, &id)
+            .and_then(|()| self.releases.sync())
+            .on_volume(|| format!("cannot create the release {}", path.join(&id).display()))?;
         Ok(Release { id, manifest })
     }
 }

@@ -1,24 +1,35 @@
 //! The shared volume: its lock and its releases.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::layout::{SHARED, make_dir, release_of_current, release_of_link};
+use super::layout::{not_ours, release_of_current, release_of_link};
 use super::manifest::{MANIFEST_VERSION, Manifest, Release};
-use crate::error::{Error, IoContext, Result};
+use super::owner::{Owner, is_something_else};
+use crate::confine::Confinement;
+use crate::dir::Dir;
+use crate::error::{Error, IoContext, Result, volume_error};
+use crate::files;
 use crate::plan::{RESERVED, Target};
 use crate::retry::Deadline;
 use crate::runtime::blocking;
-use crate::tree;
 use crate::venv::EnvironmentRecord;
 
 /// The file next to a release's tree that lists every published path, separated by NUL.
 pub(super) const LIST: &str = "files";
+/// The record next to it.
+pub(super) const RECORD: &str = "release.json";
+
+/// Everybody can see who holds the lock.
+const LOCK_MODE: u32 = 0o644;
 
 /// Pause between two tries to take the lock.
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -26,11 +37,16 @@ const LOCK_POLL: Duration = Duration::from_millis(20);
 /// The shared volume. Holds its lock until it is dropped.
 #[derive(Debug)]
 pub struct Volume {
-    pub(super) root: PathBuf,
+    pub(super) root: Dir,
     /// `<root>/.podstrap`
-    pub(super) own: PathBuf,
-    /// Mode bits that podstrap's directories and the lock copy from the root.
-    pub(super) shared: u32,
+    pub(super) own: Dir,
+    pub(super) staging: Dir,
+    pub(super) releases: Dir,
+    owner: Owner,
+    /// The limits of child processes, if others can rename `.podstrap`.
+    confinement: Option<Arc<Confinement>>,
+    /// Releases that lack files.
+    damaged: RefCell<HashSet<String>>,
     _lock: File,
 }
 
@@ -38,60 +54,30 @@ impl Volume {
     /// Checks the root, takes its lock and empties staging. Waits for another podstrap to finish.
     ///
     /// # Errors
-    /// The root is missing, not a directory or not writable, or the lock is still held at the deadline.
-    pub async fn lock(root: &Path, deadline: Deadline) -> Result<Self> {
-        let shown = root.display();
-        let shared = match fs::metadata(root) {
-            Ok(meta) if meta.is_dir() => meta.permissions().mode() & SHARED,
-            Ok(_) => {
-                return Err(Error::volume(format!("--root {shown} is not a directory"))
-                    .hint("give the directory where the shared volume is mounted"));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::volume(format!("--root {shown} does not exist"))
-                    .hint("mount the shared volume there (volumeMounts), or give the path where it is mounted"));
-            }
-            Err(error) => return Err(error).on_volume(|| format!("cannot read --root {shown}")),
+    /// The root is missing, not a directory or not writable; podstrap's directory in it belongs to another user; or the
+    /// lock is still held at the deadline.
+    pub async fn lock(path: &Path, deadline: Deadline) -> Result<Self> {
+        let root = open_root(path)?;
+        let found = root.entry(RESERVED).on_volume(|| format!("cannot inspect {}", path.join(RESERVED).display()))?;
+        let owner = Owner::of(&root, found.as_ref()).on_volume(|| format!("cannot write to {}", path.display()))?;
+        let guarded = owner.guard(&root).on_volume(|| format!("cannot inspect {}", path.display()))?;
+        let own = owner.dir(&root, RESERVED, 0o755)?;
+        // The name of a build stays a secret, so others cannot put a directory of the same name in its place.
+        let staging = owner.dir(&own, "staging", 0o700)?;
+        let releases = owner.dir(&own, "releases", 0o755)?;
+        let confinement = if guarded { None } else { owner.confine(&root, &staging) };
+        let lock = open_lock(&own, owner)?;
+        take(&lock, &own.path().join("lock"), path, deadline).await?;
+        let volume = Self {
+            root,
+            own,
+            staging,
+            releases,
+            owner,
+            confinement: confinement.map(Arc::new),
+            damaged: RefCell::default(),
+            _lock: lock,
         };
-        if root.canonicalize().is_ok_and(|real| real.iter().any(|part| part == RESERVED)) {
-            return Err(Error::volume(format!("--root {shown} is inside a tree that podstrap published"))
-                .because("the next update of that tree would delete it")
-                .hint("give the root of the volume, or a separate directory on it"));
-        }
-        let own = root.join(RESERVED);
-        for dir in [&own, &own.join("staging"), &own.join("releases")] {
-            make_dir(dir, shared)?;
-        }
-        let path = own.join("lock");
-        let lock = open_lock(&path, shared).on_volume(|| format!("cannot open {}", path.display()))?;
-        let mut told = false;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if !deadline.passed() => {
-                    if !told {
-                        tracing::info!("waiting for another podstrap to finish with {shown}");
-                        told = true;
-                    }
-                    tokio::time::sleep(LOCK_POLL).await;
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::volume(format!("{} stayed locked", path.display()))
-                        .because(format!(
-                            "waited {:.1} s (--timeout {}) for another podstrap to finish",
-                            deadline.elapsed().as_secs_f64(),
-                            humantime::format_duration(deadline.limit())
-                        ))
-                        .hint("raise --timeout, or read the other init's log to see why it takes so long"));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).on_volume(|| format!("cannot lock {}", path.display())).map_err(|error| {
-                        error.hint("use a volume whose file system supports flock, such as an emptyDir")
-                    });
-                }
-            }
-        }
-        let volume = Self { root: root.to_owned(), own, shared, _lock: lock };
         volume.clear().await;
         Ok(volume)
     }
@@ -99,106 +85,205 @@ impl Volume {
     /// Deletes failed builds and old releases from staging. Returns what it could not delete; the next
     /// run tries again.
     pub async fn clear(&self) -> Vec<(PathBuf, io::Error)> {
-        let staging = self.own.join("staging");
+        let staging = self.staging.again();
         let cleared = blocking(move || {
-            let entries = fs::read_dir(staging).into_iter().flatten().flatten().map(|entry| entry.path());
-            Ok(entries.filter_map(|path| tree::remove(&path).err().map(|error| (path, error))).collect())
+            let remove = |staging: Dir| -> io::Result<Vec<(PathBuf, io::Error)>> {
+                let failed = |name: OsString| Some((staging.path().join(&name), staging.remove(&name).err()?));
+                Ok(staging.names()?.into_iter().filter_map(failed).collect())
+            };
+            Ok(staging.and_then(remove).unwrap_or_else(|error| vec![(PathBuf::from("staging"), error)]))
         });
         // The work itself never fails.
         cleared.await.unwrap_or_default()
     }
 
     /// Whether the volume has no release.
-    pub fn is_new(&self) -> bool {
-        fs::read_dir(self.own.join("releases")).is_ok_and(|mut entries| entries.next().is_none())
+    pub fn is_new(&self) -> Result<bool> {
+        let names = self.releases.names().on_volume(|| format!("cannot list {}", self.releases.path().display()))?;
+        Ok(names.is_empty())
     }
 
     /// A complete release with this key. Prefers the published one.
-    pub fn find(&self, key: &str, target: &Target) -> Option<Release> {
-        self.releases(target).find(|release| release.manifest.key == key && self.is_whole(release))
+    pub fn find(&self, key: &str, target: &Target) -> Result<Option<Release>> {
+        for release in self.releases(target)?.into_iter().filter(|release| release.manifest.key == key) {
+            if self.is_whole(&release)? {
+                return Ok(Some(release));
+            }
+        }
+        Ok(None)
     }
 
     /// Directory and record of every release's environment. The published release comes first.
-    pub fn environments(&self, target: &Target) -> Vec<(PathBuf, EnvironmentRecord)> {
+    pub fn environments(&self, target: &Target) -> Result<Vec<(PathBuf, EnvironmentRecord)>> {
         let of = |release: Release| {
             let record = release.manifest.environment.clone()?;
             Some((self.tree(&release).join(&record.venv), record))
         };
-        self.releases(target).filter_map(of).collect()
+        Ok(self.releases(target)?.into_iter().filter_map(of).collect())
     }
 
     /// Whether every published path still exists. Ignores files that an app added or changed.
-    pub fn is_whole(&self, release: &Release) -> bool {
-        let tree = self.tree(release);
-        let list = fs::read(tree.with_file_name(LIST)).unwrap_or_default();
-        let lost = list
-            .split(|byte| *byte == 0)
-            .map(|name| tree.join(OsStr::from_bytes(name)))
-            .find(|path| fs::symlink_metadata(path).is_err());
+    pub fn is_whole(&self, release: &Release) -> Result<bool> {
+        if self.damaged.borrow().contains(&release.id) {
+            return Ok(false);
+        }
+        let path = self.releases.path().join(&release.id);
+        let tree = |dir: &Dir| Ok((dir.read(LIST, files::GENERATED)?, dir.dir("tree")?));
+        let opened: io::Result<_> = self.releases.dir(&release.id).and_then(|dir| tree(&dir));
+        let (list, tree) = opened.on_volume(|| format!("cannot read {}", path.join(LIST).display()))?;
+        let mut lost = None;
+        for name in list.split(|byte| *byte == 0).map(OsStr::from_bytes) {
+            let entry =
+                tree.entry(name).on_volume(|| format!("cannot inspect {}", tree.path().join(name).display()))?;
+            if entry.is_none() {
+                lost = Some(tree.path().join(name));
+                break;
+            }
+        }
         if let Some(path) = &lost {
             tracing::warn!("{} is missing from the release: rebuilding", path.display());
+            self.damaged.borrow_mut().insert(release.id.clone());
         }
-        lost.is_none() && !list.is_empty()
+        Ok(lost.is_none() && !list.is_empty())
     }
 
     /// The release that the target's links show.
-    pub fn published(&self, target: &Target) -> Option<Release> {
-        self.release(&self.published_id(target)?)
+    pub fn published(&self, target: &Target) -> Result<Option<Release>> {
+        let Some(id) = self.published_id(target)? else { return Ok(None) };
+        self.release(&id)
+    }
+
+    /// The limits of child processes that work in staging.
+    pub fn confinement(&self) -> Option<Arc<Confinement>> {
+        self.confinement.clone()
     }
 
     /// `<root>/.podstrap`.
     pub fn own(&self) -> &Path {
-        &self.own
+        self.own.path()
     }
 
     /// All complete releases, the published one first.
-    fn releases(&self, target: &Target) -> impl Iterator<Item = Release> {
-        self.published(target).into_iter().chain(self.complete())
+    fn releases(&self, target: &Target) -> Result<Vec<Release>> {
+        let published = self.published_id(target)?;
+        let mut releases = self.complete()?;
+        releases.sort_by_key(|release| Some(&release.id) != published.as_ref());
+        Ok(releases)
     }
 
-    pub(super) fn complete(&self) -> impl Iterator<Item = Release> {
-        let entries = fs::read_dir(self.own.join("releases")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| self.release(entry.file_name().to_str()?))
+    pub(super) fn complete(&self) -> Result<Vec<Release>> {
+        let names = self.releases.names().on_volume(|| format!("cannot list {}", self.releases.path().display()))?;
+        let mut releases = Vec::new();
+        for name in names.iter().filter_map(|name| name.to_str()) {
+            releases.extend(self.release(name)?);
+        }
+        Ok(releases)
     }
 
     /// The tree of a release.
     pub fn tree(&self, release: &Release) -> PathBuf {
-        self.own.join("releases").join(&release.id).join("tree")
+        self.releases.path().join(&release.id).join("tree")
     }
 
-    fn release(&self, id: &str) -> Option<Release> {
-        let text = fs::read(self.own.join("releases").join(id).join("release.json")).ok()?;
-        let manifest: Manifest = serde_json::from_slice(&text).ok()?;
-        let release = Release { id: id.to_owned(), manifest };
-        let Manifest { version, environment, .. } = &release.manifest;
+    /// A release of this version of podstrap, if it is complete.
+    ///
+    /// # Errors
+    /// Another user or program made it.
+    fn release(&self, id: &str) -> Result<Option<Release>> {
+        let path = self.releases.path().join(id);
+        let dir = match self.releases.dir(id) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_something_else(&error) => return Err(not_ours(&path, "it is not a directory")),
+            Err(error) => return Err(error).on_volume(|| format!("cannot open {}", path.display())),
+        };
+        let failed = || format!("cannot read {}", path.join(RECORD).display());
+        self.owner.check(&path, &dir.metadata().on_volume(failed)?)?;
+        let Some(stat) = dir.entry(RECORD).on_volume(failed)? else { return Ok(None) };
+        self.owner.check_file(&path.join(RECORD), &stat)?;
+        let text = dir.read(RECORD, files::GENERATED).on_volume(failed)?;
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { return Ok(None) };
+        let Some(stat) = dir.entry(LIST).on_volume(failed)? else { return Ok(None) };
+        self.owner.check_file(&path.join(LIST), &stat)?;
         // Somebody may have deleted the tree or the environment by hand: then rebuild.
-        let tree = self.tree(&release);
-        let there = tree.is_dir() && environment.as_ref().is_none_or(|record| tree.join(&record.venv).is_dir());
-        (*version == MANIFEST_VERSION && there).then_some(release)
+        let venv = manifest.environment.as_ref().map_or_else(PathBuf::new, |record| record.venv.clone());
+        let there = dir.entry(Path::new("tree").join(venv)).on_volume(failed)?.is_some();
+        let complete = manifest.version == MANIFEST_VERSION && there;
+        Ok(complete.then(|| Release { id: id.to_owned(), manifest }))
     }
 
-    fn published_id(&self, target: &Target) -> Option<String> {
-        match &target.link {
-            Some(name) => release_of_link(&fs::read_link(self.root.join(name)).ok()?),
-            None => release_of_current(&fs::read_link(self.own.join("current")).ok()?),
-        }
+    fn published_id(&self, target: &Target) -> Result<Option<String>> {
+        let read = |dir: &Dir, name: &str| {
+            dir.link(name).on_volume(|| format!("cannot read the link {}", dir.path().join(name).display()))
+        };
+        Ok(match &target.link {
+            Some(name) => read(&self.root, name)?.and_then(|to| release_of_link(&to)),
+            None => read(&self.own, "current")?.and_then(|to| release_of_current(&to)),
+        })
     }
 }
 
-/// Opens the lock for writing if possible, as flock on NFS requires, else for reading.
-fn open_lock(path: &Path, shared: u32) -> io::Result<File> {
-    let mode = 0o644 | shared & 0o022;
-    let mut options = OpenOptions::new();
-    match options.create_new(true).write(true).mode(mode).open(path) {
-        Ok(lock) => {
-            lock.set_permissions(Permissions::from_mode(mode))?;
-            return Ok(lock);
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
+fn open_root(path: &Path) -> Result<Dir> {
+    let shown = path.display();
+    let root = Dir::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => Error::volume(format!("--root {shown} is not a directory"))
+            .hint("give the directory where the shared volume is mounted"),
+        io::ErrorKind::NotFound => Error::volume(format!("--root {shown} does not exist"))
+            .hint("mount the shared volume there (volumeMounts), or give the path where it is mounted"),
+        _ => volume_error(format!("cannot read --root {shown}"), &error),
+    })?;
+    let real = path.canonicalize().on_volume(|| format!("cannot read --root {shown}"))?;
+    if real.iter().any(|part| part == RESERVED) {
+        return Err(Error::volume(format!("--root {shown} is inside a tree that podstrap published"))
+            .because("the next update of that tree would delete it")
+            .hint("give the root of the volume, or a separate directory on it"));
     }
-    match OpenOptions::new().write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
-        opened => opened,
+    Ok(root)
+}
+
+/// Opens the lock for writing, as flock on NFS requires.
+fn open_lock(own: &Dir, owner: Owner) -> Result<File> {
+    let path = own.path().join("lock");
+    let failed = || format!("cannot open {}", path.display());
+    if let Some(stat) = own.entry("lock").on_volume(failed)? {
+        owner.check_file(&path, &stat)?;
+    }
+    let lock = own.file_or_new("lock").on_volume(failed)?;
+    let mode = lock.metadata().on_volume(failed)?.permissions().mode() & 0o7777;
+    // The umask took permissions away, or an older version let others write.
+    if mode != LOCK_MODE {
+        lock.set_permissions(Permissions::from_mode(LOCK_MODE)).on_volume(failed)?;
+    }
+    Ok(lock)
+}
+
+/// Waits for the lock.
+async fn take(lock: &File, path: &Path, root: &Path, deadline: Deadline) -> Result<()> {
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if !deadline.passed() => {
+                if !told {
+                    tracing::info!("waiting for another podstrap to finish with {}", root.display());
+                    told = true;
+                }
+                tokio::time::sleep(LOCK_POLL).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::volume(format!("{} stayed locked", path.display()))
+                    .because(format!(
+                        "waited {:.1} s (--timeout {}) for another podstrap to finish",
+                        deadline.elapsed().as_secs_f64(),
+                        humantime::format_duration(deadline.limit())
+                    ))
+                    .hint("raise --timeout, or read the other init's log to see why it takes so long"));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error)
+                    .on_volume(|| format!("cannot lock {}", path.display()))
+                    .map_err(|error| error.hint("use a volume whose file system supports flock, such as an emptyDir"));
+            }
+        }
     }
 }

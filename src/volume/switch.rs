@@ -1,15 +1,14 @@
 //! The public names: checked for conflicts, then switched by one rename.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::layout::{entry_target, in_the_way, names, random, release_of_link, sync_dir, taken};
+use super::layout::{entry_target, in_the_way, release_of_current, release_of_link, taken, tree_target};
 use super::manifest::Release;
 use super::root::Volume;
+use crate::dir::{Dir, random};
 use crate::error::{IoContext, Result};
 use crate::plan::{RESERVED, Target};
 
@@ -34,75 +33,92 @@ impl Volume {
     pub fn check(&self, target: &Target, tree: Option<&Path>) -> Result<()> {
         let entries = match (&target.link, tree) {
             (Some(name), _) => vec![OsString::from(name)],
-            (None, Some(tree)) => names(tree)?,
+            (None, Some(tree)) => {
+                Dir::open(tree).and_then(|dir| dir.names()).on_volume(|| format!("cannot list {}", tree.display()))?
+            }
             (None, None) => return Ok(()),
         };
         for name in entries {
-            let path = self.root.join(&name);
-            match fs::read_link(&path) {
-                // With and without --link, a run must not take the other's names.
-                Ok(to) if target.link.is_some() && to == entry_target(&name) && path.exists() => {
+            let path = self.root.path().join(&name);
+            let failed = || format!("cannot inspect {}", path.display());
+            if self.root.entry(&name).on_volume(failed)?.is_none() {
+                continue;
+            }
+            let to = self.root.link(&name).on_volume(failed)?.filter(|to| to.starts_with(RESERVED));
+            let Some(to) = to else { return Err(in_the_way(&path)) };
+            // With and without --link, a run must not take the other's names.
+            if target.link.is_some() && to == entry_target(&name) {
+                let current = self.own.link("current").on_volume(failed)?;
+                if self.shows(current.and_then(|to| release_of_current(&to)), Some(&name)).on_volume(failed)? {
                     return Err(taken(&path, "the tree that is published without --link"));
                 }
-                Ok(to) if target.link.is_none() && release_of_link(&to).is_some() && path.exists() => {
-                    return Err(taken(&path, "a tree that is published with --link"));
-                }
-                Ok(to) if to.starts_with(RESERVED) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                _ => return Err(in_the_way(&path)),
+            }
+            if target.link.is_none() && self.shows(release_of_link(&to), None).on_volume(failed)? {
+                return Err(taken(&path, "a tree that is published with --link"));
             }
         }
         Ok(())
     }
 
+    /// Whether a release has a tree, or an entry of it.
+    fn shows(&self, id: Option<String>, entry: Option<&OsStr>) -> io::Result<bool> {
+        let Some(id) = id else { return Ok(false) };
+        let tree = Path::new(&id).join("tree");
+        Ok(self.releases.entry(entry.map_or(tree.clone(), |entry| tree.join(entry)))?.is_some())
+    }
+
     fn switch_link(&self, release: &Release, name: &str) -> Result<bool> {
-        let link = self.root.join(name);
-        let to = Path::new(RESERVED).join("releases").join(&release.id).join("tree");
-        if fs::read_link(&link).is_ok_and(|now| now == to) {
-            return Ok(false);
+        let changed = self.set_link(&self.root, OsStr::new(name), &tree_target(&release.id))?;
+        if changed {
+            sync(&self.root)?;
         }
-        self.link(&to, &link)?;
-        sync_dir(&self.root)?;
-        Ok(true)
+        Ok(changed)
     }
 
     fn switch_entries(&self, release: &Release) -> Result<bool> {
-        let entries = names(&self.tree(release))?;
+        let tree = self.tree(release);
+        let list = |dir: &Dir| dir.names().on_volume(|| format!("cannot list {}", dir.path().display()));
+        let opened = self.releases.dir(&release.id).and_then(|dir| dir.dir("tree"));
+        let entries = list(&opened.on_volume(|| format!("cannot open {}", tree.display()))?)?;
         let mut tidied = false;
         for name in &entries {
-            let (link, to) = (self.root.join(name), entry_target(name));
-            if !fs::read_link(&link).is_ok_and(|now| now == to) {
-                self.link(&to, &link)?;
-                tidied = true;
-            }
+            tidied |= self.set_link(&self.root, name, &entry_target(name))?;
         }
-        let current = self.own.join("current");
-        let to = Path::new("releases").join(&release.id);
-        let changed = !fs::read_link(&current).is_ok_and(|now| now == to);
+        let changed = self.set_link(&self.own, OsStr::new("current"), &Path::new("releases").join(&release.id))?;
         if changed {
-            self.link(&to, &current)?;
-            sync_dir(&self.own)?;
+            sync(&self.own)?;
         }
         let kept: HashSet<_> = entries.into_iter().collect();
-        for name in names(&self.root)? {
-            let link = self.root.join(&name);
-            if !kept.contains(&name) && fs::read_link(&link).is_ok_and(|to| to == entry_target(&name)) {
-                fs::remove_file(&link).on_volume(|| format!("cannot remove the old link {}", link.display()))?;
+        for name in list(&self.root)?.into_iter().filter(|name| !kept.contains(name)) {
+            let shown = || self.root.path().join(&name).display().to_string();
+            let to = self.root.link(&name).on_volume(|| format!("cannot read {}", shown()))?;
+            if to == Some(entry_target(&name)) {
+                self.root.remove_file(&name).on_volume(|| format!("cannot remove the old link {}", shown()))?;
                 tidied = true;
             }
         }
         // An unchanged run writes nothing.
         if tidied {
-            sync_dir(&self.root)?;
+            sync(&self.root)?;
         }
         Ok(changed)
     }
 
-    /// Creates or replaces a link by one rename.
-    fn link(&self, to: &Path, at: &Path) -> Result<()> {
-        let temporary = self.own.join("staging").join(random());
-        symlink(to, &temporary)
-            .and_then(|()| fs::rename(&temporary, at))
-            .on_volume(|| format!("cannot create the link {}", at.display()))
+    /// Creates or replaces a link by one rename. Returns false if it already was as wanted.
+    fn set_link(&self, dir: &Dir, name: &OsStr, to: &Path) -> Result<bool> {
+        let failed = || format!("cannot create the link {}", dir.path().join(name).display());
+        if dir.link(name).on_volume(failed)?.is_some_and(|now| now == to) {
+            return Ok(false);
+        }
+        let temporary = random();
+        self.staging
+            .create_link(&temporary, to)
+            .and_then(|()| self.staging.rename(&temporary, dir, name))
+            .on_volume(failed)?;
+        Ok(true)
     }
+}
+
+fn sync(dir: &Dir) -> Result<()> {
+    dir.sync().on_volume(|| format!("cannot sync {}", dir.path().display()))
 }

@@ -325,7 +325,7 @@ impl Validator<'_> {
             Rule::JsModule => self.each_string(id, |walk, id| {
                 let name = walk.document.string(id).unwrap_or_default();
                 let message =
-                    format!("Unit refuses this until you upload the script \"{name}\", and always without njs");
+                    format!("Unit refuses this until you upload the script \"{name}\"; without njs it always does");
                 let finding = Finding {
                     needs: Some(Upload::Script(name)),
                     ..Finding::warning("script", walk.start(id), message)

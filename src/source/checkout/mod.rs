@@ -160,8 +160,10 @@ fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result
     let name = choice.reference.clone().unwrap_or_else(|| choice.commit.to_string());
     let object = repo.find_object(choice.want, None).map_err(|error| {
         if error.code() == ErrorCode::NotFound {
-            return Error::source(format!("{url} has no commit {}", choice.want))
-                .hint("push the commit to a branch or a tag: most servers send only the commits of branches and tags");
+            let error = Error::source(format!("{url} has no commit {}", choice.want));
+            let push = "push the commit to a branch or a tag: most servers send only the commits of branches and tags";
+            let meant = |name| format!("use --ref {name}: 40 hexadecimal digits mean a commit");
+            return error.hint(choice.namesake.as_ref().map_or_else(|| push.to_owned(), meant));
         }
         failure(&format!("cannot read {name} of {url}"), &error).permanent()
     })?;

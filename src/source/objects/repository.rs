@@ -100,8 +100,8 @@ pub(crate) fn failure(what: &str, error: &git2::Error) -> Error {
     match error.class() {
         git2::ErrorClass::NoMemory => {
             made.because(format!("an object takes more than {}", Size(MAX_OBJECT as u64))).hint(
-                "repack the repository with git, which stores files of this size without deltas, or remove them from \
-                 it",
+                "repack the repository with git, which stores files of this size without deltas, or remove \
+                 these files from the repository",
             )
         }
         git2::ErrorClass::Net | git2::ErrorClass::Indexer | git2::ErrorClass::Zlib => made.transient(None),

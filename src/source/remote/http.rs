@@ -7,6 +7,7 @@ use std::fmt;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use tokio::sync::mpsc;
+use tokio::time::timeout_at;
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -111,18 +112,35 @@ impl Remote {
         if !is_ok(&reply.response) {
             return Err(self.0.refused(what, "repository", endpoint, reply, deadline).await);
         }
-        let content_type = text(reply.response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+        let content_type = text(reply.response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
         if content_type == format!("application/x-git-upload-pack-{kind}") {
             return Ok(reply.response);
         }
         let html = is_html(&reply.response);
+        let mut response = reply.response;
+        let first = timeout_at(deadline.instant(), response.chunk()).await;
+        if first.is_ok_and(|chunk| chunk.is_ok_and(|chunk| chunk.is_some_and(|chunk| is_dumb(&chunk)))) {
+            return Err(Error::source(what)
+                .because(format!("{endpoint} is a repository served as plain files (Git's dumb HTTP protocol)"))
+                .hint("serve it with git http-backend or another Git server: podstrap needs the smart HTTP protocol"));
+        }
         let error = Error::source(what).because(format!(
             "{endpoint} is not a Git repository over HTTP: it answers with {}",
-            if html { "a web page".to_owned() } else { format!("content type {content_type:?}") }
+            match content_type.as_str() {
+                _ if html => "a web page".to_owned(),
+                "" => "no content type".to_owned(),
+                kind => format!("content type {kind:?}"),
+            }
         ));
         let error = error.hint("give the address for git clone, which often ends with .git");
         Err(if html { error } else { error.hint("add --file NAME or #sha256=… to download a file or an archive") })
     }
+}
+
+/// Whether a body is the file `info/refs` of a repository: object name, tab, reference (gitrepository-layout(5)).
+fn is_dumb(body: &[u8]) -> bool {
+    let digits = body.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    matches!(digits, 40 | 64) && body[digits..].starts_with(b"\trefs/")
 }
 
 impl fmt::Display for Endpoint {

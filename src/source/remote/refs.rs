@@ -48,6 +48,8 @@ pub(crate) struct Choice {
     pub(crate) reference: Option<String>,
     /// Whether the remote advertises the object. It may refuse any other.
     pub(crate) advertised: bool,
+    /// A branch or tag whose name looks like this commit.
+    pub(crate) namesake: Option<String>,
 }
 
 /// Why an advertisement is unusable.
@@ -148,10 +150,12 @@ impl Refs {
             .map_err(|error| Error::source(format!("cannot look up {name} in {url}")).because(error))?;
         // The object of an annotated tag is as good a name for its commit as the commit's own.
         let tip = self.all.iter().find(|tip| tip.oid == oid || tip.peeled == Some(oid));
-        Ok(match tip {
-            Some(tip) => Choice { reference: None, ..tip.chosen_as("") },
-            None => Choice { want: oid, commit: oid, reference: None, advertised: false },
-        })
+        if let Some(tip) = tip {
+            return Ok(Choice { reference: None, ..tip.chosen_as("") });
+        }
+        let namesake = ["refs/heads/", "refs/tags/"].iter().find_map(|at| self.find(&format!("{at}{name}")));
+        let namesake = namesake.map(|found| found.name.clone());
+        Ok(Choice { want: oid, commit: oid, reference: None, advertised: false, namesake })
     }
 
     fn named(&self, name: &str, url: &dyn Display) -> Result<Choice> {
@@ -217,6 +221,7 @@ impl Ref {
             commit: self.peeled.unwrap_or(self.oid),
             reference: Some(name.to_owned()),
             advertised: true,
+            namesake: None,
         }
     }
 }

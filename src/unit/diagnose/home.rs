@@ -7,13 +7,23 @@ use super::application::NewApp;
 use super::directory::GONE;
 use super::explanation::Explanation;
 use super::scene::Scene;
+use crate::files;
+
+/// Limit of a release.json, in bytes.
+const RECORD: u64 = 16 << 20;
 
 pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let version = app.python(scene)?;
     let home = app.path("home")?;
     let why = |what: &str| format!("application {:?}: its \"home\" {} {what}", app.name, home.display());
     if !home.is_dir() {
-        return Some(Explanation::new(why("is not a directory"), GONE));
+        return Some(match built_without(home) {
+            Some(repo) => Explanation::new(
+                why(&format!("does not exist: podstrap init found nothing to install in {repo}")),
+                "commit a requirements.txt, name the packages in podstrap init, or remove \"home\"",
+            ),
+            None => Explanation::new(why("is not a directory"), GONE),
+        });
     }
     if !home.join("lib").join(format!("python{version}")).is_dir() {
         return Some(Explanation::new(
@@ -28,6 +38,16 @@ pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
             "set \"home\" to the --venv-final-path of `podstrap init`",
         )
     })
+}
+
+/// The source of the release around this path, if the release has no environment.
+fn built_without(home: &Path) -> Option<String> {
+    // Without --link, `.podstrap/current` in the root; with it, the tree lies next to the record.
+    let records = home.ancestors().skip(1).flat_map(|dir| [dir.join(".podstrap/current"), dir.join("..")]);
+    let record = records.map(|dir| dir.join("release.json")).find_map(|path| files::read(&path, RECORD).ok())?;
+    let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+    let repo = record.pointer("/source/repo")?.as_str()?;
+    record.get("environment")?.is_null().then(|| repo.to_owned())
 }
 
 /// Describes the Python versions that the environment has a library of.
@@ -60,6 +80,14 @@ mod tests {
         application "a": its "home" [TMP]/venv is not a directory
 
         hint: check that the volume is mounted at this path in Unit's container
+        "#);
+        let record = dir.path().join(".podstrap/current/release.json");
+        fs::create_dir_all(record.parent().unwrap()).unwrap();
+        fs::write(&record, r#"{"source": {"repo": "https://host/app.git"}, "environment": null}"#).unwrap();
+        assert_snapshot!(told(), @r#"
+        application "a": its "home" [TMP]/venv does not exist: podstrap init found nothing to install in https://host/app.git
+
+        hint: commit a requirements.txt, name the packages in podstrap init, or remove "home"
         "#);
         fs::create_dir_all(home.join("lib/python3.12")).unwrap();
         assert_snapshot!(told(), @r#"

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use crate::command::Command;
+use crate::http;
 use crate::redact;
 
 /// Variables that name constraints files and similar files, separated by white space.
@@ -26,6 +27,9 @@ const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT
 
 /// Parts of the names of variables for the transport.
 const OF_TRANSPORT: &[&str] = &["CERT", "PROXY"];
+
+/// Variables with a proxy, in upper or lower case.
+const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 
 /// Variables that would make an engine use another Python, project or destination.
 const OF_INSTALLERS: &[&str] = &[
@@ -187,7 +191,12 @@ impl Variables {
     }
 
     fn for_children(&self) -> impl Iterator<Item = (OsString, OsString)> {
-        let pass = self.0.iter().filter(|(name, _)| name.to_str().is_none_or(|name| !OF_INSTALLERS.contains(&name)));
+        // uv does not apply `*` to addresses such as 127.0.0.1, so podstrap hands over the result.
+        let direct = ["NO_PROXY", "no_proxy"].iter().find_map(|name| self.get(name)).is_some_and(http::excludes_all);
+        let drops = move |name: &str| {
+            OF_INSTALLERS.contains(&name) || direct && PROXIES.contains(&name.to_ascii_uppercase().as_str())
+        };
+        let pass = self.0.iter().filter(move |(name, _)| name.to_str().is_none_or(|name| !drops(name)));
         pass.map(|(name, value)| (name.clone(), value.clone()))
     }
 

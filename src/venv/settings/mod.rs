@@ -13,6 +13,7 @@ mod translate;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(super) use self::credentials::Netrc;
 pub(super) use self::translate::UvCommand;
@@ -21,6 +22,7 @@ use self::credentials::Logins;
 use self::environment::Variables;
 use super::pipconf;
 use crate::command::Command;
+use crate::confine::Confinement;
 use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::files;
 use crate::plan::{self, GitUrl};
@@ -60,6 +62,8 @@ pub struct Settings {
     only_binary: bool,
     /// A configuration file of pip that podstrap cannot read, and the cause.
     faulty: Option<(PathBuf, String)>,
+    /// The limits of child processes.
+    confinement: Option<Arc<Confinement>>,
 }
 
 impl fmt::Debug for Settings {
@@ -83,6 +87,7 @@ impl Settings {
             home: None,
             only_binary: false,
             faulty: None,
+            confinement: None,
         };
         match pipconf::variables(&pipconf::files(|name| settings.get(name))) {
             Ok(found) => {
@@ -338,9 +343,15 @@ impl Settings {
         self.logins.of(host)
     }
 
+    /// Limits the files that child processes may use.
+    #[must_use]
+    pub fn confined(self, confinement: Option<Arc<Confinement>>) -> Self {
+        Self { confinement, ..self }
+    }
+
     /// A command that inherits these variables and keeps its temporary files in `scratch`.
     pub(super) fn command(&self, program: &Path, scratch: &Path) -> Command {
-        self.vars.command(program, scratch)
+        self.vars.command(program, scratch).confine(self.confinement.clone())
     }
 
     /// pip's settings as variables for uv.

@@ -48,6 +48,8 @@ fn servers_that_refuse() {
         ("not found", "", page(404, "text/html; charset=utf-8", missing)),
         ("a web page", "", page(200, "text/html", "<html>Sign in</html>")),
         ("plain text", "", page(200, "text/plain", "0123 refs/heads/main\n")),
+        ("plain files", "", page(200, "text/plain", &format!("{}\trefs/heads/main\n", "0".repeat(40)))),
+        ("no content type", "", Response::new(200, format!("{}\trefs/heads/main\n", "0".repeat(40)))),
         ("Git's own error", "", page(200, "application/x-git-upload-pack-advertisement", &packet)),
     ];
     let mut told = String::new();
@@ -94,6 +96,14 @@ fn servers_that_refuse() {
       because: http://[HOST]/app.git is not a Git repository over HTTP: it answers with content type "text/plain"
     hint: give the address for git clone, which often ends with .git
     hint: add --file NAME or #sha256=… to download a file or an archive
+    -- plain files
+    error: cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git is a repository served as plain files (Git's dumb HTTP protocol)
+    hint: serve it with git http-backend or another Git server: podstrap needs the smart HTTP protocol
+    -- no content type
+    error: cannot list the references of http://[HOST]/app.git
+      because: http://[HOST]/app.git is a repository served as plain files (Git's dumb HTTP protocol)
+    hint: serve it with git http-backend or another Git server: podstrap needs the smart HTTP protocol
     -- Git's own error
     error: cannot list the references of http://[HOST]/app.git
       because: the server says: Repository is archived
@@ -159,13 +169,16 @@ fn repositories_without_what_was_asked_for() {
     unborn.git(["symbolic-ref", "HEAD", "refs/heads/gone"]);
     let server = GitServer::start(dir.path());
     let (url, file) = (|name| server.url(name), |name| format!("file://{}", dir.path().join(name).display()));
-    let (short, ones) = (&repo.rev("HEAD")[..10], "1".repeat(40));
+    let (short, ones, twos) = (&repo.rev("HEAD")[..10], "1".repeat(40), "2".repeat(40));
+    repo.git(["update-ref", &format!("refs/heads/{twos}"), "HEAD"]);
     let rows = [
         ("a misspelt branch", url("app.git"), Some("relaese")),
         ("a shortened commit", url("app.git"), Some(short)),
         ("a branch and a tag", url("app.git"), Some("both")),
         ("a tag of a tree", url("app.git"), Some("tree")),
         ("an unknown commit", url("app.git"), Some(&*ones)),
+        ("a branch that is named like a commit", url("app.git"), Some(&*twos)),
+        ("a word of the example manifests", url("YOU/app.git"), None),
         ("an empty repository", url("empty.git"), None),
         ("a HEAD without a commit", url("unborn.git"), None),
         ("an empty repository on this machine", file("empty.git"), None),
@@ -178,7 +191,7 @@ fn repositories_without_what_was_asked_for() {
     -- a misspelt branch
     error: http://[HOST]/app.git has no branch or tag relaese
     hint: did you mean release?
-    hint: choose one of: both, main, release, tree
+    hint: choose one of: [COMMIT], both, main, release, tree
     -- a shortened commit
     error: http://[HOST]/app.git has no branch or tag f7f8b5bfdd
     hint: give all 40 digits of a commit: servers do not look up shortened ones
@@ -191,6 +204,14 @@ fn repositories_without_what_was_asked_for() {
     -- an unknown commit
     error: http://[HOST]/app.git has no commit [COMMIT]
     hint: push the commit to a branch or a tag: most servers send only the commits of branches and tags
+    -- a branch that is named like a commit
+    error: http://[HOST]/app.git has no commit [COMMIT]
+    hint: use --ref refs/heads/[COMMIT]: 40 hexadecimal digits mean a commit
+    -- a word of the example manifests
+    error: cannot list the references of http://[HOST]/YOU/app.git
+      because: http://[HOST]/YOU/app.git answers 404 Not Found
+    hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
+    hint: replace YOU in the manifest: it is a placeholder of the example
     -- an empty repository
     error: http://[HOST]/empty.git is an empty repository
     hint: push a commit to it first

@@ -11,6 +11,11 @@ use sha2::{Digest, Sha256};
 
 /// Writes `NAME-VERSION-py3-none-any.whl` with one module of that name and these Requires-Dist lines.
 pub(crate) fn wheel(dir: &Path, name: &str, version: &str, requires: &[&str]) -> PathBuf {
+    wheel_with(dir, name, version, requires, &[])
+}
+
+/// The same with more files. `INFO` and `DATA` stand for the directories of metadata and data.
+pub(crate) fn wheel_with(dir: &Path, name: &str, version: &str, requires: &[&str], more: &[(&str, &str)]) -> PathBuf {
     let info = format!("{name}-{version}.dist-info");
     let mut metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
     for requirement in requires {
@@ -20,11 +25,13 @@ pub(crate) fn wheel(dir: &Path, name: &str, version: &str, requires: &[&str]) ->
         writeln!(metadata, "Requires-Dist: {requirement}").expect("a string");
     }
     let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
-    let files = [
+    let mut files = vec![
         (format!("{name}.py"), format!("version = '{version}'\n")),
         (format!("{info}/METADATA"), metadata),
         (format!("{info}/WHEEL"), tags.to_owned()),
     ];
+    let data = format!("{name}-{version}.data");
+    files.extend(more.iter().map(|(file, text)| (file.replace("INFO", &info).replace("DATA", &data), (*text).into())));
     let mut record = String::new();
     for (file, text) in &files {
         let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));

@@ -1,7 +1,7 @@
 //! `apply` with a fake Unit: the requests, their times, and the waits.
 
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use podstrap::plan::Control;
 use podstrap::unit;
@@ -224,6 +224,18 @@ fn a_probe_waits_until_the_listener_is_well() {
     let url = server.url().parse().unwrap();
     let answer = run(unit::probe(&url, within(AMPLE))).unwrap();
     assert_eq!((answer.status, answer.body), (404, b"who?".to_vec()));
+}
+
+#[test]
+fn a_probe_gives_up_on_an_application_that_is_broken() {
+    let page = "<!doctype html>\n<title>500 Internal Server Error</title>\n<h1>Oh</h1>";
+    let server = Server::start(move |_| Response::new(500, page));
+    let started = Instant::now();
+    let error = run(unit::probe(&server.url().parse().unwrap(), within(Duration::from_mins(1)))).unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(30), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("answers 500\n  because: 500 Internal Server Error\n  because: "), "{text}");
+    assert!(text.contains(" equal answers in a row"), "{text}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:226
       | …thon", "path": "/app/python/flask", "home": "/app/python/venv", "module": "index", "modules": "x"}}}
       |                                                                                     ^
-    hint: check the spelling of the name, the object that contains it, and the version of Unit
+    hint: use one of callable, factory, prefix, protocol, threads, thread_stack_size, limits, processes, user, group, environment, isolation, stdout, stderr
     -- put-article-verbatim
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json
@@ -87,7 +87,7 @@ fn configurations_that_unit_refuses() {
       because: /cfg/unit.json:1:87
       | …ications/flask"}},"applications":{"flask":{"type":"python 3.5","processes":1,"working_directory":"/a…
       |                                                    ^
-    hint: this Unit has python 3.11.2; set "type" to a language, alone ("python") or with the start of a version that ends at a dot ("python 3", "python 3.11"), or use another image for another language
+    hint: this Unit has python 3.11.2; set "type" to a language, alone ("python") or with the first numbers of its version ("python 3", "python 3.11"; 3.1 does not match 3.11), or use another image for another language
     -- put-wrong-type-processes
     exit 7
     error: Unit at unix:[TMP]/socket did not apply /cfg/unit.json

@@ -118,6 +118,28 @@ fn a_refused_configuration_is_logged_once_and_the_old_one_stays() {
     assert!(fake.config().unwrap().contains("\"return\": 200"));
 }
 
+/// A probe in the sidecar's container (`kubectl describe pod`) says why Unit has no configuration.
+#[test]
+fn a_probe_tells_why_a_configuration_is_refused_from_the_start() {
+    let sandbox = Sandbox::new();
+    sandbox.write("unit.json", body_of("put-unknown-app-option"));
+    sandbox.write("termination-log", "");
+    let _fake = FakeUnit::with(&sandbox.path("socket"), Behaviour::default());
+    let sidecar = Sidecar::start(&sandbox, "unit.json");
+    sidecar.says("Unknown parameter");
+    let probe = || sandbox.run(sandbox.podstrap().args(["status", "--control-socket=socket"]));
+    for _ in 0..2 {
+        let ran = probe();
+        assert_eq!(ran.code, Some(8), "{}", ran.raw);
+        assert!(ran.raw.contains("serves nothing: its configuration has no listener"), "{}", ran.raw);
+        assert_eq!(ran.raw.matches("Unknown parameter").count(), 1, "{}", ran.raw);
+    }
+    sandbox.write("unit.json", body_of("put-return"));
+    sidecar.says("applied and read back");
+    let message = || fs::read_to_string(sandbox.path("termination-log")).unwrap();
+    eventually("no obstacle", || message().is_empty(), message);
+}
+
 #[test]
 fn what_time_does_not_help_is_said_with_what_to_change() {
     let sandbox = Sandbox::new();

@@ -11,6 +11,7 @@ use podstrap::venv::{self};
 
 use crate::support::environment::{Bench, engines, script};
 use crate::support::index::{Behaviour, IndexServer, wheelhouse};
+use crate::support::packages::wheel_with;
 use crate::support::table::row;
 
 #[test]
@@ -357,4 +358,45 @@ fn a_uv_that_does_not_run() {
       because: No such file or directory (os error 2)
     hint: use the static (musl) build of uv for this processor, or --engine pip
     ");
+}
+
+/// A wheel must not replace the interpreter or the activation scripts: podstrap and the app run them.
+#[test]
+fn a_package_that_replaces_a_file_of_the_environment() {
+    let script = "#!python\nprint('mine')\n";
+    let entry = |name: &str| format!("[console_scripts]\n{name} = evil:version\n");
+    let (python, python3, activate) = (entry("python"), entry("python3.99"), entry("activate"));
+    let rows: [(&str, &str, &str); 6] = [
+        ("INFO/entry_points.txt", &python, "bin/python"),
+        ("INFO/entry_points.txt", &python3, "bin/python3.99"),
+        ("INFO/entry_points.txt", &activate, "bin/activate"),
+        ("DATA/scripts/python", script, "bin/python"),
+        ("DATA/data/bin/python3", script, "bin/python3"),
+        ("DATA/data/pyvenv.cfg", "home = /nowhere\n", "pyvenv.cfg"),
+    ];
+    for (file, text, replaced) in rows {
+        for engine in engines() {
+            let mut bench = Bench::new(engine, "http://127.0.0.1:9/").packages(&["evil"]);
+            wheel_with(&bench.sandbox.path("wheels"), "evil", "1.0", &[], &[(file, text)]);
+            let wheels = bench.sandbox.path("wheels").to_str().unwrap().to_owned();
+            bench = bench.var("PIP_FIND_LINKS", wheels).var("PIP_NO_INDEX", "1");
+            let error = bench.fails();
+            let ours = error.contains(&format!("evil 1.0 replaces {replaced} of the environment"));
+            // uv refuses some of these itself.
+            assert!(ours || error.contains("evil") && error.contains("| "), "{file} {replaced}: {error}");
+        }
+    }
+}
+
+/// uv does not apply `NO_PROXY=*` to an address.
+#[test]
+fn no_proxy_for_all_hosts_counts_for_addresses_too() {
+    let index = IndexServer::start(&wheelhouse());
+    for engine in engines() {
+        for name in ["NO_PROXY", "no_proxy"] {
+            let bench = Bench::new(engine.clone(), &index.url()).packages(&["click==8.1.8"]);
+            let bench = bench.var("HTTP_PROXY", "http://127.0.0.1:9").var("http_proxy", "http://127.0.0.1:9");
+            bench.var(name, "localhost, *").build();
+        }
+    }
 }

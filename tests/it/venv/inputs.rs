@@ -181,7 +181,7 @@ fn lock_files_are_installed_by_uv_and_refused_by_pip_with_its_name() {
     let error = place.refused("uv", &["--extra", "nope"]);
     assert!(error.contains("has no extra nope"), "{error}");
     let error = place.refused("uv", &["--no-index", "-f", "."]);
-    assert!(error.contains("contains the URLs of its files") && error.contains("uv export"), "{error}");
+    assert!(error.contains("contains URLs of package files") && error.contains("uv export"), "{error}");
 
     // A project with a build system is installed as a package, and not as editable.
     place.tree(&[]);

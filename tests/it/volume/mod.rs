@@ -3,6 +3,7 @@
 mod concurrent;
 mod crash;
 mod faults;
+mod neighbours;
 mod releases;
 mod rerun;
 mod restricted;

@@ -163,7 +163,7 @@ fn a_retained_release_can_be_shown_again_and_then_the_other_is_retained() {
     let target = target(sandbox.root(), Some("two"));
     let volume = five(&target.root);
     wait(volume.retain(1));
-    let previous = volume.find(&manifest("d").key, &target).unwrap();
+    let previous = volume.find(&manifest("d").key, &target).unwrap().unwrap();
     assert!(volume.switch(&previous, &target).unwrap());
     wait(volume.retain(1));
     assert_eq!(keys(&target.root), "bde");
@@ -193,11 +193,11 @@ fn a_release_is_found_by_its_key_and_a_second_with_the_same_gets_its_own_id() {
     let sandbox = Sandbox::new();
     let target = target(sandbox.root(), Some("app"));
     let volume = lock(&target.root);
-    assert!(volume.is_new());
+    assert!(volume.is_new().unwrap());
     let first = publish(&volume, &target, "a", &["index.py"]).unwrap();
-    assert!(!volume.is_new());
-    assert_eq!(volume.find(&manifest("a").key, &target).unwrap().id, first.id);
-    assert!(volume.find(&manifest("b").key, &target).is_none());
+    assert!(!volume.is_new().unwrap());
+    assert_eq!(volume.find(&manifest("a").key, &target).unwrap().unwrap().id, first.id);
+    assert!(volume.find(&manifest("b").key, &target).unwrap().is_none());
     let second = publish(&volume, &target, "a", &["index.py"]).unwrap();
     assert_ne!(first.id, second.id);
     assert!(!volume.switch(&second, &target).unwrap(), "the release is already visible");
@@ -211,7 +211,7 @@ fn a_release_without_a_readable_manifest_is_not_taken() {
     let release = publish(&volume, &target, "a", &["index.py"]).unwrap();
     let json = target.root.join(".podstrap/releases").join(&release.id).join("release.json");
     fs::write(&json, "{").unwrap();
-    assert!(volume.find(&manifest("a").key, &target).is_none());
+    assert!(volume.find(&manifest("a").key, &target).unwrap().is_none());
 }
 
 #[test]

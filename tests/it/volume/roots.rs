@@ -140,3 +140,40 @@ fn a_root_that_is_full() {
     }
     assert!(fitted, "20 MB are not enough");
 }
+
+/// The name of a file may be too long for the path of a release, but not for the path of its build or of the app.
+#[test]
+fn a_long_path_is_published_reused_and_deleted() {
+    let article = Article::new();
+    let root = article.sandbox.root();
+    let (build, most) = (root.join(".podstrap/staging/123456789012/release/tree/").as_os_str().len(), 4095);
+    let mut name = String::new();
+    while build + name.len() + 200 < most {
+        name += &format!("{}/", "d".repeat(199));
+    }
+    // 4 bytes are left in the build; the path of the release is 6 longer.
+    name += &"f".repeat(most - build - name.len() - 4);
+    article.repo.file(&name, "far").commit("a long path");
+    article.ok(&mut article.init("auto"));
+    let ran = article.ok(&mut article.init("auto"));
+    assert!(ran.raw.contains("unchanged:"), "{}", ran.raw);
+    article.repo.git(["rm", "-q", &name]);
+    article.repo.commit("short paths");
+    article.ok(&mut article.init("auto"));
+    assert_eq!(fs::read_dir(root.join(".podstrap/staging")).unwrap().count(), 0);
+    assert_eq!(article.releases().len(), 1);
+}
+
+#[test]
+fn a_volume_without_the_right_to_execute_is_named_before_the_build() {
+    let article = Article::new();
+    let script = "\"$1\" init --repo \"$3\" --root \"$2\" --engine pip Flask";
+    let warns = |options: &str| {
+        let ran = on_tmpfs(&article, options, script)?;
+        assert_eq!(ran.code, Some(0), "{}", ran.raw);
+        Some(ran.raw.contains("warning: the volume is mounted noexec: "))
+    };
+    let Some(warned) = warns("noexec") else { return };
+    assert!(warned);
+    assert_eq!(warns("exec"), Some(false));
+}
