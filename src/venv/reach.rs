@@ -1,5 +1,6 @@
 //! Collects requests to the engine from the given requirements files and all files that they include.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -7,7 +8,8 @@ use super::form::{Form, PYPROJECT};
 use super::inputs::Inputs;
 use super::requirements::{self, Refused, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 
 /// Why files outside the tree are out of bounds.
 const ALONE: &str = "the repository must not read other files of this container";
@@ -27,16 +29,24 @@ impl Reached {
     /// # Errors
     /// A file of `tree` includes a file outside it.
     pub(super) fn of(inputs: &Inputs, settings: &Settings, tree: Option<&Path>) -> Result<Self> {
-        let mut files = RequirementsReader::new(settings);
+        let mut reader = RequirementsReader::new(settings);
         let named: Vec<PathBuf> = inputs.requirements.iter().chain(&inputs.constraints).cloned().collect();
-        if let Some((file, why)) = tree.and_then(|tree| requirements::leads_out(&named, &mut files, tree)) {
+        if let Some(tree) = tree
+            && let Some((file, why)) = requirements::leads_out(&named, &mut reader, tree)?
+        {
             return Err(refused(&file, &why));
         }
         let of_settings = settings.files().into_iter().map(PathBuf::from).filter(|file| file.is_absolute());
-        let reached = files.reach(named.into_iter().chain(of_settings));
+        let reached = reader.reach(named.into_iter().chain(of_settings));
+        // The engine reports a missing file.
+        let mut unread = reached.iter().filter_map(|file| Some((&file.path, file.unread.as_ref()?)));
+        if let Some((path, error)) = unread.find(|(_, error)| error.kind() != ErrorKind::NotFound) {
+            return Err(files::unreadable(Kind::Environment, format!("cannot read {}", path.display()), error));
+        }
         let hashes = reached.iter().flat_map(|file| &file.lines).any(requirements::has_hash);
         let builds = reached.iter().find(|file| file.lines.iter().any(requirements::asks_for_builds));
-        let builds = builds.map(|file| file.path.clone()).or_else(|| configured(inputs, settings));
+        let builds = builds.map(|file| file.path.clone());
+        let builds = if builds.is_some() { builds } else { configured(inputs, settings)? };
         Ok(Self { hashes, builds, repositories: repositories(inputs, &reached) })
     }
 }
@@ -62,13 +72,21 @@ fn refused(file: &Path, why: &Refused) -> Error {
 }
 
 /// A configuration file that requests builds.
-fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
+fn configured(inputs: &Inputs, settings: &Settings) -> Result<Option<PathBuf>> {
     let beside_locks =
         inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(PYPROJECT), lock.with_file_name("uv.toml")]);
-    let mut files = settings.configuration().into_iter().chain(beside_locks);
-    files.find(|file| {
-        requirements::contents(file).is_ok_and(|text| String::from_utf8_lossy(&text).contains("no-binary"))
-    })
+    for file in settings.configuration().into_iter().chain(beside_locks) {
+        match requirements::contents(&file) {
+            Ok(text) if String::from_utf8_lossy(&text).contains("no-binary") => return Ok(Some(file)),
+            Ok(_) => {}
+            // uv does not read it either.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+            Err(error) => {
+                return Err(files::unreadable(Kind::Environment, format!("cannot read {}", file.display()), &error));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn repositories(inputs: &Inputs, reached: &[Rc<RequirementsFile>]) -> Vec<url::Url> {

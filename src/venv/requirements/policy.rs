@@ -10,6 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use super::file::{ParsedLine, RequirementsReader};
 use super::line::{Location, Meaning, parts};
 use super::text::{ENDS_OF_PIP, without_comment};
+use crate::error::Result;
+use crate::files;
 
 /// Why podstrap does not hand a requirements file of the tree to an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +30,18 @@ pub(in crate::venv) enum Refused {
 /// name such a file: `-c ${PINS}`.
 pub(in crate::venv) fn leads_out(
     named: &[PathBuf],
-    files: &mut RequirementsReader<'_>,
+    reader: &mut RequirementsReader<'_>,
     tree: &Path,
-) -> Option<(PathBuf, Refused)> {
-    let real = tree.canonicalize().ok()?;
+) -> Result<Option<(PathBuf, Refused)>> {
+    let real = files::real(tree)?;
     let mut left: Vec<PathBuf> = named.iter().filter(|file| file.starts_with(tree)).cloned().collect();
     let mut seen = HashSet::new();
     while let Some(path) = left.pop() {
         if !seen.insert(path.clone()) {
             continue;
         }
-        let file = files.get(&path);
-        let refused = |why| Some((path.strip_prefix(tree).unwrap_or(&path).to_owned(), why));
+        let file = reader.get(&path);
+        let refused = |why| Ok(Some((path.strip_prefix(tree).unwrap_or(&path).to_owned(), why)));
         let shown = |line: &str| refused(Refused::Line(line.to_owned()));
         if !file.is_decoded {
             return refused(Refused::Encoding);
@@ -50,18 +52,18 @@ pub(in crate::venv) fn leads_out(
         }
         for line in &file.lines {
             // A variable contains an inclusion.
-            if inclusions(&files.expand(&line.unexpanded)) > inclusions(&line.unexpanded) {
+            if inclusions(&reader.expand(&line.unexpanded)) > inclusions(&line.unexpanded) {
                 return shown(&line.unexpanded);
             }
             for reading in readings(line) {
                 let Some(paths) = included(&reading) else { return shown(&reading) };
                 for path in paths.iter().filter(|path| !of_the_pod(path)) {
-                    let expanded = files.expand(path);
+                    let expanded = reader.expand(path);
                     // Not every engine expands every variable.
                     for path in [path, &expanded] {
                         let target = file.beside(path);
-                        let known = target.canonicalize();
-                        if !stays(&target, tree) || known.is_ok_and(|known| !known.starts_with(&real)) {
+                        let within = |known: PathBuf| real.as_ref().is_some_and(|real| known.starts_with(real));
+                        if !stays(&target, tree) || !files::real(&target)?.is_none_or(within) {
                             return shown(&reading);
                         }
                         left.push(target);
@@ -73,7 +75,7 @@ pub(in crate::venv) fn leads_out(
             }
         }
     }
-    None
+    Ok(None)
 }
 
 /// Whether uv builds, or may build, a package for this line in spite of `--no-build`. An option for one package
@@ -273,7 +275,7 @@ mod tests {
         let out = |text: &dyn AsRef<[u8]>| {
             let file = tree.join("requirements.txt");
             fs::write(&file, text).unwrap();
-            leads_out(&[file], &mut RequirementsReader::new(&settings), &tree).is_some()
+            leads_out(&[file], &mut RequirementsReader::new(&settings), &tree).unwrap().is_some()
         };
         for text in [
             "-r r/more.txt",

@@ -8,4 +8,5 @@ mod errors;
 mod init;
 mod processes;
 mod secrets;
+mod special;
 mod up;
