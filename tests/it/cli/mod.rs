@@ -9,4 +9,5 @@ mod init;
 mod processes;
 mod secrets;
 mod special;
+mod stuck;
 mod up;
