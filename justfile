@@ -31,6 +31,10 @@ neighbours seconds="180":
 faults runs="320":
     PODSTRAP_TEST_FAULTS={{runs}} cargo test --locked --test it volume::faults::hundreds_of_full -- --ignored --nocapture
 
+# Let system calls of init fail with EIO, ESTALE and others (needs strace), and print a table: just errnos 160
+errnos runs="160":
+    PODSTRAP_TEST_ERRNOS={{runs}} cargo test --locked --test it volume::errnos:: -- --ignored --nocapture
+
 # Run 16 inits at once on one root, and kill some: just concurrent 6
 concurrent rounds="6":
     PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it volume::concurrent:: -- --nocapture

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::confine::Confinement;
+use crate::files;
 use crate::reap::{self, Owned};
 use crate::redact;
 use crate::retry::Deadline;
@@ -79,6 +80,17 @@ pub enum Failure {
     Deadline { program: PathBuf, deadline: Deadline, stderr: String },
     #[error("cannot read the output of {}", program.display())]
     Read { program: PathBuf, source: std::io::Error },
+}
+
+impl Failure {
+    /// Whether the system failed, and not the program: another program would fail too.
+    pub(crate) fn is_of_system(&self) -> bool {
+        match self {
+            Self::Start { source, .. } => !files::is_of_file(source),
+            Self::Read { .. } => true,
+            Self::Deadline { .. } => false,
+        }
+    }
 }
 
 impl Command {

@@ -19,6 +19,7 @@ use landlock::{
 use rustix::fs::OFlags;
 
 use crate::dir::Dir;
+use crate::files;
 
 /// The rules for children.
 #[derive(Debug)]
@@ -93,12 +94,12 @@ fn beside(
     passes: impl Fn(&Path, &fs::Metadata) -> bool,
 ) -> Result<RulesetCreated, RulesetError> {
     let flags = i32::from_ne_bytes((OFlags::PATH | OFlags::NOFOLLOW).bits().to_ne_bytes());
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let opened: io::Result<File> = File::options().read(true).custom_flags(flags).open(entry.path());
+    for name in files::names(dir).unwrap_or_default() {
+        let opened: io::Result<File> = File::options().read(true).custom_flags(flags).open(dir.join(&name));
         let Ok(file) = opened else { continue };
         let Ok(meta) = file.metadata() else { continue };
         // A link leads to a file with a rule of its own.
-        if meta.is_symlink() || !passes(Path::new(&entry.file_name()), &meta) {
+        if meta.is_symlink() || !passes(Path::new(&name), &meta) {
             continue;
         }
         let access = if meta.is_dir() { all } else { all & !BitFlags::from(AccessFs::Refer) };

@@ -16,9 +16,11 @@ use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect
 use url::Url;
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, OtherError};
 
 use crate::error::{Error, Kind, Result, refuse_bare_login};
+use crate::files::{self, WRITTEN};
 
 /// The certificates of [`trust`].
 static EXTRA: RwLock<Vec<CertificateDer<'static>>> = RwLock::new(Vec::new());
@@ -236,18 +238,17 @@ fn pause(text: &str, now: SystemTime) -> Option<Duration> {
 /// # Errors
 /// The file is unreadable or has no certificate.
 pub fn trust(file: &Path) -> Result<()> {
+    const PEM: &str = "give a file with certificates in PEM: -----BEGIN CERTIFICATE-----";
     let shown = file.display();
-    // Reading a pipe would block.
-    if std::fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
-        return Err(Error::usage(format!("--ca-file {shown} is not a file")));
+    let bytes = files::read(file, WRITTEN)
+        .map_err(|error| files::unreadable(Kind::Usage, format!("cannot read --ca-file {shown}"), &error).hint(PEM))?;
+    let (certs, errors): (Vec<_>, Vec<_>) = CertificateDer::pem_slice_iter(&bytes).partition(Result::is_ok);
+    let certs: Vec<_> = certs.into_iter().filter_map(Result::ok).collect();
+    if certs.is_empty() {
+        let error = Error::usage(format!("--ca-file {shown} has no usable CA certificate")).hint(PEM);
+        return Err(errors.into_iter().filter_map(Result::err).fold(error, Error::because));
     }
-    let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
-    if found.certs.is_empty() {
-        let error = Error::usage(format!("--ca-file {shown} has no usable CA certificate"))
-            .hint("give a file with certificates in PEM: -----BEGIN CERTIFICATE-----");
-        return Err(found.errors.into_iter().fold(error, Error::because));
-    }
-    *EXTRA.write().unwrap_or_else(PoisonError::into_inner) = found.certs;
+    *EXTRA.write().unwrap_or_else(PoisonError::into_inner) = certs;
     Ok(())
 }
 
@@ -274,6 +275,12 @@ pub fn bundle() -> Result<Option<String>> {
 }
 
 fn roots() -> Result<Vec<CertificateDer<'static>>> {
+    // rustls_native_certs opens it itself.
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+        let what = || format!("cannot read SSL_CERT_FILE {}", Path::new(&file).display());
+        files::unless_absent(files::open(Path::new(&file)))
+            .map_err(|error| files::unreadable(Kind::Usage, what(), &error).hint("set it to an existing PEM file"))?;
+    }
     let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
     if let (Some(name), true) = (asked, found.certs.is_empty()) {

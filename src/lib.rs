@@ -33,55 +33,31 @@ pub mod walk;
 
 use std::io::{self, Write};
 
-use tokio::signal::unix::SignalKind;
-
 use cli::{Cli, Command};
-use error::{Error, Kind, Result};
-use runtime::{Signals, blocking, listen};
-
-/// Turns that each task gets after the command has ended: one for an SSH session that disconnects, one for the
-/// connection that sends it, and two to spare.
-const LAST_TURNS: usize = 4;
+use error::{Kind, Result};
+use runtime::{Signals, Watched, blocking};
 
 /// Runs one command to its end, or to the first SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The error of the command, or [`Kind::Interrupted`].
+/// The error of the command, [`Kind::Interrupted`], or an error that names the deadline.
 pub fn run(cli: Cli) -> Result<()> {
     for wrong in cli::misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         let meant = wrong.meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
         tracing::warn!("unknown variable {} ignored{meant}", wrong.name);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::internal("cannot start the runtime").because(error))?;
     reap::begin();
-    let result = runtime.block_on(Box::pin(command(cli)));
-    // Let dropped connections send their last message, without waiting for it.
-    runtime.block_on(async {
-        for _ in 0..LAST_TURNS {
-            tokio::task::yield_now().await;
-        }
-    });
-    // Blocking calls cannot be cancelled, so do not wait for them.
-    runtime.shutdown_background();
+    let result = runtime::watched(|watched| command(cli, watched));
     reap::end();
     result
 }
 
-async fn command(cli: Cli) -> Result<()> {
-    // First of all: PID 1 loses every signal that it does not listen for.
+async fn command(cli: Cli, watched: Watched) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let mut ended = listen(SignalKind::child())?;
-    tokio::spawn(async move {
-        while ended.recv().await.is_some() {
-            reap::zombies();
-        }
-    });
     match cli.command {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
+            watched.until(plan.deadline, Kind::Volume);
             let outcome = signals.unless_one(Box::pin(init::run(&plan))).await?;
             if let Some(entrypoint) = plan.entrypoint.clone() {
                 let place = move || unit::place(&entrypoint.config, entrypoint.below.as_deref(), &entrypoint.dir);
@@ -95,7 +71,9 @@ async fn command(cli: Cli) -> Result<()> {
             if let Some(log) = unit::container_log() {
                 telemetry::also(log);
             }
-            signals.unless_one(unit::run(plan::Apply::new(args)?)).await?;
+            let plan = plan::Apply::new(args)?;
+            watched.until(plan.deadline, Kind::UnitUnreachable);
+            signals.unless_one(unit::run(plan)).await?;
         }
         Command::Sidecar(args) => {
             let plan = plan::Sidecar::new(args)?;
@@ -110,6 +88,7 @@ async fn command(cli: Cli) -> Result<()> {
         }
         Command::Status(args) => {
             let plan = plan::Status::new(args)?;
+            watched.until(plan.deadline, Kind::UnitUnreachable);
             let status = signals.unless_one(unit::status(plan.control.as_ref(), plan.deadline)).await?;
             print!("{}", if plan.json { status.json() } else { status.text() });
             // In the sidecar's container, a probe learns from its message why Unit has no configuration.
@@ -128,7 +107,10 @@ async fn command(cli: Cli) -> Result<()> {
             let plan = plan::Check::new(args)?;
             signals.unless_one(blocking(move || check::run(&plan))).await?;
         }
-        Command::Up(args) => up::run(plan::Up::new(args)?, signals).await?,
+        Command::Up(args) => {
+            watched.is_server();
+            up::run(plan::Up::new(args)?, signals).await?;
+        }
         // Ignore a reader that closes the pipe early.
         Command::Completions(args) => drop(io::stdout().write_all(&cli::completions(args.shell))),
     }

@@ -195,7 +195,7 @@ impl Preparation<'_> {
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.deadline).await?;
         meter.look().await?;
         // Delete the object database now, to keep the peak usage low.
-        let _ = blocking(move || Ok(fs::remove_dir_all(&scratch))).await;
+        let _ = blocking(move || Ok(tree::remove(&scratch))).await;
         self.check_places(&staging.tree())?;
         phase.done(&format!(
             "{}: {}, {}",

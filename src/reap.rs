@@ -23,6 +23,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Dir, Mode, OFlags, open};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 
 /// Time limit for killed processes to end. A process that waits for its disk ends only when the disk
@@ -129,9 +130,12 @@ fn listed() -> Option<HashSet<Pid>> {
         return None;
     }
     let mut found = HashSet::new();
-    for task in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+    // std's reader of directories panics if it cannot close one.
+    let tasks = open("/proc/self/task", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    for task in Dir::new(tasks).ok()?.flatten() {
+        let Ok(task) = task.file_name().to_str() else { continue };
         // If a thread has ended meanwhile, another thread has its children.
-        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/self/task/{task}/children")).unwrap_or_default();
         found.extend(text.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)));
     }
     Some(found)

@@ -2,8 +2,7 @@
 //! `kubectl describe pod` shows.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::Error;
@@ -100,9 +99,11 @@ pub fn last_words(termination_log: &Path) -> Option<String> {
 
 /// Writes the termination message if its file exists. Only the kubelet creates the file.
 pub fn terminate(text: &str, path: &Path) {
-    let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path) else { return };
-    if let Err(error) = file.write_all(limited(text).as_bytes()) {
-        tracing::debug!("cannot write {}: {error}", path.display());
+    match files::overwrite(path, limited(text).as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::debug!("cannot write {}: {error}", path.display());
+        }
+        _ => {}
     }
 }
 

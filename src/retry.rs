@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: u32 = 6;
@@ -54,6 +54,15 @@ impl Deadline {
     pub(crate) fn late(&self, what: &str) -> Error {
         let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
         Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
+    }
+    /// The error of a command that does not end although the deadline has passed.
+    pub(crate) fn stuck(&self, kind: Kind) -> Error {
+        let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
+        Error::new(kind, "the command does not end")
+            .because(format!("not done after {elapsed:.1} s (--timeout {limit})"))
+            .because("a system call or a library does not return")
+            .hint("check the volumes that the command uses: one of them may hang")
+            .hint(SLOW)
     }
     /// The same moment for tokio's timers.
     pub fn instant(&self) -> tokio::time::Instant {

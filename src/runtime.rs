@@ -1,8 +1,150 @@
-//! Signals and blocking work for async code.
+//! Signals and blocking work for async code, and a watch over work that does not end.
+//!
+//! The command runs on its own thread, and the main thread only waits. A command that blocks in a system call, or in a
+//! library that never returns, therefore cannot keep podstrap from ending: after a signal or a deadline the main
+//! thread returns without it.
 
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, sleep_until};
 
 use crate::error::{Error, Kind, Result};
+use crate::retry::Deadline;
+
+/// Time for a command to end in order after a signal.
+const AFTER_SIGNAL: Duration = Duration::from_secs(1);
+/// The same for a command that also stops a server and removes its files.
+const AFTER_SIGNAL_OF_SERVER: Duration = Duration::from_secs(5);
+/// Time for a command to report its deadline.
+const AFTER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The stack of the command's thread: as much as the main thread usually has.
+const STACK: usize = 8 << 20;
+/// A thread for blocking work lives as long as the command.
+const KEEP_ALIVE: Duration = Duration::from_hours(24 * 365);
+/// Turns that each task gets after the command has ended: one for an SSH session that disconnects, one for the
+/// connection that sends it, and two to spare.
+const LAST_TURNS: usize = 4;
+
+/// What the main thread knows about the command.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    /// The deadline, and the kind of the error if the command does not end by then.
+    deadline: Option<(Deadline, Kind)>,
+    is_server: bool,
+}
+
+/// Tells the main thread how long the command may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Watched(Arc<watch::Sender<Limits>>);
+
+impl Watched {
+    pub(crate) fn until(&self, deadline: Deadline, kind: Kind) {
+        self.0.send_modify(|limits| limits.deadline = Some((deadline, kind)));
+    }
+    pub(crate) fn is_server(&self) {
+        self.0.send_modify(|limits| limits.is_server = true);
+    }
+}
+
+/// Runs a command on its own thread until it ends, or until it does not end in time after a signal or its deadline.
+///
+/// # Errors
+/// The error of the command; or the error of the signal or deadline after which it did not end.
+pub(crate) fn watched<F>(work: impl FnOnce(Watched) -> F + Send + 'static) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let runtime = started(Builder::new_current_thread().enable_all())?;
+    let (limits, known) = watch::channel(Limits::default());
+    let (finished, ended) = oneshot::channel();
+    runtime.block_on(async {
+        // Before the thread starts: PID 1 loses every signal that it does not listen for.
+        let mut signals = Signals::listen()?;
+        let mut children = listen(SignalKind::child())?;
+        tokio::spawn(async move {
+            while children.recv().await.is_some() {
+                crate::reap::zombies();
+            }
+        });
+        let watched = Watched(Arc::new(limits));
+        let run = move || {
+            // Fails if the main thread no longer waits.
+            let _ = finished.send(to_its_end(|| work(watched)));
+        };
+        thread::Builder::new()
+            .name("command".into())
+            .stack_size(STACK)
+            .spawn(run)
+            .map_err(|error| no_thread(&error))?;
+        tokio::select! {
+            biased;
+            result = ended => result.unwrap_or_else(|_| {
+                Err(Error::internal("podstrap panicked").hint("report the message above: this is a defect of podstrap"))
+            }),
+            error = overdue(&mut signals, known) => Err(error),
+        }
+    })
+}
+
+/// Returns the error of a command that does not end.
+async fn overdue(signals: &mut Signals, mut known: watch::Receiver<Limits>) -> Error {
+    let late = async {
+        let deadline = known.wait_for(|limits| limits.deadline.is_some()).await.ok().and_then(|limits| limits.deadline);
+        // Without a deadline, only a signal ends the wait.
+        let Some((deadline, kind)) = deadline else { return std::future::pending().await };
+        sleep_until(deadline.instant()).await;
+        sleep(AFTER_DEADLINE).await;
+        deadline.stuck(kind)
+    };
+    let error = tokio::select! {
+        error = late => return error,
+        error = signals.one() => error,
+    };
+    sleep(if known.borrow().is_server { AFTER_SIGNAL_OF_SERVER } else { AFTER_SIGNAL }).await;
+    error
+}
+
+/// Runs a command on this thread.
+fn to_its_end<F: Future<Output = Result<()>>>(work: impl FnOnce() -> F) -> Result<()> {
+    let runtime = started(Builder::new_current_thread().enable_all().thread_keep_alive(KEEP_ALIVE))?;
+    first_thread(&runtime)?;
+    let result = runtime.block_on(Box::pin(async { work().await }));
+    // Let dropped connections send their last message, without waiting for it.
+    runtime.block_on(async {
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
+    });
+    // Blocking calls cannot be cancelled, so do not wait for them.
+    runtime.shutdown_background();
+    result
+}
+
+fn started(builder: &mut Builder) -> Result<Runtime> {
+    builder.build().map_err(|error| Error::internal("cannot start the runtime").because(error))
+}
+
+/// Starts the first thread for blocking work. tokio panics if there is none, but does without further ones.
+fn first_thread(runtime: &Runtime) -> Result<()> {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let first = panic::catch_unwind(AssertUnwindSafe(|| drop(runtime.spawn_blocking(|| ()))));
+    panic::set_hook(report);
+    first.map_err(|_| no_thread(&rustix::io::Errno::AGAIN.into()))
+}
+
+fn no_thread(error: &std::io::Error) -> Error {
+    Error::internal("cannot start a thread")
+        .because(error.to_string())
+        .hint("raise the container's limit of processes (pids)")
+}
 
 /// Runs work on files or in libgit2 on a worker thread, where it does not delay signals and timers.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -7,16 +7,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 
 /// The running binary, even if its file was replaced meanwhile.
 const RUNNING: &str = "/proc/self/exe";
 
 /// Copies to `path`: a file, or a directory that gets a file `podstrap`. Returns the paths of the copies.
 pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
-    let as_directory = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let as_directory = files::is_dir(path)? || path.as_os_str().as_encoded_bytes().ends_with(b"/");
     let to = if as_directory { path.join("podstrap") } else { path.to_owned() };
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_dirs(parent).on_volume(|| format!("cannot create the directory {}", parent.display()))?;
+    make_dirs(parent)?;
     let mut copied = vec![to.clone()];
     copy(Path::new(RUNNING), &to)?;
     if let Some(uv) = uv_beside() {
@@ -30,23 +31,23 @@ pub fn copy_to(path: &Path) -> Result<Vec<PathBuf>> {
 /// Sizes in bytes of the files to copy. Their times are not reliable, because they may be copies too.
 pub fn sizes() -> Vec<u64> {
     let uv = std::env::current_exe().map(|own| own.with_file_name("uv"));
-    let files = std::iter::once(PathBuf::from(RUNNING)).chain(uv);
-    files.map(|file| fs::metadata(file).map_or(0, |meta| meta.len())).collect()
+    let copied = std::iter::once(PathBuf::from(RUNNING)).chain(uv);
+    copied.map(|file| fs::metadata(file).map_or(0, |meta| meta.len())).collect()
 }
 
 /// `mkdir -p` for directories that all users can read, whatever the umask.
-fn make_dirs(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
+fn make_dirs(dir: &Path) -> Result<()> {
+    if files::is_dir(dir)? {
         return Ok(());
     }
     if let Some(parent) = dir.parent() {
         make_dirs(parent)?;
     }
     match fs::create_dir(dir) {
-        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o755)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && files::is_dir(dir)? => Ok(()),
+        made => made.and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o755))),
     }
+    .on_volume(|| format!("cannot create the directory {}", dir.display()))
 }
 
 /// A static uv in the directory of the running binary, which runs in any image.
@@ -68,7 +69,7 @@ fn uv_beside() -> Option<PathBuf> {
 /// Whether an ELF file has no program interpreter (`PT_INTERP`).
 fn is_static(path: &Path) -> io::Result<bool> {
     use object::read::elf::{FileHeader, ProgramHeader};
-    let cache = object::ReadCache::new(File::open(path)?);
+    let cache = object::ReadCache::new(files::open(path)?);
     let header = object::elf::FileHeader64::<object::Endianness>::parse(&cache).map_err(io::Error::other)?;
     let endian = header.endian().map_err(io::Error::other)?;
     let segments = header.program_headers(endian, &cache).map_err(io::Error::other)?;
@@ -78,22 +79,20 @@ fn is_static(path: &Path) -> io::Result<bool> {
 /// Writes a temporary file and renames it, so that a container never starts an incomplete copy. Skips a
 /// copy that has the same size and time.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    if to.is_dir() {
-        return Err(Error::volume(format!("cannot copy to {}: it is a directory", to.display()))
-            .hint("give a path for the file, or a directory to copy it into"));
-    }
-    if fs::symlink_metadata(to).is_ok_and(|meta| !meta.is_file() && !meta.is_symlink()) {
-        return Err(Error::volume(format!("cannot copy to {}: it is a device, a socket or a pipe", to.display()))
+    let (there, entry) = (files::metadata(to)?, files::entry(to)?);
+    let other = there.as_ref().filter(|meta| meta.is_dir()).or(entry.as_ref().filter(|meta| !meta.is_symlink()));
+    if let Some(what) = other.and_then(files::not_regular) {
+        return Err(Error::volume(format!("cannot copy to {}: {what}", to.display()))
             .hint("give a path for the file, or a directory to copy it into"));
     }
     let modified =
         fs::metadata(from).and_then(|meta| meta.modified()).on_volume(|| format!("cannot read {}", from.display()))?;
-    let same = |meta: fs::Metadata| {
+    let same = |meta: fs::Metadata| -> io::Result<bool> {
         Ok(meta.modified()? == modified
             && meta.len() == fs::metadata(from)?.len()
             && meta.permissions().mode() & 0o111 == 0o111)
     };
-    if fs::metadata(to).and_then(same).unwrap_or(false) {
+    if there.map(same).transpose().on_volume(|| format!("cannot read {}", from.display()))? == Some(true) {
         return Ok(());
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();
@@ -102,7 +101,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     let temporary = to.with_file_name(name);
     let write = || {
         let mut file = File::create_new(&temporary)?;
-        io::copy(&mut File::open(from)?, &mut file)?;
+        io::copy(&mut files::open(from)?, &mut file)?;
         file.set_permissions(Permissions::from_mode(0o755))?;
         file.set_modified(modified)?;
         fs::rename(&temporary, to)

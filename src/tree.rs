@@ -8,7 +8,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::dir::Dir;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::files;
 use crate::plan::{RESERVED, TreePath};
 use crate::size::Size;
 use crate::walk::{WalkError, walk};
@@ -23,24 +25,23 @@ pub fn place(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> {
     let mut at = tree.to_owned();
     for part in wanted.as_path().parent().into_iter().flat_map(Path::iter) {
         at.push(part);
-        match fs::symlink_metadata(&at) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(meta) => {
+        match files::entry(&at)? {
+            Some(meta) if meta.is_dir() => {}
+            Some(meta) => {
                 let kind = if meta.is_symlink() { "a symbolic link" } else { "a file" };
                 let shown = at.strip_prefix(tree).unwrap_or(&at).display();
                 return Err(Error::usage(format!("{flag} {wanted}: {shown} is {kind} in the repository"))
                     .hint(format!("give {flag} a path whose parents are real directories")));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            None => {
                 // Readable for all users, regardless of the umask.
                 let made =
                     fs::create_dir(&at).and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(0o755)));
                 made.on_volume(|| format!("cannot create the directory {}", at.display()))?;
             }
-            Err(error) => return Err(error).on_volume(|| format!("cannot inspect {}", at.display())),
         }
     }
-    if fs::symlink_metadata(&full).is_ok() {
+    if files::entry(&full)?.is_some() {
         return Err(Error::usage(format!("{flag} {wanted}: the repository has an entry of that name"))
             .hint(format!("give {flag} a path that the repository does not use")));
     }
@@ -52,12 +53,10 @@ pub fn file(flag: &str, tree: &Path, wanted: &Path) -> Result<PathBuf> {
     let shown = wanted.display();
     let full = tree.join(wanted);
     let real = full.canonicalize().map_err(|error| {
-        Error::new(Kind::Environment, format!("{flag} {shown}: cannot be read in the tree"))
-            .because(error)
+        files::unreadable(Kind::Environment, format!("{flag} {shown}: cannot be read in the tree"), &error)
             .hint(listing(tree, wanted))
     })?;
-    let inside = tree.canonicalize().is_ok_and(|tree| real.starts_with(tree));
-    if !inside {
+    if !files::real(tree)?.is_some_and(|tree| real.starts_with(tree)) {
         return Err(Error::new(Kind::Environment, format!("{flag} {shown} points outside the tree"))
             .because("it is a symbolic link of the repository, or goes through one")
             .hint("commit the file itself, or give its absolute path"));
@@ -72,16 +71,15 @@ pub fn directory(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> 
         at.push(part);
         let shown = at.strip_prefix(tree).unwrap_or(&at).display();
         let made = |why: &str| Error::source(format!("{flag} {wanted}: {why}"));
-        match fs::symlink_metadata(&at) {
-            Ok(meta) if meta.is_dir() => {}
-            Ok(meta) if meta.is_symlink() => return Err(made(&format!("{shown} is a symbolic link"))),
-            Ok(_) => return Err(made(&format!("{shown} is a file"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        match files::entry(&at)? {
+            Some(meta) if meta.is_dir() => {}
+            Some(meta) if meta.is_symlink() => return Err(made(&format!("{shown} is a symbolic link"))),
+            Some(_) => return Err(made(&format!("{shown} is a file"))),
+            None => {
                 return Err(
                     made(&format!("there is no {shown}")).hint(listing(tree, &PathBuf::from(shown.to_string())))
                 );
             }
-            Err(error) => return Err(made(&format!("cannot inspect {shown}")).because(error)),
         }
     }
     Ok(at)
@@ -90,14 +88,10 @@ pub fn directory(flag: &str, tree: &Path, wanted: &TreePath) -> Result<PathBuf> 
 /// The hint for a missing path: the names in its parent directory.
 fn listing(tree: &Path, wanted: &Path) -> String {
     let parent = wanted.parent().unwrap_or(Path::new(""));
-    let mut names: Vec<_> = fs::read_dir(tree.join(parent))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names.truncate(12);
+    let Ok(names) = files::names(&tree.join(parent)) else {
+        return "give a path relative to the repository's top".to_owned();
+    };
+    let names: Vec<_> = names.iter().take(12).map(|name| name.to_string_lossy()).collect();
     let shown = if parent.as_os_str().is_empty() { "the tree".into() } else { parent.display().to_string() };
     if names.is_empty() {
         return format!("give a path relative to the repository's top: {shown} is empty");
@@ -105,23 +99,12 @@ fn listing(tree: &Path, wanted: &Path) -> String {
     format!("give a path relative to the repository's top; {shown} has {}", names.join(", "))
 }
 
-/// Removes a directory and its contents, even if a package removed its owner's permissions.
+/// Removes whatever is at a path, even directories that a package closed for their owner. std's function panics if a
+/// directory cannot be closed.
 pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !path.is_symlink() => {
-            for entry in walk(path) {
-                let entry = entry?;
-                if !entry.is_dir() {
-                    continue;
-                }
-                let mode = entry.metadata()?.permissions().mode();
-                if mode & 0o700 != 0o700 {
-                    set_mode(&entry.path, mode | 0o700)?;
-                }
-            }
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Dir::open(parent)?.remove(name),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

@@ -7,11 +7,15 @@
 //! no directory open between two steps.
 
 use std::ffi::OsString;
-use std::fs::{self, FileType, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, RawMode};
+
 use crate::error::{Error, volume_error};
+use crate::files;
 
 /// Walks through `root`. An error does not end the walk: the caller may continue without the entry.
 pub fn walk(root: &Path) -> Walk {
@@ -61,12 +65,7 @@ impl Walk {
 
     fn read(&self, name: &Path) -> Result<std::vec::IntoIter<(OsString, FileType)>, WalkError> {
         let path = self.root.join(name);
-        let entries = fs::read_dir(&path).and_then(|entries| {
-            entries.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?)))).collect()
-        });
-        let mut entries: Vec<_> = entries.map_err(|error| WalkError { path, error })?;
-        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(entries.into_iter())
+        Ok(files::list(&path).map_err(|error| WalkError { path, error })?.into_iter())
     }
 }
 
@@ -78,7 +77,9 @@ impl Iterator for Walk {
             Pending::First => {
                 let path = self.root.clone();
                 match fs::metadata(&path) {
-                    Ok(meta) => Entry { path, name: PathBuf::new(), kind: meta.file_type() },
+                    Ok(meta) => {
+                        Entry { path, name: PathBuf::new(), kind: FileType::from_raw_mode(meta.mode() as RawMode) }
+                    }
                     Err(error) => return Some(Err(WalkError { path, error })),
                 }
             }

@@ -25,7 +25,8 @@ use std::path::Path;
 
 use unpacker::{BUFFER, Unpacker};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::tree::Written;
 
 pub(crate) use unpacker::Rules;
@@ -58,8 +59,8 @@ fn format(first: &[u8]) -> Option<&'static Format> {
 /// Unpacks the archive to `tree`, which must not exist yet. `name` is its name in messages.
 pub(crate) fn unpack(file: &Path, tree: &Path, name: &str, rules: Rules) -> Result<Written> {
     let mut unpacker = Unpacker::new(name, tree, rules);
-    let unreadable = |error: io::Error| Error::source(unpacker.what()).because(error);
-    let mut from = File::open(file).map_err(unreadable)?;
+    let unreadable = |error: io::Error| files::unreadable(Kind::Source, unpacker.what(), &error);
+    let mut from = files::open(file).map_err(unreadable)?;
     let mut first = Vec::new();
     (&from).take(FIRST as u64).read_to_end(&mut first).and_then(|_| from.rewind()).map_err(unreadable)?;
     let format = format(&first).ok_or_else(|| unknown(&unpacker.what(), &first))?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::error::{Error, IoContext, Result, volume_error};
+use crate::files;
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::tree::{Written, reserved, set_mode, too_large};
@@ -279,7 +280,9 @@ impl<'a> Unpacker<'a> {
 
     /// Fails if an earlier entry has that path.
     fn free(&self, name: &[u8], path: &Path) -> Result<()> {
-        if self.links.contains_key(path) || fs::symlink_metadata(self.tree.join(path)).is_ok() {
+        let there = files::unless_absent(fs::symlink_metadata(self.tree.join(path)))
+            .map_err(|error| self.unwritten(name, path, &error))?;
+        if self.links.contains_key(path) || there.is_some() {
             return Err(self.twice(name));
         }
         Ok(())
@@ -335,8 +338,8 @@ impl<'a> Unpacker<'a> {
         // Links do not exist yet, so an earlier entry wrote the file that is found.
         let earlier = self.path(name, to)?.filter(|earlier| !earlier.as_os_str().is_empty());
         let full = self.tree.join(earlier.ok_or_else(|| refused(self))?);
-        let meta = fs::symlink_metadata(&full).ok().filter(fs::Metadata::is_file).ok_or_else(|| refused(self))?;
-        let mut from = File::open(&full).on_volume(|| format!("cannot read {}", full.display()))?;
+        let meta = files::entry(&full)?.filter(fs::Metadata::is_file).ok_or_else(|| refused(self))?;
+        let mut from = files::open(&full).on_volume(|| format!("cannot read {}", full.display()))?;
         let mut file = self.create(name, path, meta.len())?;
         self.copy(name, path, meta.len(), &mut from, &mut file)?;
         self.settle(path, &file, meta.permissions().mode() & 0o100 != 0, mtime)

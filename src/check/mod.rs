@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{json, read_config};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::{self, Tree};
 use crate::size::count;
 use print::Report;
@@ -48,14 +49,14 @@ pub fn check(bytes: &[u8], tree: Option<&Tree>) -> Checked {
 /// `Usage`: a file is unreadable. `UnitRefused`: a file has errors.
 pub fn run(plan: &plan::Check) -> Result<()> {
     if let Some(tree) = &plan.tree
-        && !tree.dir.is_dir()
+        && !files::is_dir(&tree.dir)?
     {
         return Err(Error::usage(format!("--tree {} is not a directory", tree.dir.display()))
             .hint("use a published tree or a checkout"));
     }
-    let (files, beside) = files(&plan.config)?;
+    let (configs, beside) = configs(&plan.config)?;
     let mut report = Report::new(plan.json);
-    for path in &files {
+    for path in &configs {
         let config = read_config(path)?;
         let mut checked = check(&config.bytes, plan.tree.as_ref());
         // The image's entrypoint uploads the files next to the configuration first.
@@ -63,7 +64,7 @@ pub fn run(plan: &plan::Check) -> Result<()> {
         checked.findings.retain(|finding| !finding.needs.as_ref().is_some_and(is_beside));
         report.add(&config, &checked)?;
     }
-    let what = match &files[..] {
+    let what = match &configs[..] {
         [path] => path.display().to_string(),
         all => count(all.iter().map(|_| 1).sum(), "file"),
     };
@@ -76,22 +77,20 @@ pub fn run(plan: &plan::Check) -> Result<()> {
 }
 
 /// The file itself, or the directory's `*.json` in order; and the names of all entries of the directory.
-fn files(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    if !path.is_dir() {
+fn configs(path: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
+    if !files::is_dir(path)? {
         return Ok((vec![path.to_owned()], Vec::new()));
     }
-    let listing = std::fs::read_dir(path).and_then(|entries| {
-        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<Vec<_>>>()
-    });
-    let mut names = listing.map_err(|error| Error::usage(format!("cannot read {}", path.display())).because(error))?;
-    names.sort();
+    let listing = files::list(path)
+        .map_err(|error| files::unreadable(Kind::Usage, format!("cannot read {}", path.display()), &error))?;
+    let names: Vec<_> = listing.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
     let json = |name: &&String| Path::new(name).extension().is_some_and(|extension| extension == "json");
-    let files: Vec<_> = names.iter().filter(json).map(|name| path.join(name)).collect();
-    if files.is_empty() {
+    let configs: Vec<_> = names.iter().filter(json).map(|name| path.join(name)).collect();
+    if configs.is_empty() {
         return Err(Error::usage(format!("no *.json in {}", path.display()))
             .hint("give the configuration file, or a directory with *.json"));
     }
-    Ok((files, names))
+    Ok((configs, names))
 }
 
 #[cfg(fuzzing)]

@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::position::without_bom;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, WRITTEN};
 
 /// The text of a configuration, and its path for messages.
 #[derive(Debug, Clone)]
@@ -21,21 +22,20 @@ pub struct Config {
 /// Usage: the file is missing, empty or unreadable.
 pub fn read_config(path: &Path) -> Result<Config> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| {
-        let made = Error::usage(format!("cannot read the configuration {shown}"));
+    let bytes = files::read(path, WRITTEN).map_err(|error| {
+        let made = files::unreadable(Kind::Usage, format!("cannot read the configuration {shown}"), &error);
         match error.kind() {
-            ErrorKind::NotFound => {
-                made.because(error).hint("check that the ConfigMap or volume is mounted there in this container")
-            }
-            ErrorKind::IsADirectory => made.because("it is a directory").hint(format!(
+            ErrorKind::NotFound => made.hint("check that the ConfigMap or volume is mounted there in this container"),
+            ErrorKind::IsADirectory => made.hint(format!(
                 "give the file in it: {}; a missing subPath also becomes a directory",
                 path.join("unit.json").display()
             )),
-            ErrorKind::PermissionDenied => made.because(error).hint(format!(
+            ErrorKind::PermissionDenied => made.hint(format!(
                 "make it readable for podstrap's uid {}, for example with the volume's defaultMode",
                 rustix::process::geteuid().as_raw()
             )),
-            _ => made.because(error),
+            ErrorKind::InvalidInput => made.hint("give the file of the configuration"),
+            _ => made,
         }
     })?;
     if without_bom(&bytes).trim_ascii().is_empty() {

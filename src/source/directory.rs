@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::files;
 use crate::plan::{RESERVED, TreePath, Unpack};
 use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
@@ -90,8 +91,8 @@ fn digest_within(from: &Path, limit: Size, deadline: Deadline) -> Result<(String
 
 /// Copies the directory to `tree`, which must not exist yet, and verifies that it still is `revision`.
 fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadline) -> Result<Written> {
-    let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
-    let target = real(tree.parent().unwrap_or(tree))?;
+    let parent = tree.parent().unwrap_or(tree);
+    let target = parent.canonicalize().on_volume(|| format!("cannot find {}", parent.display()))?;
     if target.starts_with(from.canonicalize().map_err(|error| unreadable(from, &error))?) {
         return Err(Error::source(format!("cannot copy {} into --root, which is inside it", from.display()))
             .hint("choose a --root outside the directory"));
@@ -140,15 +141,16 @@ impl<'a> Reader<'a> {
         })?;
         if !meta.is_dir() {
             return Err(Error::source(format!("{} is not a directory", self.from.display()))
+                .because(files::not_regular(&meta).unwrap_or("it is a file"))
                 .hint("give the directory of the app"));
         }
-        if fs::symlink_metadata(self.from.join(RESERVED)).is_ok() {
+        if files::entry(&self.from.join(RESERVED))?.is_some() {
             return Err(reserved(format!("{} has an entry {RESERVED}", self.from.display())));
         }
         let mut entries = walk(self.from);
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(|error| unreadable(&error.path, &error.error))?;
-            if is_left_out(&entry) {
+            if is_left_out(&entry)? {
                 tracing::debug!("left out: {}", shown(&entry.name));
                 entries.leave_out();
             } else if entry.is_dir() {
@@ -213,7 +215,7 @@ impl<'a> Reader<'a> {
     fn file(&mut self, at: &Path) -> Result<()> {
         let path = self.from.join(at);
         let read = |error: &io::Error| unreadable(&path, error);
-        let mut file = File::open(&path).map_err(|error| read(&error))?;
+        let mut file = files::open(&path).map_err(|error| read(&error))?;
         let meta = file.metadata().map_err(|error| read(&error))?;
         let executable = meta.permissions().mode() & 0o100 != 0;
         // Include holes: the copy has none.
@@ -251,10 +253,14 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether the entry belongs to this machine alone.
-fn is_left_out(entry: &Entry) -> bool {
-    !entry.is_root()
-        && (LEFT_OUT.iter().any(|name| entry.name.file_name() == Some(OsStr::new(name)))
-            || (entry.is_dir() && entry.path.join(VENV_MARK).exists()))
+fn is_left_out(entry: &Entry) -> Result<bool> {
+    let is_venv = || {
+        let mark = entry.path.join(VENV_MARK);
+        let found = files::unless_absent(fs::metadata(&mark)).map_err(|error| unreadable(&mark, &error))?;
+        Ok(found.is_some())
+    };
+    let named = || LEFT_OUT.iter().any(|name| entry.name.file_name() == Some(OsStr::new(name)));
+    Ok(!entry.is_root() && (named() || entry.is_dir() && is_venv()?))
 }
 
 /// A name for the log.
@@ -263,5 +269,5 @@ fn shown(path: &Path) -> String {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::source(format!("cannot read {}", path.display())).because(io::Error::new(error.kind(), error.to_string()))
+    files::unreadable(Kind::Source, format!("cannot read {}", path.display()), error)
 }

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use crate::archive::{self, Rules};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::files;
 use crate::plan::{RESERVED, TreePath, Unpack};
 use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
@@ -57,7 +58,7 @@ impl LocalFile {
             path: self.path.clone(),
             shown: self.path.display().to_string(),
             name: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            modified: fs::metadata(&self.path).and_then(|meta| meta.modified()).ok(),
+            modified: files::metadata(&self.path)?.and_then(|meta| meta.modified().ok()),
             web_page: false,
         };
         check_out(file, self.unpack.clone(), to, deadline).await
@@ -109,9 +110,9 @@ impl SingleFile {
     /// The first bytes, which identify an archive.
     fn head(&self) -> Result<Vec<u8>> {
         let mut head = Vec::new();
-        fs::File::open(&self.path)
+        files::open(&self.path)
             .and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head))
-            .map_err(|error| Error::source(format!("cannot read {}", self.shown)).because(error))?;
+            .map_err(|error| files::unreadable(Kind::Source, format!("cannot read {}", self.shown), &error))?;
         Ok(head)
     }
 
@@ -121,7 +122,7 @@ impl SingleFile {
         let whole = to.scratch.join("unpacked");
         archive::unpack(&self.path, &whole, &self.shown, rules)?;
         let part = crate::tree::directory("--subdir", &whole, subdir).map_err(|error| error.within(&self.shown))?;
-        if fs::symlink_metadata(part.join(RESERVED)).is_ok() {
+        if files::entry(&part.join(RESERVED))?.is_some() {
             return Err(reserved(format!("{} of {} has an entry {RESERVED}", subdir, self.shown)));
         }
         fs::rename(&part, to.tree).on_volume(|| format!("cannot move the files to {}", to.tree.display()))?;
@@ -139,10 +140,11 @@ impl SingleFile {
         let written = || {
             fs::create_dir(tree)?;
             set_mode(tree, 0o755)?;
-            let bytes = fs::copy(&self.path, &to)?;
+            let mut copy = fs::File::create_new(&to)?;
+            let bytes = io::copy(&mut files::open(&self.path)?, &mut copy)?;
             set_mode(&to, 0o644)?;
             if let Some(modified) = self.modified {
-                fs::File::open(&to)?.set_modified(modified)?;
+                copy.set_modified(modified)?;
             }
             Ok(Written { files: 1, bytes })
         };
@@ -152,11 +154,9 @@ impl SingleFile {
 
 /// The SHA-256 of a file.
 fn digest(path: &Path, deadline: Deadline) -> Result<String> {
-    let unreadable = |error: &io::Error| {
-        Error::source(format!("cannot read {}", path.display()))
-            .because(io::Error::new(error.kind(), error.to_string()))
-    };
-    let mut file = fs::File::open(path).map_err(|error| unreadable(&error))?;
+    let unreadable =
+        |error: &io::Error| files::unreadable(Kind::Source, format!("cannot read {}", path.display()), error);
+    let mut file = files::open(path).map_err(|error| unreadable(&error))?;
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
     loop {
         let length = file.read(&mut buffer).map_err(|error| unreadable(&error))?;

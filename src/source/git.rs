@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 use crate::plan::{GitSource, GitUrl, Ssh, Submodules};
 use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
@@ -185,11 +186,10 @@ impl Git {
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
             let packs = repository.join("objects/pack");
-            let packed: u64 = std::fs::read_dir(packs)
-                .into_iter()
-                .flatten()
-                .filter_map(|file| Some(Size::occupied(file.ok()?.metadata().ok()?.len())))
-                .sum();
+            let mut packed = 0;
+            for name in files::names(&packs)? {
+                packed += files::metadata(&packs.join(name))?.map_or(0, |meta| Size::occupied(meta.len()));
+            }
             let limit = Size(limit.0.saturating_sub(packed));
             let repo =
                 Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use git2::Repository;
 
 use crate::error::{IoContext, Result};
+use crate::files;
 use crate::plan::GitSource;
 use crate::source::objects::failure;
 use crate::source::remote::refs::{Choice, Ref, Refs};
@@ -27,7 +28,7 @@ pub(crate) fn keep(scratch: &Path, source: &GitSource, choice: &Choice, refs: &R
     let what = format!("cannot create a .git for {}", source.url);
     equip(scratch, source, choice, refs).map_err(|error| failure(&what, &error).permanent())?;
     let cut = scratch.join("shallow");
-    if !refs.shallow.is_empty() && !cut.exists() {
+    if !refs.shallow.is_empty() && !files::exists(&cut)? {
         // Git must not look for commits that the remote itself does not have.
         let lines: String = refs.shallow.iter().fold(String::new(), |lines, oid| lines + &format!("{oid}\n"));
         fs::write(&cut, lines).on_volume(|| format!("cannot write {}", cut.display()))?;

@@ -1,10 +1,10 @@
 //! Pointers of Git LFS: files of a hundred bytes that stand for contents stored elsewhere. podstrap does not
 //! fetch these contents, so a tree with pointers is incomplete, whatever its source.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
+use crate::files::{self, WRITTEN};
 use crate::tree::few;
 use crate::walk::{WalkError, walk};
 
@@ -23,7 +23,9 @@ pub(crate) fn find(tree: &Path) -> Result<Vec<PathBuf>> {
         let entry = entry.map_err(WalkError::on_volume)?;
         if entry.is_file()
             && entry.metadata().map_err(WalkError::on_volume)?.len() <= LONGEST
-            && is_pointer(&fs::read(&entry.path).on_volume(|| format!("cannot read {}", entry.path.display()))?)
+            && is_pointer(
+                &files::read(&entry.path, WRITTEN).on_volume(|| format!("cannot read {}", entry.path.display()))?,
+            )
         {
             found.push(entry.name);
         }

@@ -35,6 +35,7 @@ mod revision;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::plan::{GitSource, GitUrl, Origin, Source, Submodules, TreePath};
 use crate::redact::{RemoteUrl, Userinfo};
 use crate::retry::Deadline;
@@ -160,7 +161,9 @@ pub async fn resolve(
             let access = access(Some(file.url.clone()));
             Found::Download(Box::new(Download::resolve(file, &access, known, scratch, limit, deadline).await?))
         }
-        Origin::Local(path, unpack) if path.is_file() => Found::File(LocalFile::resolve(path, unpack, deadline).await?),
+        Origin::Local(path, unpack) if files::is_file(path)? => {
+            Found::File(LocalFile::resolve(path, unpack, deadline).await?)
+        }
         Origin::Local(path, unpack) => {
             Found::Directory(Directory::resolve(path, unpack, subdir.as_ref(), limit, deadline).await?)
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::read_config;
 use crate::error::{Error, IoContext as _, Result};
+use crate::files::{self, WRITTEN};
 
 /// The name of the file, and its name while incomplete. The entrypoint looks for `*.json`.
 const NAME: &str = "config.json";
@@ -22,20 +23,22 @@ const PART: &str = ".podstrap-config";
 /// Usage: the configuration is unreadable, or a link points outside `below`. Volume: writing failed.
 pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf> {
     let read = read_config(config)?;
-    if let Some(below) = below {
-        let real = |path: &Path| fs::canonicalize(path).ok();
-        if !real(config).zip(real(below)).is_some_and(|(config, below)| config.starts_with(below)) {
-            return Err(Error::usage(format!("{} points outside the tree", config.display()))
-                .hint("use a file in the tree, not a link to a file outside the tree"));
-        }
+    if let Some(below) = below
+        && !files::real(config)?.zip(files::real(below)?).is_some_and(|(config, below)| config.starts_with(below))
+    {
+        return Err(Error::usage(format!("{} points outside the tree", config.display()))
+            .hint("use a file in the tree, not a link to a file outside the tree"));
     }
     let (part, path) = (dir.join(PART), dir.join(NAME));
     let what = || format!("cannot write {}", path.display());
-    if fs::read(&path).is_ok_and(|there| there == read.bytes) {
+    // Something else in its place is replaced.
+    if files::read(&path, WRITTEN).is_ok_and(|there| there == read.bytes) {
         return Ok(path);
     }
     let write = || {
-        let mut file = File::create(&part)?;
+        // A killed run may have left it, or somebody else made it.
+        files::unless_absent(fs::remove_file(&part))?;
+        let mut file = File::create_new(&part)?;
         file.write_all(&read.bytes)?;
         // Any user that runs Unit must read it. The ConfigMap or the repository holds the same content.
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
@@ -44,10 +47,11 @@ pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf>
     };
     write().on_volume(what).map_err(|error| {
         let _ = fs::remove_file(&part);
-        if dir.is_dir() {
-            error
-        } else {
-            error.hint("mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container")
+        match files::is_dir(dir) {
+            Ok(false) => {
+                error.hint("mount an emptyDir there, and the same one at /docker-entrypoint.d in Unit's container")
+            }
+            _ => error,
         }
     })?;
     Ok(path)

@@ -21,6 +21,7 @@
 use std::path::Path;
 
 use super::process::Process;
+use crate::files;
 
 /// The verdict on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
     let listener = Process::read(proc, &pid.to_string());
     // Unit rewrites its title to `unit: main v1.35.0 [unitd --no-daemon …]`.
     let foreground = listener.words.iter().any(|word| word.contains("--no-daemon"));
-    let daemon = !foreground && (listener.is_unit() || !proc.join(pid.to_string()).exists());
+    let daemon = !foreground && (listener.is_unit() || !files::exists(&proc.join(pid.to_string())).unwrap_or(true));
     if daemon && entrypoint_runs(proc) {
         return Listener::Temporary;
     }
@@ -57,10 +58,10 @@ pub(super) fn judge(proc: &Path, pid: Option<i32>) -> Listener {
 }
 
 fn entrypoint_runs(proc: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(proc) else { return false };
+    // Unreadable as under `hidepid`.
+    let entries = files::names(proc).unwrap_or_default().into_iter();
     entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter_map(|name| name.into_string().ok())
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         .map(|pid| Process::read(proc, &pid))
         // Many images have a script with this name. Its arguments must start Unit.

@@ -4,12 +4,12 @@
 //! `/proc/<pid>/fd/2` leads to it, whatever its path. In the images, the log is the container's output,
 //! a pipe that only `kubectl logs` can read.
 
-use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::channel::Peer;
+use crate::files;
 
 /// Limits: bytes to read, and lines to show.
 const READ: u64 = 256 << 10;
@@ -48,7 +48,7 @@ impl Log {
     /// The last lines since then, without Unit's `[info]` and `[notice]`.
     pub(super) fn since(&self) -> Option<String> {
         let Self::File { open, from, .. } = self else { return None };
-        let mut file = File::open(open).ok()?;
+        let mut file = files::open(open).ok()?;
         let end = file.metadata().ok()?.len();
         // The log was truncated by a rotation: all of it is new.
         let from = if end < *from { 0 } else { (*from).max(end.saturating_sub(READ)) };

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::files;
+
 /// The name and arguments of a process.
 pub(super) struct Process {
     /// The name of the executable, or of a script with `#!`: at most 15 bytes.
@@ -12,7 +14,7 @@ pub(super) struct Process {
 impl Process {
     /// Unreadable parts are empty, as under `hidepid`.
     pub(super) fn read(proc: &Path, pid: &str) -> Self {
-        let text = |name| std::fs::read(proc.join(pid).join(name)).unwrap_or_default();
+        let text = |name| files::read_proc(&proc.join(pid).join(name)).unwrap_or_default();
         Self {
             comm: String::from_utf8_lossy(&text("comm")).trim_end().to_owned(),
             words: text("cmdline").split(|byte| *byte == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect(),

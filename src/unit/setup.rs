@@ -9,13 +9,13 @@
 //! update replaces `..data`. podstrap resolves it once and reads all files from there.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, read_config};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, WRITTEN};
 
 /// The link that the kubelet replaces (`pkg/volume/util/atomic_writer.go` of Kubernetes).
 const DATA: &str = "..data";
@@ -72,7 +72,7 @@ impl Setup {
     /// invalid for a certificate or a JavaScript module. The path is a directory, but `at` is only a part of
     /// the configuration.
     pub fn read(from: &Path, at: &str) -> Result<Self> {
-        if !from.is_dir() {
+        if !files::is_dir(from)? {
             return Ok(Self { at: at.to_owned(), ..read_config(from)?.into() });
         }
         if at != "/config" {
@@ -80,14 +80,14 @@ impl Setup {
                 .hint("give the file that contains this part"));
         }
         for _ in 1..READS {
-            let root = resolved(from);
+            let root = resolved(from)?;
             let read = Self::read_dir(from, &root);
             // An update during the read may have removed files, so ignore its errors too.
-            if resolved(from) == root {
+            if resolved(from)? == root {
                 return read;
             }
         }
-        Self::read_dir(from, &resolved(from))
+        Self::read_dir(from, &resolved(from)?)
     }
 
     fn read_dir(shown: &Path, root: &Path) -> Result<Self> {
@@ -99,7 +99,7 @@ impl Setup {
             at: "/config".into(),
         };
         let mut before = None;
-        for file in names(root).map_err(|error| unreadable(shown, error))? {
+        for file in names(root)? {
             let (path, real) = (shown.join(&file), root.join(&file));
             match SetupFile::of(&file) {
                 Some((SetupFile::Certificate, name)) => setup.certificates.push(Part::read(name, path, &real)?),
@@ -176,51 +176,51 @@ impl Part {
             return Err(Error::usage(format!("{path}: invalid name for a certificate or JavaScript module: {name:?}"))
                 .hint("use only letters, digits, -, _, . and ~ in the file name"));
         }
-        let bytes = fs::read(real).map_err(|error| unreadable(&path, error))?;
+        let bytes = files::read(real, WRITTEN).map_err(|error| unreadable(&path, &error))?;
         Ok(Self { name: name.to_owned(), path, bytes })
     }
 }
 
-fn unreadable(path: &Path, error: io::Error) -> Error {
-    Error::usage(format!("cannot read {}", path.display())).because(error)
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    files::unreadable(Kind::Usage, format!("cannot read {}", path.display()), error)
 }
 
 /// The directory that currently holds the files of a volume.
-fn resolved(dir: &Path) -> PathBuf {
-    fs::canonicalize(dir.join(DATA)).unwrap_or_else(|_| dir.to_owned())
+fn resolved(dir: &Path) -> Result<PathBuf> {
+    Ok(files::real(&dir.join(DATA))?.unwrap_or_else(|| dir.to_owned()))
 }
 
 /// The file names, sorted, without subdirectories and the kubelet's own entries (`..data`, `..2026_…`).
-fn names(root: &Path) -> io::Result<Vec<String>> {
+fn names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("..") && !entry.path().is_dir() {
+    for (name, _) in files::list(root).map_err(|error| unreadable(root, &error))? {
+        let path = root.join(&name);
+        let name = name.to_string_lossy().into_owned();
+        if !name.starts_with("..") && !files::is_dir(&path)? {
             names.push(name);
         }
     }
-    names.sort();
     Ok(names)
 }
 
 /// A cheap value that changes if a file below `from` or its volume changes.
 pub(super) fn stamp(from: &Path) -> Vec<(PathBuf, u64, i64, i64, u64)> {
     let one = |path: PathBuf| {
-        let meta = fs::metadata(&path).ok()?;
-        let real = fs::canonicalize(&path).ok()?;
+        let (meta, real) = (files::metadata(&path).ok()??, files::real(&path).ok()??);
         Some((real, meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))
     };
-    if !from.is_dir() {
-        return one(from.to_owned()).into_iter().collect();
+    // A file that cannot be read now has another stamp when it can.
+    let Ok(root) = resolved(from) else { return Vec::new() };
+    match files::is_dir(from) {
+        Ok(true) => names(&root).unwrap_or_default().into_iter().filter_map(|name| one(root.join(name))).collect(),
+        _ => one(from.to_owned()).into_iter().collect(),
     }
-    let root = resolved(from);
-    names(&root).unwrap_or_default().into_iter().filter_map(|name| one(root.join(name))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {

@@ -5,7 +5,6 @@
 //! If Unit refuses a configuration, the sidecar logs it once and keeps the last good configuration, also
 //! when Unit restarts.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::store;
 use super::trouble::Trouble;
 use super::wait::{self, Answering};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::Control;
 use crate::retry::Deadline;
 
@@ -91,7 +91,8 @@ impl Sidecar {
     pub async fn keep(mut self) -> Result<()> {
         self.stamp = setup::stamp(&self.from);
         let first = Setup::read(&self.from, "/config")?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = files::read_proc(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
         for path in first.files().filter(|path| is_mounted(&mounts, path)) {
             tracing::warn!(
                 "{} is a single mounted file (subPath), which Kubernetes never updates; mount the whole volume \

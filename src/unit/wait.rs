@@ -20,6 +20,7 @@ use super::channel::{self, NoReply, Peer, Reply};
 use super::deadline::gave_up;
 use super::listener::{Listener, judge};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::Control;
 use crate::retry::Deadline;
 use crate::telemetry;
@@ -274,7 +275,8 @@ async fn look(control: &Control, proc: &Path) -> Result<Answering, Obstacle> {
 fn classify(path: &Path, error: &io::Error) -> Obstacle {
     use io::ErrorKind as K;
     match error.kind() {
-        K::NotFound => match path.ancestors().skip(1).filter(|dir| !dir.exists()).last() {
+        K::NotFound => match path.ancestors().skip(1).filter(|dir| files::exists(dir).is_ok_and(|there| !there)).last()
+        {
             Some(dir) => Obstacle::NoDirectory(dir.to_owned()),
             None => Obstacle::Absent,
         },

@@ -21,9 +21,11 @@ use crate::config::applications::applications;
 use crate::config::localize::localize;
 use crate::config::{Config, dialect, read_config};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::files;
 use crate::init::{self, Outcome};
 use crate::plan::{self, AppTarget, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::runtime::Signals;
+use crate::tree;
 use crate::unit;
 
 /// The app to serve if the user gives no source: `examples/flask` of this repository.
@@ -84,7 +86,7 @@ impl App {
         };
         // Fail before the installation if possible.
         if let Origin::Local(dir, _) = &source.origin
-            && dir.is_dir()
+            && files::is_dir(dir)?
         {
             let part = source.subdir.as_ref().map_or(Path::new(""), plan::TreePath::as_path);
             config_is_there(&dir.join(part), &plan.config)?;
@@ -210,7 +212,7 @@ impl App {
 }
 
 fn config_is_there(tree: &Path, config: &Path) -> Result<()> {
-    if tree.join(config).exists() {
+    if files::exists(&tree.join(config))? {
         return Ok(());
     }
     let what = if config.is_absolute() { "there is no" } else { "the app has no" };
@@ -222,7 +224,9 @@ fn config_is_there(tree: &Path, config: &Path) -> Result<()> {
 
 /// The first `home` that does not exist.
 fn missing_home(config: &Value) -> Option<&str> {
-    applications(config).filter_map(|(_, app)| app.get("home")?.as_str()).find(|home| !Path::new(home).is_dir())
+    applications(config)
+        .filter_map(|(_, app)| app.get("home")?.as_str())
+        .find(|home| files::is_dir(Path::new(home)).is_ok_and(|there| !there))
 }
 
 fn port_is_free(url: &reqwest::Url) -> Result<()> {
@@ -265,9 +269,10 @@ fn ended_early(server: &Server, ended: std::io::Result<std::process::ExitStatus>
 /// The first executable with this name on PATH.
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| {
+        let found = files::metadata_if_allowed(file).unwrap_or_default();
+        found.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// A directory below TMPDIR, removed on drop.
@@ -306,7 +311,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // A child that was just killed may still write.
         for _ in 0..REMOVALS {
-            if fs::remove_dir_all(&self.dir).is_ok() {
+            if tree::remove(&self.dir).is_ok() {
                 return;
             }
             std::thread::sleep(REMOVAL_PAUSE);

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::elf::{self, Elf};
 use super::interpreter;
 use super::python::Python;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::{AppTarget, Libc, Platform};
 
 /// The Python and the platform that run the environment.
@@ -66,7 +67,9 @@ impl App {
     /// # Errors
     /// The Python of `target` is too old.
     pub(super) fn new(target: &AppTarget, python: &Python, path: &Path, place: Option<&Path>) -> Result<Self> {
-        let own = elf::read(path).unwrap_or_default();
+        let own = elf::read(path)
+            .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", path.display()), &error))?
+            .unwrap_or_default();
         let libc = own.libc.or(if python.soabi.ends_with("musl") { Some(Libc::Musl) } else { Some(Libc::Glibc) });
         let number = target.python.unwrap_or(python.number);
         let (major, minor) = number;

@@ -214,13 +214,13 @@ impl Builder {
         blocking(move || {
             let files = installed::files(&dir)?;
             // Before anything runs in the environment.
-            if let Some((path, package)) = installed::replaced(&dir, &files, &site) {
+            if let Some((path, package)) = installed::replaced(&dir, &files, &site)? {
                 let path = path.display();
                 return Err(Error::environment(format!("{package} replaces {path} of the environment"))
                     .because("the wheel has a script or a data file with this name")
                     .hint(format!("remove {package}, or ask its authors to rename the file")));
             }
-            let missing = installed::missing(&dir, &files, &site);
+            let missing = installed::missing(&dir, &files, &site)?;
             Ok((files, missing))
         })
         .await

@@ -2,7 +2,9 @@
 //! files that they name, local projects, --find-links locations, the engines' configuration files.
 
 use std::collections::HashSet;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -14,6 +16,8 @@ use super::inputs::Inputs;
 use super::lock;
 use super::requirements::{Meaning, Requirement, RequirementsFile, RequirementsReader};
 use super::settings::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, WRITTEN};
 use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::hex;
@@ -46,6 +50,8 @@ pub(super) struct Contents<'a> {
     pub(super) is_opaque: bool,
     /// Skips files in the tree.
     elsewhere: bool,
+    /// The first file that neither podstrap nor an engine can read.
+    failed: Option<Error>,
     deadline: Deadline,
 }
 
@@ -58,7 +64,7 @@ impl<'a> Contents<'a> {
     ) -> Self {
         let files = RequirementsReader::new(settings);
         let (found, seen) = (Vec::new(), HashSet::new());
-        Self { files, identities, found, tree, seen, is_opaque: false, elsewhere: false, deadline }
+        Self { files, identities, found, tree, seen, is_opaque: false, elsewhere: false, failed: None, deadline }
     }
 
     /// Skips files in the tree.
@@ -67,8 +73,35 @@ impl<'a> Contents<'a> {
     }
 
     /// Returns the contents that were added since the last call.
-    pub(super) fn take(&mut self) -> Vec<Content> {
-        std::mem::take(&mut self.found)
+    ///
+    /// # Errors
+    /// An added file exists, but is not readable or not a regular file. An engine must not open it.
+    pub(super) fn take(&mut self) -> Result<Vec<Content>> {
+        self.failed.take().map_or_else(|| Ok(std::mem::take(&mut self.found)), Err)
+    }
+
+    /// Remembers why a path could not be read. An engine reports a missing one.
+    fn unread(&mut self, path: &Path, error: &io::Error) {
+        self.is_opaque = true;
+        if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::TimedOut) {
+            let shown = self.tree.and_then(|tree| path.strip_prefix(tree).ok()).unwrap_or(path).display();
+            self.fail(
+                files::unreadable(Kind::Environment, format!("cannot read {shown}"), error)
+                    .hint("the requirements name it: give a regular file that podstrap's user can read"),
+            );
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.is_opaque = true;
+        self.failed.get_or_insert(error);
+    }
+
+    fn metadata(&mut self, path: &Path) -> Option<Metadata> {
+        files::metadata(path).unwrap_or_else(|error| {
+            self.fail(error);
+            None
+        })
     }
 
     /// Adds the inputs that are in the tree.
@@ -101,11 +134,19 @@ impl<'a> Contents<'a> {
             return;
         }
         let file = self.files.get(path);
+        if let Some(error) = &file.unread {
+            self.unread(path, error);
+        }
         // An engine may be able to read it, but podstrap does not know its contents.
-        self.is_opaque |= !file.is_read || !file.is_decoded;
+        self.is_opaque |= !file.is_decoded;
         let text = &file.text;
         if !self.elsewhere || *text != file.written || !self.inside(path) {
             self.found.push(Content::Text(hash(text)));
+        }
+        if file.form != Form::Requirements {
+            for named in lock::paths(text) {
+                self.named(&file.beside(&named));
+            }
         }
         match file.form {
             Form::Requirements => self.lines(&file),
@@ -135,9 +176,10 @@ impl<'a> Contents<'a> {
                 Meaning::Requirement(found) | Meaning::Editable(found) => self.requirement(found, Some(file)),
                 Meaning::FindLinks(location) => {
                     let Some(links) = location.path() else { continue };
-                    let places = self.candidates(links, Some(file));
+                    let mut places = self.candidates(links, Some(file));
+                    places.retain(|place| self.metadata(place).is_some());
                     // The path is relative to the tree, which does not exist yet.
-                    self.is_opaque |= !places.iter().any(|place| place.exists());
+                    self.is_opaque |= places.is_empty();
                     for place in places {
                         self.links(&place);
                     }
@@ -181,7 +223,7 @@ impl<'a> Contents<'a> {
     pub(super) fn requirement(&mut self, requirement: &Requirement, named_in: Option<&RequirementsFile>) {
         let Some(path) = requirement.path() else { return };
         let mut places = self.candidates(path, named_in);
-        places.retain(|place| fs::metadata(place).is_ok());
+        places.retain(|place| self.metadata(place).is_some());
         self.is_opaque |= places.is_empty();
         for place in places {
             self.path(&place);
@@ -202,31 +244,43 @@ impl<'a> Contents<'a> {
 
     /// Adds a --find-links location.
     pub(super) fn links(&mut self, place: &Path) {
-        if place.is_file() || self.inside(place) {
-            self.path(place);
-            return;
-        }
+        let is_dir = self.metadata(place).is_some_and(|meta| meta.is_dir());
         let mut archives = Vec::new();
-        for entry in fs::read_dir(place).into_iter().flatten().flatten().filter(|entry| entry.path().is_file()) {
-            match self.identities.of(&entry.path(), self.deadline) {
-                Ok(identity) => archives.push((text_of(Path::new(&entry.file_name())), identity)),
+        for name in files::names(place).map_err(|error| self.fail(error)).unwrap_or_default().iter().filter(|_| is_dir)
+        {
+            let path = place.join(name);
+            if self.metadata(&path).is_some_and(|meta| meta.is_dir()) {
+                continue;
+            }
+            match self.identities.of(&path, self.deadline) {
+                Ok(identity) => archives.push((text_of(Path::new(name)), identity)),
+                Err(error) if is_archive(name) => self.unread(&path, &error),
                 Err(_) => self.is_opaque = true,
             }
         }
-        archives.sort_by(|(one, _), (other, _)| one.cmp(other));
-        self.found.push(Content::Archives(archives));
+        if !is_dir || self.inside(place) {
+            self.path(place);
+        } else {
+            self.found.push(Content::Archives(archives));
+        }
     }
 
     /// Adds the contents of a file or directory.
     fn path(&mut self, path: &Path) {
-        if !self.seen.insert(path.to_owned()) || self.elsewhere && self.inside(path) {
+        if !self.seen.insert(path.to_owned()) {
             return;
         }
-        if !path.is_dir() {
+        let leave_out = self.elsewhere && self.inside(path);
+        if !self.metadata(path).is_some_and(|meta| meta.is_dir()) {
             match self.identities.of(path, self.deadline) {
+                Ok(_) if leave_out => {}
                 Ok(identity) => self.found.push(Content::File(identity)),
-                Err(_) => self.is_opaque = true,
+                Err(error) => self.unread(path, &error),
             }
+            return;
+        }
+        self.project(path);
+        if leave_out {
             return;
         }
         match source::digest(path, self.deadline) {
@@ -236,13 +290,40 @@ impl<'a> Contents<'a> {
                 // that a build reads in parent directories.
                 self.is_opaque |= links;
             }
+            Err(error) if error.kind() == Kind::Volume => self.fail(error),
             Err(_) => self.is_opaque = true,
         }
-        self.is_opaque |= ["pyproject.toml", "setup.cfg", "setup.py"].iter().any(|name| {
-            let text = fs::read_to_string(path.join(name)).unwrap_or_default();
-            ["tool.uv", "..", "file:", "backend-path"].iter().any(|word| text.contains(word))
-        });
     }
+
+    /// Checks a path that a project or a lock file names: uv opens it.
+    fn named(&mut self, path: &Path) {
+        match self.metadata(path) {
+            Some(meta) if meta.is_dir() => self.project(path),
+            Some(_) => drop(files::open(path).map_err(|error| self.unread(path, &error))),
+            None => {}
+        }
+    }
+
+    /// Checks the files of a project that the engines read.
+    fn project(&mut self, path: &Path) {
+        for name in ["pyproject.toml", "setup.cfg", "setup.py"] {
+            let file = path.join(name);
+            match files::read_if_there(&file, WRITTEN) {
+                Ok(text) => {
+                    let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+                    let words = ["tool.uv", "..", "file:", "backend-path"];
+                    self.is_opaque |= words.iter().any(|word| text.contains(word));
+                }
+                Err(error) => self.unread(&file, &error),
+            }
+        }
+    }
+}
+
+/// Whether an engine takes a file of this name for a package.
+fn is_archive(name: &OsStr) -> bool {
+    let suffixes = ["whl", "zip", "gz", "tgz", "bz2", "xz", "tar", "html"];
+    Path::new(name).extension().is_some_and(|found| suffixes.iter().any(|suffix| found == *suffix))
 }
 
 /// The path in a setting. `None` for a URL.
@@ -263,6 +344,8 @@ fn hash(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -279,7 +362,7 @@ mod tests {
                 let identities = Identities::default();
                 let mut contents = Contents::new(&settings, &identities, None, deadline);
                 contents.configuration(&text);
-                contents.take()
+                contents.take().unwrap()
             };
             for name in ["w", "v"] {
                 let _ = fs::remove_dir_all(dir.path().join(name));

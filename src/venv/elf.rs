@@ -1,11 +1,12 @@
 //! Reads the machine and the C library that a program or a library needs, from its headers.
 
-use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, ReadCache, ReadRef, elf};
 
+use crate::files;
 use crate::plan::Libc;
 
 /// The needs of an ELF file. `None` is unknown and fits everything.
@@ -28,9 +29,12 @@ impl Elf {
     }
 }
 
-/// Reads the headers of a file. `None` for a file that is not ELF, or is broken.
-pub(super) fn read(path: &Path) -> Option<Elf> {
-    parse(&ReadCache::new(File::open(path).ok()?))
+/// Reads the headers of a file. `None` for a file that is missing, not ELF, or broken.
+///
+/// # Errors
+/// The system cannot open it.
+pub(super) fn read(path: &Path) -> io::Result<Option<Elf>> {
+    Ok(files::unless_absent(files::open(path))?.and_then(|file| parse(&ReadCache::new(file))))
 }
 
 /// What the linker left in a program or a library of itself.
@@ -44,13 +48,19 @@ pub(super) struct Links {
 }
 
 /// The GNU build ID of a file: the same contents, the same ID.
-pub(super) fn build_id(path: &Path) -> Option<Vec<u8>> {
-    links(path)?.build_id
+///
+/// # Errors
+/// The system cannot open it.
+pub(super) fn build_id(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    Ok(links(path)?.and_then(|links| links.build_id))
 }
 
-/// The dynamic section of a file. None: it is no ELF file, or a broken one.
-pub(super) fn links(path: &Path) -> Option<Links> {
-    parse_links(&ReadCache::new(File::open(path).ok()?))
+/// The dynamic section of a file. None: it is missing, no ELF file, or a broken one.
+///
+/// # Errors
+/// The system cannot open it.
+pub(super) fn links(path: &Path) -> io::Result<Option<Links>> {
+    Ok(files::unless_absent(files::open(path))?.and_then(|file| parse_links(&ReadCache::new(file))))
 }
 
 fn parse_links<'data, R: ReadRef<'data>>(data: R) -> Option<Links> {
@@ -163,7 +173,7 @@ mod tests {
             .and_then(|path| {
                 std::env::split_paths(&path)
                     .map(|dir| dir.join("env"))
-                    .find_map(|file| read(&file.canonicalize().ok()?))
+                    .find_map(|file| read(&file.canonicalize().ok()?).unwrap())
             })
             .unwrap();
         assert!(python.machine.is_some() && python.libc.is_some(), "{python:?}");

@@ -1,6 +1,7 @@
 //! The two engines, uv and the base interpreter's pip. Both give the same installation.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,8 @@ use super::requirements::Flat;
 use super::settings::{Settings, UvCommand};
 use super::{Toolchain, lock, reach};
 use crate::command::{Command, Failure};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::files::{self, GENERATED, WRITTEN};
 use crate::http;
 use crate::retry::Deadline;
 
@@ -92,6 +94,7 @@ pub(super) async fn start_uv(
         Ok(output) => {
             Error::environment(what).because(output.status.to_string()).excerpt(explain::excerpt(&output.stderr))
         }
+        Err(failure) if failure.is_of_system() => return Err(child_error(&what, failure)),
         Err(failure) => child_error(&what, failure),
     };
     if toolchain.uv_required || deadline.passed() {
@@ -205,11 +208,21 @@ impl Engine {
         if let Some(mut text) = http::bundle()? {
             let path = workspace.scratch.join("ca.pem");
             // Add the user's certificates for pip. Keep the user's certificates for Git.
-            let own = settings.get("PIP_CERT").map(std::fs::read_to_string);
-            text.extend(own.as_ref().and_then(|text| text.as_deref().ok()));
+            if let Some(own) = settings.get("PIP_CERT") {
+                match files::read_text(Path::new(own), WRITTEN) {
+                    Ok(own) => text.push_str(&own),
+                    // pip also takes a directory of certificates.
+                    Err(error) if error.kind() == ErrorKind::IsADirectory => {}
+                    Err(error) => {
+                        let what = format!("cannot read the certificates in {own}");
+                        return Err(files::unreadable(Kind::Usage, what, &error)
+                            .hint("set PIP_CERT to an existing PEM file, or remove it"));
+                    }
+                }
+            }
             std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
             command = command.env("SSL_CERT_FILE", &path);
-            if own.is_none_or(|text| text.is_ok()) {
+            if settings.get("PIP_CERT").is_none_or(|own| !files::is_dir(Path::new(own)).unwrap_or_default()) {
                 command = command.env("PIP_CERT", &path);
             }
             if settings.get("GIT_SSL_CAINFO").is_none() {
@@ -224,8 +237,9 @@ impl Engine {
         })?;
         if output.status.success() {
             // uv's lock file is writable for every user.
-            let _ = std::fs::remove_file(workspace.dir.join(".lock"));
-            return Ok(());
+            let lock = workspace.dir.join(".lock");
+            let removed = files::unless_absent(std::fs::remove_file(&lock));
+            return removed.map(drop).on_volume(|| format!("cannot remove {}", lock.display()));
         }
         let stderr = flat.locate(&output.stderr, workspace.scratch);
         let failed = Failed {
@@ -251,9 +265,11 @@ impl Engine {
         };
         let is_uv = self.is_uv();
         let builds = flat.builds.as_ref().map(ToString::to_string);
-        let builds = builds.or_else(|| reach::configured(inputs, settings).map(|file| file.display().to_string()));
         if settings.only_binary()
-            && let Some(place) = builds
+            && let Some(place) = match builds {
+                None => reach::configured(inputs, settings)?.map(|file| file.display().to_string()),
+                found => found,
+            }
         {
             return Err(Error::environment(format!("{place} requests builds, which --only-binary forbids"))
                 .because("it contains no-binary or an editable project (-e)")
@@ -265,7 +281,7 @@ impl Engine {
                 return Err(self.no_lock(file));
             }
             if settings.only_binary()
-                && let Some(name) = lock::project(file)
+                && let Some(name) = lock::project(file)?
             {
                 return Err(Error::environment(format!(
                     "{name} has no wheel: its source in {} is a directory",
@@ -277,7 +293,7 @@ impl Engine {
                      --only-binary",
                 ));
             }
-            if settings.no_index() && lock::names_urls(file) {
+            if settings.no_index() && lock::names_urls(file)? {
                 return Err(Error::environment(format!(
                     "{} contains URLs of package files, and uv downloads from these",
                     file.display()
@@ -340,7 +356,7 @@ impl Engine {
         let other = lock.with_file_name("requirements.txt");
         let error = Error::environment(format!("{name} requires uv, but the engine is {}", self.name))
             .hint("use uv: put its static binary next to podstrap or on PATH, or give its path with --engine");
-        if other.is_file() {
+        if files::is_file(&other).unwrap_or_default() {
             error.hint("or give another file: -r requirements.txt")
         } else {
             error.hint(format!(
@@ -375,10 +391,10 @@ impl Engine {
     ) -> Vec<Archive> {
         let Asked { inputs, cwd, flat, .. } = asked;
         let Installer::Uv(uv) = &self.installer else {
-            let report = std::fs::read(workspace.scratch.join(REPORT)).unwrap_or_default();
+            let report = files::read(&workspace.scratch.join(REPORT), GENERATED).unwrap_or_default();
             return origin::pip_report(&report);
         };
-        let read = |lock: &Path| origin::lock(&std::fs::read_to_string(lock).unwrap_or_default());
+        let read = |lock: &Path| origin::lock(&files::read_text(lock, GENERATED).unwrap_or_default());
         let locks = inputs.of(Form::UvLock).chain(inputs.of(Form::Pylock));
         let mut archives: Vec<Archive> = locks.flat_map(|lock| read(lock)).collect();
         // A lock file of exactly these versions contains their archives. uv has all data for it in its cache, so it

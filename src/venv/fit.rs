@@ -15,7 +15,8 @@ use super::installed::Installed;
 use super::interpreter::BARE;
 use super::settings::Settings;
 use crate::command::Output;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::Libc;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
@@ -71,7 +72,7 @@ pub(super) async fn check(
     deadline: Deadline,
 ) -> Result<Vec<String>> {
     let (root, own) = (root.to_owned(), app.clone());
-    let found = blocking(move || Ok(look(&root, &dists, &own))).await?;
+    let found = blocking(move || look(&root, &dists, &own)).await?;
     if found.misfits.is_empty() && found.unbuilt.is_empty() {
         return Ok(Vec::new());
     }
@@ -202,7 +203,12 @@ fn short(tag: &str) -> String {
     }
 }
 
-fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
+fn look(root: &Path, dists: &[Installed], app: &App) -> Result<Found> {
+    let read = |path: &Path| {
+        let path = root.join(path);
+        elf::read(&path)
+            .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", path.display()), &error))
+    };
     let mut found = Found::default();
     for dist in dists {
         let pure = dist.tags.iter().all(|tag| tag.ends_with("-any"));
@@ -222,10 +228,12 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
         for (module, variants) in &modules {
             let wrong = |(path, tag): &(&Path, &str)| {
                 let named = fits_name(tag, app);
-                let elf = elf::read(&root.join(path));
-                (!named || elf.is_none_or(|elf| !elf.fits(app.elf))).then_some((named, elf.unwrap_or_default()))
+                let elf = read(path)?;
+                let misfit = !named || elf.is_none_or(|elf| !elf.fits(app.elf));
+                Ok(misfit.then_some((named, elf.unwrap_or_default())))
             };
-            let judged: Vec<_> = variants.iter().map(|variant| (variant, wrong(variant))).collect();
+            let judged = variants.iter().map(|variant| Ok((variant, wrong(variant)?)));
+            let judged = judged.collect::<Result<Vec<_>>>()?;
             if let Some(((path, tag), Some((named, elf)))) = judged.first()
                 && judged.iter().all(|(_, wrong)| wrong.is_some())
             {
@@ -249,7 +257,7 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
         }
         let mut strange = Vec::new();
         for (path, name) in libraries {
-            match elf::read(&root.join(path)) {
+            match read(path)? {
                 Some(elf) if elf.fits(app.elf) => fitting += 1,
                 Some(elf) => strange.push(Misfit {
                     dist: dist.shown(),
@@ -277,7 +285,7 @@ fn look(root: &Path, dists: &[Installed], app: &App) -> Found {
         }
         found.misfits.extend(misfits);
     }
-    found
+    Ok(found)
 }
 
 /// The C library in the tag of a module.

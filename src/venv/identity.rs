@@ -4,7 +4,7 @@
 //! release.json therefore keeps the stamps of hashed files. podstrap does not read a file with the same stamp again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::elf;
+use crate::files;
 use crate::retry::Deadline;
 use crate::runtime::hex;
 
@@ -64,11 +65,8 @@ impl Identities {
     /// It cannot be read, is not a regular file, or the deadline has passed.
     pub(super) fn of(&self, path: &Path, deadline: Deadline) -> io::Result<Identity> {
         let path = path.canonicalize()?;
-        let meta = fs::metadata(&path)?;
-        if !meta.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        if let Some(id) = elf::build_id(&path) {
+        let meta = files::open(&path)?.metadata()?;
+        if let Some(id) = elf::build_id(&path)? {
             return Ok(Identity(format!("build-id:{}:{}", hex(&id), meta.len())));
         }
         let stamp = Stamp::of(&meta);
@@ -110,7 +108,7 @@ impl Stamp {
 
 /// `sha256:…` of a file's contents.
 fn sha256(path: &Path, deadline: Deadline) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = files::open(path)?;
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
     loop {
         let length = file.read(&mut buffer)?;
@@ -126,6 +124,8 @@ fn sha256(path: &Path, deadline: Deadline) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn soon() -> Deadline {
@@ -170,7 +170,7 @@ mod tests {
     fn a_program_is_known_by_its_build_id() {
         let path = std::env::current_exe().unwrap();
         let identity = Identities::default().of(&path, soon()).unwrap();
-        match elf::build_id(&path) {
+        match elf::build_id(&path).unwrap() {
             Some(id) => assert!(identity.0.starts_with(&format!("build-id:{}:", hex(&id)))),
             None => assert!(identity.0.starts_with("sha256:")),
         }

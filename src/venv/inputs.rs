@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::form::{Form, PYPROJECT};
 use super::pyproject::Pyproject;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::plan::remote;
 use crate::tree;
 
@@ -27,6 +28,9 @@ pub struct Inputs {
 
 /// The default files of a tree, in order of precedence.
 pub(super) const DEFAULTS: [&str; 4] = ["uv.lock", "pylock.toml", "requirements.txt", PYPROJECT];
+
+/// Lock files of other tools that list an app's requirements.
+const LOCKS: [&str; 3] = ["poetry.lock", "Pipfile.lock", "pdm.lock"];
 
 /// Files of tools that podstrap does not support, each with a hint to export a requirements file. Poetry 2 needs the
 /// plug-in poetry-plugin-export for its command.
@@ -64,13 +68,16 @@ impl Inputs {
                 return Err(error);
             }
         }
-        let mut local = self.requirements.iter().chain(&self.constraints).filter(|file| remote(file).is_none());
-        if let Some(file) = local.find(|file| !file.is_file()) {
-            return Err(missing_file(file));
+        for file in self.requirements.iter().chain(&self.constraints).filter(|file| remote(file).is_none()) {
+            if !files::exists(file)? {
+                return Err(missing_file(file));
+            }
         }
-        if let Some(lock) = self.of(Form::UvLock).find(|lock| !lock.with_file_name(PYPROJECT).is_file()) {
-            return Err(Error::environment(format!("missing {} next to {}", PYPROJECT, lock.display()))
-                .hint("commit both files: a uv.lock is valid only together with its project"));
+        for lock in self.of(Form::UvLock) {
+            if !files::exists(&lock.with_file_name(PYPROJECT))? {
+                return Err(Error::environment(format!("missing {} next to {}", PYPROJECT, lock.display()))
+                    .hint("commit both files: a uv.lock is valid only together with its project"));
+            }
         }
         for file in self.of(Form::Pyproject) {
             let project = Pyproject::read(file)?;
@@ -131,12 +138,19 @@ fn foreign(file: &Path) -> Option<Error> {
 /// # Errors
 /// The tree has only files that neither engine reads, or its pyproject.toml is invalid.
 pub fn find(tree: &Path) -> Result<Option<PathBuf>> {
-    let is_there = |name: &str| std::fs::symlink_metadata(tree.join(name)).is_ok_and(|meta| !meta.is_dir());
+    // Ask once for each name: an unreadable file is not a missing one.
+    let mut there = Vec::new();
+    for name in DEFAULTS.into_iter().chain(LOCKS).chain(["Pipfile"]) {
+        if files::entry(&tree.join(name))?.is_some_and(|meta| !meta.is_dir()) {
+            there.push(name);
+        }
+    }
+    let is_there = |name: &str| there.contains(&name);
     let project =
         if is_there(PYPROJECT) { Some(Pyproject::read(&tree::file("-r", tree, Path::new(PYPROJECT))?)?) } else { None };
     let is_project = project.as_ref().is_some_and(|project| project.is_project);
     let found = DEFAULTS.into_iter().find(|name| is_there(name) && (*name != PYPROJECT || is_project));
-    let lock = ["poetry.lock", "Pipfile.lock", "pdm.lock"].into_iter().find(|name| is_there(name));
+    let lock = LOCKS.into_iter().find(|name| is_there(name));
     match (found, lock) {
         (Some(PYPROJECT), Some(lock)) => {
             tracing::warn!("ignoring {lock}: the versions in {} apply", PYPROJECT);

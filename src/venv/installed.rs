@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::files::{self, GENERATED};
 use crate::runtime::hex;
 use crate::walk::{WalkError, walk};
 
@@ -28,20 +29,32 @@ pub(super) struct Row {
 /// Lists the files. Makes every file readable for all users and writable only for its owner: the umask of podstrap's
 /// user determined the modes, but the app runs as another user.
 pub(super) fn files(root: &Path) -> Result<EnvironmentFiles> {
-    let mut files = EnvironmentFiles::new();
+    let mut found = EnvironmentFiles::new();
     for entry in walk(root) {
         let entry = entry.map_err(WalkError::on_volume)?;
         if entry.is_symlink() {
-            files.insert(entry.name, None);
+            // A loop of links leads nowhere.
+            let target = files::metadata(&entry.path).unwrap_or_default();
+            refuse_special(&entry.name, target.as_ref().filter(|meta| !meta.is_dir()))?;
+            found.insert(entry.name, None);
             continue;
         }
         let meta = entry.metadata().map_err(WalkError::on_volume)?;
+        refuse_special(&entry.name, Some(&meta).filter(|meta| !meta.is_dir()))?;
         open_up(&entry.path, &meta)?;
         if !meta.is_dir() {
-            files.insert(entry.name, Some(meta.len()));
+            found.insert(entry.name, Some(meta.len()));
         }
     }
-    Ok(files)
+    Ok(found)
+}
+
+/// Fails for a pipe, a socket or a device: Python and podstrap would wait for it, or read it for ever.
+fn refuse_special(name: &Path, meta: Option<&std::fs::Metadata>) -> Result<()> {
+    let Some(what) = meta.and_then(files::not_regular) else { return Ok(()) };
+    Err(Error::environment(format!("{} in the environment is not a file", name.display()))
+        .because(what)
+        .hint("remove the package that made it, or install another version"))
 }
 
 /// `chmod a+rX,go-w`.
@@ -67,14 +80,15 @@ pub(super) fn dist_infos(files: &EnvironmentFiles, site: &Path) -> BTreeSet<Path
 }
 
 /// Finds missing files and files with a wrong size: one message for each.
-pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Vec<String> {
+pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let mut right = BTreeSet::new();
     for info in dist_infos(files, site) {
-        let Ok(record) = std::fs::read_to_string(root.join(&info).join("RECORD")) else {
+        let Some(record) = read(&root.join(&info).join("RECORD"))? else {
             problems.push((PathBuf::new(), format!("{} has no RECORD", info.display())));
             continue;
         };
+        let record = String::from_utf8_lossy(&record);
         for row in rows(&record) {
             let path = locate(root, site, &row.path);
             // RECORD cannot contain its own size. If a wheel's RECORD omits itself, uv adds a row with the size of that
@@ -96,20 +110,26 @@ pub(super) fn missing(root: &Path, files: &EnvironmentFiles, site: &Path) -> Vec
             problems.push((path, format!("{name}: {problem}")));
         }
     }
-    problems.into_iter().filter(|(path, _)| !right.contains(path)).map(|(_, problem)| problem).collect()
+    Ok(problems.into_iter().filter(|(path, _)| !right.contains(path)).map(|(_, problem)| problem).collect())
+}
+
+/// Reads a file of a package, if there is one.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    files::read_if_there(path, GENERATED)
+        .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", path.display()), &error))
 }
 
 /// The first file of the environment itself that a package replaced, and the package.
-pub(super) fn replaced(root: &Path, files: &EnvironmentFiles, site: &Path) -> Option<(PathBuf, String)> {
+pub(super) fn replaced(root: &Path, files: &EnvironmentFiles, site: &Path) -> Result<Option<(PathBuf, String)>> {
     for info in dist_infos(files, site) {
-        let Ok(record) = std::fs::read_to_string(root.join(&info).join("RECORD")) else { continue };
-        let paths = rows(&record).into_iter().map(|row| locate(root, site, &row.path));
+        let Some(record) = read(&root.join(&info).join("RECORD"))? else { continue };
+        let paths = rows(&String::from_utf8_lossy(&record)).into_iter().map(|row| locate(root, site, &row.path));
         if let Some(path) = paths.into_iter().find(|path| is_own(path)) {
             let name = info.file_stem().unwrap_or_default().to_string_lossy().replacen('-', " ", 1);
-            return Some((path, name));
+            return Ok(Some((path, name)));
         }
     }
-    None
+    Ok(None)
 }
 
 /// Whether a path is a file that `python -m venv` makes (PEP 405).
@@ -210,19 +230,19 @@ pub(super) struct Installed {
 pub(super) fn installed(root: &Path, files: &EnvironmentFiles, site: &Path) -> Result<Vec<Installed>> {
     let mut found = Vec::new();
     for info in dist_infos(files, site) {
-        let read = |name: &str| std::fs::read(root.join(&info).join(name));
+        let read = |name: &str| read(&root.join(&info).join(name));
         // Old projects use other encodings. The fields that podstrap reads are ASCII.
-        let metadata = read("METADATA").map_err(|error| {
-            Error::environment(format!("cannot read {}", root.join(&info).join("METADATA").display())).because(error)
-        })?;
+        let Some(metadata) = read("METADATA")? else {
+            return Err(Error::environment(format!("{} has no METADATA", root.join(&info).display())));
+        };
         let metadata = headers(&metadata);
         let all = |name: &str| {
             metadata.iter().filter(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone()).collect()
         };
         let first = |name: &str| -> Option<String> { Vec::into_iter(all(name)).next() };
         let (Some(name), Some(version)) = (first("Name"), first("Version")) else { continue };
-        let wheel = headers(&read("WHEEL").unwrap_or_default());
-        let record = String::from_utf8(read("RECORD").unwrap_or_default()).unwrap_or_default();
+        let wheel = headers(&read("WHEEL")?.unwrap_or_default());
+        let record = String::from_utf8(read("RECORD")?.unwrap_or_default()).unwrap_or_default();
         found.push(Installed {
             name,
             version,
@@ -230,7 +250,7 @@ pub(super) fn installed(root: &Path, files: &EnvironmentFiles, site: &Path) -> R
             requires_python: first("Requires-Python"),
             tags: wheel.into_iter().filter(|(name, _)| name == "Tag").map(|(_, tag)| tag).collect(),
             files: rows(&record).into_iter().map(|row| (locate(root, site, &row.path), row)).collect(),
-            direct_url: read("direct_url.json").ok().and_then(|text| String::from_utf8(text).ok()),
+            direct_url: read("direct_url.json")?.and_then(|text| String::from_utf8(text).ok()),
         });
     }
     found.sort_by_key(|dist| dist.name.to_lowercase());
@@ -338,7 +358,7 @@ mod tests {
         write("c-3.dist-info/METADATA", "Name: c\n");
         let files = super::files(dir.path()).unwrap();
         assert_eq!(
-            missing(dir.path(), &files, site),
+            missing(dir.path(), &files, site).unwrap(),
             [
                 "a 1.0: lib/site-packages/gone.py is missing",
                 "a 1.0: bin/a is missing",

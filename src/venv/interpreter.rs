@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::child::child_error;
 use super::settings::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::PythonRequest;
 use crate::retry::Deadline;
 
@@ -34,10 +35,10 @@ struct Found {
 pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadline: Deadline) -> Result<PathBuf> {
     let names: Vec<String> = match request {
         PythonRequest::Path(path) => {
-            if !path.exists() {
+            if !files::exists(path)? {
                 return Err(Error::environment(format!("--python {}: no such file", path.display())).hint(HINT));
             }
-            let found = resolve(path, settings, deadline).await.map_err(|reason| {
+            let found = resolve(path, settings, deadline).await?.map_err(|reason| {
                 Error::environment(format!("--python {} is not a usable interpreter", path.display()))
                     .because(reason)
                     .hint(HINT)
@@ -53,10 +54,10 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
     for name in &names {
         for dir in settings.path() {
             let candidate = dir.join(name);
-            if !executable(&candidate) {
+            if !executable(&candidate)? {
                 continue;
             }
-            let mut found = match resolve(&candidate, settings, deadline).await {
+            let mut found = match resolve(&candidate, settings, deadline).await? {
                 Ok(found) => found,
                 Err(reason) => {
                     tracing::debug!("skipping {}: {reason}", candidate.display());
@@ -66,7 +67,7 @@ pub(super) async fn locate(request: &PythonRequest, settings: &Settings, deadlin
             };
             if let PythonRequest::Version { major, minor } = request {
                 if found.version.is_none() {
-                    found = match ask(&found.path, settings, deadline).await {
+                    found = match ask(&found.path, settings, deadline).await? {
                         Ok(found) => found,
                         Err(reason) => {
                             seen.push(format!("{}: {reason}", candidate.display()));
@@ -113,20 +114,32 @@ pub(super) fn refuse_old(path: &Path, version: &str, number: (u32, u32)) -> Resu
         .hint("use an app image with a newer Python (and Unit's module for it), or another interpreter with --python"))
 }
 
+/// An interpreter, or why it cannot be used.
+type Resolved = Result<Found, String>;
+
 /// Follows links to the real interpreter. Starts the candidate only if it is not an ELF program.
-async fn resolve(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Found, String> {
-    let real = candidate.canonicalize().map_err(|error| error.to_string())?;
-    if !executable(&real) {
-        return Err("not an executable file".to_owned());
+///
+/// # Errors
+/// The system fails: another interpreter is no remedy.
+async fn resolve(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Resolved> {
+    let Some(real) = files::real(candidate)? else { return Ok(Err("it leads nowhere".to_owned())) };
+    if !executable(&real)? {
+        return Ok(Err("not an executable file".to_owned()));
     }
     let mut magic = [0; 4];
-    let elf =
-        std::fs::File::open(&real).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"\x7fELF";
+    let read = files::open(&real).and_then(|mut file| file.read_exact(&mut magic));
+    if let Err(error) = read.as_ref()
+        && !files::is_of_file(error)
+    {
+        return Err(files::unreadable(Kind::Environment, format!("cannot read {}", real.display()), error));
+    }
+    let elf = read.is_ok() && &magic == b"\x7fELF";
     // A venv with copies instead of links: its base interpreter is elsewhere.
-    let copied = real.ancestors().nth(2).is_some_and(|venv| venv.join("pyvenv.cfg").exists());
+    let config = real.ancestors().nth(2).map(|venv| venv.join("pyvenv.cfg"));
+    let copied = config.map_or(Ok(false), |config| files::exists(&config))?;
     if elf && !copied {
         let version = real.file_name().and_then(version_in_name);
-        return Ok(Found { path: real, version });
+        return Ok(Ok(Found { path: real, version }));
     }
     ask(candidate, settings, deadline).await
 }
@@ -137,16 +150,17 @@ fn version_in_name(name: &OsStr) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Found, String> {
+async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Result<Resolved> {
     const QUESTION: &str = "import sys; print('%d %d' % sys.version_info[:2]); \
         print(getattr(sys, '_base_executable', None) or sys.executable)";
-    let output = settings
-        .command(candidate, Path::new("/tmp"))
-        .args(BARE)
-        .args(["-c", QUESTION])
-        .run(deadline)
-        .await
-        .map_err(|failure| child_error("cannot get its version", failure).summary())?;
+    let output = settings.command(candidate, Path::new("/tmp")).args(BARE).args(["-c", QUESTION]).run(deadline).await;
+    let output = match output {
+        Ok(output) => output,
+        Err(failure) if failure.is_of_system() => {
+            return Err(child_error(&format!("cannot get the version of {}", candidate.display()), failure));
+        }
+        Err(failure) => return Ok(Err(child_error("cannot get its version", failure).summary())),
+    };
     let text = String::from_utf8_lossy(&output.stdout);
     let answer = text.split_once('\n').and_then(|(version, path)| {
         let (major, minor) = version.split_once(' ')?;
@@ -154,20 +168,24 @@ async fn ask(candidate: &Path, settings: &Settings, deadline: Deadline) -> Resul
     });
     match answer {
         Some((version, path)) if output.status.success() => {
-            let path = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
-            Ok(Found { path, version: Some(version) })
+            let Some(real) = files::real(&path)? else { return Ok(Err(format!("there is no {}", path.display()))) };
+            Ok(Ok(Found { path: real, version: Some(version) }))
         }
-        _ => Err(format!(
+        _ => Ok(Err(format!(
             "does not run ({}){}",
             output.status,
             output.stderr.lines().next().map(|line| format!(": {line}")).unwrap_or_default()
-        )),
+        ))),
     }
 }
 
 /// Whether a path is an executable file.
-pub(super) fn executable(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+///
+/// # Errors
+/// The system cannot tell.
+pub(super) fn executable(path: &Path) -> Result<bool> {
+    let found = files::metadata_if_allowed(path)?;
+    Ok(found.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 //! the credentials from URLs first.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
@@ -19,7 +18,8 @@ use super::identity::{Identities, Identity};
 use super::inputs::Inputs;
 use super::requirements::Requirement;
 use super::settings::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, WRITTEN};
 use crate::plan::{self, AppTarget, Links};
 use crate::redact;
 use crate::retry::Deadline;
@@ -124,35 +124,45 @@ impl Recipe {
                 contents.requirement(&found, None);
             }
         }
-        let local = contents.take();
-        let find_links = environment.supply.links.iter().map(|links| match links {
-            Links::InTree(path) => Named::InTree(text_of(path.as_path())),
-            Links::Url(url) => Named::Url(redact::clean(url)),
-            Links::At(place) => {
-                contents.links(place);
-                Named::Contents(contents.take())
-            }
+        let local = contents.take()?;
+        let find_links = environment.supply.links.iter().map(|links| {
+            Ok(match links {
+                Links::InTree(path) => Named::InTree(text_of(path.as_path())),
+                Links::Url(url) => Named::Url(redact::clean(url)),
+                Links::At(place) => {
+                    contents.links(place);
+                    Named::Contents(contents.take()?)
+                }
+            })
         });
-        let find_links = find_links.collect();
-        let mut files = |files: &[std::path::PathBuf]| -> Result<Vec<Named>> {
+        let find_links = find_links.collect::<Result<_>>()?;
+        let mut identify = |named_files: &[std::path::PathBuf]| -> Result<Vec<Named>> {
             let mut named = Vec::new();
-            for file in files {
+            for file in named_files {
                 named.push(if let Some(url) = plan::remote(file) {
                     Named::Url(redact::clean(url))
                 } else if file.is_absolute() {
-                    fs::metadata(file).map_err(|error| unreadable(file, error))?;
+                    files::open(file).map_err(|error| unreadable(file, &error))?;
                     contents.file(file);
-                    Named::Contents(contents.take())
+                    Named::Contents(contents.take()?)
                 } else {
                     Named::InTree(text_of(file))
                 });
             }
             Ok(named)
         };
-        let (requirements, constraints) = (files(&environment.requirements)?, files(&environment.constraints)?);
-        let named = of_settings(settings, &mut contents);
+        let (requirements, constraints) = (identify(&environment.requirements)?, identify(&environment.constraints)?);
+        let named = of_settings(settings, &mut contents)?;
         for file in settings.configuration() {
-            let text = fs::read(&file).unwrap_or_default();
+            let text = match files::read_if_there(&file, WRITTEN) {
+                Ok(text) => text.unwrap_or_default(),
+                // uv does not read it either.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Vec::new(),
+                Err(error) => {
+                    let what = format!("cannot read uv's configuration file {}", file.display());
+                    return Err(files::unreadable(Kind::Environment, what, &error));
+                }
+            };
             contents.configuration(&String::from_utf8_lossy(&text));
         }
         let decisive = Decisive {
@@ -165,7 +175,7 @@ impl Recipe {
             toolchain: toolchain.map(Tools::new),
             settings: settings.decisive().into_iter().collect(),
             named,
-            configuration: contents.take(),
+            configuration: contents.take()?,
             packages: environment.packages.iter().map(|package| redact::clean(package)).collect(),
             local,
             extras: environment.extras.clone(),
@@ -185,19 +195,25 @@ impl Recipe {
 
     /// The environment's key. `inputs` are the resolved inputs; `tree` has the source's `revision`. Without a tree, no
     /// input is in it.
-    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> String {
+    ///
+    /// # Errors
+    /// A file that the requirements name is unreadable.
+    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> Result<String> {
         let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline);
         contents.inputs(inputs);
         let is_opaque = self.decisive.opaque || contents.is_opaque;
-        hash(&Key { decisive: &self.decisive, tree: contents.take(), revision: is_opaque.then_some(revision) })
+        Ok(hash(&Key { decisive: &self.decisive, tree: contents.take()?, revision: is_opaque.then_some(revision) }))
     }
 
     /// Hash of the files outside the tree that requirements in the tree name, and of the variables in those
     /// requirements. Neither the digest nor the source's revision covers these.
-    pub fn elsewhere(&self, inputs: &Inputs, tree: Option<&Path>, deadline: Deadline) -> String {
+    ///
+    /// # Errors
+    /// As for [`key`](Self::key).
+    pub fn elsewhere(&self, inputs: &Inputs, tree: Option<&Path>, deadline: Deadline) -> Result<String> {
         let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline).elsewhere();
         contents.inputs(inputs);
-        hash(&Elsewhere { version: VERSION, contents: contents.take() })
+        Ok(hash(&Elsewhere { version: VERSION, contents: contents.take()? }))
     }
 }
 
@@ -215,7 +231,7 @@ impl Tools {
 }
 
 /// The files and --find-links locations that variables name.
-fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> BTreeMap<String, Vec<Named>> {
+fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> Result<BTreeMap<String, Vec<Named>>> {
     let mut named: BTreeMap<String, Vec<Named>> = BTreeMap::new();
     let files = settings.files_by_name().into_iter().map(|(name, place)| (name, place, true));
     let links = settings.links_by_name().into_iter().map(|(name, place)| (name, place, false));
@@ -232,12 +248,12 @@ fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> BTreeMap<Str
                 } else {
                     contents.links(path);
                 }
-                Named::Contents(contents.take())
+                Named::Contents(contents.take()?)
             }
         };
         named.entry(name.to_owned()).or_default().push(found);
     }
-    named
+    Ok(named)
 }
 
 /// Hash of a value's JSON, which names each field.
@@ -246,16 +262,14 @@ fn hash(value: &impl Serialize) -> String {
 }
 
 /// The error of an unreadable requirements file outside the tree.
-pub fn unreadable(file: &Path, error: std::io::Error) -> Error {
-    Error::environment(format!("cannot read the requirements file {}", file.display()))
-        .because(error)
+pub fn unreadable(file: &Path, error: &std::io::Error) -> Error {
+    files::unreadable(Kind::Environment, format!("cannot read the requirements file {}", file.display()), error)
         .hint("check that the volume or ConfigMap with this absolute path is mounted in this container")
 }
 
 /// The error of an unreadable --find-links location outside the tree.
-pub fn no_links(place: &Path, error: std::io::Error) -> Error {
-    Error::environment(format!("cannot read the --find-links location {}", place.display()))
-        .because(error)
+pub fn no_links(place: &Path, error: &std::io::Error) -> Error {
+    files::unreadable(Kind::Environment, format!("cannot read the --find-links location {}", place.display()), error)
         .hint("check that the volume with this absolute path is mounted in this container")
 }
 
@@ -370,7 +384,7 @@ mod tests {
             let (public, identities) = (Path::new("/vol"), Identities::default());
             let recipe = Recipe::new(&wanted, public, &settings, Some(&self.toolchain), &identities, soon()).unwrap();
             assert_eq!(recipe.digest().len(), 64);
-            recipe.key(&inputs, Some(&self.tree), revision, soon())
+            recipe.key(&inputs, Some(&self.tree), revision, soon()).unwrap()
         }
         fn key(&self) -> String {
             self.key_at("one")

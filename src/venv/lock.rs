@@ -5,11 +5,20 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::requirements;
+use crate::error::{Kind, Result};
+use crate::files;
 
 /// The first package in a lock file whose source is a directory. uv builds the projects of a workspace in spite of
-/// `--no-build`. `None` if the file is unreadable; uv reports that.
-pub(super) fn project(lock: &Path) -> Option<String> {
-    let table = text(lock)?.parse::<Table>().ok()?;
+/// `--no-build`. `None` if the file is invalid; uv reports that.
+///
+/// # Errors
+/// The file is unreadable.
+pub(super) fn project(lock: &Path) -> Result<Option<String>> {
+    Ok(directory(&text(lock)?))
+}
+
+fn directory(lock: &str) -> Option<String> {
+    let table = lock.parse::<Table>().ok()?;
     let packages = ["package", "packages"].iter().find_map(|name| table.get(*name)?.as_array())?;
     let found = packages.iter().find(|package| {
         let source = package.get("source").and_then(Value::as_table);
@@ -35,13 +44,41 @@ pub(super) fn is_all_remote(lock: &str) -> bool {
     })
 }
 
-/// Whether a lock file contains web URLs.
-pub(super) fn names_urls(lock: &Path) -> bool {
-    text(lock).is_some_and(|text| text.contains("http://") || text.contains("https://"))
+/// The local paths in a project or a lock file, as far as its names of fields show them.
+pub(super) fn paths(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left: Vec<(String, Value)> = text.parse::<Table>().unwrap_or_default().into_iter().collect();
+    while let Some((name, value)) = left.pop() {
+        match value {
+            Value::Table(table) => left.extend(table),
+            Value::Array(values) => left.extend(values.into_iter().map(|value| (name.clone(), value))),
+            Value::String(text) => {
+                let is_path = ["path", "editable", "directory", "registry"].contains(&name.as_str());
+                if let Some((_, path)) = text.split_once("file://") {
+                    found.extend(path.split(['#', '?', ';', ' ']).next().map(str::to_owned));
+                } else if is_path && !text.contains("://") {
+                    found.push(text);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
-fn text(lock: &Path) -> Option<String> {
-    String::from_utf8(requirements::contents(lock).ok()?).ok()
+/// Whether a lock file contains web URLs.
+///
+/// # Errors
+/// The file is unreadable.
+pub(super) fn names_urls(lock: &Path) -> Result<bool> {
+    let text = text(lock)?;
+    Ok(text.contains("http://") || text.contains("https://"))
+}
+
+fn text(lock: &Path) -> Result<String> {
+    let bytes = requirements::contents(lock)
+        .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", lock.display()), &error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -65,8 +102,14 @@ mod tests {
             let file = dir.path().join("uv.lock");
             std::fs::write(&file, lock).unwrap();
             let built = source.contains("editable") || source.contains("directory");
-            assert_eq!((project(&file), names_urls(&file)), (built.then(|| "x".into()), source.contains("http")));
+            let found = (project(&file).unwrap(), names_urls(&file).unwrap());
+            assert_eq!(found, (built.then(|| "x".into()), source.contains("http")));
         }
+        let lock = "[[package]]\nsource = { editable = 'lib' }\nwheels = [{ path = 'x.whl' }, { url = 'https://h/y.whl' }]\n\
+                    [project]\ndependencies = ['z @ file:///z.whl#sha256=ab']";
+        let mut found = paths(lock);
+        found.sort();
+        assert_eq!(found, ["/z.whl", "lib", "x.whl"]);
         assert!(!is_all_remote("[[package]]\nname = 'x'") && !is_all_remote("not toml"));
     }
 }

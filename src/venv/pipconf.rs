@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::files::{self, WRITTEN};
+
 /// Sections and their options.
 type Ini = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -33,7 +35,8 @@ pub(super) fn files<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     let system = get("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg").split(':').filter(|dir| !dir.is_empty());
     let mut files: Vec<PathBuf> = system.map(|dir| Path::new(dir).join("pip/pip.conf")).collect();
     files.push("/etc/pip.conf".into());
-    if !own.is_some_and(|own| Path::new(own).exists()) {
+    // If the system cannot tell, reading the file fails.
+    if !own.is_some_and(|own| files::exists(Path::new(own)).unwrap_or(true)) {
         files.extend(home.map(|home| home.join(".pip/pip.conf")));
         let user = get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
         files.extend(user.map(|dir| dir.join("pip/pip.conf")));
@@ -49,11 +52,9 @@ pub(super) fn files<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
 pub(super) fn variables(files: &[PathBuf]) -> Result<BTreeMap<String, String>, (PathBuf, String)> {
     let mut merged = Ini::new();
     for file in files {
-        let bytes = match std::fs::read(file) {
-            Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                continue;
-            }
+        let bytes = match files::read_if_there(file, WRITTEN) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => continue,
             Err(error) => return Err((file.clone(), error.to_string())),
         };
         let ini = std::str::from_utf8(&bytes)

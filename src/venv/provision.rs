@@ -17,7 +17,8 @@ use super::reuse;
 use super::settings::Settings;
 use super::toolchain::{Toolchain, locate};
 use crate::confine::Confinement;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::{self, Links, Wanted};
 use crate::redact;
 use crate::retry::Deadline;
@@ -115,7 +116,7 @@ impl<'a> Provision<'a> {
     pub async fn elsewhere(&self, tree: PathBuf) -> Result<String> {
         let tree = self.needs_tree().then_some(tree);
         let (inputs, recipe, deadline) = (self.inputs(tree.as_deref())?, self.recipe.clone(), self.deadline);
-        blocking(move || Ok(recipe.elsewhere(&inputs, tree.as_deref(), deadline))).await
+        blocking(move || recipe.elsewhere(&inputs, tree.as_deref(), deadline)).await
     }
 
     /// Starts the environment, as far as possible without the tree. `ready` lists environments to adopt,
@@ -223,7 +224,7 @@ impl<'a> Provision<'a> {
     async fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str) -> Result<String> {
         let (recipe, inputs, tree) = (self.recipe.clone(), inputs.clone(), tree.map(Path::to_owned));
         let (revision, deadline) = (revision.to_owned(), self.deadline);
-        blocking(move || Ok(recipe.key(&inputs, tree.as_deref(), &revision, deadline))).await
+        blocking(move || recipe.key(&inputs, tree.as_deref(), &revision, deadline)).await
     }
 
     async fn create(&self, dirs: &BuildDirs) -> Result<Box<Builder>> {
@@ -273,7 +274,7 @@ impl<'a> Provision<'a> {
                 .map(|file| match tree {
                     _ if plan::remote(file).is_some() => Ok(file.clone()),
                     Some(tree) if file.is_relative() => tree::file(flag, tree, file),
-                    _ => fs::metadata(file).map(|_| file.clone()).map_err(|error| key::unreadable(file, error)),
+                    _ => files::open(file).map(|_| file.clone()).map_err(|error| key::unreadable(file, &error)),
                 })
                 .collect()
         };
@@ -287,7 +288,7 @@ impl<'a> Provision<'a> {
                 (Links::Url(url), _) => url.clone(),
                 (Links::At(path), _) => {
                     // uv would fail, and pip would continue without it.
-                    fs::metadata(path).map_err(|error| key::no_links(path, error))?;
+                    fs::metadata(path).map_err(|error| key::no_links(path, &error))?;
                     path.display().to_string()
                 }
                 (Links::InTree(path), Some(tree)) => {
@@ -345,7 +346,8 @@ async fn toolchain(
     }
     match locate(settings, &plan.python, &plan.engine, identities, deadline).await {
         Ok(toolchain) => Ok(Some(toolchain)),
-        Err(error) if plan.wanted == Wanted::Always => Err(error),
+        // An unreadable interpreter is not a missing one.
+        Err(error) if plan.wanted == Wanted::Always || error.kind() == Kind::Volume => Err(error),
         Err(error) => {
             tracing::debug!("cannot build an environment: {}", error.summary());
             Ok(None)

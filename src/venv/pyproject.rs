@@ -10,7 +10,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::requirements::name_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, WRITTEN};
 
 /// The parts of the file that determine the packages.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,8 +53,8 @@ impl Pyproject {
     /// # Errors
     /// The file is unreadable or invalid.
     pub(super) fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Error::environment(format!("cannot read {}", file.display())).because(error))?;
+        let text = files::read_text(file, WRITTEN)
+            .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", file.display()), &error))?;
         Self::parse(&text).map_err(|why| Self::error(file, Problem::Wrong(why)))
     }
 

@@ -1,21 +1,32 @@
 //! Finds what else decides an installation: configuration files that request builds, and the Git repositories of all
 //! inputs.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::form::{Form, PYPROJECT};
 use super::inputs::Inputs;
 use super::requirements::{self, Flat};
 use super::settings::Settings;
+use crate::error::{Kind, Result};
+use crate::files;
 
 /// A configuration file that requests builds.
-pub(super) fn configured(inputs: &Inputs, settings: &Settings) -> Option<PathBuf> {
+pub(super) fn configured(inputs: &Inputs, settings: &Settings) -> Result<Option<PathBuf>> {
     let beside_locks =
         inputs.of(Form::UvLock).flat_map(|lock| [lock.with_file_name(PYPROJECT), lock.with_file_name("uv.toml")]);
-    let mut files = settings.configuration().into_iter().chain(beside_locks);
-    files.find(|file| {
-        requirements::contents(file).is_ok_and(|text| String::from_utf8_lossy(&text).contains("no-binary"))
-    })
+    for file in settings.configuration().into_iter().chain(beside_locks) {
+        match requirements::contents(&file) {
+            Ok(text) if String::from_utf8_lossy(&text).contains("no-binary") => return Ok(Some(file)),
+            Ok(_) => {}
+            // uv does not read it either.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+            Err(error) => {
+                return Err(files::unreadable(Kind::Environment, format!("cannot read {}", file.display()), &error));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The URLs of Git repositories over HTTP, for their logins.

@@ -15,6 +15,7 @@ use super::app::App;
 use super::installed::{self, EnvironmentFiles};
 use super::origin;
 use crate::error::{Error, IoContext, Result};
+use crate::files::{self, GENERATED, WRITTEN};
 
 /// Longest `#!` line, in bytes, with its newline: Linux before 5.1 reads 127 bytes, and pip and uv use the
 /// same limit.
@@ -100,7 +101,7 @@ pub(super) fn relocate(root: &Path, files: &EnvironmentFiles, site: &Path, desti
             continue;
         }
         let path = root.join(name);
-        let bytes = std::fs::read(&path).on_volume(|| format!("cannot read {}", path.display()))?;
+        let bytes = files::read(&path, GENERATED).on_volume(|| format!("cannot read {}", path.display()))?;
         // Skip a file that is not text, such as a compiled program in bin/.
         let Ok(text) = String::from_utf8(bytes) else { continue };
         let script = name.starts_with("bin");
@@ -135,7 +136,8 @@ pub(super) fn relocate(root: &Path, files: &EnvironmentFiles, site: &Path, desti
     }
     for info in installed::dist_infos(files, site) {
         let path = root.join(info).join("RECORD");
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let text = files::read_if_there(&path, GENERATED).on_volume(|| format!("cannot read {}", path.display()))?;
+        let Some(Ok(text)) = text.map(String::from_utf8) else { continue };
         let mut new = String::with_capacity(text.len());
         let mut touched = false;
         for mut row in installed::rows(&text) {
@@ -168,10 +170,10 @@ pub(super) fn interpreter(root: &Path, base: &Path, site: &Path, app: &App) -> R
         std::fs::rename(root.join(from), root.join(to)).on_volume(|| failed(&root.join(from)))?;
     }
     let bin = root.join("bin");
-    for entry in bin.read_dir().on_volume(|| failed(&bin))?.flatten() {
-        let python = entry.file_name().to_string_lossy().starts_with("python");
-        if python && entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-            std::fs::remove_file(entry.path()).on_volume(|| failed(&entry.path()))?;
+    for (name, kind) in files::list(&bin).on_volume(|| failed(&bin))? {
+        if name.to_string_lossy().starts_with("python") && kind.is_symlink() {
+            let path = bin.join(name);
+            std::fs::remove_file(&path).on_volume(|| failed(&path))?;
         }
     }
     let (major, minor) = app.python;
@@ -185,7 +187,7 @@ pub(super) fn interpreter(root: &Path, base: &Path, site: &Path, app: &App) -> R
         std::os::unix::fs::symlink(target, &link).on_volume(|| failed(&link))?;
     }
     let config = root.join("pyvenv.cfg");
-    let text = std::fs::read_to_string(&config).on_volume(|| format!("cannot read {}", config.display()))?;
+    let text = files::read_text(&config, WRITTEN).on_volume(|| format!("cannot read {}", config.display()))?;
     replace(&config, rewrite_config(&text, app).as_bytes())?;
     Ok(true)
 }

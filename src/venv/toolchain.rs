@@ -8,7 +8,8 @@ use super::elf;
 use super::identity::{Identities, Identity};
 use super::interpreter::{self, executable};
 use super::settings::Settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::{EngineRequest, PythonRequest};
 use crate::retry::Deadline;
 use crate::runtime::blocking;
@@ -36,9 +37,9 @@ pub struct Program {
 
 impl Program {
     fn new(path: &Path, identities: &Identities, deadline: Deadline) -> Result<Self> {
-        let failed = |error| Error::environment(format!("cannot read {}", path.display())).because(error);
-        let real = path.canonicalize().map_err(failed)?;
-        let identity = identities.of(&real, deadline).map_err(failed)?;
+        let failed = |error: &_| files::unreadable(Kind::Environment, format!("cannot read {}", path.display()), error);
+        let real = path.canonicalize().map_err(|error| failed(&error))?;
+        let identity = identities.of(&real, deadline).map_err(|error| failed(&error))?;
         Ok(Self { path: real, identity })
     }
 }
@@ -62,7 +63,7 @@ pub async fn locate(
     blocking(move || {
         let program = |path: &Path| Program::new(path, &identities, deadline);
         Ok(Toolchain {
-            libpython: libpython(&python).as_deref().map(program).transpose()?,
+            libpython: libpython(&python)?.as_deref().map(program).transpose()?,
             python: program(&python)?,
             uv: uv.as_deref().map(program).transpose()?,
             uv_required,
@@ -76,7 +77,7 @@ fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Path
     let required = match request {
         EngineRequest::Pip => return Ok(None),
         EngineRequest::UvAt(path) => {
-            if !executable(path) {
+            if !executable(path)? {
                 return Err(Error::environment(format!("--engine {} is not an executable file", path.display()))
                     .hint("give the path of a uv binary, or use --engine auto or pip"));
             }
@@ -86,27 +87,36 @@ fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Path
         EngineRequest::Uv => true,
     };
     let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
-    let found = beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")).find(|file| executable(file));
-    match found {
-        Some(uv) => Ok(Some(uv)),
-        None if required => Err(Error::environment("found no uv next to podstrap or on PATH")
-            .hint("put a static uv binary next to podstrap, give its path with --engine, or use --engine pip")),
-        None => Ok(None),
+    for uv in beside.into_iter().chain(settings.path()).map(|dir| dir.join("uv")) {
+        if executable(&uv)? {
+            return Ok(Some(uv));
+        }
     }
+    if required {
+        return Err(Error::environment("found no uv next to podstrap or on PATH")
+            .hint("put a static uv binary next to podstrap, give its path with --engine, or use --engine pip"));
+    }
+    Ok(None)
 }
 
 /// The shared libpython that an interpreter loads.
-fn libpython(python: &Path) -> Option<PathBuf> {
-    let links = elf::links(python)?;
-    let name = links.needed.iter().find(|name| name.starts_with("libpython"))?;
-    let own = python.parent()?;
-    let prefix = own.parent()?;
+fn libpython(python: &Path) -> Result<Option<PathBuf>> {
+    let links = elf::links(python)
+        .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", python.display()), &error))?;
+    let Some(links) = links else { return Ok(None) };
+    let name = links.needed.iter().find(|name| name.starts_with("libpython"));
+    let (Some(name), Some(own)) = (name, python.parent()) else { return Ok(None) };
+    let Some(prefix) = own.parent() else { return Ok(None) };
     let run_path = links.run_path.iter().map(|dir| match dir.strip_prefix("$ORIGIN") {
         Some(rest) => own.join(rest.trim_start_matches('/')),
         None => PathBuf::from(dir),
     });
-    let mut dirs = run_path.chain([prefix.join("lib"), prefix.join("lib64")]);
-    dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file()))
+    for file in run_path.chain([prefix.join("lib"), prefix.join("lib64")]).map(|dir| dir.join(name)) {
+        if files::is_file(&file)? {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
 }
 
 impl Toolchain {
@@ -115,8 +125,9 @@ impl Toolchain {
     pub(super) fn pips(&self) -> Vec<String> {
         let prefix = self.python.path.parent().and_then(Path::parent).filter(|_| self.uv.is_none());
         let entries = |dir: PathBuf| {
-            let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            names.filter_map(|entry| entry.file_name().into_string().ok())
+            // A pip that cannot be read now changes the key when it can.
+            let names = files::names(&dir).unwrap_or_default().into_iter();
+            names.filter_map(|name| name.into_string().ok())
         };
         let mut pips = Vec::new();
         for lib in prefix.into_iter().flat_map(|prefix| [prefix.join("lib"), prefix.join("local/lib")]) {

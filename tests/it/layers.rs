@@ -11,9 +11,9 @@ use regex::Regex;
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// The sources: module path (`venv::builder`) → file, and the names that a `mod.rs` re-exports.
-struct Sources {
+pub(super) struct Sources {
     files: BTreeMap<String, String>,
-    texts: BTreeMap<String, String>,
+    pub(super) texts: BTreeMap<String, String>,
     passed_on: BTreeMap<String, String>,
 }
 
@@ -61,7 +61,7 @@ fn paths(tree: &str) -> Vec<String> {
 }
 
 impl Sources {
-    fn read() -> Self {
+    pub(super) fn read() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut found = Vec::new();
         source_files(&root, &mut found);

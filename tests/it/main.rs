@@ -12,3 +12,4 @@ mod volume;
 
 mod docs;
 mod layers;
+mod opens;

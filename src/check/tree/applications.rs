@@ -1,12 +1,12 @@
 //! Checks the paths of each kind of application: directories, scripts, executables.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::files::There;
 use super::look::{Look, Named};
 use crate::config::json::Id;
 use crate::config::language::language;
+use crate::files;
 
 impl Look<'_> {
     pub fn application(&mut self, app: Id) {
@@ -28,7 +28,7 @@ impl Look<'_> {
         let Some(executable) = self.named(app, "executable") else { return };
         let Some(path) = Self::absolute(directory, &executable.text) else { return };
         let Some(here) = self.expect("executable", &executable, &path, There::File, true) else { return };
-        if fs::metadata(&here).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0) {
+        if files::metadata(&here).is_ok_and(|found| found.is_some_and(|meta| meta.permissions().mode() & 0o111 == 0)) {
             self.error("executable", &executable, format!("{path} is not executable")).hint =
                 Some("run chmod +x, and commit the mode".to_owned());
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{There, at, files, is_a, near, read};
+use super::files::{There, at, is_a, names, near, read};
 use super::look::{Look, Named};
 use super::search::Search;
 use crate::config::language::{language, version_matches};
@@ -24,7 +24,7 @@ impl Look<'_> {
             }
             There::File | There::Nothing => {
                 // A checkout has no environment yet.
-                let built = self.tree.dir.join(&self.tree.venv).is_dir();
+                let built = at(&self.tree.dir.join(&self.tree.venv)) == There::Directory;
                 let message = format!("no environment at {} in the tree", home.text);
                 let hint = near(&here).map(|name| format!("did you mean {name}?"));
                 if built {
@@ -44,7 +44,7 @@ impl Look<'_> {
         let libraries = libraries(&here);
         if config.is_some() {
             self.readable(home, &pyvenv);
-        } else if !libraries.iter().any(|(_, library)| library.join("os.py").exists()) {
+        } else if !libraries.iter().any(|(_, library)| at(&library.join("os.py")) == There::File) {
             self.error("home", home, format!("{} is not an environment: it has no pyvenv.cfg", home.text)).hint =
                 Some("use an environment: Unit needs pyvenv.cfg and lib/pythonX.Y/site-packages".to_owned());
             search.elsewhere = true;
@@ -64,7 +64,7 @@ impl Look<'_> {
         for (_, library) in &libraries {
             let packages = library.join("site-packages");
             // Such a file may add the path of an editable installation.
-            search.elsewhere |= files(&packages).iter().any(|name| is_a(name, "pth"));
+            search.elsewhere |= names(&packages).iter().any(|name| is_a(name, "pth"));
             if at(&packages) == There::Directory {
                 self.readable(home, &packages);
                 search.dirs.push(packages);
@@ -102,7 +102,7 @@ impl Look<'_> {
 fn libraries(home: &Path) -> Vec<(String, PathBuf)> {
     let lib = home.join("lib");
     let version = |name: &String| name.strip_prefix("python").filter(|rest| rest.contains('.')).map(str::to_owned);
-    files(&lib).iter().filter_map(|name| Some((version(name)?, lib.join(name)))).collect()
+    names(&lib).iter().filter_map(|name| Some((version(name)?, lib.join(name)))).collect()
 }
 
 /// The version: `version = 3.11.2` from venv, `version_info = 3.11.2` from uv and virtualenv.

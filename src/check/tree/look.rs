@@ -1,7 +1,6 @@
 //! Finds paths of the container in the tree, and collects the findings.
 
 use std::collections::HashSet;
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use crate::check::finding::{Finding, pointer};
 use crate::config::applications::{applications_in, targets_in};
 use crate::config::json::{Document, Id};
 use crate::config::localize::{Mapping, ends_alike};
+use crate::files;
 use crate::plan::{Tree, normal};
 
 /// The state of the check of one tree.
@@ -140,7 +140,7 @@ impl Look<'_> {
             return;
         }
         for part in path.ancestors().take_while(|part| part.starts_with(&self.tree.dir) && *part != self.tree.dir) {
-            let Ok(metadata) = fs::metadata(part) else { continue };
+            let Ok(Some(metadata)) = files::metadata(part) else { continue };
             // Entering a directory does not need the permission to list it.
             let needed = if metadata.is_dir() { 0o001 } else { 0o004 };
             if metadata.permissions().mode() & needed != 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::files::{There, is_a, read};
+use super::files::{There, at, is_a, read};
 use super::look::{Look, Named};
 use super::search::Search;
 use super::source::{Binding, Module};
@@ -25,7 +25,7 @@ impl Look<'_> {
         } else {
             // Modules may come from the packages of the container's own Python.
             search.elsewhere = true;
-            if self.tree.dir.join(&self.tree.venv).is_dir() {
+            if at(&self.tree.dir.join(&self.tree.venv)) == There::Directory {
                 let message =
                     format!("without \"home\", Unit does not use the environment at {}", self.tree.venv.display());
                 self.warn("home", kind, message).hint = Some("set \"home\" to its path in the container".to_owned());

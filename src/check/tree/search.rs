@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{files, is_a};
+use super::files::{There, at, is_a, names};
 use super::look::{Look, Named};
 use crate::check::spelling::meant;
 
@@ -35,7 +35,7 @@ impl Search {
         if let Some(directory) = beside {
             return Some(format!("Python does not search working_directory; set \"path\": \"{}\"", directory.text));
         }
-        let names: Vec<_> = self.dirs.iter().flat_map(|dir| files(dir)).collect();
+        let names: Vec<_> = self.dirs.iter().flat_map(|dir| names(dir)).collect();
         let stems = names.iter().map(|name| name.strip_suffix(".py").unwrap_or(name));
         meant(name, stems).map(|meant| format!("did you mean \"{meant}\"?"))
     }
@@ -46,16 +46,16 @@ fn module_in(dir: &Path, relative: &Path) -> Option<PathBuf> {
     let base = dir.join(relative);
     let init = base.join("__init__.py");
     let source = base.with_file_name(format!("{}.py", base.file_name()?.to_string_lossy()));
-    if init.is_file() {
+    if at(&init) == There::File {
         return Some(init);
     }
-    if source.is_file() {
+    if at(&source) == There::File {
         return Some(source);
     }
     // Compiled modules: foo.cpython-311-x86_64-linux-gnu.so, foo.abi3.so, foo.pyc.
     let stem = format!("{}.", base.file_name()?.to_string_lossy());
     let parent = base.parent()?;
     let compiled =
-        files(parent).into_iter().find(|name| name.starts_with(&stem) && (is_a(name, "so") || is_a(name, "pyc")));
-    compiled.map(|name| parent.join(name)).or_else(|| base.is_dir().then_some(base))
+        names(parent).into_iter().find(|name| name.starts_with(&stem) && (is_a(name, "so") || is_a(name, "pyc")));
+    compiled.map(|name| parent.join(name)).or_else(|| (at(&base) == There::Directory).then_some(base))
 }

@@ -10,13 +10,14 @@
 //! may have been renewed meanwhile.
 
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use url::Url;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::redact::{RemoteUrl, Secret, Userinfo};
 
 /// The largest file, in bytes: Kubernetes' limit for a Secret.
@@ -89,7 +90,7 @@ impl Auth {
         let mut auth = Self::default();
         for path in paths {
             let from = format!("--auth {}", path.display());
-            let found = if path.is_dir() { auth.directory(path, &from)? } else { auth.file(path, &from)? };
+            let found = if files::is_dir(path)? { auth.directory(path, &from)? } else { auth.file(path, &from)? };
             if !found {
                 return Err(nothing(path, &from));
             }
@@ -172,7 +173,7 @@ impl Auth {
         let names = ["username", "password", "token"];
         let [username, password, token] = names.map(|name| {
             let path = dir.join(name);
-            if path.is_file() { read(&path, from).map(|bytes| Some(line(&bytes))) } else { Ok(None) }
+            if files::exists(&path)? { read(&path, from).map(|bytes| Some(line(&bytes))) } else { Ok(None) }
         });
         let (username, password, token) = (username?, password?, token?);
         let basic = username.is_some() || password.is_some();
@@ -187,7 +188,7 @@ impl Auth {
         }
         for path in entries(dir).map_err(|error| unreadable(dir, from, &error))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            if names.contains(&&*name) || name.starts_with("..") || !path.is_file() {
+            if names.contains(&&*name) || name.starts_with("..") || !files::is_file(&path)? {
                 continue;
             }
             let bytes = read(&path, from)?;
@@ -324,36 +325,24 @@ fn line(bytes: &[u8]) -> String {
 }
 
 fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut entries = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     // podstrap tries several keys in the order of their names.
-    entries.sort();
-    Ok(entries)
+    Ok(files::list(dir)?.into_iter().map(|(name, _)| dir.join(name)).collect())
 }
 
 const GIVE_SECRET: &str = "give the directory of a mounted Secret, or one of its files";
 
 fn read(path: &Path, from: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // Reading a pipe would block.
-    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        return Err(
-            Error::usage(format!("{from}: {} is neither a file nor a directory", path.display())).hint(GIVE_SECRET)
-        );
-    }
-    let file = std::fs::File::open(path).map_err(|error| unreadable(path, from, &error))?;
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, from, &error))?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(
-            Error::usage(format!("{from}: {} is larger than a Secret can be", path.display())).hint(GIVE_SECRET)
-        );
-    }
+    let bytes = files::read(path, FILE_MAX).map_err(|error| unreadable(path, from, &error))?;
     // Without the byte order mark that editors on Windows write.
     Ok(bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
 fn unreadable(path: &Path, from: &str, error: &io::Error) -> Error {
-    let made = Error::usage(format!("{from}: cannot read {}", path.display())).because(error.to_string());
+    let made = files::unreadable(Kind::Usage, format!("{from}: cannot read {}", path.display()), error);
     match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge | io::ErrorKind::IsADirectory => {
+            made.hint(GIVE_SECRET)
+        }
         io::ErrorKind::NotFound => made.hint("mount the Secret there in this container (volumeMounts)"),
         io::ErrorKind::PermissionDenied => made.hint(format!(
             "set the Pod's fsGroup, or the Secret volume's defaultMode: podstrap runs as uid {}",
@@ -371,7 +360,7 @@ fn nothing(path: &Path, from: &str) -> Error {
         .filter(|name| !name.starts_with(".."))
         .collect();
     names.truncate(NAMED);
-    let holds = match (path.is_dir(), names.is_empty()) {
+    let holds = match (files::is_dir(path).unwrap_or_default(), names.is_empty()) {
         (true, true) => "the directory is empty".to_owned(),
         (true, false) => format!("it has {}", names.join(", ")),
         (false, _) => "it is neither a token, a netrc, a private key nor a known_hosts".to_owned(),

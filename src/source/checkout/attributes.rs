@@ -9,7 +9,7 @@ use git2::{AttrCheckFlags, AttrValue, Oid, Repository, Tree};
 
 use crate::error::{IoContext, Result};
 use crate::source::checkout::entries::{Entries, FileKind, Objects, Step};
-use crate::tree::few;
+use crate::tree::{self, few};
 
 /// The name of an attributes file.
 pub(super) const FILE: &[u8] = b".gitattributes";
@@ -116,7 +116,7 @@ pub(super) fn write<'a>(
         fs::create_dir(&beside).on_volume(|| format!("cannot create {}", beside.display()))?;
         check_out(objects.repo, whole, Some(path), &beside).map_err(failed)?;
         fs::rename(beside.join(path), tree)
-            .and_then(|()| fs::remove_dir_all(&beside))
+            .and_then(|()| tree::remove(&beside))
             .on_volume(|| format!("cannot move the checkout to {}", tree.display()))?;
     } else {
         check_out(objects.repo, whole, None, tree).map_err(failed)?;

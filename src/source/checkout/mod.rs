@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, Tree};
 
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 use crate::plan::{GitSource, GitUrl, RESERVED, Submodules, TreePath};
 use crate::retry::Deadline;
 use crate::source::checkout::entries::{Entries, FileKind, Objects, PATH_MAX, Step};
@@ -89,7 +90,7 @@ pub(crate) fn write(
     }
     match fs::create_dir(tree) {
         // The empty directory of a submodule.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree)? => {}
         made => made.on_volume(|| format!("cannot create {}", tree.display()))?,
     }
     scan.attributes.warn();
@@ -222,6 +223,6 @@ fn directories(count: usize) -> &'static str {
     if count == 1 { "the submodule's directory" } else { "the submodules' directories" }
 }
 
-fn is_empty(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+fn is_empty(dir: &Path) -> Result<bool> {
+    Ok(files::is_dir(dir)? && files::names(dir)?.is_empty())
 }

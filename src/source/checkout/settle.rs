@@ -1,6 +1,5 @@
 //! Sets modes and times that depend on the commit alone, not on the writer or the umask.
 
-use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use git2::Commit;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::error::{IoContext, Result};
+use crate::files::{self, WRITTEN};
 use crate::retry::Deadline;
 use crate::source::lfs;
 use crate::tree::{Written, set_mode};
@@ -48,7 +48,10 @@ pub(super) fn settle(tree: &Path, commit: &Commit<'_>, pointers: bool, deadline:
         if meta.permissions().mode() & 0o7777 != mode {
             set_mode(&entry.path, mode).on_volume(volume)?;
         }
-        if pointers && meta.len() <= lfs::LONGEST && lfs::is_pointer(&fs::read(&entry.path).on_volume(volume)?) {
+        if pointers
+            && meta.len() <= lfs::LONGEST
+            && lfs::is_pointer(&files::read(&entry.path, WRITTEN).on_volume(volume)?)
+        {
             settled.pointers.push(entry.name);
         }
     }

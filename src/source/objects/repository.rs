@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 
 use git2::{AutotagOption, FetchOptions, RemoteCallbacks, Repository, RepositoryInitOptions};
 
-use crate::error::{Error, IoContext, Result, said_of_volume, volume_error};
+use crate::error::{Error, IoContext, Kind, Result, said_of_volume, volume_error};
+use crate::files::{self, GENERATED};
 use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::objects::transport::MAX_OBJECT;
 use crate::source::remote::refs::{Ref, Refs};
+use crate::tree;
 
 /// Creates a bare repository. Replaces the leftovers of a failed try.
 pub(crate) fn create(path: &Path) -> Result<()> {
-    if path.exists() {
-        std::fs::remove_dir_all(path).on_volume(|| format!("cannot remove {}", path.display()))?;
+    if files::exists(path)? {
+        tree::remove(path).on_volume(|| format!("cannot remove {}", path.display()))?;
     }
     let what = format!("cannot create a scratch repository in {}", path.display());
     let made = (|| {
@@ -51,20 +53,24 @@ pub(crate) fn open_local(path: &Path, url: &str) -> Result<(Refs, PathBuf)> {
                 repo.find_tag(oid).ok().and_then(|tag| Some(tag.into_object().peel(git2::ObjectType::Any).ok()?.id()));
             refs.all.push(Ref { name: name.to_owned(), oid, peeled });
         }
-        let shallow = std::fs::read_to_string(repo.commondir().join("shallow")).unwrap_or_default();
-        refs.shallow = shallow.lines().filter_map(|line| git2::Oid::from_str(line).ok()).collect();
         let head = repo.find_reference("HEAD")?;
         refs.head = head.symbolic_target().ok().flatten().map(str::to_owned);
         if let Some(oid) = head.resolve().ok().and_then(|direct| direct.target()) {
             refs.all.insert(0, Ref { name: "HEAD".to_owned(), oid, peeled: None });
         }
-        Ok((refs, repo.commondir().join("objects")))
+        Ok((refs, repo.commondir().to_owned()))
     };
-    read().map_err(|error: git2::Error| {
+    let (mut refs, dir) = read().map_err(|error: git2::Error| {
         Error::source(format!("{url} is not a readable Git repository"))
             .because(error.message())
             .hint("give a repository's directory, or give a path without file:// to copy a directory unchanged")
-    })
+    })?;
+    let cut = dir.join("shallow");
+    let shallow = files::read_if_there(&cut, GENERATED)
+        .map_err(|error| files::unreadable(Kind::Source, format!("cannot read {}", cut.display()), &error))?;
+    let shallow = String::from_utf8_lossy(&shallow.unwrap_or_default()).into_owned();
+    refs.shallow = shallow.lines().filter_map(|line| git2::Oid::from_str(line).ok()).collect();
+    Ok((refs, dir.join("objects")))
 }
 
 /// Copies a local repository's objects into a new one, because the original may not exist where the tree is
@@ -112,7 +118,6 @@ pub(crate) fn failure(what: &str, error: &git2::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
     use git2::{ErrorClass, ErrorCode};
 
     #[test]

@@ -1,10 +1,10 @@
 //! Users and groups in `/etc/passwd` and `/etc/group` of this container.
 
 use std::collections::HashMap;
-use std::fs;
 
 use super::application::NewApp;
 use super::scene::Scene;
+use crate::files::{self, WRITTEN};
 
 /// One of the two files.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ impl Accounts {
     }
 
     fn read(self, scene: &Scene) -> Option<String> {
-        fs::read_to_string(scene.etc.join(self.file())).ok()
+        files::read_text(&scene.etc.join(self.file()), WRITTEN).ok()
     }
 
     /// Whether a name is missing. False if the file is unreadable.
@@ -75,6 +75,7 @@ mod tests {
     use super::*;
     use crate::unit::channel::Peer;
     use serde_json::json;
+    use std::fs;
 
     #[test]
     fn an_application_runs_as_its_user() {

@@ -7,11 +7,13 @@ use super::application::NewApp;
 use super::directory::GONE;
 use super::explanation::Explanation;
 use super::scene::Scene;
+use crate::files;
 
 pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let file = app.text("executable")?;
     let path = app.path("working_directory").unwrap_or(Path::new("/")).join(file);
-    let runs = path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let found = files::metadata(&path).ok()?;
+    let runs = found.is_some_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     let why = || format!("application {:?}: its \"executable\" {} is not an executable file", app.name, path.display());
     (!runs).then(|| Explanation::new(why(), GONE))
 }

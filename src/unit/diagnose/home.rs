@@ -1,10 +1,9 @@
 //! Suspect: a Python application's `home` is not an environment for Unit's Python.
 
-use std::fs;
 use std::path::Path;
 
 use super::application::NewApp;
-use super::directory::GONE;
+use super::directory::{GONE, lacks};
 use super::explanation::Explanation;
 use super::scene::Scene;
 use crate::files;
@@ -16,7 +15,7 @@ pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let version = app.python(scene)?;
     let home = app.path("home")?;
     let why = |what: &str| format!("application {:?}: its \"home\" {} {what}", app.name, home.display());
-    if !home.is_dir() {
+    if lacks(home) {
         return Some(match built_without(home) {
             Some(repo) => Explanation::new(
                 why(&format!("does not exist: podstrap init found nothing to install in {repo}")),
@@ -25,14 +24,14 @@ pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
             None => Explanation::new(why("is not a directory"), GONE),
         });
     }
-    if !home.join("lib").join(format!("python{version}")).is_dir() {
+    if lacks(&home.join("lib").join(format!("python{version}"))) {
         return Some(Explanation::new(
             why(&format!("has no lib/python{version}, which this Unit needs: {}", made_by(home))),
             "build the environment with the Python of Unit's image: run `podstrap init --python` in an init image \
              with that version",
         ));
     }
-    (!home.join("pyvenv.cfg").exists()).then(|| {
+    files::exists(&home.join("pyvenv.cfg")).is_ok_and(|there| !there).then(|| {
         Explanation::new(
             why("has no pyvenv.cfg, so it is not a virtual environment"),
             "set \"home\" to the --venv-final-path of `podstrap init`",
@@ -52,12 +51,9 @@ fn built_without(home: &Path) -> Option<String> {
 
 /// Describes the Python versions that the environment has a library of.
 fn made_by(home: &Path) -> String {
-    let mut versions: Vec<_> = fs::read_dir(home.join("lib"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().strip_prefix("python")?.to_owned()))
-        .collect();
-    versions.sort();
+    let names = files::names(&home.join("lib")).unwrap_or_default();
+    let versions: Vec<_> =
+        names.iter().filter_map(|name| Some(name.to_string_lossy().strip_prefix("python")?.to_owned())).collect();
     match &versions[..] {
         [] => "it is not a virtual environment".to_owned(),
         all => format!("it is for Python {}", all.join(" and ")),
@@ -70,6 +66,7 @@ mod tests {
     use super::*;
     use insta::assert_snapshot;
     use serde_json::json;
+    use std::fs;
 
     #[test]
     fn a_home_that_is_wrong() {

@@ -14,6 +14,7 @@ use super::explanation::Explanation;
 use super::scene::{Scene, ours};
 use crate::command::{Command, Failure};
 use crate::config::applications::entries;
+use crate::files;
 use crate::retry::Deadline;
 
 /// Lower and upper bound of the time limit for an import.
@@ -70,7 +71,7 @@ pub(super) async fn fails(scene: &Scene, app: &NewApp<'_>, deadline: Deadline) -
     let version = app.python(scene)?;
     let name = &app.name;
     let home = app.path("home");
-    let own = home.map(|home| home.join("bin/python")).filter(|path| path.exists());
+    let own = home.map(|home| home.join("bin/python")).filter(|path| files::exists(path).unwrap_or_default());
     // Unit also accepts an environment without its own interpreter.
     let site = home.filter(|_| own.is_none()).map(|home| home.join(format!("lib/python{version}/site-packages")));
     let Some(python) = own.or_else(|| interpreter(&version)) else {
@@ -114,7 +115,7 @@ pub(super) async fn fails(scene: &Scene, app: &NewApp<'_>, deadline: Deadline) -
 fn interpreter(version: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = ["/usr/local/bin", "/usr/bin"].map(PathBuf::from).into_iter().chain(std::env::split_paths(&path));
-    dirs.map(|dir| dir.join(format!("python{version}"))).find(|path| path.exists())
+    dirs.map(|dir| dir.join(format!("python{version}"))).find(|path| files::exists(path).unwrap_or_default())
 }
 
 /// The input of `import.py`.

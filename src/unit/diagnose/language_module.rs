@@ -5,11 +5,12 @@ use std::path::Path;
 use super::application::NewApp;
 use super::explanation::Explanation;
 use super::scene::Scene;
+use crate::files;
 
 pub(super) fn missing(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let (language, module) = app.language_module(scene)?;
     let lib = Path::new(module.get("lib")?.as_str()?);
-    (scene.files && !lib.exists()).then(|| {
+    (scene.files && files::exists(lib).is_ok_and(|there| !there)).then(|| {
         Explanation::new(
             format!(
                 "application {:?}: Unit's module for {language} is missing: {} does not exist",

@@ -1,6 +1,5 @@
 //! Suspect: the address of a new listener is unavailable.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
@@ -11,6 +10,7 @@ use super::explanation::Explanation;
 use super::scene::{Scene, ours};
 use crate::config::address::Address;
 use crate::config::applications::{listeners, listeners_at};
+use crate::files;
 
 pub(super) fn taken(scene: &Scene, at: &str, wanted: &Value) -> Option<Explanation> {
     if !scene.network {
@@ -51,20 +51,25 @@ fn try_it(scene: &Scene, name: &str) -> Option<Explanation> {
 /// /proc/net/tcp identifies sockets by inode: `sl local_address rem_address st … uid timeout inode`. State
 /// 0A is a listening socket.
 fn owner(proc: &Path, port: u16) -> Option<String> {
-    let tables = ["net/tcp", "net/tcp6"].map(|name| fs::read_to_string(proc.join(name)).unwrap_or_default());
+    let tables = ["net/tcp", "net/tcp6"].map(|name| text(&proc.join(name)));
     let inode = tables.iter().flat_map(|table| table.lines()).find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         let listens = words.get(3) == Some(&"0A") && words.get(1)?.ends_with(&format!(":{port:04X}"));
         listens.then(|| words.get(9).map(|inode| format!("socket:[{inode}]")))?
     })?;
-    fs::read_dir(proc).ok()?.flatten().find_map(|entry| {
-        let name = entry.file_name().into_string().ok().filter(|name| name.bytes().all(|b| b.is_ascii_digit()))?;
-        let mut open = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
-        open.any(|fd| fd.path().read_link().is_ok_and(|link| link == Path::new(&inode))).then(|| {
-            let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            format!("pid {name} ({})", comm.trim())
-        })
+    files::names(proc).ok()?.into_iter().find_map(|name| {
+        let name = name.into_string().ok().filter(|name| name.bytes().all(|b| b.is_ascii_digit()))?;
+        let process = proc.join(&name);
+        let fds = process.join("fd");
+        let mut open = files::names(&fds).ok()?.into_iter();
+        open.any(|fd| fds.join(fd).read_link().is_ok_and(|link| link == Path::new(&inode)))
+            .then(|| format!("pid {name} ({})", text(&process.join("comm")).trim()))
     })
+}
+
+/// A file in /proc; empty if it is unreadable.
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&files::read_proc(path).unwrap_or_default()).into_owned()
 }
 
 #[cfg(test)]

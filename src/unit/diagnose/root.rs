@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::application::NewApp;
-use super::directory::GONE;
+use super::directory::{GONE, lacks};
 use super::explanation::Explanation;
 use super::scene::Scene;
 use crate::config::applications::entries;
@@ -11,7 +11,7 @@ use crate::config::applications::entries;
 pub(super) fn missing(_: &Scene, app: &NewApp) -> Option<Explanation> {
     let entries = entries(app.members);
     let mut roots = entries.iter().filter_map(|entry| entry.get("root")?.as_str());
-    let root = roots.find(|root| !Path::new(root).is_dir())?;
+    let root = roots.find(|root| lacks(Path::new(root)))?;
     Some(Explanation::new(format!("application {:?}: its \"root\" {root} is not a directory", app.name), GONE))
 }
 

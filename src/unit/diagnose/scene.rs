@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::files;
 use crate::unit::channel::Peer;
 
 /// Facts about the Unit that failed, and the paths to check.
@@ -52,7 +53,7 @@ impl Scene {
     /// The value of an option of the running unitd. Its process title contains its command line.
     pub(super) fn option(&self, name: &str) -> Option<String> {
         let pid = self.peer?.pid?.to_string();
-        let title = std::fs::read(self.proc.join(pid).join("cmdline")).ok()?;
+        let title = files::read_proc(&self.proc.join(pid).join("cmdline")).ok()?;
         let title = String::from_utf8_lossy(&title).replace(['\0', ']'], " ");
         let mut words = title.split_whitespace().skip_while(|word| *word != name);
         words.nth(1).map(str::to_owned)

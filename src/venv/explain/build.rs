@@ -77,7 +77,8 @@ impl Failed<'_> {
         let name = Requirement(self.built());
         let compilers = ["cc", "gcc", "clang", "x86_64-linux-gnu-gcc", "aarch64-linux-gnu-gcc"];
         let path = self.settings.path();
-        let present = compilers.iter().any(|compiler| path.iter().any(|dir| executable(&dir.join(compiler))));
+        let present =
+            compilers.iter().any(|compiler| path.iter().any(|dir| executable(&dir.join(compiler)).unwrap_or_default()));
         let output = format!("{}\n", self.stderr);
         let asked = phrases::COMPILERS
             .iter()

@@ -1,14 +1,13 @@
 //! A requirements file: its lines with their meanings, and all files that it includes.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::line::{self, Meaning};
 use super::text;
+use crate::files;
 use crate::venv::form::Form;
 use crate::venv::settings::Settings;
 
@@ -16,7 +15,7 @@ use crate::venv::settings::Settings;
 const LARGEST: u64 = 64 << 20;
 
 /// A file that `-r` or `-c` may name. Only a requirements file has `lines`; the others have their text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in crate::venv) struct RequirementsFile {
     pub(in crate::venv) path: PathBuf,
     pub(in crate::venv) form: Form,
@@ -24,7 +23,8 @@ pub(in crate::venv) struct RequirementsFile {
     pub(in crate::venv) written: String,
     /// The text with expanded variables.
     pub(in crate::venv) text: String,
-    pub(in crate::venv) is_read: bool,
+    /// Why it could not be read. Then it has no text.
+    pub(in crate::venv) unread: Option<io::Error>,
     /// Every engine decodes it to the same text.
     pub(in crate::venv) is_decoded: bool,
     pub(in crate::venv) lines: Vec<ParsedLine>,
@@ -43,17 +43,19 @@ pub(in crate::venv) struct ParsedLine {
 }
 
 impl RequirementsFile {
-    /// Reads a file. An unreadable file is empty; the engine reports the error.
+    /// Reads a file.
     fn read(path: &Path, settings: &Settings) -> Self {
         let form = Form::of(path);
-        let bytes = contents(path);
-        let is_read = bytes.is_ok();
-        Self { is_read, ..Self::of(path, form, &bytes.unwrap_or_default(), settings) }
+        let (bytes, unread) = match contents(path) {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Self { unread, ..Self::of(path, form, &bytes, settings) }
     }
 
     /// Parses the contents of a file.
     pub(super) fn of(path: &Path, form: Form, bytes: &[u8], settings: &Settings) -> Self {
-        let is_read = true;
+        let unread = None;
         let decoded = text::decode(bytes);
         let is_decoded = decoded.is_some();
         let written = decoded.unwrap_or_else(|| text::narrow(bytes));
@@ -62,7 +64,7 @@ impl RequirementsFile {
             Form::Requirements => lines(&written, |text| settings.expand(text)),
             Form::Pyproject | Form::Pylock | Form::UvLock => Vec::new(),
         };
-        Self { path: path.to_owned(), form, written, text, is_read, is_decoded, lines }
+        Self { path: path.to_owned(), form, written, text, unread, is_decoded, lines }
     }
 
     /// The target of a path in this file.
@@ -76,18 +78,7 @@ impl RequirementsFile {
 /// # Errors
 /// It is not a regular file, is too large, or cannot be read.
 pub(in crate::venv) fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    // Do not block on a FIFO without a writer.
-    let nonblock = i32::from_ne_bytes(rustix::fs::OFlags::NONBLOCK.bits().to_ne_bytes());
-    let file = fs::File::options().read(true).custom_flags(nonblock).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 64 MiB"));
-    }
-    Ok(bytes)
+    files::read(path, LARGEST)
 }
 
 /// Parses the lines of a text. `expand` replaces variables.

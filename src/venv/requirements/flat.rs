@@ -491,13 +491,13 @@ impl Reader<'_> {
             (Place::Local(file), Location::Path { path, .. }) => {
                 let target = file.parent().unwrap_or(Path::new("/")).join(path);
                 match self.tree.filter(|tree| file.starts_with(tree)) {
-                    Some(tree) if !policy::may_include(line, path, &target, tree, expand) => Err(outside()),
+                    Some(tree) if !policy::may_include(line, path, &target, tree, expand)? => Err(outside()),
                     _ => Ok(Place::Local(target)),
                 }
             }
             (Place::Remote(url), Location::Path { scheme: "", path }) => {
                 let nowhere = Path::new("/nonexistent");
-                if policy::may_include(line, path, Path::new(path), nowhere, expand) {
+                if policy::may_include(line, path, Path::new(path), nowhere, expand)? {
                     return Ok(Place::Local(path.into()));
                 }
                 let target = url.join(path).map_err(|error| unclear(at, &line.unexpanded).because(error))?;

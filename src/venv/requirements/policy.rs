@@ -5,6 +5,8 @@ use std::path::{Component, Path};
 
 use super::file::ParsedLine;
 use super::line::{Location, Meaning};
+use crate::error::Result;
+use crate::files;
 
 /// Whether a repository may include `path`, which leads to `target`. An engine's errors would show the lines of the
 /// file, so it must be in the tree. A variable of the Pod may name another file: `-c ${PINS}`.
@@ -14,18 +16,19 @@ pub(super) fn may_include(
     target: &Path,
     tree: &Path,
     expand: impl Fn(&str) -> String,
-) -> bool {
+) -> Result<bool> {
     let of_pod = line.unexpanded_parts().into_iter().any(|part| match Meaning::of(&part) {
         Meaning::Include { location: Location::Path { path: written, .. }, .. } => {
             of_the_pod(&written) && expand(&written) == path
         }
         _ => false,
     });
-    let inside = match (target.canonicalize(), tree.canonicalize()) {
-        (Ok(target), Ok(tree)) => target.starts_with(tree),
+    // Nothing is read from a missing file.
+    let inside = match (files::real(target)?, files::real(tree)?) {
+        (Some(target), Some(tree)) => target.starts_with(tree),
         _ => true,
     };
-    of_pod || inside && stays(target, tree) && !path.contains("${")
+    Ok(of_pod || inside && stays(target, tree) && !path.contains("${"))
 }
 
 /// Whether an engine builds a package for this line, whatever the settings say.

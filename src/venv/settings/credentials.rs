@@ -3,7 +3,7 @@
 //! A [`Userinfo`] is never printed.
 
 use std::fs::{File, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::error::{IoContext, Result};
+use crate::error::{IoContext, Kind, Result};
+use crate::files::{self, WRITTEN};
 use crate::redact::{self, RemoteUrl, Userinfo};
 use crate::source;
 
@@ -198,10 +199,19 @@ impl Logins {
 
     /// Writes a netrc file for the engines: the entries of the user's `own` file, then the logins.
     pub(super) fn netrc(&self, own: Option<PathBuf>, scratch: &Path) -> Result<Option<Netrc>> {
+        // The engines read it, even if podstrap has nothing to add.
+        let own = own.map(|file| match files::read_if_there(&file, WRITTEN) {
+            // They ignore these.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::IsADirectory) => Ok(None),
+            Err(error) => Err(files::unreadable(Kind::Environment, format!("cannot read {}", file.display()), &error)
+                .hint("correct the file, or give another one with NETRC")),
+            Ok(text) => Ok(text),
+        });
+        let own = own.transpose()?.flatten().unwrap_or_default();
         if self.hosts.is_empty() && self.mounted.is_empty() {
             return Ok(None);
         }
-        let mut text = own.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        let mut text = String::from_utf8_lossy(&own).into_owned();
         // An empty line ends a macro definition. For each host, readers take the last entry.
         text.push_str("\n\n");
         for (host, login) in self.hosts.iter().chain(&self.mounted) {

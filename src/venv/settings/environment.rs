@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use crate::command::Command;
+use crate::files;
 use crate::http;
 use crate::redact;
 
@@ -161,10 +162,11 @@ impl Variables {
         let home = self.get("HOME").map(Path::new);
         let user = self.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".config")));
         let system = self.get("XDG_CONFIG_DIRS").unwrap_or("/etc/xdg").split(':').map(PathBuf::from);
-        let mut files: Vec<PathBuf> =
+        let mut found: Vec<PathBuf> =
             system.chain(user).map(|dir| dir.join("uv/uv.toml")).chain([PathBuf::from("/etc/uv/uv.toml")]).collect();
-        files.retain(|file| file.is_file());
-        files
+        // uv skips what it may not read, and reports what it cannot read.
+        found.retain(|file| files::metadata_if_allowed(file).map_or(true, |found| found.is_some()));
+        found
     }
 
     /// The package indexes that variables name, without passwords.
@@ -205,7 +207,11 @@ impl Variables {
     fn in_home(&self) -> Vec<(&'static str, PathBuf)> {
         let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
         let named = IN_HOME.iter().filter(|(name, _)| self.get(name).is_none());
-        named.filter_map(|(name, file)| Some((*name, home?.join(file)))).filter(|(_, path)| path.exists()).collect()
+        named
+            .filter_map(|(name, file)| Some((*name, home?.join(file))))
+            // The child reports a file that cannot be read.
+            .filter(|(_, path)| files::metadata_if_allowed(path).map_or(true, |found| found.is_some()))
+            .collect()
     }
 }
 

@@ -8,4 +8,6 @@ mod errors;
 mod init;
 mod processes;
 mod secrets;
+mod special;
+mod stuck;
 mod up;

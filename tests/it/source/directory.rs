@@ -55,6 +55,7 @@ fn directories_that_cannot_be_copied() {
     ");
     insta::assert_snapshot!(fails(Path::new("/dev/null")), @r"
     error: /dev/null is not a directory
+      because: it is a device
     hint: give the directory of the app
     ");
     std::fs::create_dir_all(dir.path().join("app/.podstrap")).unwrap();

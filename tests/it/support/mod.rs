@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod sandbox;
 pub mod source;
 pub mod sshd;
+pub mod strace;
 pub mod table;
 pub mod unit;
 pub mod volume;

@@ -37,32 +37,32 @@ fn hundreds_of_killed_inits_leave_the_old_or_the_new_state_and_reruns_complete_t
     crash(kills);
 }
 
-/// The threads whose system calls are counted.
+/// The kills. strace counts the system calls of each thread apart, and those of no child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Threads {
-    /// The main thread. Kills before each of its calls, one after another.
-    Main,
-    /// Each thread, but no child process. Kills before a thread's first, second, fourth … call.
-    All,
+enum Calls {
+    /// Kills before each call of a thread, one after another.
+    Each,
+    /// Kills before a thread's first, second, fourth … call.
+    Powers,
 }
 
 /// The system calls with which `init` changes the volume, and their steps in the table in `src/volume`. A kill
 /// before a call shows the state after the previous call.
-const STEPS: [(&str, Threads); 7] = [
+const STEPS: [(&str, Calls); 7] = [
     // Lock: podstrap's directories. Prepare: staging.
-    ("mkdir", Threads::Main),
+    ("mkdir", Calls::Each),
     // Prepare: the environment into the tree, the release into place. Switch: links. Retain: old releases to staging.
-    ("rename", Threads::Main),
+    ("rename", Calls::Each),
     // Switch: links, in staging first.
-    ("symlink", Threads::Main),
+    ("symlink", Calls::Each),
     // Prepare: all files are written, but not necessarily on the disk.
-    ("syncfs", Threads::All),
+    ("syncfs", Calls::Powers),
     // Prepare and switch: flush the renames to the disk.
-    ("fsync", Threads::Main),
+    ("fsync", Calls::Each),
     // Switch: remove links of deleted entries.
-    ("unlink", Threads::Main),
+    ("unlink", Calls::Each),
     // Lock, prepare and retain: delete files.
-    ("unlinkat", Threads::All),
+    ("unlinkat", Calls::Powers),
 ];
 /// The phases that these kills must hit in every setup.
 const MET: [Phase; 5] = [Phase::Begin, Phase::Clone, Phase::Write, Phase::Link, Phase::Tidy];
@@ -77,10 +77,10 @@ fn a_kill_before_each_single_step_of_publishing_is_no_different() {
     for (number, setup) in SETUPS.iter().enumerate().filter(|(_, setup)| setup.engine == "uv") {
         let trial = Trial::new(&app, number, *setup);
         let mut counts = Counts::default();
-        for (call, threads) in STEPS {
-            let next = |number: &usize| Some(if threads == Threads::Main { number + 1 } else { number * 2 });
+        for (call, calls) in STEPS {
+            let next = |number: &usize| Some(if calls == Calls::Each { number + 1 } else { number * 2 });
             let numbers = std::iter::successors(Some(1), next).take_while(|number| *number < MANY);
-            let kills = numbers.take_while(|number| trial.step(call, threads, *number, &mut counts)).count();
+            let kills = numbers.take_while(|number| trial.step(call, calls, *number, &mut counts)).count();
             // `init` removes a link only if an entry was deleted.
             assert!(kills > 0 || call == "unlink", "{setup}: no kill before {call}");
             println!("{setup}, {call}: {kills}");
@@ -342,16 +342,16 @@ impl<'a> Trial<'a> {
     }
 
     /// Kills podstrap before the call with this number. Returns false if the run makes fewer calls.
-    fn step(&self, call: &str, threads: Threads, number: usize, counts: &mut Counts) -> bool {
+    fn step(&self, call: &str, calls: Calls, number: usize, counts: &mut Counts) -> bool {
         copy(&self.known.before, &self.root);
         let command = self.app.run_of(self.known.setup, &self.root);
         let mut strace = Command::new("strace");
-        // The main thread's calls match by prefix, because libc may use `renameat2` for `rename`.
-        let calls = if threads == Threads::Main { format!("/^{call}") } else { call.to_owned() };
+        // These match by prefix, because libc may use `renameat2` for `rename`.
+        let traced = if calls == Calls::Each { format!("/^{call}") } else { call.to_owned() };
         strace
-            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")])
-            .args(["-e", &format!("inject={calls}:signal=SIGKILL:when={number}")])
-            .args(if threads == Threads::Main { &[][..] } else { &["--follow-forks", "--detach-on=execve"] })
+            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={traced}")])
+            .args(["-e", &format!("inject={traced}:signal=SIGKILL:when={number}")])
+            .args(["--follow-forks", "--detach-on=execve"])
             .arg(command.get_program())
             .args(command.get_args())
             .env_clear()

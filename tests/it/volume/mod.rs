@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod crash;
+mod errnos;
 mod faults;
 mod neighbours;
 mod releases;
