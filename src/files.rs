@@ -98,6 +98,12 @@ pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
     read(path, WRITTEN)
 }
 
+/// Writes a file that only its owner can read. Replaces an existing one.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    unless_absent(std::fs::remove_file(path))?;
+    File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
 /// Passes a regular file on.
 ///
 /// # Errors

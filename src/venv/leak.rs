@@ -74,7 +74,7 @@ fn clean(path: &Path, logins: &BTreeSet<String>) -> Result<()> {
     // The file may be a hard link to a cache.
     let fresh = path.with_extension("podstrap");
     std::fs::write(&fresh, text)
-        .and_then(|()| std::fs::set_permissions(&fresh, std::fs::metadata(path)?.permissions()))
+        .and_then(|()| std::fs::set_permissions(&fresh, files::open(path)?.metadata()?.permissions()))
         .and_then(|()| std::fs::rename(&fresh, path))
         .on_volume(|| format!("cannot write {}", path.display()))
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::requirements::{Flat, Requirement};
 use super::settings::Settings;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::plan::{GitUrl, Ssh};
 use crate::redact::RemoteUrl;
 use crate::retry::Deadline;
@@ -129,8 +130,13 @@ async fn pinned(
 /// The error of a missing program.
 fn missing(program: &str, url: &str, place: &str, settings: &Settings) -> Result<()> {
     let other = program == "ssh" && settings.get("GIT_SSH_COMMAND").is_some();
-    if other || settings.path().iter().any(|dir| dir.join(program).is_file()) {
+    if other {
         return Ok(());
+    }
+    for dir in settings.path() {
+        if files::metadata_if_allowed(&dir.join(program))?.is_some_and(|meta| meta.is_file()) {
+            return Ok(());
+        }
     }
     let package = if program == "ssh" { "openssh-client (Alpine: openssh-client-default)" } else { "git" };
     Err(Error::environment(format!("{place}this image has no {program}, which {} needs", crate::redact::clean(url)))

@@ -6,9 +6,6 @@
 
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use url::Url;
@@ -222,18 +219,7 @@ impl Flat {
         for part in &self.parts {
             let path = part.path(scratch);
             let text = part.render(settings, is_uv);
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(error).on_volume(|| format!("cannot replace {}", path.display()));
-            }
-            fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .and_then(|mut file| file.write_all(text.as_bytes()))
-                .on_volume(|| format!("cannot write {}", path.display()))?;
+            files::write_private(&path, text.as_bytes()).on_volume(|| format!("cannot write {}", path.display()))?;
             paths.push(path);
         }
         for (part, path) in self.parts.iter().zip(&paths).skip(CONSTRAINTS + 1) {
@@ -359,7 +345,7 @@ impl Reader<'_> {
     async fn file_of(&mut self, place: Place, into: usize, named_in: Option<&At>) -> Result<()> {
         // A path through `x/..` would be new each time.
         let known = match &place {
-            Place::Local(path) => Place::Local(path.canonicalize().unwrap_or_else(|_| path.clone())),
+            Place::Local(path) => Place::Local(files::real(path)?.unwrap_or_else(|| path.clone())),
             Place::Remote(_) => place.clone(),
         };
         if !self.seen.insert((known, into)) {
@@ -456,8 +442,12 @@ impl Reader<'_> {
                     Location::Url(url) => Location::Url(whole(url, self.settings, &at)?),
                     Location::Path { path, .. } => {
                         let beside = match place {
-                            Place::Local(file) => file.parent().map(|dir| dir.join(path)).filter(|path| path.exists()),
+                            Place::Local(file) => file.parent().map(|dir| dir.join(path)),
                             Place::Remote(_) => None,
+                        };
+                        let beside = match beside {
+                            Some(path) if files::exists(&path)? => Some(path),
+                            _ => None,
                         };
                         let in_tree = self.tree.map_or_else(|| PathBuf::from(path), |tree| tree.join(path));
                         let path = beside.unwrap_or(in_tree).display().to_string();

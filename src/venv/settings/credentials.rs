@@ -5,7 +5,7 @@
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -221,13 +221,7 @@ impl Logins {
             return Ok(Some(netrc));
         }
         let path = scratch.join(format!("netrc-{:016x}", fastrand::u64(..)));
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .on_volume(|| format!("cannot write {}", path.display()))?;
+        files::write_private(&path, text.as_bytes()).on_volume(|| format!("cannot write {}", path.display()))?;
         Ok(Some(Netrc { path, memory: None }))
     }
 }
@@ -266,7 +260,7 @@ impl Netrc {
         memory.set_permissions(Permissions::from_mode(0o600)).and_then(|()| memory.write_all(text.as_bytes())).ok()?;
         let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()));
         // With the /proc of another PID namespace, this path is a file of another process.
-        let shown = std::fs::read(&path).is_ok_and(|read| read == text.as_bytes());
+        let shown = files::read_proc(&path).is_ok_and(|read| read == text.as_bytes());
         shown.then_some(Self { path, memory: Some(memory) })
     }
 }

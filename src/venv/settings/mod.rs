@@ -402,18 +402,25 @@ impl Settings {
     /// Whether the image gives Git logins or other addresses that podstrap does not know.
     pub(super) fn git_has_own_logins(&self, ssh: bool) -> Result<bool> {
         let home = self.get("HOME").map(Path::new).filter(|home| home.is_absolute());
-        let in_home = |names: &[&str]| home.is_some_and(|home| names.iter().any(|name| home.join(name).exists()));
+        let in_home = |names: &[&str]| -> Result<bool> {
+            for path in home.into_iter().flat_map(|home| names.iter().map(|name| home.join(name))) {
+                if files::metadata_if_allowed(&path)?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
         let configured = ["GIT_CONFIG_COUNT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"].iter();
         if configured.chain(&["GIT_ASKPASS"]).any(|name| self.get(name).is_some())
-            || in_home(&[".gitconfig", ".config/git", ".git-credentials"])
+            || in_home(&[".gitconfig", ".config/git", ".git-credentials"])?
         {
             return Ok(true);
         }
         if ssh {
             let own = SSH_OF_IMAGE.iter().chain(&["SSH_AUTH_SOCK"]).any(|name| self.get(name).is_some());
-            return Ok((own || in_home(&[".ssh"])) && source::keys(&self.auth)?.private.is_empty());
+            return Ok((own || in_home(&[".ssh"])?) && source::keys(&self.auth)?.private.is_empty());
         }
-        Ok(in_home(&[".netrc"]))
+        in_home(&[".netrc"])
     }
 
     /// Writes a netrc file for the engines: the user's entries, then the logins.

@@ -1,11 +1,9 @@
 //! SSH keys of mounted files, for Git.
 
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{IoContext, Result};
+use crate::files;
 use crate::source;
 
 /// A command for Git that opens SSH with the keys and known hosts of `--auth`. Writes these to `scratch`, for their owner
@@ -17,9 +15,7 @@ pub(super) fn command(auth: &[PathBuf], scratch: &Path) -> Result<Option<String>
     }
     let write = |name: &str, bytes: &[u8]| -> Result<String> {
         let path = scratch.join(name);
-        let _ = fs::remove_file(&path);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(bytes)).on_volume(|| format!("cannot write {}", path.display()))?;
+        files::write_private(&path, bytes).on_volume(|| format!("cannot write {}", path.display()))?;
         // For the shell that Git starts, and for ssh, which splits the value of an option at spaces.
         Ok(path.display().to_string().replace('\'', r"'\''"))
     };
