@@ -10,8 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::files;
 
@@ -69,11 +70,16 @@ impl Dir {
 
     /// Creates a file in this directory that everybody can read.
     pub(crate) fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> io::Result<()> {
-        let flags = HERE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let mut file = File::from(fs::openat(&self.handle, name.as_ref(), flags, Mode::from(0o600))?);
+        let mut file = self.create_file(name)?;
         file.write_all(bytes)?;
         // Whatever the umask.
         Ok(fs::fchmod(&file, Mode::from(0o644))?)
+    }
+
+    /// Creates an empty file in this directory that only its owner can read.
+    pub(crate) fn create_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        let flags = HERE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        Ok(fs::openat(&self.handle, name.as_ref(), flags, Mode::from(0o600))?.into())
     }
 
     /// The target of a link in this directory; `None` if there is no such entry, or it is no link.
@@ -194,6 +200,42 @@ impl Dir {
         Ok(fs::fchmod(&self.handle, Mode::from(mode))?)
     }
 
+    /// Removes the ACL that new entries inherit, if the file system has ACLs (acl(5)).
+    pub(crate) fn drop_default_acl(&self) -> io::Result<()> {
+        match fs::fremovexattr(&self.handle, "system.posix_acl_default") {
+            // File systems without ACLs answer in several ways.
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::ROFS) => {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes the write permission of group and others, and the setgid bit of directories, from everything below. A
+    /// directory comes before its entries, so nobody can replace them meanwhile.
+    pub(crate) fn close_to_others(&self) -> io::Result<()> {
+        let mut open = vec![(self.again()?, self.names()?)];
+        while let Some((dir, names)) = open.last_mut() {
+            let Some(name) = names.pop() else {
+                open.pop();
+                continue;
+            };
+            let entry = fs::openat(&dir.handle, &name, HERE | OFlags::PATH, Mode::empty())?;
+            let mode = fs::fstat(&entry)?.st_mode;
+            let (kind, bits) = (FileType::from_raw_mode(mode), mode & 0o7777);
+            let closed = if kind.is_dir() { bits & !0o2022 } else { bits & !0o022 };
+            if bits != closed && !kind.is_symlink() {
+                fs::chmod(format!("/proc/self/fd/{}", entry.as_raw_fd()), Mode::from(closed))?;
+            }
+            if kind.is_dir() {
+                let inner = dir.dir(&name)?;
+                let names = inner.names()?;
+                open.push((inner, names));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the directory's entries to disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(fs::fsync(&self.handle)?)
@@ -219,9 +261,15 @@ impl Dir {
     }
 }
 
-/// A name for a temporary entry.
+/// A name for a temporary entry, which nobody can guess.
 pub(crate) fn random() -> String {
-    std::iter::repeat_with(fastrand::alphanumeric).take(12).map(|c| c.to_ascii_lowercase()).collect()
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; 12];
+    // Cannot fail after the system has started (getrandom(2)); then the name is only unlikely.
+    if !getrandom(&mut bytes, GetRandomFlags::empty()).is_ok_and(|filled| filled == bytes.len()) {
+        bytes.fill_with(|| fastrand::u8(..));
+    }
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }
 
 #[cfg(test)]

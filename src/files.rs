@@ -138,6 +138,11 @@ pub fn metadata(path: &Path) -> Result<Option<Metadata>> {
     look(path, || std::fs::metadata(path))
 }
 
+/// As [`entry`], with the error of the system.
+pub(crate) fn look_at(path: &Path) -> io::Result<Option<Metadata>> {
+    unless_absent(std::fs::symlink_metadata(path))
+}
+
 /// The metadata of an entry itself, which may be a link. `None`: nothing is there.
 ///
 /// # Errors

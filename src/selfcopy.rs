@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
@@ -87,12 +87,17 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     let modified =
         fs::metadata(from).and_then(|meta| meta.modified()).on_volume(|| format!("cannot read {}", from.display()))?;
+    // Another user can give a file any size and time.
+    let user = rustix::process::geteuid().as_raw();
     let same = |meta: fs::Metadata| -> io::Result<bool> {
         Ok(meta.modified()? == modified
+            && meta.is_file()
+            && meta.uid() == user
+            && meta.permissions().mode() & 0o022 == 0
             && meta.len() == fs::metadata(from)?.len()
             && meta.permissions().mode() & 0o111 == 0o111)
     };
-    if there.map(same).transpose().on_volume(|| format!("cannot read {}", from.display()))? == Some(true) {
+    if entry.map(same).transpose().on_volume(|| format!("cannot read {}", from.display()))? == Some(true) {
         return Ok(());
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();

@@ -7,6 +7,9 @@ use super::position::without_bom;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, WRITTEN};
 
+/// Most names in a hint.
+const NAMES: usize = 12;
+
 /// The text of a configuration, and its path for messages.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -14,6 +17,16 @@ pub struct Config {
     pub path: PathBuf,
     /// podstrap sends them unchanged.
     pub bytes: Vec<u8>,
+}
+
+/// The first few names in the directory of a missing file, without the kubelet's own (`..data`).
+fn beside(path: &Path) -> Option<String> {
+    let names = files::names(path.parent()?).ok()?;
+    let mut names: Vec<_> =
+        names.iter().map(|name| name.to_string_lossy()).filter(|name| !name.starts_with("..")).collect();
+    names.sort();
+    names.truncate(NAMES);
+    (!names.is_empty()).then(|| crate::redact::clean(&names.join(", ")))
 }
 
 /// Reads the configuration file.
@@ -25,7 +38,10 @@ pub fn read_config(path: &Path) -> Result<Config> {
     let bytes = files::read(path, WRITTEN).map_err(|error| {
         let made = files::unreadable(Kind::Usage, format!("cannot read the configuration {shown}"), &error);
         match error.kind() {
-            ErrorKind::NotFound => made.hint("check that the ConfigMap or volume is mounted there in this container"),
+            ErrorKind::NotFound => made.hint(match beside(path) {
+                Some(names) => format!("correct the path, or add the key to the ConfigMap: the directory has {names}"),
+                None => "check that the ConfigMap or volume is mounted there in this container".to_owned(),
+            }),
             ErrorKind::IsADirectory => made.hint(format!(
                 "give the file in it: {}; a missing subPath also becomes a directory",
                 path.join("unit.json").display()

@@ -239,6 +239,7 @@ impl Builder {
             self.engine.install(&self.workspace(), asked, anew, deadline).await
         })
         .await
+        .map_err(|error| self.settings.explain_confinement(error))
     }
 
     async fn empty(&self, deadline: Deadline) -> Result<()> {

@@ -39,10 +39,15 @@ pub(super) fn in_the_way(path: &Path) -> Error {
         .hint("move it, publish under another name with --link NAME, or use a separate volume")
 }
 
-/// The error of an entry in podstrap's own directories that podstrap's user did not create.
+/// The error of an entry in podstrap's own directories that podstrap did not create.
 pub(super) fn not_ours(path: &Path, why: &str) -> Error {
-    Error::volume(format!("podstrap does not trust {}", path.display())).because(why.to_owned()).hint(format!(
-        "run podstrap as the user who owns it, remove {} with its contents, or give another directory as --root",
-        path.display()
-    ))
+    Error::volume(format!("podstrap does not trust {}", path.display()))
+        .because(why.to_owned())
+        .hint(format!("remove {} if nothing uses it, or give another directory as --root", path.display()))
+}
+
+/// The error of an entry in podstrap's own directories that belongs to another user.
+pub(super) fn anothers(path: &Path, owner: u32, user: u32) -> Error {
+    not_ours(path, &format!("it belongs to user {owner}, and podstrap runs as user {user}"))
+        .hint(format!("or run podstrap as user {owner} (securityContext.runAsUser)"))
 }

@@ -6,15 +6,17 @@
 //! (`confine.rs`) if it cannot forbid it.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::layout::{in_the_way, not_ours};
+use super::layout::{anothers, not_ours};
 use crate::confine::Confinement;
 use crate::dir::{Dir, random};
 use crate::error::{IoContext, Result};
+use crate::files;
 use crate::plan::RESERVED;
 
 /// Write permission for group and others; with an ACL, the group's bit covers all its entries.
@@ -33,11 +35,11 @@ impl Owner {
         if found.is_none_or(|stat| stat.st_uid == user) {
             return Ok(Self(user));
         }
+        // Ask the open file: another user may already have replaced its name.
         let name = format!(".{}", random());
-        root.create_dir(&name)?;
-        let made = root.dir(&name).and_then(|dir| dir.metadata());
-        root.remove_dir(&name)?;
-        Ok(Self(made?.st_uid))
+        let made = root.create_file(&name)?.metadata()?.uid();
+        files::unless_absent(root.remove_file(&name))?;
+        Ok(Self(made))
     }
 
     /// Opens a directory of podstrap, or creates it with these permissions.
@@ -55,7 +57,7 @@ impl Owner {
         }
         let dir = match parent.dir(name) {
             Ok(dir) => dir,
-            Err(error) if is_something_else(&error) => return Err(in_the_way(&path)),
+            Err(error) if is_something_else(&error) => return Err(not_ours(&path, "it is not a directory")),
             Err(error) => return Err(error).on_volume(failed),
         };
         let stat = dir.metadata().on_volume(failed)?;
@@ -64,6 +66,7 @@ impl Owner {
             // A run of an older version, or the kubelet with an fsGroup, let others write here.
             dir.set_mode(mode).on_volume(|| format!("cannot set the mode of {}", path.display()))?;
         }
+        dir.drop_default_acl().on_volume(|| format!("cannot remove the ACL of {}", path.display()))?;
         Ok(dir)
     }
 
@@ -72,13 +75,17 @@ impl Owner {
         Confinement::new(root, staging, RESERVED, self.0)
     }
 
+    pub(super) fn is_of(self, stat: &Stat) -> bool {
+        stat.st_uid == self.0
+    }
+
     /// # Errors
     /// The entry belongs to another user.
     pub(super) fn check(self, path: &Path, stat: &Stat) -> Result<()> {
-        if stat.st_uid == self.0 {
+        if self.is_of(stat) {
             return Ok(());
         }
-        Err(not_ours(path, &format!("it belongs to user {}, and podstrap runs as user {}", stat.st_uid, self.0)))
+        Err(anothers(path, stat.st_uid, self.0))
     }
 
     /// # Errors
@@ -94,6 +101,8 @@ impl Owner {
 
     /// Keeps others from renaming podstrap's directory in the root, if podstrap may. Returns whether they can now.
     pub(super) fn guard(self, root: &Dir) -> io::Result<bool> {
+        let stable =
+            is_stable(&std::path::absolute(root.path())?, self.0)? && is_stable(&root.path().canonicalize()?, self.0)?;
         let stat = root.metadata()?;
         let open = stat.st_mode & SHARED != 0 && stat.st_mode & STICKY == 0;
         if stat.st_uid != self.0 {
@@ -105,7 +114,7 @@ impl Owner {
                     stat.st_uid
                 );
             }
-            return Ok(stat.st_uid == 0 && !open);
+            return Ok(stable && stat.st_uid == 0 && !open);
         }
         if open {
             if let Err(error) = root.set_mode(stat.st_mode & 0o7777 | STICKY) {
@@ -117,8 +126,23 @@ impl Owner {
                 root.path().display()
             );
         }
-        Ok(true)
+        Ok(stable)
     }
+}
+
+/// Whether only `user` and root can rename the directories above a path.
+fn is_stable(path: &Path, user: u32) -> io::Result<bool> {
+    let mut child = path.to_owned();
+    let trusted = |uid: u32| [0, user].contains(&uid);
+    while let Some(parent) = child.parent().map(Path::to_owned) {
+        let (Some(dir), Some(entry)) = (files::look_at(&parent)?, files::look_at(&child)?) else { return Ok(false) };
+        let open = dir.mode() & SHARED != 0 && (dir.mode() & STICKY == 0 || !trusted(entry.uid()));
+        if open || !trusted(dir.uid()) {
+            return Ok(false);
+        }
+        child = parent;
+    }
+    Ok(true)
 }
 
 /// Whether a directory could not be opened because it is a link or a file.

@@ -28,8 +28,8 @@ pub(super) const LIST: &str = "files";
 /// The record next to it.
 pub(super) const RECORD: &str = "release.json";
 
-/// Everybody can see who holds the lock.
-const LOCK_MODE: u32 = 0o644;
+/// Whoever can open the lock can hold it.
+const LOCK_MODE: u32 = 0o600;
 
 /// Pause between two tries to take the lock.
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -42,7 +42,7 @@ pub struct Volume {
     pub(super) own: Dir,
     pub(super) staging: Dir,
     pub(super) releases: Dir,
-    owner: Owner,
+    pub(super) owner: Owner,
     /// The limits of child processes, if others can rename `.podstrap`.
     confinement: Option<Arc<Confinement>>,
     /// Releases that lack files.
@@ -79,7 +79,22 @@ impl Volume {
             _lock: lock,
         };
         volume.clear().await;
+        volume.close()?;
         Ok(volume)
+    }
+
+    /// Takes write permissions away that the kubelet gives the group of an fsGroup at each mount.
+    fn close(&self) -> Result<()> {
+        let path = self.releases.path();
+        for id in self.releases.names().on_volume(|| format!("cannot list {}", path.display()))? {
+            let failed = || format!("cannot set modes in {}", path.join(&id).display());
+            let Ok(dir) = self.releases.dir(&id) else { continue };
+            let stat = dir.metadata().on_volume(failed)?;
+            if stat.st_mode & 0o2022 != 0 && self.owner.is_of(&stat) {
+                dir.set_mode(0o755).and_then(|()| dir.close_to_others()).on_volume(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes failed builds and old releases from staging. Returns what it could not delete; the next
@@ -188,7 +203,7 @@ impl Volume {
     /// A release of this version of podstrap, if it is complete.
     ///
     /// # Errors
-    /// Another user or program made it.
+    /// Another program made it.
     fn release(&self, id: &str) -> Result<Option<Release>> {
         let path = self.releases.path().join(id);
         let dir = match self.releases.dir(id) {
@@ -198,7 +213,11 @@ impl Volume {
             Err(error) => return Err(error).on_volume(|| format!("cannot open {}", path.display())),
         };
         let failed = || format!("cannot read {}", path.join(RECORD).display());
-        self.owner.check(&path, &dir.metadata().on_volume(failed)?)?;
+        let stat = dir.metadata().on_volume(failed)?;
+        if !self.owner.is_of(&stat) {
+            tracing::warn!("{} ignored: it belongs to user {}", path.display(), stat.st_uid);
+            return Ok(None);
+        }
         let Some(stat) = dir.entry(RECORD).on_volume(failed)? else { return Ok(None) };
         self.owner.check_file(&path.join(RECORD), &stat)?;
         let text = dir.read(RECORD, files::GENERATED).on_volume(failed)?;

@@ -107,7 +107,9 @@ impl Volume {
     /// Creates or replaces a link by one rename. Returns false if it already was as wanted.
     fn set_link(&self, dir: &Dir, name: &OsStr, to: &Path) -> Result<bool> {
         let failed = || format!("cannot create the link {}", dir.path().join(name).display());
-        if dir.link(name).on_volume(failed)?.is_some_and(|now| now == to) {
+        // Another user could change his own link later.
+        let ours = dir.entry(name).on_volume(failed)?.is_some_and(|stat| self.owner.is_of(&stat));
+        if ours && dir.link(name).on_volume(failed)?.is_some_and(|now| now == to) {
             return Ok(false);
         }
         let temporary = random();

@@ -349,6 +349,17 @@ impl Settings {
         Self { confinement, ..self }
     }
 
+    /// Adds a hint to the failure of a child process that may come from its limits.
+    pub(super) fn explain_confinement(&self, error: Error) -> Error {
+        if self.confinement.is_none() || !error.to_string().contains("Permission denied") {
+            return error;
+        }
+        error.hint(
+            "if the file lies on the volume: change its owner to podstrap's user or root; podstrap keeps child processes \
+             from other users' files there",
+        )
+    }
+
     /// A command that inherits these variables and keeps its temporary files in `scratch`.
     pub(super) fn command(&self, program: &Path, scratch: &Path) -> Command {
         self.vars.command(program, scratch).confine(self.confinement.clone())

@@ -253,7 +253,7 @@ fn what_is_no_archive_says_so() {
     http://[HOST]/a.tgz: --subdir app-1.0/index.py: app-1.0/index.py is a file
     -- no repository
     cannot list the references of http://[HOST]/app
-      because: http://[HOST]/app is not a Git repository over HTTP: it answers with content type ""
+      because: http://[HOST]/app is not a Git repository over HTTP: it answers with no content type
     hint: give the address for git clone, which often ends with .git
     hint: add --file NAME or #sha256=… to download a file or an archive
     -- too large

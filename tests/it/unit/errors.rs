@@ -24,13 +24,22 @@ fn configurations_that_cannot_be_read() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("unit")).unwrap();
     sandbox.write("empty.json", "\u{feff} \n\t");
+    // As the kubelet mounts a ConfigMap.
+    sandbox.write("map/..2026_11/unit.conf", "{}");
+    std::os::unix::fs::symlink("..2026_11", sandbox.path("map/..data")).unwrap();
+    std::os::unix::fs::symlink("..data/unit.conf", sandbox.path("map/unit.conf")).unwrap();
     let said = |name: &str| row(name, || failed(&sandbox, read_config(&sandbox.path(name))));
-    assert_snapshot!(["none.json", "unit", "empty.json"].map(said).concat(), @r"
-    -- none.json
+    assert_snapshot!(["nowhere/none.json", "map/unit.json", "unit", "empty.json"].map(said).concat(), @r"
+    -- nowhere/none.json
     exit 2
-    error: cannot read the configuration [TMP]/none.json
+    error: cannot read the configuration [TMP]/nowhere/none.json
       because: No such file or directory (os error 2)
     hint: check that the ConfigMap or volume is mounted there in this container
+    -- map/unit.json
+    exit 2
+    error: cannot read the configuration [TMP]/map/unit.json
+      because: No such file or directory (os error 2)
+    hint: correct the path, or add the key to the ConfigMap: the directory has unit.conf
     -- unit
     exit 2
     error: cannot read the configuration [TMP]/unit

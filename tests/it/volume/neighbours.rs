@@ -46,7 +46,7 @@ fn what_others_made_in_podstraps_directory_is_refused() {
     if !is_root() {
         return;
     }
-    let rows: [(&str, Change); 11] = [
+    let rows: [(&str, Change); 10] = [
         (".podstrap of another user", |article| chown(article.root(".podstrap"), Some(NEIGHBOUR), None).unwrap()),
         ("staging of another user", |article| chown(article.root(".podstrap/staging"), Some(NEIGHBOUR), None).unwrap()),
         ("the lock of another user", |article| chown(article.root(".podstrap/lock"), Some(NEIGHBOUR), None).unwrap()),
@@ -59,7 +59,6 @@ fn what_others_made_in_podstraps_directory_is_refused() {
             fs::remove_file(article.root(".podstrap/lock")).unwrap();
             fs::hard_link(article.sandbox.write("victim", ""), article.root(".podstrap/lock")).unwrap();
         }),
-        ("a release of another user", |article| chown(release(article), Some(NEIGHBOUR), None).unwrap()),
         ("a link as release", |article| {
             let release = release(article);
             fs::rename(&release, article.sandbox.path("moved")).unwrap();
@@ -103,9 +102,6 @@ fn what_others_made_in_podstraps_directory_is_refused() {
     -- a hard link as lock
     podstrap: error: podstrap does not trust [TMP]/volume/.podstrap/lock
       because: it is a hard link of another file
-    -- a release of another user
-    podstrap: error: podstrap does not trust [TMP]/volume/.podstrap/releases/[SHORT]-[SHORT]
-      because: it belongs to user 54331, and podstrap runs as user 0
     -- a link as release
     podstrap: error: podstrap does not trust [TMP]/volume/.podstrap/releases/[SHORT]-[SHORT]
       because: it is not a directory
@@ -147,21 +143,80 @@ fn nobody_else_can_write_below_podstraps_directory() {
         if let Err(error) = default_acl(&root) {
             eprintln!("SKIPPED in part: no ACLs here: {error}");
         }
-        article.ok(&mut article.init("auto"));
+        article.ok(article.init("auto").arg("Flask"));
         // A run of 0.1.0 left the directories open.
         for name in ["", "staging", "releases", "lock"] {
             mode(&article.root(".podstrap").join(name), 0o2777);
         }
         article.repo.file("new.txt", root_mode.to_string()).commit("next");
-        article.ok(&mut article.init("auto"));
+        article.ok(article.init("auto").arg("Flask"));
         let bits = |name: &str| fs::symlink_metadata(article.root(".podstrap").join(name)).unwrap().mode() & 0o7777;
-        assert_eq!([bits(""), bits("staging"), bits("releases"), bits("lock")], [0o755, 0o700, 0o755, 0o644]);
+        assert_eq!([bits(""), bits("staging"), bits("releases"), bits("lock")], [0o755, 0o700, 0o755, 0o600]);
         let open: Vec<_> = podstrap::walk::walk(&article.root(".podstrap"))
             .map(Result::unwrap)
             .filter(|entry| !entry.is_symlink() && entry.metadata().unwrap().mode() & 0o022 != 0)
             .collect();
         assert!(open.is_empty(), "{root_mode:o}: {open:?}");
         assert_eq!(fs::metadata(&root).unwrap().mode() & 0o7777, root_mode | 0o1000, "its owner is podstrap's user");
+    }
+}
+
+/// A release of another user is not used, and the next run removes it.
+#[test]
+fn a_release_of_another_user_is_built_anew() {
+    if !is_root() {
+        return;
+    }
+    let article = Article::new();
+    article.ok(&mut article.init("auto"));
+    let old = release(&article);
+    chown(&old, Some(NEIGHBOUR), None).unwrap();
+    let ran = article.ok(&mut article.init("auto"));
+    assert!(ran.raw.contains(&format!("{} ignored: it belongs to user {NEIGHBOUR}", old.display())), "{}", ran.raw);
+    assert!(ran.raw.contains("podstrap: built "), "{}", ran.raw);
+    assert_eq!(fs::metadata(release(&article)).unwrap().uid(), 0);
+}
+
+/// At each mount, the kubelet gives the group of an fsGroup all permissions (`pkg/volume/volume_linux.go`).
+#[test]
+fn permissions_for_the_group_go_again_and_cost_no_build() {
+    if !is_root() {
+        return;
+    }
+    let article = Article::new();
+    let root = article.sandbox.root();
+    article.ok(article.init("auto").arg("Flask"));
+    let group = "find \"$0\" ! -type l -exec chmod g+rwX {} + && find \"$0\" -type d -exec chmod g+s {} +";
+    assert!(Command::new("sh").args(["-c", group]).arg(&root).status().unwrap().success());
+    let ran = article.ok(article.init("auto").arg("Flask"));
+    assert!(ran.raw.contains("unchanged:"), "{}", ran.raw);
+    for entry in podstrap::walk::walk(&article.root(".podstrap")).map(Result::unwrap).filter(|e| !e.is_symlink()) {
+        let mode = entry.metadata().unwrap().mode();
+        assert_eq!(mode & 0o022, 0, "{entry:?}");
+        assert!(!entry.is_dir() || mode & 0o2000 == 0, "{entry:?}");
+    }
+    article.repo.file("new.txt", "").commit("next");
+    let ran = article.ok(article.init("auto").arg("Flask"));
+    assert!(ran.raw.contains("reused"), "the environment is the same: {}", ran.raw);
+}
+
+/// A link of another user is replaced, even if it leads to the right place: he could change it later.
+#[test]
+fn links_that_a_neighbour_made_before_become_podstraps_own() {
+    if !is_root() {
+        return;
+    }
+    for link in [None, Some("app")] {
+        let article = Article::new();
+        let mut command = article.init("auto");
+        command.args(link.map(|name| format!("--link={name}")));
+        article.ok(&mut command);
+        let name = article.root(link.unwrap_or("README.md"));
+        std::os::unix::fs::lchown(&name, Some(NEIGHBOUR), None).unwrap();
+        let mut command = article.init("auto");
+        command.args(link.map(|name| format!("--link={name}")));
+        article.ok(&mut command);
+        assert_eq!(fs::symlink_metadata(&name).unwrap().uid(), 0, "{link:?}");
     }
 }
 
