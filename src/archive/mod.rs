@@ -69,21 +69,24 @@ pub(crate) fn unpack(file: &Path, tree: &Path, name: &str, rules: Rules) -> Resu
     unpacker.finish()
 }
 
-/// The error of a file that is not a supported archive.
-fn unknown(what: &str, first: &[u8]) -> Error {
+/// What a file is whose first bytes are those of an archive that podstrap does not unpack.
+pub(crate) fn unsupported(first: &[u8]) -> Option<&'static str> {
     // As in file(1).
-    let known: [(&[u8], &str); 6] = [
+    let known: [(&[u8], &str); 5] = [
         (b"\xfd7zXZ\0", "xz-compressed"),
         (b"BZh", "bzip2-compressed"),
         (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
         (b"Rar!", "a RAR archive"),
-        (b"<", "a page of HTML or XML"),
     ];
-    let text = String::from_utf8_lossy(first).trim_start().to_lowercase();
-    let found = known.iter().find(|(magic, _)| first.starts_with(magic) || (*magic == b"<" && text.starts_with('<')));
-    let cause = match found {
-        Some((_, kind)) => format!("it is {kind}, not a gzip-compressed tar, a tar or a zip"),
+    known.iter().find(|(magic, _)| first.starts_with(magic)).map(|(_, kind)| *kind)
+}
+
+/// The error of a file that is not a supported archive.
+fn unknown(what: &str, first: &[u8]) -> Error {
+    let page = String::from_utf8_lossy(first).trim_start().starts_with('<').then_some("a page of HTML or XML");
+    let cause = match unsupported(first).or(page) {
+        Some(kind) => format!("it is {kind}, not a gzip-compressed tar, a tar or a zip"),
         None if first.is_empty() => "it is empty".to_owned(),
         None => "it does not start like a gzip-compressed tar, a tar or a zip".to_owned(),
     };

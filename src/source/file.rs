@@ -85,7 +85,8 @@ pub(crate) async fn check_out(
 
 impl SingleFile {
     fn write(&self, unpack: &Unpack, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
-        if unpack.file.is_none() && archive::is_archive(&self.head()?) {
+        let head = self.head()?;
+        if unpack.file.is_none() && archive::is_archive(&head) {
             let rules = Rules { strip: unpack.strip, forbidden: Some(RESERVED), limit: to.limit, deadline };
             return match to.subdir {
                 None => archive::unpack(&self.path, to.tree, &self.shown, rules),
@@ -103,6 +104,11 @@ impl SingleFile {
             return Err(Error::source(format!("{} is not an archive", self.shown))
                 .because(is)
                 .hint("check the URL and whether it requires a login, or publish the file itself with --file NAME"));
+        }
+        if let Some(kind) = archive::unsupported(&head).filter(|_| named.is_none()) {
+            return Err(Error::source(format!("cannot unpack {}", self.shown))
+                .because(format!("it is {kind}, not a gzip-compressed tar, a tar or a zip"))
+                .hint("give the URL of a .tar.gz, a .tar or a .zip, or publish the file itself with --file NAME"));
         }
         self.copy(named.unwrap_or(&self.name), to.tree)
     }

@@ -214,9 +214,12 @@ fn what_is_no_archive_says_so() {
     let sandbox = Sandbox::new();
     let page = Response::new(200, "<html>Log in</html>").header("Content-Type", "text/html; charset=utf-8");
     let archive = || Response::new(200, tarball(&sandbox, "x"));
+    let packed = b"\xfd7zXZ\0 and more";
+    let pinned = format!("app.tar.xz#sha256={}", sha256(packed));
     let rows = [
         ("a web page", page, "app.tar.gz", &[][..]),
         ("plain text", Response::new(200, "plain text"), "app.zip", &[]),
+        ("another compression", Response::new(200, packed), &pinned, &[]),
         ("nothing there", Response::new(404, "Not Found: no such release\n"), "app.zip", &[]),
         ("an archive without that directory", archive(), "a.tgz", &["--subdir=app-1.0/none"]),
         ("a file in it", archive(), "a.tgz", &["--subdir=app-1.0/index.py"]),
@@ -241,6 +244,10 @@ fn what_is_no_archive_says_so() {
     http://[HOST]/app.zip is not an archive
       because: it is not a tar, a gzip-compressed tar or a zip
     hint: check the URL and whether it requires a login, or publish the file itself with --file NAME
+    -- another compression
+    cannot unpack http://[HOST]/app.tar.xz
+      because: it is xz-compressed, not a gzip-compressed tar, a tar or a zip
+    hint: give the URL of a .tar.gz, a .tar or a .zip, or publish the file itself with --file NAME
     -- nothing there
     cannot download http://[HOST]/app.zip
       because: http://[HOST]/app.zip answers 404 Not Found
