@@ -130,7 +130,12 @@ impl<'a> Contents<'a> {
 
     /// Adds a requirements file without its credentials, and all files that it names.
     pub(super) fn file(&mut self, path: &Path) {
-        if !self.seen.insert(path.to_owned()) {
+        // A path through `x/..` would be new each time.
+        let known = match files::real(path) {
+            Ok(known) => known.unwrap_or_else(|| path.to_owned()),
+            Err(error) => return self.fail(error),
+        };
+        if !self.seen.insert(known) {
             return;
         }
         let file = self.files.get(path);
