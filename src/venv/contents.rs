@@ -22,6 +22,7 @@ use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::hex;
 use crate::source;
+use crate::walk::{Entry, walk};
 
 /// The identity of an input: only its contents, without path, time and owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -153,6 +154,10 @@ impl<'a> Contents<'a> {
                 self.named(&file.beside(&named));
             }
         }
+        // uv reads the projects of a workspace and of its sources, wherever they are.
+        if let Some(tree) = self.tree.filter(|tree| file.form != Form::Requirements && path.starts_with(tree)) {
+            self.links_lead_out(tree, &PROJECT);
+        }
         match file.form {
             Form::Requirements => self.lines(&file),
             Form::Pyproject => {
@@ -270,10 +275,44 @@ impl<'a> Contents<'a> {
         }
     }
 
+    /// Refuses a link of the tree that leads to a file outside. An engine, or the build of a project, would read that
+    /// file: its text would appear in an error or in the installed package.
+    fn leads_out(&mut self, path: &Path) {
+        let Some(tree) = self.tree.filter(|tree| path.starts_with(tree)) else { return };
+        match (files::real(path), files::real(tree)) {
+            (Ok(Some(real)), Ok(Some(root))) if !real.starts_with(&root) => {
+                let shown = path.strip_prefix(tree).unwrap_or(path).display();
+                self.fail(
+                    Error::environment(format!("{shown} is a link to a file outside the tree"))
+                        .because("the repository must not read other files of this container")
+                        .hint("commit the file itself"),
+                );
+            }
+            (Err(error), _) | (_, Err(error)) => self.fail(error),
+            _ => {}
+        }
+    }
+
+    /// Refuses such links below a directory: of files with these names, or of all files.
+    fn links_lead_out(&mut self, dir: &Path, names: &[&str]) {
+        for entry in walk(dir).flatten().filter(Entry::is_symlink) {
+            let known = entry.name.file_name().and_then(OsStr::to_str).is_some_and(|name| names.contains(&name));
+            let is_file =
+                files::metadata_if_allowed(&entry.path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_file()));
+            if is_file && (known || names.is_empty()) {
+                self.leads_out(&entry.path);
+            }
+        }
+    }
+
     /// Adds the contents of a file or directory.
     fn path(&mut self, path: &Path) {
         if !self.seen.insert(path.to_owned()) {
             return;
+        }
+        self.leads_out(path);
+        if self.tree.is_some_and(|tree| path.starts_with(tree)) {
+            self.links_lead_out(path, &[]);
         }
         let leave_out = self.elsewhere && self.inside(path);
         if !self.metadata(path).is_some_and(|meta| meta.is_dir()) {
@@ -311,8 +350,9 @@ impl<'a> Contents<'a> {
 
     /// Checks the files of a project that the engines read.
     fn project(&mut self, path: &Path) {
-        for name in ["pyproject.toml", "setup.cfg", "setup.py"] {
+        for name in PROJECT {
             let file = path.join(name);
+            self.leads_out(&file);
             match files::read_if_there(&file, WRITTEN) {
                 Ok(text) => {
                     let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
@@ -324,6 +364,9 @@ impl<'a> Contents<'a> {
         }
     }
 }
+
+/// The files of a project that the engines read.
+const PROJECT: [&str; 4] = ["pyproject.toml", "setup.cfg", "setup.py", "uv.toml"];
 
 /// Whether an engine takes a file of this name for a package.
 fn is_archive(name: &OsStr) -> bool {

@@ -97,7 +97,7 @@ fn logins(login: &Userinfo) -> Vec<String> {
     let (names, passwords) = (forms(&login.username), forms(login.password.reveal()));
     let with = |(name, password): (&String, &String)| match (name.as_str(), password.as_str()) {
         ("", "") => None,
-        (name, "") => is_strong(name).then(|| format!("{name}@")),
+        (name, "") => is_token(name).then(|| format!("{name}@")),
         (name, password) => Some(format!("{name}:{password}@")),
     };
     names.iter().zip(&passwords).filter_map(with).collect()
@@ -106,10 +106,14 @@ fn logins(login: &Userinfo) -> Vec<String> {
 /// What gives a secret away without its URL.
 fn words(login: &Userinfo) -> Vec<String> {
     let (name, password) = (login.username.as_str(), login.password.reveal());
-    let secret = if password.is_empty() { name } else { password };
     let mut words = Vec::new();
-    if is_strong(secret) {
-        words.extend(forms(secret));
+    // GitHub and Bitbucket take a token as the name, with one of these words.
+    let placeholder = ["", "x-oauth-basic", "x-token-auth"].contains(&password);
+    if placeholder && is_token(name) {
+        words.extend(forms(name));
+    }
+    if !placeholder && is_strong(password) {
+        words.extend(forms(password));
     }
     let header = BASE64_STANDARD.encode(format!("{name}:{password}"));
     let header = header.trim_end_matches('=');
@@ -118,6 +122,12 @@ fn words(login: &Userinfo) -> Vec<String> {
         words.push(header[..header.len() - 1].to_owned());
     }
     words
+}
+
+/// Whether a user name is rather a token: an account's name or e-mail address may occur in packages.
+fn is_token(name: &str) -> bool {
+    name.len() >= PASSWORD && !name.contains('@') && name.chars().any(char::is_uppercase)
+        || name.len() >= LETTERS && !name.contains('@') && name.chars().any(|c| c.is_ascii_digit())
 }
 
 /// Whether a secret is unlikely to be a word of a package.
@@ -145,14 +155,14 @@ mod tests {
                 .unwrap();
             search(dir.path(), secrets, None).err().map(|error| error.to_string())
         };
-        let secrets = [login("me", "p@ss/w0rd"), login("t0ken-of-git", ""), login("ann", "password")];
+        let secrets = [login("me", "p@ss/w0rd"), login("T0ken-of-git", ""), login("ann", "password")];
         for text in [
             "p@ss/w0rd",
             "p%40ss%2Fw0rd",
             "p%40ss%2fw0rd",
             "https://me:p%40ss%2Fw0rd@host/",
             "bWU6cEBzcy93MHJk",
-            "t0ken-of-git",
+            "T0ken-of-git",
             "https://ann:password@host",
             "YW5uOnBhc3N3b3Jk",
         ] {

@@ -217,6 +217,12 @@ impl Settings {
         for name in URLS.iter().chain(PROXIES) {
             for url in self.get(name).unwrap_or_default().split(|c: char| c.is_whitespace() || c == ',') {
                 refuse_bare_login(Kind::Usage, name, url)?;
+                // An engine would show it with its error.
+                let is_path = url.starts_with(['/', '.']) && !url.starts_with("//");
+                if URLS.contains(name) && url.contains('@') && !url.contains("://") && !is_path {
+                    return Err(Error::usage(format!("{name} has a login, but no scheme"))
+                        .hint("write https:// or http:// before it"));
+                }
             }
         }
         let Some((file, why)) = &self.faulty else { return Ok(()) };

@@ -209,6 +209,23 @@ type Case<'a> = (Vec<String>, &'a [(&'a str, &'a str)], i32);
 
 /// Special characters in a login would end its URL's authority: podstrap would ask for a part of the password in DNS.
 #[test]
+fn a_login_without_a_scheme_is_refused_and_not_shown() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.write("tree/requirements.txt", "alpha\n").parent().unwrap().to_owned();
+    for value in ["me:pA5sword@127.0.0.1:9/simple", "//me:pA5sword@127.0.0.1:9/simple", "http:me:pA5sword@127.0.0.1/s"]
+    {
+        for name in ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL"] {
+            let mut command = sandbox.podstrap();
+            command.args(["init", "--timeout", "20s", "--log-level", "debug", "--repo"]).arg(&tree);
+            let ran = sandbox.run(command.arg("--root").arg(sandbox.root()).env(name, value));
+            assert_eq!(ran.code, Some(2), "{name} {value}: {}", ran.raw);
+            assert!(ran.error().contains(&format!("{name} has a login, but no scheme")), "{}", ran.raw);
+            assert!(!ran.raw.contains("pA5s"), "{}", ran.raw);
+        }
+    }
+}
+
+#[test]
 fn a_login_that_is_not_escaped_is_refused_and_not_shown() {
     let sandbox = Sandbox::new();
     let tree = sandbox.write("tree/requirements.txt", "alpha\n").parent().unwrap().display().to_string();

@@ -44,6 +44,41 @@ fn what_pip_reads_uv_gets_as_well() {
     }
 }
 
+/// An engine, or the build of a project, would read the file behind the link and show or install its text.
+#[test]
+fn links_of_a_project_that_lead_out_of_the_tree_are_refused() {
+    let place = Place::new();
+    let outside = place.sandbox.write("outside/pyproject.toml", "s3cret of the Pod\n");
+    let workspace = "[project]\nname = \"top\"\nversion = \"1\"\n[tool.uv.workspace]\nmembers = [\"m/*\"]\n";
+    let rows = [
+        ("requirements.txt", "./p\n", "p/pyproject.toml", "p/pyproject.toml"),
+        ("requirements.txt", "-e ./p\n", "p/setup.cfg", "p/setup.cfg"),
+        ("requirements.txt", "./p\n", "p/module.py", "p/module.py"),
+        ("requirements.txt", "./p/x.whl\n", "p/x.whl", "p/x.whl"),
+        ("pyproject.toml", workspace, "m/q/pyproject.toml", "m/q/pyproject.toml"),
+    ];
+    for (name, text, link, shown) in rows {
+        place.tree(&[(name, text), ("p/keep", ""), ("m/q/keep", "")]);
+        std::os::unix::fs::symlink(&outside, place.sandbox.path("tree").join(link)).unwrap();
+        for engine in ENGINES {
+            let error = place.refused(engine, &[]);
+            assert!(error.starts_with(&format!("{shown} is a link to a file outside the tree")), "{engine}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+    // A directory of the tree that is a link, and links that stay in the tree.
+    place.tree(&[("requirements.txt", "./d\n")]);
+    std::os::unix::fs::symlink(outside.parent().unwrap(), place.sandbox.path("tree/d")).unwrap();
+    for engine in ENGINES {
+        let error = place.refused(engine, &[]);
+        assert!(error.starts_with("d is a link to a file outside the tree"), "{engine}: {error}");
+    }
+    place.tree(&[("requirements.txt", "./lib\n")]);
+    place.add("lib", project("lib", &place.sandbox.path("mark"), ""));
+    std::os::unix::fs::symlink("lib.py", place.sandbox.path("tree/lib/same.py")).unwrap();
+    assert_eq!(place.same(&[]), ["lib 1.0"]);
+}
+
 #[test]
 fn what_podstrap_does_not_understand_is_refused_by_name() {
     let place = Place::new();
