@@ -366,7 +366,9 @@ fn the_articles_pod() {
     let said = ok(init.run(&image("podstrap:python"), &args));
     assert!(pod.last_words().contains("published"), "{}: {said}", pod.last_words());
     // Again on the same volume, as after a restart of the node.
-    ok(pod.init(ARBITRARY).mount(&pod.volume("app"), "/tmp/git", "rw").run(&image("podstrap:python"), &args));
+    let again = |user| pod.init(user).mount(&pod.volume("app"), "/tmp/git", "rw").run(&image("podstrap:python"), &args);
+    ok(again(OWN));
+    assert_eq!(again(ARBITRARY).status.code(), Some(5), "podstrap's directory belongs to another user");
     // In the article, Unit and the app run as root.
     pod.serve(pod.app(Some("root")), &debian());
 }
