@@ -99,6 +99,9 @@ pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Writes a file that only its owner can read. Replaces an existing one.
+///
+/// # Errors
+/// The system cannot write it.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     unless_absent(std::fs::remove_file(path))?;
     File::options().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
@@ -118,9 +121,18 @@ pub(crate) fn regular(file: File) -> io::Result<File> {
 
 const DIRECTORY: &str = "it is a directory";
 
+pub(crate) fn kind_of(meta: &Metadata) -> FileType {
+    FileType::from_raw_mode(meta.mode() as RawMode)
+}
+
 /// Says what something is instead of a regular file.
 pub(crate) fn not_regular(meta: &Metadata) -> Option<&'static str> {
-    match FileType::from_raw_mode(meta.mode() as RawMode) {
+    described(kind_of(meta))
+}
+
+/// The same by its type.
+pub(crate) fn described(kind: FileType) -> Option<&'static str> {
+    match kind {
         FileType::RegularFile => None,
         FileType::Directory => Some(DIRECTORY),
         FileType::Fifo => Some("it is a named pipe"),
@@ -195,7 +207,7 @@ pub fn real(path: &Path) -> Result<Option<PathBuf>> {
     look(path, || path.canonicalize())
 }
 
-/// The entries of a directory, sorted by name. `None`: it does not exist.
+/// The names in a directory, sorted; none if it does not exist.
 ///
 /// # Errors
 /// Volume: the system cannot list it.
@@ -220,7 +232,7 @@ pub fn list(dir: &Path) -> io::Result<Vec<(OsString, FileType)>> {
             continue;
         }
         let kind = match entry.file_type() {
-            FileType::Unknown => FileType::from_raw_mode(std::fs::symlink_metadata(dir.join(name))?.mode() as RawMode),
+            FileType::Unknown => kind_of(&std::fs::symlink_metadata(dir.join(name))?),
             kind => kind,
         };
         entries.push((name.to_owned(), kind));

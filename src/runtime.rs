@@ -26,11 +26,13 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The stack of the command's thread: as much as the main thread usually has.
 const STACK: usize = 8 << 20;
-/// A thread for blocking work lives as long as the command.
+/// tokio's one thread for blocking work, which looks up hosts, lives as long as the command.
 const KEEP_ALIVE: Duration = Duration::from_hours(24 * 365);
 /// Turns that each task gets after the command has ended: one for an SSH session that disconnects, one for the
 /// connection that sends it, and two to spare.
 const LAST_TURNS: usize = 4;
+
+const DEFECT: &str = "report the message above: this is a defect of podstrap";
 
 /// What the main thread knows about the command.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,7 +88,7 @@ where
         tokio::select! {
             biased;
             result = ended => result.unwrap_or_else(|_| {
-                Err(Error::internal("podstrap panicked").hint("report the message above: this is a defect of podstrap"))
+                Err(Error::internal("podstrap panicked").hint(DEFECT))
             }),
             error = overdue(&mut signals, known) => Err(error),
         }
@@ -113,7 +115,8 @@ async fn overdue(signals: &mut Signals, mut known: watch::Receiver<Limits>) -> E
 
 /// Runs a command on this thread.
 fn to_its_end<F: Future<Output = Result<()>>>(work: impl FnOnce() -> F) -> Result<()> {
-    let runtime = started(Builder::new_current_thread().enable_all().thread_keep_alive(KEEP_ALIVE))?;
+    let runtime =
+        started(Builder::new_current_thread().enable_all().thread_keep_alive(KEEP_ALIVE).max_blocking_threads(1))?;
     first_thread(&runtime)?;
     let result = runtime.block_on(Box::pin(async { work().await }));
     // Let dropped connections send their last message, without waiting for it.
@@ -131,7 +134,7 @@ fn started(builder: &mut Builder) -> Result<Runtime> {
     builder.build().map_err(|error| Error::internal("cannot start the runtime").because(error))
 }
 
-/// Starts the first thread for blocking work. tokio panics if there is none, but does without further ones.
+/// Starts tokio's thread for blocking work. tokio would panic if it could not start it later.
 fn first_thread(runtime: &Runtime) -> Result<()> {
     let report = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -147,10 +150,14 @@ fn no_thread(error: &std::io::Error) -> Error {
 }
 
 /// Runs work on files or in libgit2 on a worker thread, where it does not delay signals and timers.
+///
+/// It starts the thread itself: tokio panics if the system allows no further one.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::internal("a worker thread failed").because(error)))
+    let (finished, ended) = oneshot::channel();
+    // Fails if nobody waits any more.
+    let run = move || drop(finished.send(work()));
+    thread::Builder::new().name("blocking".into()).spawn(run).map_err(|error| no_thread(&error))?;
+    ended.await.unwrap_or_else(|_| Err(Error::internal("a worker thread failed").hint(DEFECT)))
 }
 
 /// Lower-case hexadecimal digits.

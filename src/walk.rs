@@ -9,10 +9,9 @@
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, RawMode};
+use rustix::fs::FileType;
 
 use crate::error::{Error, volume_error};
 use crate::files;
@@ -77,9 +76,7 @@ impl Iterator for Walk {
             Pending::First => {
                 let path = self.root.clone();
                 match fs::metadata(&path) {
-                    Ok(meta) => {
-                        Entry { path, name: PathBuf::new(), kind: FileType::from_raw_mode(meta.mode() as RawMode) }
-                    }
+                    Ok(meta) => Entry { path, name: PathBuf::new(), kind: files::kind_of(&meta) },
                     Err(error) => return Some(Err(WalkError { path, error })),
                 }
             }

@@ -24,7 +24,6 @@ fn beside(path: &Path) -> Option<String> {
     let names = files::names(path.parent()?).ok()?;
     let mut names: Vec<_> =
         names.iter().map(|name| name.to_string_lossy()).filter(|name| !name.starts_with("..")).collect();
-    names.sort();
     names.truncate(NAMES);
     (!names.is_empty()).then(|| crate::redact::clean(&names.join(", ")))
 }

@@ -108,16 +108,14 @@ impl Ssh {
             return Err(refused(text, "the path contains a question mark; is https:// missing?"));
         }
         let path = if path.starts_with("/~") { &path[1..] } else { path };
-        let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
-        Self::checked(user, host.to_owned(), port, path, text.to_owned())
+        Self::checked(user.map(str::to_owned), host.to_owned(), port, path, text.to_owned())
     }
 
     fn checked(user: Option<String>, host: String, port: Option<u16>, path: &str, shown: String) -> Result<Self> {
         // ssh does not support a password in the scp form.
-        let (user, secret) = match user.as_deref().map(|user| user.split_once(':').unwrap_or((user, ""))) {
-            Some((user, secret)) => (user.to_owned(), secret.to_owned()),
-            None => (USER.to_owned(), String::new()),
-        };
+        let user = user.unwrap_or_default();
+        let (user, secret) = user.split_once(':').unwrap_or((&user, ""));
+        let user = if user.is_empty() { USER } else { user }.to_owned();
         let shown = if secret.is_empty() { shown } else { shown.replacen(&format!(":{secret}@"), "@", 1) };
         let odd = |text: &str| text.chars().any(|c| c.is_whitespace() || c.is_control());
         if host.is_empty() {
@@ -226,6 +224,7 @@ mod tests {
             ("ssh://me@Host:2222/srv/app.git", ("me", "host", 2222, "/srv/app.git")),
             ("ssh://host/~ada/app.git", ("git", "host", 22, "~ada/app.git")),
             ("ssh://me@[::1]:22/a", ("me", "::1", 22, "/a")),
+            ("ssh://:s3cret@host/a", ("git", "host", 22, "/a")),
             ("ssh://host/a%20b%3Fc", ("git", "host", 22, "/a b?c")),
         ] {
             assert_eq!(parts(&url(text).unwrap()), wanted, "{text}");
@@ -240,6 +239,10 @@ mod tests {
             ("[me@::1]:app.git", ("me", "::1", 22, "app.git")),
             ("[host:2222]:app.git", ("git", "host", 2222, "app.git")),
             ("[me@host:2222]:app.git", ("me", "host", 2222, "app.git")),
+            ("@host:app.git", ("git", "host", 22, "app.git")),
+            ("[@host]:app.git", ("git", "host", 22, "app.git")),
+            ("[:@host]:app.git", ("git", "host", 22, "app.git")),
+            ("[:s3cret@host]:app.git", ("git", "host", 22, "app.git")),
             ("me@[host:2222]:/a:b", ("me", "host", 2222, "/a:b")),
             ("host:2222/app.git", ("git", "host", 22, "2222/app.git")),
         ] {
@@ -294,6 +297,7 @@ mod tests {
         assert_eq!(url("ssh://me:s3cret@host/a").unwrap().to_string(), "ssh://me@host/a");
         let ssh = |text: &str| Ssh::from_scp(text).unwrap().unwrap();
         assert_eq!(ssh("me@[::1]:a.git").to_string(), "me@[::1]:a.git");
+        assert_eq!(ssh("[:s3cret@host]:a.git").to_string(), "[@host]:a.git");
     }
 
     #[test]

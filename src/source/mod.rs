@@ -172,7 +172,7 @@ pub async fn resolve(
 }
 
 /// Words of podstrap's example manifests that users replace.
-const EXAMPLES: [&str; 2] = ["YOU", "FULL_SHA"];
+const EXAMPLES: [&str; 3] = ["YOU", "FULL_SHA", "0123456789abcdef0123456789abcdef01234567"];
 
 /// Adds a hint if the address or the reference still has a word of an example manifest.
 fn example(error: Error, source: &Source) -> Error {

@@ -22,7 +22,7 @@ use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::hex;
 use crate::source;
-use crate::walk::{Entry, walk};
+use crate::walk::walk;
 
 /// The identity of an input: only its contents, without path, time and owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -295,12 +295,20 @@ impl<'a> Contents<'a> {
 
     /// Refuses such links below a directory: of files with these names, or of all files.
     fn links_lead_out(&mut self, dir: &Path, names: &[&str]) {
-        for entry in walk(dir).flatten().filter(Entry::is_symlink) {
+        for entry in walk(dir) {
+            let entry = match entry {
+                Ok(entry) if entry.is_symlink() => entry,
+                Ok(_) => continue,
+                Err(error) => return self.fail(error.on_volume()),
+            };
             let known = entry.name.file_name().and_then(OsStr::to_str).is_some_and(|name| names.contains(&name));
-            let is_file =
-                files::metadata_if_allowed(&entry.path).is_ok_and(|meta| meta.is_some_and(|meta| meta.is_file()));
-            if is_file && (known || names.is_empty()) {
-                self.leads_out(&entry.path);
+            if !(known || names.is_empty()) {
+                continue;
+            }
+            match files::metadata_if_allowed(&entry.path) {
+                Ok(Some(meta)) if meta.is_file() => self.leads_out(&entry.path),
+                // A link that leads nowhere, or around in a circle, is no file for an engine either.
+                _ => {}
             }
         }
     }

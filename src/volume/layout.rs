@@ -49,5 +49,5 @@ pub(super) fn not_ours(path: &Path, why: &str) -> Error {
 /// The error of an entry in podstrap's own directories that belongs to another user.
 pub(super) fn anothers(path: &Path, owner: u32, user: u32) -> Error {
     not_ours(path, &format!("it belongs to user {owner}, and podstrap runs as user {user}"))
-        .hint(format!("or run podstrap as user {owner} (securityContext.runAsUser)"))
+        .hint(format!("if it holds releases that are in use: run podstrap as user {owner} (securityContext.runAsUser)"))
 }

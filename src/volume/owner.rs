@@ -30,9 +30,10 @@ pub(super) struct Owner(u32);
 
 impl Owner {
     /// podstrap's user, unless the file system gives its files to somebody else (NFS with `root_squash`, for example).
-    pub(super) fn of(root: &Dir, found: Option<&Stat>) -> io::Result<Self> {
+    /// `found` is podstrap's directory.
+    pub(super) fn of(root: &Dir, found: &Stat) -> io::Result<Self> {
         let user = rustix::process::geteuid().as_raw();
-        if found.is_none_or(|stat| stat.st_uid == user) {
+        if found.st_uid == user {
             return Ok(Self(user));
         }
         // Ask the open file: another user may already have replaced its name.
@@ -49,12 +50,7 @@ impl Owner {
     pub(super) fn dir(self, parent: &Dir, name: &str, mode: u32) -> Result<Dir> {
         let path = parent.path().join(name);
         let failed = || format!("cannot open {}", path.display());
-        match parent.create_dir(name) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(error).on_volume(|| format!("cannot create the directory {}", path.display()));
-            }
-            _ => {}
-        }
+        create(parent, name)?;
         let dir = match parent.dir(name) {
             Ok(dir) => dir,
             Err(error) if is_something_else(&error) => return Err(not_ours(&path, "it is not a directory")),
@@ -95,11 +91,12 @@ impl Owner {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_nlink == 1 => Ok(()),
             FileType::RegularFile => Err(not_ours(path, "it is a hard link of another file")),
-            kind => Err(not_ours(path, &format!("it is a {}", named(kind)))),
+            kind => Err(not_ours(path, files::described(kind).unwrap_or_default())),
         }
     }
 
-    /// Keeps others from renaming podstrap's directory in the root, if podstrap may. Returns whether they can now.
+    /// Keeps others from renaming podstrap's directory in the root, if podstrap may. Returns whether
+    /// nobody else can.
     pub(super) fn guard(self, root: &Dir) -> io::Result<bool> {
         let stable =
             is_stable(&std::path::absolute(root.path())?, self.0)? && is_stable(&root.path().canonicalize()?, self.0)?;
@@ -150,12 +147,10 @@ pub(super) fn is_something_else(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOTDIR | Errno::LOOP))
 }
 
-fn named(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Symlink => "link",
-        FileType::Directory => "directory",
-        FileType::Fifo => "named pipe",
-        FileType::Socket => "socket",
-        _ => "device",
+/// Creates a directory of podstrap, if nothing is in its place.
+pub(super) fn create(parent: &Dir, name: &str) -> Result<()> {
+    match parent.create_dir(name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.on_volume(|| format!("cannot create the directory {}", parent.path().join(name).display())),
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::layout::{not_ours, release_of_current, release_of_link};
 use super::manifest::{MANIFEST_VERSION, Manifest, Release};
-use super::owner::{Owner, is_something_else};
+use super::owner::{Owner, create, is_something_else};
 use crate::confine::Confinement;
 use crate::dir::Dir;
 use crate::error::{Error, IoContext, Result, volume_error};
@@ -45,7 +45,7 @@ pub struct Volume {
     pub(super) owner: Owner,
     /// The limits of child processes, if others can rename `.podstrap`.
     confinement: Option<Arc<Confinement>>,
-    /// Releases that lack files.
+    /// Releases that lack files or belong to another user: logged once.
     damaged: RefCell<HashSet<String>>,
     _lock: File,
 }
@@ -58,8 +58,11 @@ impl Volume {
     /// lock is still held at the deadline.
     pub async fn lock(path: &Path, deadline: Deadline) -> Result<Self> {
         let root = open_root(path)?;
-        let found = root.entry(RESERVED).on_volume(|| format!("cannot inspect {}", path.join(RESERVED).display()))?;
-        let owner = Owner::of(&root, found.as_ref()).on_volume(|| format!("cannot write to {}", path.display()))?;
+        create(&root, RESERVED)?;
+        let inspect = || format!("cannot inspect {}", path.join(RESERVED).display());
+        let found = root.entry(RESERVED).and_then(|found| found.ok_or(io::ErrorKind::NotFound.into()));
+        let owner =
+            Owner::of(&root, &found.on_volume(inspect)?).on_volume(|| format!("cannot write to {}", path.display()))?;
         let guarded = owner.guard(&root).on_volume(|| format!("cannot inspect {}", path.display()))?;
         let own = owner.dir(&root, RESERVED, 0o755)?;
         // The name of a build stays a secret, so others cannot put a directory of the same name in its place.
@@ -91,7 +94,11 @@ impl Volume {
             let Ok(dir) = self.releases.dir(&id) else { continue };
             let stat = dir.metadata().on_volume(failed)?;
             if stat.st_mode & 0o2022 != 0 && self.owner.is_of(&stat) {
-                dir.set_mode(0o755).and_then(|()| dir.close_to_others()).on_volume(failed)?;
+                // The setgid bit stays until the end: if podstrap is killed before, the next run goes on.
+                dir.set_mode(0o2755)
+                    .and_then(|()| dir.close_to_others())
+                    .and_then(|()| dir.set_mode(0o755))
+                    .on_volume(failed)?;
             }
         }
         Ok(())
@@ -215,7 +222,9 @@ impl Volume {
         let failed = || format!("cannot read {}", path.join(RECORD).display());
         let stat = dir.metadata().on_volume(failed)?;
         if !self.owner.is_of(&stat) {
-            tracing::warn!("{} ignored: it belongs to user {}", path.display(), stat.st_uid);
+            if self.damaged.borrow_mut().insert(id.to_owned()) {
+                tracing::warn!("{} ignored: it belongs to user {}", path.display(), stat.st_uid);
+            }
             return Ok(None);
         }
         let Some(stat) = dir.entry(RECORD).on_volume(failed)? else { return Ok(None) };

@@ -118,8 +118,9 @@ impl Remote {
         }
         let html = is_html(&reply.response);
         let mut response = reply.response;
-        let first = timeout_at(deadline.instant(), response.chunk()).await;
-        if first.is_ok_and(|chunk| chunk.is_ok_and(|chunk| chunk.is_some_and(|chunk| is_dumb(&chunk)))) {
+        // A web page says enough by its type.
+        let body = if html { None } else { timeout_at(deadline.instant(), response.chunk()).await.ok() };
+        if body.and_then(Result::ok).flatten().is_some_and(|chunk| is_dumb(&chunk)) {
             return Err(Error::source(what)
                 .because(format!("{endpoint} is a repository served as plain files (Git's dumb HTTP protocol)"))
                 .hint("serve it with git http-backend or another Git server: podstrap needs the smart HTTP protocol"));

@@ -8,9 +8,6 @@ use super::explanation::Explanation;
 use super::scene::Scene;
 use crate::files;
 
-/// Limit of a release.json, in bytes.
-const RECORD: u64 = 16 << 20;
-
 pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
     let version = app.python(scene)?;
     let home = app.path("home")?;
@@ -43,7 +40,8 @@ pub(super) fn unusable(scene: &Scene, app: &NewApp) -> Option<Explanation> {
 fn built_without(home: &Path) -> Option<String> {
     // Without --link, `.podstrap/current` in the root; with it, the tree lies next to the record.
     let records = home.ancestors().skip(1).flat_map(|dir| [dir.join(".podstrap/current"), dir.join("..")]);
-    let record = records.map(|dir| dir.join("release.json")).find_map(|path| files::read(&path, RECORD).ok())?;
+    let record =
+        records.map(|dir| dir.join("release.json")).find_map(|path| files::read(&path, files::GENERATED).ok())?;
     let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
     let repo = record.pointer("/source/repo")?.as_str()?;
     record.get("environment")?.is_null().then(|| repo.to_owned())

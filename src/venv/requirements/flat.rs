@@ -399,21 +399,20 @@ impl Reader<'_> {
                 return Ok(());
             }
             Meaning::Requirement(found) if found.is_plain() => {
-                for (name, value) in &found.options {
-                    match name.as_str() {
-                        // pip applies these to the whole installation.
-                        "--no-binary" | "--only-binary" => self.flat.parts[into]
-                            .lines
-                            .push(Line { meaning: Meaning::of(&format!("{name} {value}")), at: at.clone() }),
-                        "--hash" | "--config-settings" | "--config-setting" | "-C" | "--global-option" => {}
-                        _ => tracing::warn!("{at}: ignoring {name} behind a requirement, as pip does"),
-                    }
-                }
-                let own = |name: &str| {
-                    matches!(name, "--hash" | "--config-settings" | "--config-setting" | "-C" | "--global-option")
-                };
                 let mut found = found.clone();
-                found.options.retain(|(name, _)| own(name));
+                found.options.retain(|(name, value)| match name.as_str() {
+                    "--hash" | "--config-settings" | "--config-setting" | "-C" | "--global-option" => true,
+                    // pip applies these to the whole installation.
+                    "--no-binary" | "--only-binary" => {
+                        let meaning = Meaning::of(&format!("{name} {value}"));
+                        self.flat.parts[into].lines.push(Line { meaning, at: at.clone() });
+                        false
+                    }
+                    _ => {
+                        tracing::warn!("{at}: ignoring {name} behind a requirement, as pip does");
+                        false
+                    }
+                });
                 Meaning::Requirement(expanded(found.common(), self.settings, &at)?)
             }
             Meaning::Editable(found) if found.is_plain() => {

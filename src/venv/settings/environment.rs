@@ -29,8 +29,9 @@ const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT
 /// Parts of the names of variables for the transport.
 const OF_TRANSPORT: &[&str] = &["CERT", "PROXY"];
 
-/// Variables with a proxy, in upper or lower case.
-const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+/// Variables with the URL of a proxy, for all programs.
+pub(super) const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Variables that would make an engine use another Python, project or destination.
 const OF_INSTALLERS: &[&str] = &[
@@ -195,9 +196,7 @@ impl Variables {
     fn for_children(&self) -> impl Iterator<Item = (OsString, OsString)> {
         // uv does not apply `*` to addresses such as 127.0.0.1, so podstrap hands over the result.
         let direct = ["NO_PROXY", "no_proxy"].iter().find_map(|name| self.get(name)).is_some_and(http::excludes_all);
-        let drops = move |name: &str| {
-            OF_INSTALLERS.contains(&name) || direct && PROXIES.contains(&name.to_ascii_uppercase().as_str())
-        };
+        let drops = move |name: &str| OF_INSTALLERS.contains(&name) || direct && PROXIES.contains(&name);
         let pass = self.0.iter().filter(move |(name, _)| name.to_str().is_none_or(|name| !drops(name)));
         pass.map(|(name, value)| (name.clone(), value.clone()))
     }

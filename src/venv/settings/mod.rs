@@ -19,7 +19,7 @@ pub(super) use self::credentials::Netrc;
 pub(super) use self::translate::UvCommand;
 
 use self::credentials::Logins;
-use self::environment::Variables;
+use self::environment::{PROXIES, Variables};
 use super::pipconf;
 use crate::command::Command;
 use crate::confine::Confinement;
@@ -45,9 +45,8 @@ const URLS: &[&str] = &[
 /// Variables with a command for SSH.
 const SSH_OF_IMAGE: [&str; 2] = ["GIT_SSH_COMMAND", "GIT_SSH"];
 
-/// Variables with the URL of a proxy.
-const PROXIES: &[&str] =
-    &["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "PIP_PROXY"];
+/// pip's own variable with the URL of a proxy.
+const PIP_PROXY: &str = "PIP_PROXY";
 
 /// The environment variables for children, with URLs without passwords; and the passwords.
 #[derive(Clone)]
@@ -214,7 +213,7 @@ impl Settings {
     /// podstrap cannot read a configuration file of pip, which may name a private index. Or a URL has a login that is
     /// not escaped.
     pub(super) fn check(&self) -> Result<()> {
-        for name in URLS.iter().chain(PROXIES) {
+        for name in URLS.iter().chain(&PROXIES).chain([&PIP_PROXY]) {
             for url in self.get(name).unwrap_or_default().split(|c: char| c.is_whitespace() || c == ',') {
                 refuse_bare_login(Kind::Usage, name, url)?;
                 // An engine would show it with its error.
@@ -337,7 +336,7 @@ impl Settings {
     /// # Errors
     /// A file of `--auth` is unreadable.
     pub(super) fn secrets(&self) -> Result<Vec<Userinfo>> {
-        let values = URLS.iter().chain(PROXIES).filter_map(|name| self.get(name));
+        let values = URLS.iter().chain(&PROXIES).chain([&PIP_PROXY]).filter_map(|name| self.get(name));
         let urls = values.flat_map(|value| value.split(|c: char| c.is_whitespace() || c == ','));
         let of_urls = urls.filter_map(redact::login_in);
         let home = self.home.iter().filter_map(|home| home.userinfo().cloned());

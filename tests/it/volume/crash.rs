@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use fastrand::Rng;
 use rustix::process::Pid;
 
 use crate::support::kill::{gone, kill_all, kill_alone, pause};
+use crate::support::strace::injected;
 use crate::support::volume::{App, Before, Known, SETUPS, Setup, copy, names, seed};
 
 /// One kill in this many hits podstrap alone and leaves its children alive, as the kernel does when memory runs
@@ -342,17 +343,9 @@ impl<'a> Trial<'a> {
     fn step(&self, call: &str, calls: Calls, number: usize, counts: &mut Counts) -> bool {
         copy(&self.known.before, &self.root);
         let command = self.app.run_of(self.known.setup, &self.root);
-        let mut strace = Command::new("strace");
         // These match by prefix, because libc may use `renameat2` for `rename`.
         let traced = if calls == Calls::Each { format!("/^{call}") } else { call.to_owned() };
-        strace
-            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={traced}")])
-            .args(["-e", &format!("inject={traced}:signal=SIGKILL:when={number}")])
-            .args(["--follow-forks", "--detach-on=execve"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .env_clear()
-            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut strace = injected(&command, &traced, &format!("signal=SIGKILL:when={number}"), &[]);
         let output = strace.output().expect("strace is installed");
         let what = format!("{}, before {call} {number}", self.known.setup);
         match output.status.signal() {

@@ -98,7 +98,7 @@ fn what_others_made_in_podstraps_directory_is_refused() {
       because: it is a named pipe
     -- a link as lock
     podstrap: error: podstrap does not trust [TMP]/volume/.podstrap/lock
-      because: it is a link
+      because: it is a symbolic link
     -- a hard link as lock
     podstrap: error: podstrap does not trust [TMP]/volume/.podstrap/lock
       because: it is a hard link of another file
@@ -113,7 +113,7 @@ fn what_others_made_in_podstraps_directory_is_refused() {
       because: it is a named pipe
     -- a link as record
     podstrap: error: podstrap does not trust [TMP]/volume/.podstrap/releases/[SHORT]-[SHORT]/release.json
-      because: it is a link
+      because: it is a symbolic link
     ");
 }
 
@@ -195,6 +195,13 @@ fn permissions_for_the_group_go_again_and_cost_no_build() {
         assert_eq!(mode & 0o022, 0, "{entry:?}");
         assert!(!entry.is_dir() || mode & 0o2000 == 0, "{entry:?}");
     }
+    // As after a kill in the middle: the release's own directory is closed, and a file in it is not.
+    let release = release(&article);
+    mode(&release, 0o2755);
+    mode(&release.join("tree/README.md"), 0o664);
+    article.ok(article.init("auto").arg("Flask"));
+    let bits = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!([bits(&release), bits(&release.join("tree/README.md"))], [0o755, 0o644]);
     article.repo.file("new.txt", "").commit("next");
     let ran = article.ok(article.init("auto").arg("Flask"));
     assert!(ran.raw.contains("reused"), "the environment is the same: {}", ran.raw);
