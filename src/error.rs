@@ -71,6 +71,14 @@ pub(crate) fn refuse_bare_login(kind: Kind, name: &str, url: &str) -> Result<()>
         .hint("write special characters as %XX (%40 for @, %2F for /, %3F for ?, %23 for #, %3A for :)"))
 }
 
+/// Refuses an invalid URL. An engine would report it with its login. `name` is the flag, the variable or the line.
+pub(crate) fn check_url(kind: Kind, name: &str, url: &str) -> Result<()> {
+    let Some(Err(error)) = redact::url_in(url).map(str::parse::<redact::RemoteUrl>) else { return Ok(()) };
+    Err(Error::new(kind, format!("{name} {} is not a valid URL", redact::shown(url)))
+        .because(error)
+        .hint("write https://HOST:PORT/PATH, and special characters of a login as %XX (%22 for \")"))
+}
+
 /// Marks a failure that a retry may fix, and when to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transient {

@@ -106,9 +106,38 @@ pub fn login_in(text: &str) -> Option<Userinfo> {
     url.parse::<RemoteUrl>().ok()?.userinfo
 }
 
-/// A URL in text without its userinfo and query.
+/// A URL without its userinfo and query.
 pub fn shown(url: &str) -> String {
-    url.parse::<RemoteUrl>().map_or_else(|_| clean(url), |url| url.to_string())
+    match url.parse::<RemoteUrl>() {
+        Ok(parsed) if parsed.url().has_host() || parsed.url().scheme() == "file" => parsed.to_string(),
+        _ => shown_line(url),
+    }
+}
+
+/// A line without the userinfo of its URL. If that is no valid URL up to the last `@`, everything before the `@` may be a
+/// password, also white space.
+pub fn shown_line(text: &str) -> String {
+    let (Some(mark), Some(last)) = (text.find("://"), text.rfind('@').filter(|last| Some(*last) > text.find("://")))
+    else {
+        return clean(text);
+    };
+    let start = start_of_scheme(&text[..mark]);
+    let end = text[start..].find(char::is_whitespace).map_or(text.len(), |end| start + end);
+    if last < end && text[start..end].parse::<RemoteUrl>().is_ok() {
+        return clean(text);
+    }
+    clean(&format!("{}***{}", &text[..mark + "://".len()], &text[last..]))
+}
+
+/// The offset of the scheme at the end of a text.
+fn start_of_scheme(text: &str) -> usize {
+    let before = text.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "+.-".contains(c));
+    before.len()
+}
+
+/// The URL in a text, from its scheme on.
+pub fn url_in(text: &str) -> Option<&str> {
+    Some(&text[start_of_scheme(&text[..text.find("://")?])..])
 }
 
 /// Whether a URL seems to contain a login whose special characters are not escaped: everything before its last `@`
@@ -221,10 +250,9 @@ fn hide_userinfo(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (head, tail) = rest.split_at(at + 3);
         out.push_str(head);
-        // A URL in a text ends at a quote or white space; its authority at a slash, question mark or hash. A password
-        // may contain an unescaped @, so use the last one.
-        let whole =
-            tail.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`')).unwrap_or(tail.len());
+        // A URL in a text ends at white space, because a password may contain a quote; its authority at a slash, question
+        // mark or hash. A password may contain an unescaped @, so use the last one.
+        let whole = tail.find(char::is_whitespace).unwrap_or(tail.len());
         let scheme = head
             .rfind(|c: char| !(c.is_ascii_alphanumeric() || "+.-:/".contains(c)))
             .map_or(0, |at| at + head[at..].chars().next().map_or(1, char::len_utf8));
@@ -256,12 +284,11 @@ pub fn fuzz(data: &[u8]) {
     let cleaned = clean(&text);
     assert!(!cleaned.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{cleaned:?}");
     assert_eq!(clean(&cleaned), cleaned);
-    // Text before, in and after a password. A character that ends a URL in a text ends a password too.
+    // Text before, in and after a password. White space ends a URL in a text.
     let mut parts = text.splitn(3, '|');
     let mut part = || parts.next().unwrap_or_default();
     let (before, after) = (part(), part());
-    let within: String =
-        part().chars().filter(|c| !c.is_whitespace() && !c.is_control() && !"\"'<>`".contains(*c)).collect();
+    let within: String = part().chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
     let cleaned = clean(&format!("{before} https://me:s3cr{within}t@host/{after}"));
     let plain = |text: &str| !text.contains('\u{1b}') && !text.contains("://");
     if ![&clean(before), &within, &clean(after)].iter().any(|text| text.contains("s3cr"))
@@ -321,11 +348,38 @@ mod tests {
         ] {
             assert_eq!(clean(url), "https://***@host/x");
         }
+        for url in [
+            "https://me:to\"k'e`n<x>@host/x",
+            "https://me:to\"k/en@host/x",
+            "https://to\"ken@host/x",
+            "https://me:to\"ken@host:port/x",
+        ] {
+            assert_eq!(clean(url), format!("https://***@{}", url.rsplit('@').next().unwrap()));
+        }
         for url in
             ["https://host:8443/x@v1", "https://host.example/@scope/x", "https://[::1]/x@v1", "https://host: a@b"]
         {
             assert_eq!(clean(url), url);
         }
+    }
+
+    #[test]
+    fn a_line_shows_no_password_of_an_invalid_url() {
+        for (text, wanted) in [
+            ("--index-url https://u:p\"w@host:port/simple", "--index-url https://***@host:port/simple"),
+            ("-i 'https://u:p w@host:port/simple'", "-i 'https://***@host:port/simple'"),
+            ("-i https://to ken@host/simple", "-i https://***@host/simple"),
+            ("a:b://u:p w@host", "a:b://***@host"),
+            ("x @ https://u:pw@host/x.git@v1;b", "x @ https://***@host/x.git@v1;b"),
+            ("x @ git+https://host/x.git@v1;b", "x @ git+https://host/x.git@v1;b"),
+            ("file:///srv/a@b", "file:///srv/a@b"),
+            ("a@b.example says https://host:port/x", "a@b.example says https://host:port/x"),
+        ] {
+            assert_eq!(shown_line(text), wanted);
+        }
+        assert_eq!(shown("https://to ken@host/simple"), "https://host/simple");
+        assert_eq!(shown("https://u:p\"w@host:port/simple"), "https://***@host:port/simple");
+        assert_eq!(url_in("corp=https://host/x"), Some("https://host/x"));
     }
 
     #[test]

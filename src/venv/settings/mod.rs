@@ -23,7 +23,7 @@ use self::environment::{PROXIES, Variables};
 use super::pipconf;
 use crate::command::Command;
 use crate::confine::Confinement;
-use crate::error::{Error, Kind, Result, refuse_bare_login};
+use crate::error::{Error, Kind, Result, check_url, refuse_bare_login};
 use crate::files;
 use crate::plan::{self, GitUrl};
 use crate::redact::{self, RemoteUrl, Userinfo};
@@ -216,6 +216,9 @@ impl Settings {
         for name in URLS.iter().chain(&PROXIES).chain([&PIP_PROXY]) {
             for url in self.get(name).unwrap_or_default().split(|c: char| c.is_whitespace() || c == ',') {
                 refuse_bare_login(Kind::Usage, name, url)?;
+                if URLS.contains(name) {
+                    check_url(Kind::Usage, name, url)?;
+                }
                 // An engine would show it with its error.
                 let is_path = url.starts_with(['/', '.']) && !url.starts_with("//");
                 if URLS.contains(name) && url.contains('@') && !url.contains("://") && !is_path {
