@@ -10,6 +10,7 @@ use super::inputs::Inputs;
 use super::python::{self, Python};
 use super::record::{Distribution, DistributionOrigin};
 use super::relocate::{self, Relocation};
+use super::requirements::package;
 use super::settings::Settings;
 use super::{Toolchain, compile, consistency, fit, installed, leak, origin, repositories, reuse};
 use crate::error::{Error, IoContext, Result};
@@ -122,6 +123,7 @@ impl Builder {
         let since = SystemTime::now();
         let mut flat = self.engine.read(&self.settings, inputs, cwd, deadline).await?;
         let mut inputs = inputs.clone();
+        inputs.packages = inputs.packages.iter().map(|text| package(text)).collect::<Result<_>>()?;
         repositories::resolve(&mut flat, &mut inputs.packages, &self.settings, deadline).await?;
         let asked = Asked { inputs, cwd: cwd.map(Path::to_owned), flat, since };
         self.fill(self.installed.get_or_init(|| asked), false, deadline).await

@@ -33,7 +33,8 @@ fn without_query(url: &str) -> String {
 /// The origin in a `direct_url.json`.
 pub(super) fn direct(text: &str) -> Option<DistributionOrigin> {
     let json: Value = serde_json::from_str(text).ok()?;
-    let url = without_query(json.get("url")?.as_str()?);
+    // Requirements have the host for pip (`Requirement::common`). uv removes it.
+    let url = without_query(json.get("url")?.as_str()?).replacen("file://localhost/", "file:///", 1);
     let commit = json.pointer("/vcs_info/commit_id").and_then(Value::as_str).map(str::to_owned);
     let editable = json.pointer("/dir_info/editable").and_then(Value::as_bool).unwrap_or_default();
     Some(DistributionOrigin { url, hash: hash(json.get("archive_info")), commit, editable })
@@ -193,6 +194,7 @@ mod tests {
         let git = direct(r#"{"url": "https://h/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}"#).unwrap();
         assert_eq!((git.commit.as_deref(), git.editable), (Some("abc"), false));
         assert!(direct(r#"{"url": "file:///app/x", "dir_info": {"editable": true}}"#).unwrap().editable);
+        assert_eq!(direct(r#"{"url": "file://localhost/srv/x.git"}"#).unwrap().url, "file:///srv/x.git");
         assert_eq!(direct("{}"), None);
     }
 }

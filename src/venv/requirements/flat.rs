@@ -13,7 +13,7 @@ use url::Url;
 use super::file::{self, ParsedLine, RequirementsFile};
 use super::line::{Index, Location, Meaning, Requirement, Subject};
 use super::policy;
-use crate::error::{Error, IoContext, Kind, Result, refuse_bare_login};
+use crate::error::{Error, IoContext, Kind, Result, check_url, refuse_bare_login};
 use crate::files;
 use crate::plan::remote;
 use crate::redact::{self, RemoteUrl, Userinfo};
@@ -136,7 +136,7 @@ impl Flat {
         for text in texts {
             let at = At { file: file.display().to_string(), line: 0 };
             let found = Requirement::read(text).filter(|found| found.is_plain() && found.options.is_empty());
-            let Some(found) = found else { return Err(unclear(&file.display(), text)) };
+            let Some(found) = found else { return Err(unclear(Some(&file.display()), text)) };
             let meaning = Meaning::Requirement(expanded(found.common(), settings, &at)?);
             self.parts[REQUIREMENTS].lines.push(Line { meaning, at });
         }
@@ -427,18 +427,18 @@ impl Reader<'_> {
                 return Ok(());
             }
             Meaning::Index(Index::Instead(url)) => {
-                let meaning = Meaning::Index(Index::Instead(whole(url, self.settings, &at)?));
+                let meaning = Meaning::Index(Index::Instead(index(url, self.settings, &at)?));
                 self.flat.options.push(Line { meaning, at });
                 return Ok(());
             }
             Meaning::Index(Index::Besides(url)) => {
-                let meaning = Meaning::Index(Index::Besides(whole(url, self.settings, &at)?));
+                let meaning = Meaning::Index(Index::Besides(index(url, self.settings, &at)?));
                 self.flat.options.push(Line { meaning, at });
                 return Ok(());
             }
             Meaning::FindLinks(location) => {
                 let location = match location {
-                    Location::Url(url) => Location::Url(whole(url, self.settings, &at)?),
+                    Location::Url(url) => Location::Url(index(url, self.settings, &at)?),
                     Location::Path { path, .. } => {
                         let beside = match place {
                             Place::Local(file) => file.parent().map(|dir| dir.join(path)),
@@ -458,7 +458,7 @@ impl Reader<'_> {
             }
             _ => {
                 let text = if first { &line.unexpanded } else { &line.text };
-                return Err(unclear(&at, text));
+                return Err(unclear(Some(&at), text));
             }
         };
         self.flat.parts[into].lines.push(Line { meaning, at });
@@ -468,7 +468,7 @@ impl Reader<'_> {
     /// The file that a line includes.
     fn target(&self, place: &Place, line: &ParsedLine, location: &Location, at: &At) -> Result<Place> {
         let outside = || {
-            let what = format!("{at} includes a file outside the tree: {}", brief(&line.unexpanded));
+            let what = format!("{at} includes a file outside the tree: {}", shown_line(&line.unexpanded));
             Error::environment(what).because(ALONE).hint(
                 "give that file with -r or -c, or write -c ${PINS} in the repository and set PINS in the Pod (the name \
                  must contain PINS, CONSTRAINT or REQUIREMENT)",
@@ -489,7 +489,7 @@ impl Reader<'_> {
                 if policy::may_include(line, path, Path::new(path), nowhere, expand)? {
                     return Ok(Place::Local(path.into()));
                 }
-                let target = url.join(path).map_err(|error| unclear(at, &line.unexpanded).because(error))?;
+                let target = url.join(path).map_err(|error| unclear(Some(at), &line.unexpanded).because(error))?;
                 Place::url(target.as_str())
             }
             (Place::Remote(_), Location::Path { .. }) => Err(outside()),
@@ -521,6 +521,13 @@ fn expanded(mut requirement: Requirement, settings: &Settings, at: &At) -> Resul
     Ok(requirement)
 }
 
+/// The same for the URL of an index or of --find-links.
+fn index(url: &str, settings: &Settings, at: &At) -> Result<String> {
+    let whole = whole(url, settings, at)?;
+    check_url(Kind::Environment, &format!("{at}:"), &whole)?;
+    Ok(whole)
+}
+
 /// A URL with the values of all variables, also of those with secrets.
 fn whole(url: &str, settings: &Settings, at: &At) -> Result<String> {
     let whole = settings.expand_all(url);
@@ -539,13 +546,31 @@ fn shown(url: &str) -> String {
     brief(&redact::shown(url))
 }
 
+fn shown_line(text: &str) -> String {
+    brief(&redact::shown_line(text))
+}
+
 fn brief(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
 
-/// The error of a line that podstrap does not understand.
-fn unclear(at: &dyn fmt::Display, text: &str) -> Error {
-    Error::environment(format!("{at}: a requirement has invalid syntax: {}", brief(text))).hint(SYNTAX)
+/// A package of the command line as both engines parse it.
+///
+/// # Errors
+/// It is not understood.
+pub(in crate::venv) fn package(text: &str) -> Result<String> {
+    let found = Requirement::read(text).filter(|found| found.is_plain() && found.options.is_empty());
+    Ok(found.ok_or_else(|| unclear(None, text))?.common().to_string())
+}
+
+/// The error of a line, or of a package of the command line, that podstrap does not understand.
+fn unclear(at: Option<&dyn fmt::Display>, text: &str) -> Error {
+    let place = at.map(|at| format!("{at}: ")).unwrap_or_default();
+    let error = Error::environment(format!("{place}a requirement has invalid syntax: {}", shown_line(text)));
+    match Requirement::read(text).and_then(|found| found.trap()) {
+        Some((why, instead)) => error.because(why).hint(instead),
+        None => error.hint(SYNTAX),
+    }
 }
 
 /// The error of a file that cannot be read.

@@ -94,6 +94,12 @@ const OWN: &[&str] = &["--hash", "--config-settings", "--config-setting", "-C", 
 const ARCHIVES: &[&str] =
     &[".whl", ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma"];
 
+/// The trap of `NAME @ TARGET` with another target.
+const NO_TARGET: (&str, &str) = (
+    "pip requires a URL with an absolute path after `NAME @`",
+    "write the path alone (./lib), or a URL (NAME @ file:///srv/lib)",
+);
+
 impl Meaning {
     /// Parses one of the [`parts`] of a line. `Unknown` if the meaning, written as a line, would not parse to itself.
     pub(super) fn of(text: &str) -> Self {
@@ -282,43 +288,90 @@ impl Requirement {
         let subject = match &self.subject {
             Subject::Name { versions, .. } => is_versions(versions),
             Subject::Url { name, url } => is_named(name.as_deref()) && !url.contains(char::is_whitespace),
-            Subject::Path { name, path, .. } => is_named(name.as_deref()) && !path.contains('#'),
+            Subject::Path { name, path, extras: found, .. } => {
+                is_named(name.as_deref())
+                    && !path.contains('#')
+                    && found.as_deref().is_none_or(|found| extras(found).is_some())
+            }
         };
-        subject && self.rest.is_none() && !odd(&self.to_string()) && self.marker.as_deref().is_none_or(is_marker)
+        subject
+            && self.trap().is_none()
+            && self.rest.is_none()
+            && !odd(&self.to_string())
+            && self.marker.as_deref().is_none_or(is_marker)
     }
 
-    /// The same requirement as both engines parse it. `>=1,` becomes `>=1`; pip's `URL#egg=NAME&subdirectory=DIR` becomes
-    /// `NAME @ URL#subdirectory=DIR`.
+    /// Why pip and uv read this form differently, and the form to write instead.
+    pub(super) fn trap(&self) -> Option<(&'static str, &'static str)> {
+        let written = self.subject.to_string();
+        match &self.subject {
+            // pip requests this URL with its marker.
+            Subject::Url { name: None, .. } | Subject::Path { name: None, scheme: "file:" | "file://", .. } => {
+                written.match_indices(';').any(|(at, _)| is_marker(&written[at + 1..])).then_some((
+                    "a `;` without white space beside it is a part of the URL",
+                    "write a space before the `;`",
+                ))
+            }
+            Subject::Path { name: Some(_), scheme, path, .. } if scheme.is_empty() || !path.starts_with('/') => {
+                Some(NO_TARGET)
+            }
+            Subject::Name { versions, .. } if versions.starts_with('@') => Some(NO_TARGET),
+            _ => None,
+        }
+    }
+
+    /// The same requirement as both engines parse it:
+    /// - `>=1,` becomes `>=1`.
+    /// - pip's `URL#egg=NAME&subdirectory=DIR` becomes `NAME @ URL#subdirectory=DIR`.
+    /// - A URL of this machine after `NAME @` gets the form that pip before 24.1 accepts: `file:///srv/x`, and with a
+    ///   host `git+file://localhost/srv/x.git`.
     #[must_use]
     pub(super) fn common(mut self) -> Self {
-        if let Subject::Name { versions, .. } = &mut self.subject
-            && versions.ends_with(',')
-        {
-            versions.truncate(versions.trim_end_matches([',', ' ']).len());
+        match &mut self.subject {
+            Subject::Name { versions, .. } if versions.ends_with(',') => {
+                versions.truncate(versions.trim_end_matches([',', ' ']).len());
+            }
+            Subject::Path { name: Some(_), scheme, .. } if *scheme == "file:" => *scheme = "file://",
+            Subject::Url { name, url } => {
+                if let Some((egg, rest)) = without_egg(url) {
+                    name.get_or_insert(egg);
+                    *url = rest;
+                }
+                if name.is_some() {
+                    *url = url.replacen("+file:///", "+file://localhost/", 1);
+                }
+            }
+            _ => {}
         }
-        let Subject::Url { name, url } = &mut self.subject else { return self };
-        let Some((place, fragment)) = url.split_once('#') else { return self };
-        let (eggs, rest): (Vec<&str>, Vec<&str>) = fragment.split('&').partition(|part| part.starts_with("egg="));
-        let Some(egg) = eggs.first().and_then(|egg| egg.strip_prefix("egg=")) else { return self };
-        if !is_named(Some(egg)) {
-            return self;
-        }
-        name.get_or_insert_with(|| egg.to_owned());
-        *url = if rest.is_empty() { place.to_owned() } else { format!("{place}#{}", rest.join("&")) };
         self
     }
+}
+
+/// Takes the name of `egg=NAME` out of the fragment of a URL.
+fn without_egg(url: &str) -> Option<(String, String)> {
+    let (place, fragment) = url.split_once('#')?;
+    let (eggs, rest): (Vec<&str>, Vec<&str>) = fragment.split('&').partition(|part| part.starts_with("egg="));
+    let egg = eggs.first()?.strip_prefix("egg=").filter(|egg| is_named(Some(egg)))?;
+    let url = if rest.is_empty() { place.to_owned() } else { format!("{place}#{}", rest.join("&")) };
+    Some((without_empty_extras(egg).to_owned(), url))
 }
 
 /// `name`, `name[extra,extra]`, or nothing.
 fn is_named(text: Option<&str>) -> bool {
     let Some(text) = text else { return true };
     let rest = &text[name_of(text).len()..];
-    let extras = rest.trim_start().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && (rest.is_empty()
-            || extras.is_some_and(|extras| {
-                extras.split(',').map(str::trim).all(|extra| name_of(extra).len() == extra.len())
-            }))
+    let inside = rest.trim_start().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && (rest.is_empty() || inside.and_then(extras).is_some())
+}
+
+/// The names between the brackets of `[extra, extra]`. `None`: it is no list of names. `[]` is an empty one.
+fn extras(inside: &str) -> Option<Vec<&str>> {
+    if inside.trim().is_empty() {
+        return Some(Vec::new());
+    }
+    let is_name = |extra: &&str| !extra.is_empty() && name_of(extra).len() == extra.len();
+    let names: Vec<&str> = inside.split(',').map(str::trim).collect();
+    names.iter().all(is_name).then_some(names)
 }
 
 /// A list of versions as in PEP 440: `>=1,<2`, `(==1.*)`, `===any`.
@@ -431,10 +484,10 @@ fn own_options(text: &str) -> (Vec<(String, String)>, &str) {
     (options, rest)
 }
 
-/// Splits at the `;` before the marker. After a URL, it needs white space on one side.
+/// Splits at the `;` before the marker: at the first one, but in a URL without `NAME @` only at one with white space
+/// beside it. Source: pip's `parse_req_from_line`.
 fn split_marker(text: &str) -> (&str, Option<&str>) {
-    let target = target(text);
-    let url = target.contains("://") || target.starts_with("file:");
+    let url = target(text).len() == text.len() && is_url(text);
     let mut marks = text.match_indices(';').map(|(at, _)| at);
     let beside =
         |at: usize| text[..at].ends_with(char::is_whitespace) || text[at + 1..].starts_with(char::is_whitespace);
@@ -442,6 +495,11 @@ fn split_marker(text: &str) -> (&str, Option<&str>) {
         Some(at) => (text[..at].trim_end(), Some(text[at + 1..].trim()).filter(|marker| !marker.is_empty())),
         None => (text, None),
     }
+}
+
+fn is_url(text: &str) -> bool {
+    let scheme = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
+    text.starts_with("file:") || text.split_once("://").is_some_and(|(before, _)| scheme(before))
 }
 
 /// The target in `name[extras] @ target`. A path may also contain an `@`.
@@ -459,7 +517,7 @@ impl Subject {
     fn read(text: &str) -> Option<Self> {
         let target = target(text);
         let name = text.strip_suffix(target).map(|before| before.trim_end().trim_end_matches('@').trim_end());
-        let name = name.filter(|name| !name.is_empty()).map(str::to_owned);
+        let name = name.filter(|name| !name.is_empty()).map(|name| without_empty_extras(name).to_owned());
         let (scheme, location) = file_url(target);
         let archive = ARCHIVES.iter().any(|suffix| target.ends_with(suffix));
         let remote = scheme.is_empty() && target.contains("://");
@@ -480,22 +538,27 @@ impl Subject {
             return None;
         }
         let rest = text[name.len()..].trim();
-        let is_name = |extra: &&str| !extra.is_empty() && name_of(extra).len() == extra.len();
         let inside = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-        let (extras, versions) = match inside {
-            Some((inside, rest)) if inside.split(',').map(str::trim).all(|extra| is_name(&extra)) => {
-                (inside.split(',').map(|extra| extra.trim().to_owned()).collect(), rest.trim())
-            }
-            _ => (Vec::new(), rest),
+        let (extras, versions) = match inside.and_then(|(inside, rest)| Some((extras(inside)?, rest.trim()))) {
+            Some((extras, rest)) => (extras.into_iter().map(str::to_owned).collect(), rest),
+            None => (Vec::new(), rest),
         };
         Some(Self::Name { name: name.to_owned(), extras, versions: versions.to_owned() })
     }
 }
 
-/// Splits a path and the extras in brackets after it.
+/// Splits a path and the extras in brackets after it. `[]` names none.
 fn split_extras(path: &str) -> (&str, Option<&str>) {
     let found = path.strip_suffix(']').and_then(|path| path.rsplit_once('['));
-    found.map_or((path, None), |(path, extras)| (path, Some(extras)))
+    found.map_or((path, None), |(path, extras)| (path, Some(extras).filter(|extras| !extras.trim().is_empty())))
+}
+
+/// `x` for `x[]`.
+fn without_empty_extras(name: &str) -> &str {
+    match split_extras(name) {
+        (name, None) => name.trim_end(),
+        _ => name,
+    }
 }
 
 /// The name at the start of a requirement.
@@ -686,12 +749,48 @@ mod tests {
         let marker = Some("python_version > '3'".into());
         assert_eq!(found, Requirement { subject, marker, options, rest: Some("--odd x".into()) });
         assert!(found.has_hash());
-        let Meaning::Requirement(found) = Meaning::of("x[a] @ git+https://h/x.git@v1;b#egg=x ; os_name=='posix'")
-        else {
-            panic!()
-        };
-        let subject = Subject::Url { name: Some("x[a]".into()), url: "git+https://h/x.git@v1;b#egg=x".into() };
-        assert_eq!((found.subject, found.marker.as_deref()), (subject, Some("os_name=='posix'")));
+    }
+
+    #[test]
+    fn a_marker_begins_where_pip_begins_it() {
+        for (text, subject, marker) in [
+            (
+                "x[a] @ git+https://h/x.git@v1#egg=x ; os_name=='a'",
+                "x[a] @ git+https://h/x.git@v1#egg=x",
+                "os_name=='a'",
+            ),
+            ("x @ https://h/x.whl;os_name=='a'", "x @ https://h/x.whl", "os_name=='a'"),
+            ("x @ file:///x.whl;os_name=='a'", "x @ file:///x.whl", "os_name=='a'"),
+            ("x@https://h/x.whl;os_name=='a'", "x @ https://h/x.whl", "os_name=='a'"),
+            ("https://h/x.whl; os_name=='a'", "https://h/x.whl", "os_name=='a'"),
+            ("https://h/x.whl ;os_name=='a'", "https://h/x.whl", "os_name=='a'"),
+            ("git+https://h/x.git@v1;b#egg=x ; os_name=='a'", "git+https://h/x.git@v1;b#egg=x", "os_name=='a'"),
+            ("https://h/a;b/x.whl", "https://h/a;b/x.whl", ""),
+            ("https://h/x.whl;os_name=='a'", "https://h/x.whl;os_name=='a'", ""),
+            ("file:///x.whl;os_name=='a'", "file:///x.whl;os_name=='a'", ""),
+            ("./x.whl;os_name=='a'", "./x.whl", "os_name=='a'"),
+            ("x;os_name=='a://b'", "x", "os_name=='a://b'"),
+        ] {
+            let Meaning::Requirement(found) = Meaning::of(text) else { panic!("{text}") };
+            let read = (found.subject.to_string(), found.marker.unwrap_or_default());
+            assert_eq!(read, (subject.to_owned(), marker.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn empty_extras_are_none() {
+        for (text, written) in [
+            ("x[]", "x"),
+            ("x [ ] >=1", "x>=1"),
+            ("x[] @ https://h/x.whl", "x @ https://h/x.whl"),
+            ("git+https://h/x#egg=x[]", "x @ git+https://h/x"),
+            ("./lib[]", "./lib"),
+            ("./lib[a, b]", "./lib[a, b]"),
+        ] {
+            let found = Requirement::read(text).unwrap();
+            assert!(found.is_plain(), "{text}");
+            assert_eq!(found.common().to_string(), written, "{text}");
+        }
     }
 
     #[test]
@@ -724,6 +823,23 @@ mod tests {
             ("a#b", false),
             ("a @ https://h/x y", false),
             ("a b @ https://h/x", false),
+            ("x[a,]", false),
+            ("x[a,] @ https://h/x", false),
+            ("./x[a,]", false),
+            ("https://h/a;b/x.whl", true),
+            ("https://h/x.whl;os_name=='b'", false),
+            ("https://h/x.whl;os_name == 'b'", false),
+            ("file:///x.whl;os_name=='b'", false),
+            ("x @ https://h/x.whl;os_name=='b'", true),
+            ("x @ git+https://h/x.git@v1;b", false),
+            ("x @ ./lib", false),
+            ("x @ lib", false),
+            ("x @ x.whl", false),
+            ("x @ /w/lib", false),
+            ("x @ file:./lib", false),
+            ("x @ file:/w/lib", true),
+            ("x @ file:///w/lib", true),
+            ("file:./lib", true),
             ("=1", false),
         ] {
             let found = Requirement::read(text).is_some_and(|found| found.is_plain());
@@ -732,7 +848,7 @@ mod tests {
     }
 
     #[test]
-    fn an_egg_becomes_a_name() {
+    fn both_engines_get_a_form_that_they_accept() {
         for (text, wanted) in [
             ("git+https://h/x.git@v1#egg=x&subdirectory=b", "x @ git+https://h/x.git@v1#subdirectory=b"),
             ("git+https://h/x.git#egg=x[y]", "x[y] @ git+https://h/x.git"),
@@ -740,6 +856,11 @@ mod tests {
             ("https://h/x.zip#sha256=ab&egg=x", "x @ https://h/x.zip#sha256=ab"),
             ("https://h/x.zip#egg=x==1", "https://h/x.zip#egg=x==1"),
             ("https://h/x.zip#subdirectory=b", "https://h/x.zip#subdirectory=b"),
+            ("git+file:///w/x.git@v1#egg=x", "x @ git+file://localhost/w/x.git@v1"),
+            ("x[y] @ git+file:///w/x.git", "x[y] @ git+file://localhost/w/x.git"),
+            ("git+file:///w/x.git", "git+file:///w/x.git"),
+            ("x @ file:/w/x.whl", "x @ file:///w/x.whl"),
+            ("file:/w/x.whl", "file:/w/x.whl"),
             ("./x", "./x"),
             ("x>=1,", "x>=1"),
         ] {

@@ -9,7 +9,7 @@ mod policy;
 mod text;
 
 pub(super) use self::file::{RequirementsFile, RequirementsReader, contents};
-pub(super) use self::flat::Flat;
+pub(super) use self::flat::{Flat, package};
 pub(super) use self::line::{Meaning, Requirement, name_of};
 
 /// Rendered lines parse to the same meanings.

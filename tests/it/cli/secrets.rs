@@ -263,3 +263,47 @@ fn a_login_that_is_not_escaped_is_refused_and_not_shown() {
         }
     }
 }
+
+/// The engines print an invalid URL in their errors, in quotes of their own.
+#[test]
+fn an_invalid_index_url_is_refused_and_its_login_is_not_shown() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.write("tree/requirements.txt", "alpha\n").parent().unwrap().to_owned();
+    let names = ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "UV_INDEX_URL"];
+    let lines =
+        ["--index-url URL", "--extra-index-url=URL", "-i 'URL'", "--index-url ${INDEX}", "-i ${INDEX}", "-f URL"];
+    for url in [
+        "https://us3r:pA5s\"w0rd@host:notaport/simple",
+        "https://us3r:pA5s'w0rd@host:notaport/simple",
+        "https://us3r:pA5s`w0rd<x>@host:notaport/simple",
+        "https://us3r:pA5sw0rd@host:notaport/simple",
+        "https://us3r:pA5s w0rd@host:notaport/simple",
+        "https://us3r:pA5s\"w0rd@[host/simple",
+        "https://us3r:pA5s\\w0rd@host:notaport/simple",
+    ] {
+        let check = |name: &str, code: i32, starts: &str| {
+            for engine in ["auto", "pip"] {
+                let mut command = sandbox.podstrap();
+                command
+                    .args(["init", "--timeout", "20s", "--log-level", "debug", "--engine", engine, "--repo"])
+                    .arg(&tree);
+                let ran = sandbox.run(command.arg("--root").arg(sandbox.root()).env(name, url));
+                assert_eq!(ran.code, Some(code), "{name} {url}: {}", ran.raw);
+                assert!(ran.error().starts_with(starts) && ran.error().contains("hint: "), "{name} {url}: {}", ran.raw);
+                let said = std::fs::read_to_string(sandbox.path("termination-log")).unwrap_or_default() + &ran.raw;
+                for part in ["us3r", "pA5s", "w0rd"] {
+                    assert!(!said.contains(part), "{name} {url}: {said}");
+                }
+            }
+        };
+        for line in lines {
+            sandbox.write("tree/requirements.txt", format!("{}\nalpha\n", line.replace("URL", url)));
+            check("INDEX", 4, "requirements.txt, line 1: ");
+        }
+        sandbox.write("tree/requirements.txt", "alpha\n");
+        // White space separates the URLs of a variable.
+        for name in names.iter().filter(|_| !url.contains(' ')) {
+            check(name, 2, &format!("{name} https://***@"));
+        }
+    }
+}

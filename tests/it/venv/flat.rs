@@ -11,7 +11,12 @@ use crate::support::packages::project;
 #[test]
 fn what_pip_reads_uv_gets_as_well() {
     let place = Place::new();
-    let lib = place.git.url("lib.git");
+    let (lib, files) = (place.git.url("lib.git"), place.index.url().replace("/simple/", "/files"));
+    let (repo, wheels) = (place.sandbox.path("repos/lib.git"), place.sandbox.path("wheels"));
+    let filled = |text: &str| {
+        let text = text.replace("LIB", &lib).replace("FILES", &files);
+        text.replace("REPO", repo.to_str().unwrap()).replace("WHEELS", wheels.to_str().unwrap())
+    };
     for (text, packages) in [
         ("delta \\\n    >=1.0\n", &["delta 1.0"][..]),
         ("delta \\\n  == \\\n  1.0 # why\n", &["delta 1.0"]),
@@ -27,14 +32,34 @@ fn what_pip_reads_uv_gets_as_well() {
         ("git+LIB#egg=lib\n", &["lib 1.0"]),
         ("git+LIB@main#egg=lib&subdirectory=.\n", &["lib 1.0"]),
         ("lib @ git+LIB@main#egg=lib\n", &["lib 1.0"]),
+        ("git+file://REPO#egg=lib\n", &["lib 1.0"]),
+        ("git+file://REPO@main#egg=lib[]\n", &["lib 1.0"]),
+        ("lib @ git+file://REPO\n", &["lib 1.0"]),
+        ("delta @ FILES/delta-1.0-py3-none-any.whl;python_version>'3'\n", &["delta 1.0"]),
+        ("FILES/delta-1.0-py3-none-any.whl; python_version>'3'\n", &["delta 1.0"]),
+        ("FILES/delta-1.0-py3-none-any.whl ;python_version>'3'\n", &["delta 1.0"]),
+        ("delta[]\nbeta[ ] <2\n", &["beta 1.0", "delta 1.0"]),
+        ("delta[] @ FILES/delta-1.0-py3-none-any.whl\n", &["delta 1.0"]),
+        ("delta @ file:WHEELS/delta-1.0-py3-none-any.whl\n", &["delta 1.0"]),
     ] {
+        let text = &filled(text);
         place.tree(&[
-            ("requirements.txt", &text.replace("LIB", &lib)),
+            ("requirements.txt", text),
             ("pins/c.txt", "beta<2\n"),
             ("pins/r.txt", "-c c.txt\n-r more/r.txt\nbeta\n"),
             ("pins/more/r.txt", "delta\n"),
         ]);
         assert_eq!(place.same(&[]), packages, "{text}");
+    }
+    // The same as packages of the command line.
+    for (text, packages) in [
+        ("lib @ git+file://REPO", &["lib 1.0"][..]),
+        ("git+file://REPO@main#egg=lib", &["lib 1.0"]),
+        ("delta @ FILES/delta-1.0-py3-none-any.whl;python_version>'3'", &["delta 1.0"]),
+        ("delta[]", &["delta 1.0"]),
+    ] {
+        place.tree(&[]);
+        assert_eq!(place.same(&[&filled(text)]), packages, "{text}");
     }
     // A path with a space needs no quotes for either engine; an editable one may have them.
     for text in ["-e './my lib'\n", "-e ./my lib\n", "./my lib\n"] {
@@ -116,6 +141,30 @@ fn what_podstrap_does_not_understand_is_refused_by_name() {
             assert!(!ran.raw.contains("s3cret"), "{engine} {text}: {}", ran.raw);
         }
     }
+    // In a file and as a package of the command line. The error says what to write instead.
+    let space = "a `;` without white space beside it is a part of the URL\nhint: write a space before the `;`";
+    let target =
+        "pip requires a URL with an absolute path after `NAME @`\nhint: write the path alone (./lib), or a URL";
+    for (line, says) in [
+        ("http://127.0.0.1:9/x.whl;python_version>'3'", space),
+        ("http://127.0.0.1:9/x.whl;python_version > '3'", space),
+        ("file:///x.whl;python_version>'3'", space),
+        ("lp @ ./lib", target),
+        ("lp @ lib", target),
+        ("lp @ file:./lib", target),
+        ("alpha[x,]", "hint: write each line as a name with an optional version"),
+        ("alpha @ git+http://127.0.0.1:9/x.git@v1;b", "hint: write each line as a name with an optional version"),
+    ] {
+        place.tree(&[("requirements.txt", &format!("\n{line}\n")), ("lib/pyproject.toml", "")]);
+        for engine in ENGINES {
+            for (args, starts) in [(&[][..], "requirements.txt, line 2: "), (&[line], "")] {
+                let error = place.refused(engine, args);
+                let shown = line.replace("127.0.0.1:9", "[HOST]");
+                let starts = format!("{starts}a requirement has invalid syntax: {shown}\n");
+                assert!(error.starts_with(&starts) && error.contains(says), "{engine} {line}: {error}");
+            }
+        }
+    }
     // The engine's own errors name the file and line of the repository.
     for line in ["alpha ; nope == 'x'", "alpha==1..2", "./gone", "alpha[x]==nope==2"] {
         place.tree(&[("requirements.txt", "# one\n-r more.txt\n"), ("more.txt", &format!("\n\n{line}\n"))]);
@@ -136,10 +185,12 @@ fn what_uv_cannot_apply_names_the_line_and_pip() {
     let lib = place.git.url("lib.git");
     for (text, packages) in [
         ("\n-e git+LIB@main#egg=lib\n", &["lib 1.0"][..]),
+        ("\n-e git+file://REPO#egg=lib\n", &["lib 1.0"]),
         ("\n--prefer-binary\ndelta\n", &["delta 1.0"]),
         ("\ndelta --config-settings=a=b\n", &["delta 1.0"]),
     ] {
-        place.tree(&[("requirements.txt", &text.replace("LIB", &lib))]);
+        let repo = place.sandbox.path("repos/lib.git").display().to_string();
+        place.tree(&[("requirements.txt", &text.replace("LIB", &lib).replace("REPO", &repo))]);
         let error = place.refused("uv", &[]);
         assert!(error.starts_with("requirements.txt, line 2: uv has no counterpart for "), "{error}");
         assert!(error.contains("use --engine pip"), "{error}");
