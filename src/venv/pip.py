@@ -38,6 +38,18 @@ else:
     HTTPConnectionPool.ResponseCls = Whole
 
 
+# Before 23.2, pip rejects a file if the metadata that the index sends for it spells the name in another way than the
+# requirement, and fails for a JSON page with that attribute (PEP 714). Without the attribute, pip reads the wheel itself.
+try:
+    from pip import __version__
+    from pip._internal.models.link import Link
+except ImportError:
+    pass
+else:
+    if [int(part) for part in __version__.split(".")[:2]] < [23, 2]:
+        Link.metadata_link = lambda self: None
+
+
 # For another Python or platform, pip selects other wheels, but evaluates markers for this one, and installs
 # such wheels only into a --target. Replace both: the environment is for that Python.
 target = json.loads(os.environ.pop("PODSTRAP_MARKERS", "null"))

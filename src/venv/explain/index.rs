@@ -10,6 +10,7 @@ use super::failed::Failed;
 use super::phrases;
 use crate::error::{Error, Result};
 use crate::http;
+use crate::venv::pyproject::normal;
 use crate::venv::requirements::name_of;
 
 pub(super) const LOGIN: &str = "mount a netrc file with the login for its host and give it with --auth, or put user \
@@ -47,6 +48,39 @@ impl Failed<'_> {
         }
     }
 
+    /// The index has a fitting file, but an old pip cannot use the metadata that the index sends for it. pip 23.2 and
+    /// newer, and uv, can. `pip.py` avoids this, but not in the pip that installs build requirements.
+    pub(super) fn misread_index(&self) -> Option<Error> {
+        let (wanted, found) = phrases::OTHER_SPELLING;
+        let pair = || {
+            let rest = self.stderr.split_once(wanted.0)?.1;
+            let (wanted, rest) = rest.split_once(wanted.1)?;
+            let found = rest.strip_prefix(found.0)?.split_once(found.1)?.0;
+            let sought = normal(name_of(self.sought().0?));
+            (sought == normal(wanted) && sought == normal(found)).then_some((wanted, found))
+        };
+        if let Some((wanted, found)) = pair() {
+            return Some(
+                Error::environment(format!("{} cannot use the index's metadata of {wanted}", self.engine))
+                    .because(format!(
+                        "the metadata spells the name {found}, and pip before 23.2 requires the same spelling"
+                    ))
+                    .hint(format!(
+                        "use an image with pip 23.2 or newer, or --engine uv; or write {found} in the requirements, if \
+                         {wanted} is one of them"
+                    )),
+            );
+        }
+        self.says(phrases::ATTRIBUTE_UNREAD).then(|| {
+            Error::environment(format!("{} cannot read a page of the package index", self.engine))
+                .because("the page has the attribute dist-info-metadata in JSON, which pip before 23.2 cannot read")
+                .hint(
+                    "use an image with pip 23.2 or newer, or --engine uv; or an index that sends core-metadata instead \
+                     (PEP 714)",
+                )
+        })
+    }
+
     /// A temporary failure of an index during a build. The pip that installs build requirements does not report
     /// an index page that it could not get. If it saw no version, but the index has some, this was the cause.
     pub(super) async fn hiccup(&self) -> Option<Error> {
@@ -78,10 +112,9 @@ impl Failed<'_> {
     /// # Errors
     /// The index refuses the request, fails, or is unreachable.
     pub(super) async fn ask_index(&self, index: &str, name: &str) -> Result<bool> {
-        let normal = name.to_lowercase().replace(['_', '.'], "-");
         let Ok(mut page) = url::Url::parse(index) else { return Ok(false) };
         if let Ok(mut path) = page.path_segments_mut() {
-            path.pop_if_empty().push(&normal).push("");
+            path.pop_if_empty().push(&normal(name)).push("");
         }
         let response = match self.ask(page).await {
             Some(Ok(response)) => response,

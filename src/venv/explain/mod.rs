@@ -57,6 +57,9 @@ impl Failed<'_> {
             let throttled = error.retry().is_some() && says(phrases::THROTTLED);
             return Some(if throttled { error.transient(self.pause().await) } else { error });
         }
+        if let Some(error) = self.misread_index() {
+            return Some(error);
+        }
         if says(phrases::BUILD_FAILED) {
             if let Some(error) = self.hiccup().await {
                 return Some(error);
@@ -245,6 +248,44 @@ mod tests {
     use crate::venv::settings::Settings;
     use std::time::Duration;
 
+    fn explain(stderr: &str) -> Error {
+        let settings = &Settings::from_env([]);
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let (engine, python, platform) = ("pip 24.2", "3.13.1", "cp313 manylinux x86_64");
+        let failed =
+            Failed { engine, status: "1".into(), stderr, python, platform, elsewhere: false, settings, deadline };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(failed.explain())
+    }
+
+    /// Outputs of pip 23.0.1, 22.3.1 and 23.1, with which a build installs its requirements.
+    #[test]
+    fn an_old_pip_that_cannot_use_the_pages_metadata_is_named() {
+        let spelling = |found: &str| {
+            format!(
+                "Discarding http://h/flask-1.0-py3-none-any.whl (from http://h/simple/flask/): Requested flask-x from \
+                 http://h/flask-1.0-py3-none-any.whl has inconsistent Name: expected 'flask-x', but metadata has \
+                 '{found}'\nERROR: Could not find a version that satisfies the requirement flask-x (from versions: 1.0)\n\
+                 ERROR: No matching distribution found for flask-x"
+            )
+        };
+        let (hash, attribute) = ("line 76, in split_hash_name_and_value\n", "line 77, in parse_pep658_hash\n");
+        for (stderr, what) in [
+            (&*spelling("Flask_X"), "cannot use the index's metadata of flask-x"),
+            (&*spelling("other"), "cannot find flask-x"),
+            (hash, "cannot read a page of the package index"),
+            (attribute, "cannot read a page of the package index"),
+        ] {
+            let (told, is_old) = (explain(stderr).to_string(), !what.contains("find"));
+            assert!(
+                is_old == told.contains("pip 24.2 cannot")
+                    && is_old == told.contains("hint: use an image with pip 23.2"),
+                "{told}"
+            );
+            assert!(told.contains(what), "{told}");
+        }
+    }
+
     /// Outputs of engines, by whether the failure of an index is temporary.
     #[test]
     fn trouble_that_passes_is_told_from_what_stays() {
@@ -283,23 +324,6 @@ mod tests {
             "No space left on device: error sending request",
             "  cause: Failed to extract archive: x.whl\n  cause: No file descriptors available (os error 24)",
         ];
-        let settings = Settings::from_env([]);
-        let explain = |stderr: &str| {
-            let deadline = Deadline::after(Duration::from_secs(5));
-            let (engine, python, platform) = ("pip 24.2", "3.13.1", "cp313 manylinux x86_64");
-            let failed = Failed {
-                engine,
-                status: "1".into(),
-                stderr,
-                python,
-                platform,
-                elsewhere: false,
-                settings: &settings,
-                deadline,
-            };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(failed.explain())
-        };
         for text in passes {
             let error = explain(text);
             assert!(error.is_unreachable() && error.retry().is_some(), "{text}\n{error}");

@@ -112,6 +112,14 @@ pub(super) const NOT_FOUND_BY_PIP: Marks = ("No matching distribution found for 
 pub(super) const SOUGHT: &[Marks] =
     &[NOT_FOUND_BY_PIP, ("there is no version of ", " and"), ("Because ", " was not found")];
 
+/// pip before 23.2 rejects a file whose metadata on the index has the name in another spelling: the spelling of the
+/// requirement, and that of the metadata.
+pub(super) const OTHER_SPELLING: (Marks, Marks) =
+    ((" has inconsistent Name: expected '", "'"), (", but metadata has '", "'"));
+
+/// pip before 23.2 cannot read the metadata attribute in a JSON page of an index (PEP 714).
+pub(super) const ATTRIBUTE_UNREAD: &[&str] = &["in split_hash_name_and_value", "in parse_pep658_hash"];
+
 /// pip saw no version at all.
 pub(super) const NO_VERSIONS: &str = "(from versions: none)";
 

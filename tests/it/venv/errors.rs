@@ -10,6 +10,7 @@ use podstrap::retry::Deadline;
 use podstrap::venv::{self};
 
 use crate::support::environment::{Bench, engines, script};
+use crate::support::http::{Response, Server};
 use crate::support::index::{Behaviour, IndexServer, wheelhouse};
 use crate::support::packages::wheel_with;
 use crate::support::table::row;
@@ -141,6 +142,52 @@ fn requirements_that_no_package_meets() {
       | ERROR: Cannot install click==8.1.7 and click==8.1.8 because these package versions have conflicting dependencies.
     hint: loosen or remove one of the versions in the lines above
     ");
+}
+
+/// Needs the pip of Debian 12.
+#[test]
+fn an_old_pip_installs_from_an_index_with_metadata() {
+    let python = Path::new("/usr/bin/python3");
+    let output = std::process::Command::new(python).args(["-m", "pip", "--version"]).output();
+    let version = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if !["pip 22.3", "pip 23.0", "pip 23.1"].iter().any(|old| version.starts_with(old)) {
+        eprintln!("SKIPPED: /usr/bin/python3 has no pip 22.3 to 23.1: {version}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let wheel = std::fs::read(wheel_with(dir.path(), "Flask_X", "1.0", &[], &[])).unwrap();
+    let server = Server::start(move |request| {
+        let file = "Flask_X-1.0-py3-none-any.whl";
+        let page =
+            |attribute| format!("<!DOCTYPE html><html><body><a href=\"/{file}\" {attribute}>{file}</a></body></html>");
+        let html = |attribute| Response::new(200, page(attribute)).header("Content-Type", "text/html");
+        match request.path() {
+            "/old/flask-x/" => html("data-dist-info-metadata=\"true\""),
+            "/new/flask-x/" => html("data-core-metadata=\"true\""),
+            "/none/flask-x/" => html(""),
+            "/json/flask-x/" => Response::new(
+                200,
+                format!(
+                    "{{\"meta\": {{\"api-version\": \"1.0\"}}, \"name\": \"flask-x\", \"files\": [{{\"filename\": \"{file}\", \
+                     \"url\": \"/{file}\", \"hashes\": {{}}, \"dist-info-metadata\": {{\"sha256\": \"00\"}}}}]}}"
+                ),
+            )
+            .header("Content-Type", "application/vnd.pypi.simple.v1+json"),
+            "/Flask_X-1.0-py3-none-any.whl" => Response::new(200, wheel.clone()),
+            "/Flask_X-1.0-py3-none-any.whl.metadata" => {
+                Response::new(200, "Metadata-Version: 2.1\nName: Flask_X\nVersion: 1.0\n")
+            }
+            _ => Response::new(404, ""),
+        }
+    });
+    let bench = |page: &str| {
+        let bench = Bench::new(EngineRequest::Pip, &format!("{}/{page}", server.url())).packages(&["flask-x"]);
+        Bench { python: PythonRequest::Path(python.to_owned()), ..bench }
+    };
+    for page in ["old", "new", "none", "json"] {
+        let built = bench(page).build();
+        assert_eq!(built.distributions.len(), 1, "{page}");
+    }
 }
 
 #[test]
