@@ -117,7 +117,7 @@ pub struct CheckoutArgs {
     /// Branch, tag, full commit SHA or refs/… name [default: the repository's HEAD]
     #[arg(long = "ref", value_name = "REF", env = "PODSTRAP_REF")]
     pub reference: Option<String>,
-    /// Number of commits to fetch; 0 for the whole history
+    /// Number of commits to fetch for --keep-git; 0 for the whole history
     #[arg(long, value_name = "N", default_value_t = 1, env = "PODSTRAP_DEPTH")]
     pub depth: u32,
     /// Submodules to fetch: none (off), direct ones (shallow), or nested ones too (recursive)

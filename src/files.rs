@@ -10,6 +10,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -221,11 +222,20 @@ pub fn names(dir: &Path) -> Result<Vec<OsString>> {
 /// # Errors
 /// The system cannot list it.
 pub fn list(dir: &Path) -> io::Result<Vec<(OsString, FileType)>> {
+    Ok(list_open(dir)?.1)
+}
+
+/// The same, and a handle of the directory.
+///
+/// # Errors
+/// As for [`list`].
+pub(crate) fn list_open(dir: &Path) -> io::Result<(OwnedFd, Vec<(OsString, FileType)>)> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let handle = anew(|| Ok(rustix::fs::open(dir, flags, Mode::empty())?))?;
+    let opened = anew(|| Ok(rustix::fs::open(dir, flags, Mode::empty())?))?;
+    let handle = opened.try_clone()?;
     let mut entries = Vec::new();
     // std's reader panics if the directory cannot be closed.
-    for entry in Dir::new(handle)? {
+    for entry in Dir::new(opened)? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
@@ -238,7 +248,7 @@ pub fn list(dir: &Path) -> io::Result<Vec<(OsString, FileType)>> {
         entries.push((name.to_owned(), kind));
     }
     entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(entries)
+    Ok((handle, entries))
 }
 
 /// The error of an input that cannot be read. It has the kind of the input if that is missing, forbidden or not a

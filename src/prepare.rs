@@ -152,7 +152,10 @@ impl Preparation<'_> {
             let place = tree::place("--copy-self", &tree, path)?;
             blocking(move || selfcopy::copy_to(&place)).await?;
         }
-        meter.look().await?;
+        // Otherwise nothing was written since the checkout was measured.
+        if environment.is_some() || self.plan.copy_self.is_some() {
+            meter.look().await?;
+        }
         let phase = self.phases.start("release", &tree.display().to_string());
         let name = short(commit).to_owned();
         let manifest = Manifest {

@@ -5,7 +5,8 @@
 //! thread returns without it.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -158,6 +159,36 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     let run = move || drop(finished.send(work()));
     thread::Builder::new().name("blocking".into()).spawn(run).map_err(|error| no_thread(&error))?;
     ended.await.unwrap_or_else(|_| Err(Error::internal("a worker thread failed").hint(DEFECT)))
+}
+
+/// Works on all items, in as many threads as this container has processors. `tools` makes what a thread uses for all its
+/// items. Ends early with the first error.
+pub(crate) fn in_parallel<T: Sync, Tools, E: Send>(
+    items: &[T],
+    tools: impl Fn() -> Tools + Sync,
+    work: impl Fn(&T, &mut Tools) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let run = || {
+        let mut tools = tools();
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(item, &mut tools) {
+                next.store(items.len(), Ordering::Relaxed);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // This thread can do the work alone.
+            if thread::Builder::new().name("blocking".into()).spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// Lower-case hexadecimal digits.

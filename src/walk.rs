@@ -4,14 +4,16 @@
 //! before its entries, and its entries are sorted by name. The walk opens a directory only after it has yielded
 //! it, so the caller can change its mode first, or [leave it out](Walk::leave_out). It yields links but never
 //! follows them; only the root may be a link. The walk does not recurse, so depth costs no stack, and it keeps
-//! no directory open between two steps.
+//! only the innermost directory open.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::FileType;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Stat, statat};
 
 use crate::error::{Error, volume_error};
 use crate::files;
@@ -26,8 +28,19 @@ pub fn walk(root: &Path) -> Walk {
 pub struct Walk {
     root: PathBuf,
     pending: Pending,
-    /// The directories on the current path, innermost last: the name below the root, and the remaining entries.
-    open: Vec<(PathBuf, std::vec::IntoIter<(OsString, FileType)>)>,
+    /// The directories on the current path, innermost last.
+    open: Vec<Level>,
+}
+
+/// A directory on the current path.
+#[derive(Debug)]
+struct Level {
+    /// Below the root.
+    name: PathBuf,
+    /// The remaining entries.
+    entries: std::vec::IntoIter<(OsString, FileType)>,
+    /// Of the innermost directory.
+    handle: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Debug)]
@@ -45,6 +58,8 @@ pub struct Entry {
     /// The path below the root; empty for the root itself.
     pub name: PathBuf,
     kind: FileType,
+    /// Its directory, if the walk has it open.
+    parent: Option<Arc<OwnedFd>>,
 }
 
 /// A directory or an entry that could not be read.
@@ -62,9 +77,15 @@ impl Walk {
         self.pending = Pending::Next;
     }
 
-    fn read(&self, name: &Path) -> Result<std::vec::IntoIter<(OsString, FileType)>, WalkError> {
-        let path = self.root.join(name);
-        Ok(files::list(&path).map_err(|error| WalkError { path, error })?.into_iter())
+    /// Continues in a directory.
+    fn enter(&mut self, name: PathBuf) -> Result<(), WalkError> {
+        let path = self.root.join(&name);
+        let (handle, entries) = files::list_open(&path).map_err(|error| WalkError { path, error })?;
+        if let Some(outer) = self.open.last_mut() {
+            outer.handle = None;
+        }
+        self.open.push(Level { name, entries: entries.into_iter(), handle: Some(Arc::new(handle)) });
+        Ok(())
     }
 }
 
@@ -76,22 +97,19 @@ impl Iterator for Walk {
             Pending::First => {
                 let path = self.root.clone();
                 match fs::metadata(&path) {
-                    Ok(meta) => Entry { path, name: PathBuf::new(), kind: files::kind_of(&meta) },
+                    Ok(meta) => Entry { path, name: PathBuf::new(), kind: files::kind_of(&meta), parent: None },
                     Err(error) => return Some(Err(WalkError { path, error })),
                 }
             }
-            Pending::Enter(name) => match self.read(&name) {
-                Ok(entries) => {
-                    self.open.push((name, entries));
-                    return self.next();
-                }
+            Pending::Enter(name) => match self.enter(name) {
+                Ok(()) => return self.next(),
                 Err(error) => return Some(Err(error)),
             },
             Pending::Next => loop {
-                let (dir, entries) = self.open.last_mut()?;
-                if let Some((name, kind)) = entries.next() {
-                    let name = dir.join(name);
-                    break Entry { path: self.root.join(&name), name, kind };
+                let level = self.open.last_mut()?;
+                if let Some((name, kind)) = level.entries.next() {
+                    let name = level.name.join(name);
+                    break Entry { path: self.root.join(&name), name, kind, parent: level.handle.clone() };
                 }
                 self.open.pop();
             },
@@ -115,6 +133,16 @@ impl Entry {
     }
     pub fn is_root(&self) -> bool {
         self.name.as_os_str().is_empty()
+    }
+
+    /// The same as [`metadata`](Self::metadata) in the system's form, without a lookup of the whole path.
+    pub(crate) fn stat(&self) -> Result<Stat, WalkError> {
+        let found = match (&self.parent, self.path.file_name()) {
+            (Some(parent), Some(name)) => statat(parent, name, AtFlags::SYMLINK_NOFOLLOW),
+            _ if self.is_root() => rustix::fs::stat(&self.path),
+            _ => rustix::fs::lstat(&self.path),
+        };
+        found.map_err(|error| WalkError { path: self.path.clone(), error: error.into() })
     }
 
     /// The entry's own metadata; of a link, not of its target.

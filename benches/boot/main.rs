@@ -3,7 +3,9 @@
 //! In each round every contender runs once, on a fresh directory with empty caches, against a local
 //! Git server and a local package index. Ratios compare runs of the same round, so a machine that
 //! slows down affects all contenders. `PODSTRAP_BENCH_WRITE=1` writes the tables to
-//! docs/performance.md and the picture to docs/timeline.svg; `-- timeline` only draws the picture.
+//! docs/performance.md and the picture to docs/timeline.svg; `-- timeline` only draws the picture,
+//! and `-- source` only compares clones. The directories are in memory (`/dev/shm`), or below
+//! `PODSTRAP_BENCH_DIR`.
 
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
@@ -24,6 +26,9 @@ const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
 /// If set, the benchmark writes its results to the documentation.
 const WRITE: &str = "PODSTRAP_BENCH_WRITE";
 
+/// The parent of all directories; `/dev/shm` by default.
+const DIR: &str = "PODSTRAP_BENCH_DIR";
+
 /// Path of a real unitd for the `apply` benchmark.
 const UNITD: &str = "PODSTRAP_TEST_UNITD";
 
@@ -43,6 +48,9 @@ pip install -q --index-url "$INDEX" Flask"#;
 const BY_HAND: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
 "$UV" venv -q "$DIR/venv" && wait $clone &&
 "$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" Flask"#;
+
+/// A clone without an environment.
+const CLONE: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app""#;
 
 /// The usual postStart hook.
 const LOOP: &str = r#"while [ ! -e "$SOCKET" ]; do sleep 1; done &&
@@ -77,6 +85,12 @@ fn main() {
     }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let mut report = String::new();
+    for files in [13, 1_201, 4_870, 10_637] {
+        source(&mut report, files, rounds);
+    }
+    if args.iter().any(|arg| arg == "source") {
+        return println!("{report}");
+    }
     let picture = init(&mut report, "a small app (3 files, Flask)", 0, rounds);
     init(&mut report, "the same app with 1,200 more files", 1_200, rounds);
     apply(&mut report, rounds);
@@ -92,9 +106,66 @@ fn write(wanted: bool, name: &str, text: &str) {
     }
 }
 
+/// A new directory for a benchmark.
+fn directory() -> tempfile::TempDir {
+    let parent = std::env::var_os(DIR).map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
+    tempfile::tempdir_in(parent).expect("a writable directory")
+}
+
+fn shell(script: &str) -> Vec<String> {
+    vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]
+}
+
+/// Compares clones of a repository with so many files, each the start of a module of Python's library.
+fn source(report: &mut String, files: usize, rounds: usize) {
+    const LIBRARY: &str = "import pathlib, sysconfig
+for path in sorted(pathlib.Path(sysconfig.get_path('stdlib')).rglob('*.py')):
+    if 'site-packages' not in path.parts and 'dist-packages' not in path.parts:
+        print(path)";
+    let modules = Command::new("python3").args(["-c", LIBRARY]).output().expect("python3 is installed").stdout;
+    let modules = String::from_utf8(modules).expect("its paths are UTF-8");
+    let modules: Vec<&str> = modules.lines().collect();
+    let work = directory();
+    let repos = work.path().join("repos");
+    let repo = Repo::new(&repos.join("app.git"));
+    // Otherwise the commit starts another gc in the background.
+    repo.git(["config", "gc.auto", "0"]);
+    for n in 0..files {
+        let text = std::fs::read(modules[n % modules.len()]).expect("it is readable");
+        let text = String::from_utf8_lossy(&text).chars().take(6_000).collect::<String>();
+        repo.file(format!("app/{:03}/m{n}.py", n / 40), format!("# {n}\n{text}"));
+    }
+    repo.commit("all").git(["gc", "--quiet"]);
+    let server = GitServer::start(&repos);
+    let podstrap = [PODSTRAP, "init", "--repo", "$REPO", "--root", "$DIR", "--venv", "none"];
+    let contenders = [
+        Contender { name: "git clone --depth 1", argv: shell(CLONE) },
+        Contender { name: "podstrap init --venv none", argv: podstrap.map(str::to_owned).to_vec() },
+    ];
+    let samples = compare(&contenders, rounds, work.path(), &[("REPO", server.url("app.git"))]);
+    table(report, &format!("## source only: {files} files"), &contenders, &samples);
+}
+
+/// Runs each contender in each round, in a new directory, with these variables.
+fn compare(contenders: &[Contender], rounds: usize, work: &Path, env: &[(&str, String)]) -> Vec<Vec<Sample>> {
+    rounds_of(contenders, rounds, |contender| {
+        let dir = tempfile::tempdir_in(work).expect("a directory");
+        let place = |path: &Path| path.display().to_string();
+        let mut env = env.to_vec();
+        env.extend(["DIR", "HOME", "TMPDIR"].map(|name| (name, place(dir.path()))));
+        env.push(("UV_CACHE_DIR", place(&dir.path().join(".cache"))));
+        let value = |arg: &str| {
+            let name = arg.strip_prefix('$')?;
+            Some(env.iter().find(|(known, _)| *known == name)?.1.clone())
+        };
+        let argv = contender.argv.iter().map(|arg| value(arg).unwrap_or_else(|| arg.clone()));
+        measure(argv, &env.iter().map(|(name, value)| (*name, Path::new(value))).collect::<Vec<_>>())
+    })
+}
+
 /// Runs one benchmark of `init` and returns the picture of one run.
 fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String {
-    let work = tempfile::tempdir().expect("a directory");
+    let work = directory();
     let repos = work.path().join("repos");
     let repo = Repo::new(&repos.join("app.git"));
     repo.file("python/flask/index.py", "from flask import Flask\napplication = Flask(__name__)\n");
@@ -106,47 +177,25 @@ fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String
     let (server, packages, uv) = (GitServer::start(&repos), IndexServer::start(&index::wheelhouse()), index::uv());
     let podstrap = |engine: String| {
         let args = ["init", "--repo", "$REPO", "--root", "$DIR", "--venv", "python/venv", "--engine", &engine, "Flask"];
-        args.map(str::to_owned).to_vec()
+        [vec![PODSTRAP.to_owned()], args.map(str::to_owned).to_vec()].concat()
     };
-    let shell = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let contenders = [
         Contender { name: "shell recipe", argv: shell(RECIPE) },
         Contender { name: "best shell script", argv: shell(BY_HAND) },
-        Contender {
-            name: "podstrap init, uv",
-            argv: [vec![PODSTRAP.to_owned()], podstrap(uv.display().to_string())].concat(),
-        },
-        Contender { name: "podstrap init, pip", argv: [vec![PODSTRAP.to_owned()], podstrap("pip".into())].concat() },
+        Contender { name: "podstrap init, uv", argv: podstrap(uv.display().to_string()) },
+        Contender { name: "podstrap init, pip", argv: podstrap("pip".into()) },
     ];
-    let url = server.url("app.git");
-    let samples = rounds_of(&contenders, rounds, |contender| {
-        let dir = tempfile::tempdir_in(work.path()).expect("a directory");
-        let argv = contender.argv.iter().map(|arg| match arg.as_str() {
-            "$REPO" => url.clone(),
-            "$DIR" => dir.path().display().to_string(),
-            arg => arg.to_owned(),
-        });
-        let sample = measure(
-            argv,
-            &[
-                ("REPO", url.as_ref()),
-                ("DIR", dir.path()),
-                ("HOME", dir.path()),
-                ("TMPDIR", dir.path()),
-                ("UV", &uv),
-                ("UV_CACHE_DIR", &dir.path().join(".cache")),
-                ("INDEX", packages.url().as_ref()),
-                ("PIP_INDEX_URL", packages.url().as_ref()),
-            ],
-        );
-        drop(dir);
-        sample
-    });
+    let env = [
+        ("REPO", server.url("app.git")),
+        ("UV", uv.display().to_string()),
+        ("INDEX", packages.url()),
+        ("PIP_INDEX_URL", packages.url()),
+    ];
+    let samples = compare(&contenders, rounds, work.path(), &env);
     if rounds > 0 {
         table(report, &format!("## init: {title}"), &contenders, &samples);
     }
-    let env = [("REPO", url), ("INDEX", packages.url()), ("PIP_INDEX_URL", packages.url())];
-    timeline::draw(&contenders[2].argv, &env.into_iter().collect())
+    timeline::draw(&contenders[2].argv, &env.into_iter().filter(|(name, _)| *name != "UV").collect())
 }
 
 /// Measures from the start of Unit, at a time between two checks of the loop, to the applied configuration.

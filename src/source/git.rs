@@ -1,20 +1,20 @@
-//! A Git repository: resolves a reference to a commit, fetches its objects into a scratch repository, and checks
-//! out exactly that commit.
+//! A Git repository: resolves a reference to a commit, fetches its objects, and checks out exactly that commit.
 //!
-//! A clone is two requests: one for the list of references, and one for the pack. Over SSH both go to one
-//! process on the server, which answers one request and ends. libgit2 never sees the real list, but a list with
-//! a single reference: the wanted object. So names cannot be confused, and podstrap can ask for a commit that is
-//! not a tip, whether or not the server announces support for that. If the server refuses, podstrap fetches
-//! everything and looks the commit up. It reads a `file://` repository in place.
+//! A clone is two requests: one for the list of references, and one for the pack with a single commit. Over SSH both
+//! go to one process on the server, which answers one request and ends. podstrap reads that pack itself
+//! ([`receive`]). It asks for a commit by its name, so names cannot be confused, and podstrap can ask for a commit that
+//! is not a tip, whether or not the server announces support for that.
+//!
+//! libgit2 fetches into a repository in two cases: for `--keep-git`, and if the server refuses to send that commit,
+//! which podstrap then looks up among everything that the server sends. podstrap reads a `file://` repository in place.
 
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Repository};
+use git2::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use crate::error::{Error, IoContext, Result};
-use crate::files;
 use crate::plan::{GitSource, GitUrl, Ssh, Submodules};
 use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
@@ -25,7 +25,7 @@ use crate::source::checkout::{self, CheckedOut, Submodule};
 use crate::source::destination::Destination;
 use crate::source::keep;
 use crate::source::objects::transport::{self, Wire};
-use crate::source::objects::{create, failure, fetch_local, open_local};
+use crate::source::objects::{Fetched, create, failure, fetch_local, index, open_local, receive};
 use crate::source::remote::http::{Listing, Remote};
 use crate::source::remote::pktline::{Framer, packet, payload};
 use crate::source::remote::refs::{Choice, Refs};
@@ -34,11 +34,13 @@ use crate::source::remote::submodules;
 use crate::source::revision::Revision;
 use crate::tree::{Written, too_large};
 
-/// The only reference in libgit2's list.
+/// The only reference in the list for libgit2.
 const WANTED: &str = "refs/podstrap/wanted";
+/// The capabilities to use if the server has them: one frame for the pack, the progress and errors; and short deltas.
+const ASKED: [&str; 2] = ["side-band-64k", "ofs-delta"];
 /// Limit of nested submodules.
 const MAX_NESTING: usize = 16;
-/// Packets in the channel to libgit2: at most 2 MiB.
+/// Packets in the channel to the reader of the pack: at most 2 MiB.
 const IN_FLIGHT: usize = 32;
 
 /// A repository with a resolved reference.
@@ -78,6 +80,15 @@ impl Shell {
         let (session, refs, body) = Box::pin(ssh::list(address, &keys, deadline)).await?;
         Ok(Self { address: address.clone(), session: Some(session), refs, body })
     }
+}
+
+/// Where the objects of a pack go.
+#[derive(Clone, Copy)]
+enum Storage {
+    /// podstrap reads the pack itself.
+    Pack,
+    /// libgit2's repository.
+    Repository,
 }
 
 /// A fetch by libgit2, and its list of references.
@@ -132,8 +143,8 @@ impl Git {
     async fn check_out_nested(&mut self, to: Destination<'_>, nesting: usize, deadline: Deadline) -> Result<Written> {
         // One repository for each level: a submodule that is written no longer needs its repository.
         let repository = to.scratch.join(format!("git-{nesting}"));
-        self.fetch_objects(&repository, to.limit, deadline).await?;
-        let mut done = self.write(&repository, to, deadline).await?;
+        let fetched = self.fetch_objects(&repository, to.limit, deadline).await?;
+        let mut done = self.write(fetched, to, deadline).await?;
         if !done.submodules.is_empty() {
             let left = Size(to.limit.0.saturating_sub(done.written.bytes));
             let below = self.submodules(&done.submodules, Destination { limit: left, ..to }, nesting, deadline).await?;
@@ -151,8 +162,8 @@ impl Git {
         Ok(done.written)
     }
 
-    /// Fetches the chosen commit's objects into a new repository.
-    async fn fetch_objects(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<()> {
+    /// Fetches the chosen commit's objects. If libgit2 stores them, it does so in a new repository.
+    async fn fetch_objects(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<Fetched> {
         let repository = repository.to_owned();
         match &self.reached {
             Reached::Http(_) | Reached::Ssh(_) => {
@@ -162,7 +173,11 @@ impl Git {
             Reached::File(objects, _) if self.source.keep_git => {
                 let (from, doing) = (objects.with_file_name(""), self.what());
                 let specs = keep::refspecs(self.choice.reference.as_deref());
-                blocking(move || fetch_local(&from, &repository, &specs, limit, deadline, &doing)).await
+                blocking(move || {
+                    fetch_local(&from, &repository, &specs, limit, deadline, &doing)?;
+                    Ok(Fetched::Repository(repository))
+                })
+                .await
             }
             Reached::File(objects, _) => {
                 let objects = objects.clone();
@@ -170,7 +185,8 @@ impl Git {
                     create(&repository)?;
                     let line = [objects.as_os_str().as_encoded_bytes(), b"\n"].concat();
                     std::fs::write(repository.join("objects/info/alternates"), line)
-                        .on_volume(|| format!("cannot write to {}", repository.display()))
+                        .on_volume(|| format!("cannot write to {}", repository.display()))?;
+                    Ok(Fetched::Repository(repository))
                 })
                 .await
             }
@@ -178,23 +194,16 @@ impl Git {
     }
 
     /// Writes the chosen commit's files.
-    async fn write(&self, repository: &Path, to: Destination<'_>, deadline: Deadline) -> Result<CheckedOut> {
+    async fn write(&self, fetched: Fetched, to: Destination<'_>, deadline: Deadline) -> Result<CheckedOut> {
         let doing = format!("cannot check out {} of {}", self.choice.commit, self.source.url);
-        let (repository, choice, source) = (repository.to_owned(), self.choice.clone(), self.source.clone());
+        let (choice, source) = (self.choice.clone(), self.source.clone());
         let (tree, scratch) = (to.tree.to_owned(), to.scratch.to_owned());
         let (subdir, limit, lfs_pointers) = (to.subdir.cloned(), to.limit, to.lfs_pointers);
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
-            let packs = repository.join("objects/pack");
-            let mut packed = 0;
-            for name in files::names(&packs)? {
-                packed += files::metadata(&packs.join(name))?.map_or(0, |meta| Size::occupied(meta.len()));
-            }
-            let limit = Size(limit.0.saturating_sub(packed));
-            let repo =
-                Repository::open_bare(&repository).map_err(|error| failure("cannot read the objects", &error))?;
+            let limit = Size(limit.0.saturating_sub(fetched.occupied()?));
             let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
-            checkout::write(&repo, &source, &choice, to, deadline)
+            checkout::write(&fetched, &source, &choice, to, deadline)
         });
         // Nothing can stop libgit2's writer, or an attribute pattern that is made to run for ever. They end with
         // the process.
@@ -250,20 +259,15 @@ impl Git {
         Ok(done)
     }
 
-    /// One try: a new repository with the wanted commit.
-    async fn fetch(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<()> {
+    /// One try to fetch the wanted commit.
+    async fn fetch(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<Fetched> {
         self.renew(deadline).await?;
         // Like `git clone`, keep the whole repository.
         let whole = self.source.keep_git && self.source.depth == 0;
-        let Some((refs, _)) = self.listed() else { return Ok(()) };
-        let wanted = Ask {
-            listing: single(self.choice.want, &refs.capabilities),
-            refspecs: vec![format!("+{WANTED}:{WANTED}")],
-            depth: if has(&refs.capabilities, "shallow") { self.source.depth } else { 0 },
-        };
-        let ask = if whole { self.everything() } else { wanted };
-        let Some(refusal) = self.download(ask, repository, limit, deadline).await? else {
-            return Ok(());
+        let (ask, to) = if whole { (self.everything(), Storage::Repository) } else { self.wanted() };
+        let refusal = match self.download(ask, to, repository, limit, deadline).await? {
+            Ok(fetched) => return Ok(fetched),
+            Err(refusal) => refusal,
         };
         if whole || self.choice.advertised {
             let error = self.refused(&refusal);
@@ -273,10 +277,22 @@ impl Git {
         }
         tracing::info!("the server does not send single commits ({refusal}): fetching everything");
         self.renew(deadline).await?;
-        match self.download(self.everything(), repository, limit, deadline).await? {
-            Some(refusal) => Err(self.refused(&refusal)),
-            None => Ok(()),
-        }
+        let fetched = self.download(self.everything(), Storage::Repository, repository, limit, deadline).await?;
+        fetched.map_err(|refusal| self.refused(&refusal))
+    }
+
+    /// The request for the wanted commit. podstrap reads the pack itself, unless the repository is kept.
+    fn wanted(&self) -> (Ask, Storage) {
+        let capabilities = self.listed().map(|(refs, _)| refs.capabilities.as_str()).unwrap_or_default();
+        // Without a .git nobody sees the history.
+        let depth = if self.source.keep_git { self.source.depth } else { 1 };
+        let depth = if has(capabilities, "shallow") { depth } else { 0 };
+        let ask = Ask {
+            listing: single(self.choice.want, capabilities),
+            refspecs: vec![format!("+{WANTED}:{WANTED}")],
+            depth,
+        };
+        (ask, if self.source.keep_git { Storage::Repository } else { Storage::Pack })
     }
 
     /// Lists and chooses again if the choice is out of date or the SSH session is over.
@@ -314,32 +330,49 @@ impl Git {
         }
     }
 
-    /// Fetches a pack. libgit2 runs on a blocking thread, the network on this one, with a channel between them.
+    /// Fetches a pack. Its reader runs on a blocking thread, the network on this one, with a channel between them.
     /// Returns the refusal of the server, if any.
     async fn download(
         &mut self,
         ask: Ask,
+        to: Storage,
         repository: &Path,
         limit: Size,
         deadline: Deadline,
-    ) -> Result<Option<String>> {
+    ) -> Result<Result<Fetched, String>> {
         let what = self.what();
         let (request, requested) = oneshot::channel();
         let (send, packets) = mpsc::channel(IN_FLIGHT);
         let (repository, doing) = (repository.to_owned(), what.clone());
-        let libgit2 = blocking(move || {
-            create(&repository)?;
-            let wire = Wire { listing: ask.listing, request, packets };
-            transport::download(&repository, wire, &ask.refspecs, ask.depth, limit, deadline).map_err(|error| {
-                match error.code() {
-                    ErrorCode::User if deadline.passed() => deadline.late(&doing).unreachable(),
-                    ErrorCode::User => too_large(&doing, "the pack alone takes", limit.0, limit),
-                    _ => failure(&doing, &error),
+        let plain = self.request(ask.depth);
+        let reader = blocking(move || match to {
+            Storage::Pack => {
+                // Fails if the network task is gone. The packets end then.
+                let _ = request.send(plain);
+                let path = repository.with_extension("pack");
+                if let Some(pack) = receive(packets, &path, limit, deadline, &doing)? {
+                    return Ok(Fetched::Pack(Box::new(pack), repository));
                 }
-            })
+                tracing::debug!("libgit2 reads the pack");
+                create(&repository)?;
+                index(&path, &repository, deadline, &doing)?;
+                Ok(Fetched::Repository(repository))
+            }
+            Storage::Repository => {
+                create(&repository)?;
+                let wire = Wire { listing: ask.listing, request, packets };
+                transport::download(&repository, wire, &ask.refspecs, ask.depth, limit, deadline).map_err(|error| {
+                    match error.code() {
+                        ErrorCode::User if deadline.passed() => deadline.late(&doing).unreachable(),
+                        ErrorCode::User => too_large(&doing, "the pack alone takes", limit.0, limit),
+                        _ => failure(&doing, &error),
+                    }
+                })?;
+                Ok(Fetched::Repository(repository))
+            }
         });
         let network = async {
-            // libgit2 may fail before it sends a request. Its result then has the error.
+            // The reader may fail before it sends a request. Its result then has the error.
             let Ok(body) = requested.await else { return Ok(None) };
             match &mut self.reached {
                 Reached::Http(http) => http.0.upload_pack(&what, &http.1.endpoint, body, send, deadline).await,
@@ -350,11 +383,20 @@ impl Git {
                 Reached::File(..) => Ok(None),
             }
         };
-        let (network, libgit2) = tokio::join!(network, libgit2);
+        let (network, fetched) = tokio::join!(network, reader);
         match network? {
-            Some(refusal) => Ok(Some(refusal)),
-            None => libgit2.map(|()| None),
+            Some(refusal) => Ok(Err(refusal)),
+            None => fetched.map(Ok),
         }
+    }
+
+    /// The request for the wanted object (gitprotocol-pack, "upload-request").
+    fn request(&self, depth: u32) -> Vec<u8> {
+        let capabilities = self.listed().map(|(refs, _)| refs.capabilities.as_str()).unwrap_or_default();
+        let asked: Vec<&str> = ASKED.iter().copied().filter(|name| has(capabilities, name)).collect();
+        let want = packet(format!("want {} {}\n", self.choice.want, asked.join(" ")).as_bytes());
+        let deepen = if depth > 0 { packet(format!("deepen {depth}\n").as_bytes()) } else { Vec::new() };
+        [want, deepen, b"0000".to_vec(), packet(b"done\n")].concat()
     }
 
     fn what(&self) -> String {

@@ -229,6 +229,7 @@ impl Resolved {
 pub mod fuzzing {
     pub use super::access::auth::fuzz as auth;
     pub use super::checkout::fuzz as entry_names;
+    pub use super::objects::fuzz as pack;
     pub use super::remote::http::fuzz as redirects;
     pub use super::remote::pktline::fuzz as pktline;
     pub use super::remote::refs::fuzz as references;

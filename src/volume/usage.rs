@@ -5,7 +5,6 @@
 //! exceeds `--size-limit`. Both count disk blocks, as the kubelet and `du` do.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -85,9 +84,9 @@ fn occupied(dir: &Path) -> u64 {
     let mut linked = HashSet::new();
     let mut bytes = 0;
     for entry in walk(dir).flatten().filter(|entry| !entry.is_root()) {
-        let Ok(meta) = entry.metadata() else { continue };
-        if meta.is_dir() || meta.nlink() == 1 || linked.insert((meta.dev(), meta.ino())) {
-            bytes += meta.blocks() * BLOCK;
+        let Ok(stat) = entry.stat() else { continue };
+        if entry.is_dir() || stat.st_nlink == 1 || linked.insert((stat.st_dev, stat.st_ino)) {
+            bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK;
         }
     }
     bytes

@@ -8,7 +8,8 @@ use git2::build::CheckoutBuilder;
 use git2::{AttrCheckFlags, AttrValue, Oid, Repository, Tree};
 
 use crate::error::{IoContext, Result};
-use crate::source::checkout::entries::{Entries, FileKind, Objects, Step};
+use crate::source::checkout::entries::{Entries, Step};
+use crate::source::objects::{FileKind, Objects};
 use crate::tree::{self, few};
 
 /// The name of an attributes file.
@@ -20,7 +21,7 @@ const IDENT: &[u8] = b"ident";
 /// Overrides `ident` for every file: libgit2 would expand the first `$Id$` of each.
 const NO_IDENT: &str = "* -ident\n";
 /// Git and libgit2 read no larger attributes file (`ATTR_MAX_FILE_SIZE` in attr.h).
-const MAX_ATTRIBUTES: usize = 100 << 20;
+const MAX_ATTRIBUTES: u64 = 100 << 20;
 
 /// The relevant attributes of a tree.
 #[derive(Default)]
@@ -43,20 +44,18 @@ impl Attributes {
 
     /// Reads the attributes file at `path`, unless it is too large for Git.
     pub(super) fn read(&mut self, objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<()> {
-        let (size, _) = objects.odb.read_header(oid).map_err(|error| objects.failed(&error))?;
+        let (size, _) = objects.header(oid)?;
         if size <= MAX_ATTRIBUTES {
-            self.note(objects.read(oid)?.data(), path);
+            self.note(&objects.read(oid)?, path);
         }
         Ok(())
     }
 
     /// Reads the attributes file of one directory, if there is one.
-    pub(super) fn read_in(&mut self, objects: &Objects<'_>, whole: &Tree<'_>, directory: &Path) -> Result<()> {
+    pub(super) fn read_in(&mut self, objects: &Objects<'_>, whole: Oid, directory: &Path) -> Result<()> {
         let path = directory.join(".gitattributes");
-        match whole.get_path(&path) {
-            Ok(entry) if matches!(FileKind::of(entry.filemode()), FileKind::Regular { .. }) => {
-                self.read(objects, entry.id(), &path)
-            }
+        match objects.find(whole, &path)? {
+            Some((id, FileKind::Regular { .. })) => self.read(objects, id, &path),
             _ => Ok(()),
         }
     }
@@ -96,33 +95,36 @@ fn asks_for_ident(line: &[u8]) -> bool {
 
 /// Writes `files` to `tree` with libgit2. `files` is the part of `whole` at `subdir`, or all of it. `scratch` is
 /// a directory on the same file system.
-pub(super) fn write<'a>(
-    objects: &Objects<'a>,
-    whole: &Tree<'a>,
-    files: &Tree<'a>,
+#[expect(clippy::too_many_arguments, reason = "one caller")]
+pub(super) fn write(
+    repo: &Repository,
+    objects: &Objects<'_>,
+    whole: Oid,
+    files: Oid,
     subdir: Option<&Path>,
     tree: &Path,
     scratch: &Path,
     attributes: &Attributes,
 ) -> Result<()> {
-    let overriding = objects.repo.path().join("info/attributes");
+    let overriding = repo.path().join("info/attributes");
     fs::create_dir_all(overriding.with_file_name(""))
         .and_then(|()| fs::write(&overriding, NO_IDENT))
         .on_volume(|| format!("cannot write {}", overriding.display()))?;
     let failed = |error: git2::Error| objects.failed(&error);
+    let all = repo.find_tree(whole).map_err(failed)?;
     if let Some(path) = subdir {
         // At its original path, libgit2 finds the attributes above the part.
         let beside = scratch.join("checkout");
         fs::create_dir(&beside).on_volume(|| format!("cannot create {}", beside.display()))?;
-        check_out(objects.repo, whole, Some(path), &beside).map_err(failed)?;
+        check_out(repo, &all, Some(path), &beside).map_err(failed)?;
         fs::rename(beside.join(path), tree)
             .and_then(|()| tree::remove(&beside))
             .on_volume(|| format!("cannot move the checkout to {}", tree.display()))?;
     } else {
-        check_out(objects.repo, whole, None, tree).map_err(failed)?;
+        check_out(repo, &all, None, tree).map_err(failed)?;
     }
     if attributes.recode {
-        name_recoded(objects, files, subdir.unwrap_or(Path::new("")))?;
+        name_recoded(repo, objects, files, subdir.unwrap_or(Path::new("")))?;
     }
     // Keep it out of a published `.git`.
     fs::remove_file(&overriding).on_volume(|| format!("cannot remove {}", overriding.display()))
@@ -144,13 +146,13 @@ fn check_out(repo: &Repository, files: &Tree<'_>, subdir: Option<&Path>, tree: &
 }
 
 /// Warns about the files that Git would recode. `root` is the part of the repository at `at`.
-fn name_recoded<'a>(objects: &Objects<'a>, root: &Tree<'a>, at: &Path) -> Result<()> {
+fn name_recoded(repo: &Repository, objects: &Objects<'_>, root: Oid, at: &Path) -> Result<()> {
     let (mut entries, mut recoded) = (Entries::new(objects, root)?, Vec::new());
     while let Some(step) = entries.next()? {
         match step {
             Step::Entry { kind: FileKind::Regular { .. }, .. } => {
                 let path = at.join(&entries.path);
-                let value = objects.repo.get_attr_bytes(&path, ENCODING, AttrCheckFlags::INDEX_ONLY);
+                let value = repo.get_attr_bytes(&path, ENCODING, AttrCheckFlags::INDEX_ONLY);
                 if recodes(AttrValue::always_bytes(value.map_err(|error| objects.failed(&error))?)) {
                     recoded.push(entries.path.clone());
                 }

@@ -1,52 +1,26 @@
-//! Reads the objects and entries of a commit, one by one.
+//! Reads the entries of a commit, one by one.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use git2::{Odb, Oid, Repository, Tree};
+use git2::Oid;
 
 use crate::error::{Error, Result};
-use crate::retry::Deadline;
 use crate::size::Size;
-use crate::source::objects::failure;
+use crate::source::objects::{Contents, Entry, FileKind, Objects};
 
 /// The longest path of the kernel in bytes, including the final NUL (`PATH_MAX` in limits.h).
 pub(super) const PATH_MAX: usize = 4096;
 /// The most bytes of the directory objects on the path to one file: a million entries and more.
-const MAX_TREES: usize = 64 << 20;
-
-/// The objects of a commit, and the context of their checkout.
-pub(super) struct Objects<'a> {
-    pub(super) repo: &'a Repository,
-    pub(super) odb: Odb<'a>,
-    /// The failed operation, for messages.
-    pub(super) what: &'a str,
-    pub(super) deadline: Deadline,
-}
-
-impl Objects<'_> {
-    pub(super) fn read(&self, oid: Oid) -> Result<git2::OdbObject<'_>> {
-        self.odb.read(oid).map_err(|error| self.failed(&error))
-    }
-
-    pub(super) fn failed(&self, error: &git2::Error) -> Error {
-        failure(self.what, error).permanent()
-    }
-
-    pub(super) fn too_long(&self) -> Error {
-        Error::source(self.what)
-            .because(format!("it has paths longer than the kernel's limit of {PATH_MAX} bytes"))
-            .hint("reduce the depth of its directories")
-    }
-}
+const MAX_TREES: u64 = 64 << 20;
 
 /// Walks the entries of a commit, a directory before its contents. Holds only the directories on the current
 /// path in memory.
-pub(super) struct Entries<'a, 'o> {
-    objects: &'o Objects<'a>,
-    /// Each with the size of its object, and its next entry.
-    open: Vec<(Tree<'a>, usize, usize)>,
+pub(super) struct Entries<'o> {
+    objects: &'o Objects<'o>,
+    /// Each with its name, and the start of its next entry.
+    open: Vec<(Contents<'o>, Oid, usize)>,
     /// The path of the last entry in the tree.
     pub(super) path: PathBuf,
     /// Whether the walk did not enter that entry: the next one replaces it in the path.
@@ -63,10 +37,10 @@ pub(super) enum Step {
     Leave,
 }
 
-impl<'a, 'o> Entries<'a, 'o> {
-    pub(super) fn new(objects: &'o Objects<'a>, root: &Tree<'a>) -> Result<Self> {
+impl<'o> Entries<'o> {
+    pub(super) fn new(objects: &'o Objects<'_>, root: Oid) -> Result<Self> {
         let mut entries = Self { objects, open: Vec::new(), path: PathBuf::new(), beside: false };
-        entries.enter(root.id())?;
+        entries.enter(root)?;
         Ok(entries)
     }
 
@@ -78,22 +52,22 @@ impl<'a, 'o> Entries<'a, 'o> {
         if std::mem::take(&mut self.beside) {
             self.path.pop();
         }
-        let Some((tree, _, next)) = self.open.last_mut() else { return Ok(None) };
-        let Some(entry) = tree.get(*next) else {
+        let Some((directory, id, next)) = self.open.last_mut() else { return Ok(None) };
+        let mut rest = &directory[*next..];
+        if rest.is_empty() {
             self.open.pop();
             self.path.pop();
             return Ok(Some(Step::Leave));
-        };
-        *next += 1;
-        let name = entry.name_bytes();
-        // libgit2 treats a name with a slash as a path.
+        }
+        let Entry { name, id, kind } = Entry::take(&mut rest).ok_or_else(|| self.objects.damaged(*id))?;
+        *next = directory.len() - rest.len();
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
             let name = String::from_utf8_lossy(name);
             return Err(Error::source(what).because(format!("the entry name {name:?} is invalid")));
         }
         self.path.push(OsStr::from_bytes(name));
         self.beside = true;
-        Ok(Some(Step::Entry { name: name.to_owned(), oid: entry.id(), kind: FileKind::of(entry.filemode_raw()) }))
+        Ok(Some(Step::Entry { name: name.to_owned(), oid: id, kind }))
     }
 
     /// Continues in the directory that was the last entry.
@@ -101,41 +75,24 @@ impl<'a, 'o> Entries<'a, 'o> {
         let objects = self.objects;
         // Fail here, before another limit: nothing can be written at this depth.
         if self.path.as_os_str().len() > PATH_MAX {
-            return Err(objects.too_long());
+            return Err(too_long(objects.what));
         }
-        let (size, _) = objects.odb.read_header(oid).map_err(|error| objects.failed(&error))?;
-        if self.open.iter().fold(size, |sum, (_, size, _)| sum.saturating_add(*size)) > MAX_TREES {
+        let (size, _) = objects.header(oid)?;
+        let open = self.open.iter().fold(size, |sum, (directory, ..)| sum.saturating_add(directory.len() as u64));
+        if open > MAX_TREES {
             return Err(Error::source(objects.what)
-                .because(format!("its directories have more entries than fit into {}", Size(MAX_TREES as u64)))
+                .because(format!("its directories have more entries than fit into {}", Size(MAX_TREES)))
                 .hint("spread the files over more directories"));
         }
-        let tree = objects.repo.find_tree(oid).map_err(|error| objects.failed(&error))?;
-        self.open.push((tree, size, 0));
+        self.open.push((objects.directory(oid)?, oid, 0));
         self.beside = false;
         Ok(())
     }
 }
 
-/// The kind of an entry in a tree.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileKind {
-    Directory,
-    /// Becomes an empty directory.
-    Submodule,
-    Link,
-    Regular {
-        executable: bool,
-    },
-}
-
-impl FileKind {
-    /// The kind of a mode in a tree, as Git reads it: any other mode is a submodule (cache.h, `canon_mode`).
-    pub(super) fn of(mode: i32) -> Self {
-        match mode & 0o170_000 {
-            0o040_000 => Self::Directory,
-            0o120_000 => Self::Link,
-            0o100_000 => Self::Regular { executable: mode & 0o100 != 0 },
-            _ => Self::Submodule,
-        }
-    }
+/// The error of a path that the kernel cannot open.
+pub(super) fn too_long(what: &str) -> Error {
+    Error::source(what)
+        .because(format!("it has paths longer than the kernel's limit of {PATH_MAX} bytes"))
+        .hint("reduce the depth of its directories")
 }

@@ -21,19 +21,19 @@ mod settle;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use git2::{Commit, ErrorCode, ObjectType, Oid, Repository, Tree};
+use git2::{ObjectType, Oid, Repository};
+use rustix::fs::{Timespec, Timestamps};
 
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::plan::{GitSource, GitUrl, RESERVED, Submodules, TreePath};
 use crate::retry::Deadline;
-use crate::source::checkout::entries::{Entries, FileKind, Objects, PATH_MAX, Step};
+use crate::source::checkout::entries::{Entries, PATH_MAX, Step};
 use crate::source::destination::Destination;
 use crate::source::lfs;
-use crate::source::objects::failure;
+use crate::source::objects::{Fetched, FileKind, Objects, Store, commit, failure, tag};
 use crate::source::remote::refs::Choice;
 use crate::source::remote::submodules;
 use crate::tree::{Written, few, reserved};
@@ -62,7 +62,7 @@ pub(crate) struct Submodule {
 
 /// Writes the chosen commit's files.
 pub(crate) fn write(
-    repo: &Repository,
+    fetched: &Fetched,
     source: &GitSource,
     choice: &Choice,
     to: Destination<'_>,
@@ -70,23 +70,30 @@ pub(crate) fn write(
 ) -> Result<CheckedOut> {
     let Destination { tree, scratch, subdir, limit, lfs_pointers } = to;
     let subdir = subdir.map(TreePath::as_path);
-    let commit = find(repo, choice, &source.url)?;
-    let what = format!("cannot check out {} of {}", commit.id(), source.url);
-    let failed = |error: git2::Error| failure(&what, &error).permanent();
-    let whole = commit.tree().map_err(failed)?;
-    let files = match subdir {
-        Some(path) => part(repo, &whole, path, &what)?,
-        None => whole.clone(),
+    let what = format!("cannot check out {} of {}", choice.commit, source.url);
+    let open = |path: &Path| Repository::open_bare(path).map_err(|error| failure("cannot read the objects", &error));
+    let opened;
+    let store = match fetched {
+        Fetched::Pack(pack, _) => Store::Pack(pack),
+        Fetched::Repository(path) => {
+            opened = open(path)?;
+            Store::Libgit2(opened.odb().map_err(|error| failure(&what, &error).permanent())?)
+        }
     };
-    if files.get_name_bytes(RESERVED.as_bytes()).is_some() {
+    let objects = Objects { store, what: &what, deadline };
+    let commit = find(&objects, choice, &source.url)?;
+    let files = match subdir {
+        Some(path) => part(&objects, commit.directory, path)?,
+        None => commit.directory,
+    };
+    if objects.find(files, Path::new(RESERVED))?.is_some() {
         return Err(reserved(format!("{} has an entry {RESERVED} at its top level", source.url)));
     }
-    let objects = Objects { repo, odb: repo.odb().map_err(failed)?, what: &what, deadline };
-    let mut scan = scan::scan(&objects, &files, PATH_MAX - 1 - tree.as_os_str().len(), limit)?;
+    let mut scan = scan::scan(&objects, files, PATH_MAX - 1 - tree.as_os_str().len(), limit)?;
     // Attributes above a part apply to it as well.
     let above = subdir.into_iter().flat_map(|path| path.ancestors().skip(1));
     for directory in above {
-        scan.attributes.read_in(&objects, &whole, directory)?;
+        scan.attributes.read_in(&objects, commit.directory, directory)?;
     }
     match fs::create_dir(tree) {
         // The empty directory of a submodule.
@@ -94,56 +101,51 @@ pub(crate) fn write(
         made => made.on_volume(|| format!("cannot create {}", tree.display()))?,
     }
     scan.attributes.warn();
-    let seen = if scan.plain() {
-        Some(plain::write(&objects, &files, tree, &scan)?)
+    let time = Timespec { tv_sec: commit.time, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let settled = if scan.plain() {
+        plain::write(&objects, files, tree, &scan, &times)?
     } else {
-        attributes::write(&objects, &whole, &files, subdir, tree, scratch, &scan.attributes)?;
-        None
+        let repo = open(&fetched.repository(deadline, &what)?)?;
+        attributes::write(&repo, &objects, commit.directory, files, subdir, tree, scratch, &scan.attributes)?;
+        settle::settle(tree, &times, deadline)?
     };
-    let settled = settle::settle(tree, &commit, seen.is_none(), deadline)?;
-    lfs::judge(&what, &seen.unwrap_or(settled.pointers), lfs_pointers)?;
+    lfs::judge(&what, &settled.pointers, lfs_pointers)?;
     let submodules = match scan.submodules {
         0 => Vec::new(),
         _ if source.submodules == Submodules::Off => {
-            let found = gitlinks(&objects, &files)?;
+            let found = gitlinks(&objects, files)?;
             let paths: Vec<PathBuf> = found.into_iter().map(|(path, _)| path).collect();
             tracing::warn!("--submodules off leaves {} empty: {}", directories(paths.len()), few(&paths));
             Vec::new()
         }
-        _ => named_submodules(&objects, &whole, &files, subdir, scratch)?,
+        _ => named_submodules(&objects, commit.directory, files, subdir, scratch)?,
     };
     Ok(CheckedOut { written: settled.written, submodules })
 }
 
 /// The directory of the repository that becomes the tree.
-fn part<'repo>(repo: &'repo Repository, whole: &Tree<'repo>, path: &Path, what: &str) -> Result<Tree<'repo>> {
-    let refused = |why: String| Err(Error::source(what).because(format!("--subdir {}: {why}", path.display())));
-    let mut at = whole.clone();
-    let mut seen = PathBuf::new();
+fn part(objects: &Objects<'_>, whole: Oid, path: &Path) -> Result<Oid> {
+    let refused = |why: String| Err(Error::source(objects.what).because(format!("--subdir {}: {why}", path.display())));
+    let (mut at, mut seen) = (whole, PathBuf::new());
     for name in path {
-        let Some(entry) = at.get_name_bytes(name.as_bytes()) else {
-            let names = at.iter().filter(|entry| entry.kind() == Some(ObjectType::Tree));
-            let names: Vec<_> = names.map(|entry| String::from_utf8_lossy(entry.name_bytes()).into_owned()).collect();
+        let Some((id, kind)) = objects.find(at, Path::new(name))? else {
             let place = if seen.as_os_str().is_empty() { "the repository".into() } else { seen.display().to_string() };
+            let names = objects.entries(at)?.into_iter().filter(|(.., kind)| *kind == FileKind::Directory);
+            let names: Vec<_> = names.map(|(name, ..)| String::from_utf8_lossy(&name).into_owned()).collect();
             return refused(format!("there is no {} in {place}", name.display()))
                 .map_err(|error| error.hint(format!("choose a directory in {place}: {}", listed(&names))));
         };
         seen.push(name);
-        let kind = FileKind::of(entry.filemode());
-        let next = match kind {
-            FileKind::Directory => entry
-                .to_object(repo)
-                .and_then(|object| object.peel_to_tree())
-                .map_err(|error| failure(what, &error).permanent())?,
+        match kind {
+            FileKind::Directory => at = id,
             FileKind::Submodule => {
                 return refused(format!("{} is a submodule", seen.display()))
                     .map_err(|error| error.hint("give the submodule's own repository with --repo"));
             }
             FileKind::Link => return refused(format!("{} is a symbolic link", seen.display())),
             FileKind::Regular { .. } => return refused(format!("{} is a file", seen.display())),
-        };
-        drop(entry);
-        at = next;
+        }
     }
     Ok(at)
 }
@@ -157,27 +159,36 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", "))
 }
 
-fn find<'repo>(repo: &'repo Repository, choice: &Choice, url: &GitUrl) -> Result<Commit<'repo>> {
+/// A commit's directory, and its time in seconds since 1970.
+struct Commit {
+    directory: Oid,
+    time: i64,
+}
+
+fn find(objects: &Objects<'_>, choice: &Choice, url: &GitUrl) -> Result<Commit> {
     let name = choice.reference.clone().unwrap_or_else(|| choice.commit.to_string());
-    let object = repo.find_object(choice.want, None).map_err(|error| {
-        if error.code() == ErrorCode::NotFound {
-            let error = Error::source(format!("{url} has no commit {}", choice.want));
-            let push = "push the commit to a branch or a tag: most servers send only the commits of branches and tags";
-            let meant = |name| format!("use --ref {name}: 40 hexadecimal digits mean a commit");
-            return error.hint(choice.namesake.as_ref().map_or_else(|| push.to_owned(), meant));
-        }
-        failure(&format!("cannot read {name} of {url}"), &error).permanent()
-    })?;
-    object.peel_to_commit().map_err(|_| {
-        let kind =
-            object.as_tag().and_then(git2::Tag::target_type).or(object.kind()).map_or("nothing", |kind| kind.str());
-        Error::source(format!("{name} of {url} points to a {kind}, not to a commit"))
-            .hint("choose a branch, a tag of a commit, or a commit with --ref")
-    })
+    let Some((_, first)) = objects.known(choice.want)? else {
+        let error = Error::source(format!("{url} has no commit {}", choice.want));
+        let push = "push the commit to a branch or a tag: most servers send only the commits of branches and tags";
+        let meant = |name| format!("use --ref {name}: 40 hexadecimal digits mean a commit");
+        return Err(error.hint(choice.namesake.as_ref().map_or_else(|| push.to_owned(), meant)));
+    };
+    let (mut at, mut kind) = (choice.want, first);
+    // A tag cannot contain itself: its name is the hash of its contents.
+    while kind == ObjectType::Tag {
+        at = tag(&objects.read(at)?).ok_or_else(|| objects.damaged(at))?.0;
+        kind = objects.header(at)?.1;
+    }
+    if kind != ObjectType::Commit {
+        return Err(Error::source(format!("{name} of {url} points to a {kind}, not to a commit"))
+            .hint("choose a branch, a tag of a commit, or a commit with --ref"));
+    }
+    let (directory, time) = commit(&objects.read(at)?).ok_or_else(|| objects.damaged(at))?;
+    Ok(Commit { directory, time })
 }
 
 /// The submodules of a tree, with their paths.
-fn gitlinks<'a>(objects: &Objects<'a>, root: &Tree<'a>) -> Result<Vec<(PathBuf, Oid)>> {
+fn gitlinks(objects: &Objects<'_>, root: Oid) -> Result<Vec<(PathBuf, Oid)>> {
     let (mut entries, mut found) = (Entries::new(objects, root)?, Vec::new());
     while let Some(step) = entries.next()? {
         match step {
@@ -190,18 +201,16 @@ fn gitlinks<'a>(objects: &Objects<'a>, root: &Tree<'a>) -> Result<Vec<(PathBuf, 
 }
 
 /// The submodules with their URLs. `whole` has `.gitmodules`, `files` is its part at `subdir`.
-fn named_submodules<'a>(
-    objects: &Objects<'a>,
-    whole: &Tree<'a>,
-    files: &Tree<'a>,
+fn named_submodules(
+    objects: &Objects<'_>,
+    whole: Oid,
+    files: Oid,
     subdir: Option<&Path>,
     scratch: &Path,
 ) -> Result<Vec<Submodule>> {
-    let entry = whole.get_name_bytes(submodules::FILE.as_bytes());
-    let entry = entry.filter(|entry| matches!(FileKind::of(entry.filemode()), FileKind::Regular { .. }));
-    let known = match entry {
-        Some(entry) => submodules::read(objects.read(entry.id())?.data(), scratch)?,
-        None => Vec::new(),
+    let known = match objects.find(whole, Path::new(submodules::FILE))? {
+        Some((id, FileKind::Regular { .. })) => submodules::read(&objects.read(id)?, scratch)?,
+        _ => Vec::new(),
     };
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for (path, commit) in gitlinks(objects, files)? {

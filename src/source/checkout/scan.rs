@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use git2::{ObjectType, Oid, Tree};
+use git2::{ObjectType, Oid};
 
 use crate::error::{Error, Result};
 use crate::size::Size;
 use crate::source::checkout::attributes::{self, Attributes};
-use crate::source::checkout::entries::{Entries, FileKind, Objects, Step};
-use crate::source::objects::MAX_OBJECT;
+use crate::source::checkout::entries::{Entries, Step, too_long};
+use crate::source::objects::{FileKind, MAX_OBJECT, Objects};
 use crate::tree::too_large;
 
 /// The properties of a tree that decide how to write it.
@@ -49,10 +49,10 @@ impl Total {
 
 /// Inspects every object once, however many entries refer to it, and inflates no file: it detects a bomb at
 /// once. `longest` is the limit for the length of a path.
-pub(super) fn scan<'a>(objects: &Objects<'a>, root: &Tree<'a>, longest: usize, limit: Size) -> Result<Scan> {
+pub(super) fn scan(objects: &Objects<'_>, root: Oid, longest: usize, limit: Size) -> Result<Scan> {
     let (mut scan, mut seen) = (Scan::default(), HashSet::new());
     let mut known = HashMap::<Oid, Total>::new();
-    let mut totals = vec![(root.id(), 0, Total { bytes: Size::occupied(0), longest: 0 })];
+    let mut totals = vec![(root, 0, Total { bytes: Size::occupied(0), longest: 0 })];
     let mut entries = Entries::new(objects, root)?;
     while let Some(step) = entries.next()? {
         let (name, total) = match step {
@@ -90,7 +90,7 @@ pub(super) fn scan<'a>(objects: &Objects<'a>, root: &Tree<'a>, longest: usize, l
                 return Err(too_large(objects.what, "the files take", parent.bytes, limit));
             }
             if parent.longest > longest {
-                return Err(objects.too_long());
+                return Err(too_long(objects.what));
             }
         }
     }
@@ -99,12 +99,12 @@ pub(super) fn scan<'a>(objects: &Objects<'a>, root: &Tree<'a>, longest: usize, l
 
 /// The space that a file or a link will occupy.
 fn measure(objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<u64> {
-    let (size, kind) = objects.odb.read_header(oid).map_err(|error| objects.failed(&error))?;
+    let (size, kind) = objects.header(oid)?;
     if kind != ObjectType::Blob {
         return Err(Error::source(objects.what).because(format!("{} is a {kind}, not a file", path.display())));
     }
-    if size > MAX_OBJECT {
-        let (size, most) = (Size(size as u64), Size(MAX_OBJECT as u64));
+    if size > MAX_OBJECT as u64 {
+        let (size, most) = (Size(size), Size(MAX_OBJECT as u64));
         return Err(Error::source(objects.what)
             .because(format!(
                 "{} has {size}; the limit for a file of a repository is {most}, because podstrap holds it in memory",
@@ -112,7 +112,7 @@ fn measure(objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<u64> {
             ))
             .hint("keep data of that size out of the repository, and mount or download it"));
     }
-    Ok(Size::occupied(size as u64))
+    Ok(Size::occupied(size))
 }
 
 /// Whether libgit2 must validate the name: it might be `.git` to some file system, by case, by code points that

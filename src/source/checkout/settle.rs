@@ -1,11 +1,10 @@
-//! Sets modes and times that depend on the commit alone, not on the writer or the umask.
+//! Sets modes and times after libgit2 wrote the files: they depend on the commit alone, not on the umask.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use git2::Commit;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use rustix::fs::{AtFlags, CWD, Timestamps, utimensat};
 
 use crate::error::{IoContext, Result};
 use crate::files::{self, WRITTEN};
@@ -15,25 +14,24 @@ use crate::tree::{Written, set_mode};
 use crate::walk::{WalkError, walk};
 
 /// The count of the files, and the pointers among them.
+#[derive(Default)]
 pub(super) struct Settled {
     pub(super) written: Written,
-    /// Git LFS pointers, if requested.
+    /// Git LFS pointers.
     pub(super) pointers: Vec<PathBuf>,
 }
 
-/// Sets Git's mode and the commit's time on everything, and counts the files. Searches for Git LFS pointers if
-/// `pointers` is set.
-pub(super) fn settle(tree: &Path, commit: &Commit<'_>, pointers: bool, deadline: Deadline) -> Result<Settled> {
-    let mut settled = Settled { written: Written::default(), pointers: Vec::new() };
-    let time = Timespec { tv_sec: commit.time().seconds(), tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
+/// Sets Git's mode and these times on everything that libgit2 wrote, counts the files, and searches for Git LFS
+/// pointers.
+pub(super) fn settle(tree: &Path, times: &Timestamps, deadline: Deadline) -> Result<Settled> {
+    let mut settled = Settled::default();
     for entry in walk(tree) {
         let entry = entry.map_err(WalkError::on_volume)?;
         if entry.is_dir() && deadline.passed() {
             return Err(deadline.late(&format!("cannot set the modes and times in {}", tree.display())));
         }
         let volume = || format!("cannot set the mode and time of {}", entry.path.display());
-        utimensat(CWD, &entry.path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from).on_volume(volume)?;
+        utimensat(CWD, &entry.path, times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from).on_volume(volume)?;
         if entry.is_dir() {
             set_mode(&entry.path, 0o755).on_volume(volume)?;
             continue;
@@ -48,10 +46,7 @@ pub(super) fn settle(tree: &Path, commit: &Commit<'_>, pointers: bool, deadline:
         if meta.permissions().mode() & 0o7777 != mode {
             set_mode(&entry.path, mode).on_volume(volume)?;
         }
-        if pointers
-            && meta.len() <= lfs::LONGEST
-            && lfs::is_pointer(&files::read(&entry.path, WRITTEN).on_volume(volume)?)
-        {
+        if meta.len() <= lfs::LONGEST && lfs::is_pointer(&files::read(&entry.path, WRITTEN).on_volume(volume)?) {
             settled.pointers.push(entry.name);
         }
     }

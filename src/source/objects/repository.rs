@@ -1,9 +1,10 @@
 //! Repositories on this machine: new ones for fetched objects, the user's own, and the errors of libgit2 about
 //! them.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use git2::{AutotagOption, FetchOptions, RemoteCallbacks, Repository, RepositoryInitOptions};
+use git2::{AutotagOption, ErrorCode, FetchOptions, Indexer, RemoteCallbacks, Repository, RepositoryInitOptions};
 
 use crate::error::{Error, IoContext, Kind, Result, said_of_volume, volume_error};
 use crate::files::{self, GENERATED};
@@ -12,6 +13,9 @@ use crate::size::Size;
 use crate::source::objects::transport::MAX_OBJECT;
 use crate::source::remote::refs::{Ref, Refs};
 use crate::tree;
+
+/// Bytes of a pack in memory.
+const BUFFER: usize = 64 << 10;
 
 /// Creates a bare repository. Replaces the leftovers of a failed try.
 pub(crate) fn create(path: &Path) -> Result<()> {
@@ -93,6 +97,29 @@ pub(crate) fn fetch_local(
         repo.remote_anonymous(&from.to_string_lossy())?.download(refspecs, Some(&mut options))
     };
     fetch().map_err(|error: git2::Error| failure(what, &error).permanent())
+}
+
+/// Adds a pack to a repository, which libgit2 reads in full.
+pub(crate) fn index(pack: &Path, to: &Path, deadline: Deadline, what: &str) -> Result<()> {
+    let unreadable = |error: &std::io::Error| volume_error(format!("cannot read {}", pack.display()), error);
+    let mut from = std::fs::File::open(pack).map_err(|error| unreadable(&error))?;
+    let mut indexer = Indexer::new(None, &to.join("objects/pack"), 0, false).map_err(|error| failure(what, &error))?;
+    indexer.progress(|_| !deadline.passed());
+    let mut buffer = vec![0; BUFFER];
+    let indexed = loop {
+        let length = from.read(&mut buffer).map_err(|error| unreadable(&error))?;
+        if length == 0 {
+            break indexer.commit().map(|_| ());
+        }
+        if let Err(error) = indexer.write_all(&buffer[..length]) {
+            let libgit2 = error.into_inner().and_then(|inner| inner.downcast::<git2::Error>().ok());
+            break Err(libgit2.map_or_else(|| git2::Error::from_str("the pack is damaged"), |error| *error));
+        }
+    };
+    indexed.map_err(|error| match error.code() {
+        ErrorCode::User if deadline.passed() => deadline.late(what).unreachable(),
+        _ => failure(what, &error),
+    })
 }
 
 /// The error for a failure of libgit2. An error of the volume is recognised by the text that libgit2 takes from

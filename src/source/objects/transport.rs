@@ -32,7 +32,7 @@ const MAX_ALLOCATION: usize = MAX_OBJECT + (64 << 10);
 /// has 10 million in its whole history.
 const MAX_OBJECTS: usize = 16 << 20;
 /// The most bytes from a server besides the pack: its progress, and where history is cut.
-const MAX_TALK: usize = 64 << 20;
+pub(crate) const MAX_TALK: usize = 64 << 20;
 /// The URL scheme of this transport.
 const SCHEME: &str = "podstrap";
 /// Ends a request: the client offers nothing more, and wants the pack (gitprotocol-pack, "upload-request").

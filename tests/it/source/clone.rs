@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use podstrap::plan::Origin;
 use podstrap::retry::Deadline;
 use podstrap::source::Revision;
 use podstrap::telemetry::{LogFormat, LogLevel};
@@ -36,10 +37,13 @@ fn a_shallow_clone_is_two_requests_and_one_commit() {
     repo.file("a", "1").commit("one").file("a", "2").commit("two").file("a", "3").commit("three");
     for (depth, commits) in [(1, 1), (2, 2), (0, 3)] {
         let server = GitServer::start(dir.path());
-        let got = get_within(&git_source(&server.url("app.git"), None, depth), Duration::from_mins(1)).unwrap();
+        let mut source = git_source(&server.url("app.git"), None, depth);
+        let Origin::Git(git_source) = &mut source.origin else { unreachable!() };
+        git_source.keep_git = true;
+        let got = get_within(&source, Duration::from_mins(1)).unwrap();
         assert_eq!(server.seen(), ["GET /app.git/info/refs", "POST /app.git/git-upload-pack"], "depth {depth}");
         let all = ["cat-file", "--batch-all-objects", "--batch-check=%(objecttype)"];
-        let objects = git(&got.scratch()).args(all).output().unwrap().stdout;
+        let objects = git(&got.tree()).args(all).output().unwrap().stdout;
         let objects = String::from_utf8(objects).unwrap();
         assert_eq!(objects.lines().filter(|kind| *kind == "commit").count(), commits, "depth {depth}");
     }

@@ -35,9 +35,6 @@ impl Got {
     pub(crate) fn files(&self) -> String {
         listing(&self.tree())
     }
-    pub(crate) fn scratch(&self) -> PathBuf {
-        self.dir.path().join("scratch/git-0")
-    }
 }
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {

@@ -179,15 +179,15 @@ fn trees_that_cannot_be_files_are_refused() {
         ("a directory that is a file", "because", Box::new(|odb| tree(odb, &[("40000", b"a", blob(odb, b"evil"))]))),
         (
             "a file that is missing",
-            "not found",
+            "is missing",
             Box::new(|odb| tree(odb, &[("100644", b"a", Oid::from_bytes(&[7; 20]).unwrap())])),
         ),
         (
             "a directory that is missing",
-            "not found",
+            "is missing",
             Box::new(|odb| tree(odb, &[("40000", b"a", Oid::from_bytes(&[7; 20]).unwrap())])),
         ),
-        ("a tree that is missing", "not found", Box::new(|_| Oid::from_bytes(&[7; 20]).unwrap())),
+        ("a tree that is missing", "is missing", Box::new(|_| Oid::from_bytes(&[7; 20]).unwrap())),
         ("a tree that is a blob", "because", Box::new(|odb| blob(odb, b"evil"))),
         (
             "a tree of junk",
