@@ -231,8 +231,11 @@ pub fn list(dir: &Path) -> io::Result<Vec<(OsString, FileType)>> {
 /// As for [`list`].
 pub(crate) fn list_open(dir: &Path) -> io::Result<(OwnedFd, Vec<(OsString, FileType)>)> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = anew(|| Ok(rustix::fs::open(dir, flags, Mode::empty())?))?;
-    let handle = opened.try_clone()?;
+    let (opened, handle) = anew(|| {
+        let opened = rustix::fs::open(dir, flags, Mode::empty())?;
+        let handle = opened.try_clone()?;
+        Ok((opened, handle))
+    })?;
     let mut entries = Vec::new();
     // std's reader panics if the directory cannot be closed.
     for entry in Dir::new(opened)? {

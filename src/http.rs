@@ -281,8 +281,16 @@ fn roots() -> Result<Vec<CertificateDer<'static>>> {
         files::unless_absent(files::open(Path::new(&file)))
             .map_err(|error| files::unreadable(Kind::Usage, what(), &error).hint("set it to an existing PEM file"))?;
     }
-    let found = rustls_native_certs::load_native_certs();
     let asked = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().find(|name| std::env::var_os(name).is_some());
+    // The image's file has all of its certificates. Its directory has each of them once more, in two files.
+    let bundle = if asked.is_none() { openssl_probe::probe().cert_file } else { None };
+    let mut found = rustls_native_certs::CertificateResult::default();
+    if let Some(bundle) = bundle {
+        found = rustls_native_certs::load_certs_from_paths(Some(&bundle), None);
+    }
+    if found.certs.is_empty() {
+        found = rustls_native_certs::load_native_certs();
+    }
     if let (Some(name), true) = (asked, found.certs.is_empty()) {
         let mut error = Error::usage(format!("{name} has no usable CA certificate"))
             .hint("set it to an existing PEM file, or unset it to use the default roots");

@@ -4,7 +4,7 @@
 //! before its entries, and its entries are sorted by name. The walk opens a directory only after it has yielded
 //! it, so the caller can change its mode first, or [leave it out](Walk::leave_out). It yields links but never
 //! follows them; only the root may be a link. The walk does not recurse, so depth costs no stack, and it keeps
-//! only the innermost directory open.
+//! at most the innermost directory open.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -39,7 +39,7 @@ struct Level {
     name: PathBuf,
     /// The remaining entries.
     entries: std::vec::IntoIter<(OsString, FileType)>,
-    /// Of the innermost directory.
+    /// Open until the walk enters a directory in it.
     handle: Option<Arc<OwnedFd>>,
 }
 
@@ -135,7 +135,8 @@ impl Entry {
         self.name.as_os_str().is_empty()
     }
 
-    /// The same as [`metadata`](Self::metadata) in the system's form, without a lookup of the whole path.
+    /// The same as [`metadata`](Self::metadata) in the system's form. Looks up only the name where the walk has the
+    /// directory open.
     pub(crate) fn stat(&self) -> Result<Stat, WalkError> {
         let found = match (&self.parent, self.path.file_name()) {
             (Some(parent), Some(name)) => statat(parent, name, AtFlags::SYMLINK_NOFOLLOW),

@@ -6,7 +6,8 @@
 //! is not a tip, whether or not the server announces support for that.
 //!
 //! libgit2 fetches into a repository in two cases: for `--keep-git`, and if the server refuses to send that commit,
-//! which podstrap then looks up among everything that the server sends. podstrap reads a `file://` repository in place.
+//! which podstrap then looks up among everything that the server sends. It also reads packs that podstrap does not.
+//! podstrap reads a `file://` repository in place.
 
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,9 @@ use crate::tree::{Written, too_large};
 
 /// The only reference in the list for libgit2.
 const WANTED: &str = "refs/podstrap/wanted";
-/// The capabilities to use if the server has them: one frame for the pack, the progress and errors; and short deltas.
-const ASKED: [&str; 2] = ["side-band-64k", "ofs-delta"];
+/// The capabilities to use if the server has them: one frame for the pack, the progress and errors; short deltas; and one
+/// without which Azure DevOps refuses every request.
+const ASKED: [&str; 4] = ["side-band-64k", "ofs-delta", "multi_ack_detailed", "multi_ack"];
 /// Limit of nested submodules.
 const MAX_NESTING: usize = 16;
 /// Packets in the channel to the reader of the pack: at most 2 MiB.
@@ -91,7 +93,7 @@ enum Storage {
     Repository,
 }
 
-/// A fetch by libgit2, and its list of references.
+/// What to fetch: for libgit2, its list of references and the refspecs.
 struct Ask {
     listing: Vec<u8>,
     refspecs: Vec<String>,
@@ -345,18 +347,14 @@ impl Git {
         let (send, packets) = mpsc::channel(IN_FLIGHT);
         let (repository, doing) = (repository.to_owned(), what.clone());
         let plain = self.request(ask.depth);
+        let (pack, to_index, told) = (repository.with_extension("pack"), repository.clone(), what.clone());
         let reader = blocking(move || match to {
             Storage::Pack => {
                 // Fails if the network task is gone. The packets end then.
                 let _ = request.send(plain);
                 let path = repository.with_extension("pack");
-                if let Some(pack) = receive(packets, &path, limit, deadline, &doing)? {
-                    return Ok(Fetched::Pack(Box::new(pack), repository));
-                }
-                tracing::debug!("libgit2 reads the pack");
-                create(&repository)?;
-                index(&path, &repository, deadline, &doing)?;
-                Ok(Fetched::Repository(repository))
+                let pack = receive(packets, &path, limit, deadline, &doing)?;
+                Ok(pack.map(|pack| Fetched::Pack(Box::new(pack), repository)))
             }
             Storage::Repository => {
                 create(&repository)?;
@@ -368,7 +366,7 @@ impl Git {
                         _ => failure(&doing, &error),
                     }
                 })?;
-                Ok(Fetched::Repository(repository))
+                Ok(Some(Fetched::Repository(repository)))
             }
         });
         let network = async {
@@ -384,10 +382,18 @@ impl Git {
             }
         };
         let (network, fetched) = tokio::join!(network, reader);
-        match network? {
-            Some(refusal) => Ok(Err(refusal)),
-            None => fetched.map(Ok),
+        if let Some(refusal) = network? {
+            return Ok(Err(refusal));
         }
+        if let Some(fetched) = fetched? {
+            return Ok(Ok(fetched));
+        }
+        tracing::debug!("libgit2 reads the pack");
+        let indexed = blocking(move || {
+            index(&pack, &to_index, deadline, &told)?;
+            Ok(Fetched::Repository(to_index))
+        });
+        indexed.await.map(Ok)
     }
 
     /// The request for the wanted object (gitprotocol-pack, "upload-request").

@@ -164,27 +164,16 @@ impl Builder {
         .await?;
         let python = &self.toolchain.python.path;
         let tools = (&self.settings, self.dirs.scratch.as_path());
-        problems.extend(fit::check(&self.dirs.venv, Arc::clone(&dists), &self.app, python, tools, deadline).await?);
+        // None of these needs another.
+        let (fits, compiled, archives) = tokio::join!(
+            fit::check(&self.dirs.venv, Arc::clone(&dists), &self.app, python, tools, deadline),
+            self.compile(&files, deadline),
+            self.archives(&dists, deadline)
+        );
+        problems.extend(fits?);
         problems.extend(consistency::check(&dists, &self.app));
         self.report(problems)?;
-        let job = compile::Job {
-            python: &self.toolchain.python.path,
-            root: &self.dirs.venv,
-            final_path: &self.final_path,
-            scratch: &self.dirs.scratch,
-        };
-        if self.app.other_python {
-            tracing::warn!(
-                "no bytecode: Python {} cannot compile for Python {}; run podstrap with Python {}, or every start of \
-                 an app without write access compiles its imports",
-                self.python.version,
-                self.app.version,
-                self.app.version
-            );
-        } else {
-            let compiled = compile::compile(job, &files, site, &self.settings, deadline).await?;
-            tracing::debug!("compiled {compiled} files");
-        }
+        compiled?;
         let mut secrets = self.settings.secrets()?;
         if let Some(asked) = self.installed.get() {
             let packages = asked.inputs.packages.iter().chain(&asked.inputs.find_links);
@@ -199,7 +188,7 @@ impl Builder {
         .await?;
         let dir = self.dirs.venv.clone();
         let fingerprint = blocking(move || reuse::fingerprint(&dir)).await?;
-        let distributions = self.distributions(&dists, deadline).await;
+        let distributions = self.distributions(&dists, &archives);
         Ok(Built {
             distributions,
             fingerprint,
@@ -279,18 +268,42 @@ impl Builder {
         Ok(())
     }
 
-    /// The installed packages for release.json. Asks the engine for their origins, and continues without
-    /// an unknown one.
-    async fn distributions(&self, dists: &[installed::Installed], deadline: Deadline) -> Vec<Distribution> {
-        let asked = self.installed.get();
-        let archives = match asked {
+    async fn compile(&self, files: &installed::EnvironmentFiles, deadline: Deadline) -> Result<()> {
+        if self.app.other_python {
+            tracing::warn!(
+                "no bytecode: Python {} cannot compile for Python {}; run podstrap with Python {}, or every start of \
+                 an app without write access compiles its imports",
+                self.python.version,
+                self.app.version,
+                self.app.version
+            );
+            return Ok(());
+        }
+        let job = compile::Job {
+            python: &self.toolchain.python.path,
+            root: &self.dirs.venv,
+            final_path: &self.final_path,
+            scratch: &self.dirs.scratch,
+        };
+        let compiled = compile::compile(job, files, &self.app.site, &self.settings, deadline).await?;
+        tracing::debug!("compiled {compiled} files");
+        Ok(())
+    }
+
+    /// The archives of the installed packages. Asks the engine, and continues without an unknown one.
+    async fn archives(&self, dists: &[installed::Installed], deadline: Deadline) -> Vec<origin::Archive> {
+        match self.installed.get() {
             Some(asked) if !dists.is_empty() => self.engine.archives(&self.workspace(), asked, dists, deadline).await,
             _ => Vec::new(),
-        };
+        }
+    }
+
+    /// The installed packages for release.json.
+    fn distributions(&self, dists: &[installed::Installed], archives: &[origin::Archive]) -> Vec<Distribution> {
         let destination = self.destination();
         let describe = |dist: &installed::Installed| {
             let direct = dist.direct_url.as_deref().and_then(origin::direct);
-            let source = direct.or_else(|| origin::of_archive(dist, &archives)).map(|origin| {
+            let source = direct.or_else(|| origin::of_archive(dist, archives)).map(|origin| {
                 let url = redact::clean(&destination.rewrite(&origin.url));
                 DistributionOrigin { url, ..origin }
             });

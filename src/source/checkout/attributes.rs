@@ -1,8 +1,10 @@
 //! Git attributes (gitattributes(5)): reads the attributes files of a tree, writes the tree with libgit2, which
 //! converts line endings, and warns about attributes that podstrap does not support.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use git2::build::CheckoutBuilder;
 use git2::{AttrCheckFlags, AttrValue, Oid, Repository, Tree};
@@ -42,12 +44,23 @@ impl Attributes {
         self.crlf || self.recode
     }
 
-    /// Reads the attributes file at `path`, unless it is too large for Git.
-    pub(super) fn read(&mut self, objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<()> {
-        let (size, _) = objects.header(oid)?;
-        if size <= MAX_ATTRIBUTES {
-            self.note(&objects.read(oid)?, path);
+    /// Reads attributes files, each at one of its paths, except those that are too large for Git.
+    pub(super) fn read(&mut self, objects: &Objects<'_>, files: &HashMap<Oid, PathBuf>) -> Result<()> {
+        let mut wanted = HashSet::new();
+        for id in files.keys() {
+            if objects.header(*id)?.0 <= MAX_ATTRIBUTES {
+                wanted.insert(*id);
+            }
         }
+        let noted = Mutex::new(&mut *self);
+        objects.each(&wanted, |id, text| {
+            if let Some(path) = files.get(&id) {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).note(text, path);
+            }
+            Ok(())
+        })?;
+        self.ident.sort_unstable();
+        self.quoted.sort_unstable();
         Ok(())
     }
 
@@ -55,7 +68,7 @@ impl Attributes {
     pub(super) fn read_in(&mut self, objects: &Objects<'_>, whole: Oid, directory: &Path) -> Result<()> {
         let path = directory.join(".gitattributes");
         match objects.find(whole, &path)? {
-            Some((id, FileKind::Regular { .. })) => self.read(objects, id, &path),
+            Some((id, FileKind::Regular { .. })) => self.read(objects, &HashMap::from([(id, path)])),
             _ => Ok(()),
         }
     }

@@ -36,7 +36,7 @@ use crate::source::lfs;
 use crate::source::objects::{Fetched, FileKind, Objects, Store, commit, failure, tag};
 use crate::source::remote::refs::Choice;
 use crate::source::remote::submodules;
-use crate::tree::{Written, few, reserved};
+use crate::tree::{Written, few, reserved, too_large};
 
 #[cfg(fuzzing)]
 pub use scan::fuzz;
@@ -106,6 +106,11 @@ pub(crate) fn write(
     let settled = if scan.plain() {
         plain::write(&objects, files, tree, &scan, &times)?
     } else {
+        // libgit2 needs a copy of the pack.
+        let bytes = scan.bytes.saturating_add(fetched.occupied_twice());
+        if bytes > limit.0 {
+            return Err(too_large(&what, "the files and the pack take", bytes, limit));
+        }
         let repo = open(&fetched.repository(deadline, &what)?)?;
         attributes::write(&repo, &objects, commit.directory, files, subdir, tree, scratch, &scan.attributes)?;
         settle::settle(tree, &times, deadline)?
@@ -176,7 +181,7 @@ fn find(objects: &Objects<'_>, choice: &Choice, url: &GitUrl) -> Result<Commit> 
     let (mut at, mut kind) = (choice.want, first);
     // A tag cannot contain itself: its name is the hash of its contents.
     while kind == ObjectType::Tag {
-        at = tag(&objects.read(at)?).ok_or_else(|| objects.damaged(at))?.0;
+        at = tag(&objects.read(at)?).ok_or_else(|| objects.damaged(at))?;
         kind = objects.header(at)?.1;
     }
     if kind != ObjectType::Commit {

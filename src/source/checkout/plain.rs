@@ -21,14 +21,15 @@ use crate::source::lfs;
 use crate::source::objects::{FileKind, Objects};
 use crate::tree::set_mode;
 
-/// Files that are written together, to keep few paths in memory.
+/// The most files or links that are written together: their paths are in memory.
 const TOGETHER: usize = 1 << 16;
 
 /// Writes the files of `root` to `tree`, an empty directory, with Git's modes and these times.
 pub(super) fn write(objects: &Objects<'_>, root: Oid, tree: &Path, scan: &Scan, times: &Timestamps) -> Result<Settled> {
-    let mut writer = Writer { objects, tree, times, settled: Mutex::default() };
+    let writer = Writer { objects, tree, times, settled: Mutex::default() };
     let mut directories = vec![tree.to_owned()];
-    let (mut entries, mut files) = (Entries::new(objects, root)?, Files::default());
+    let mut entries = Entries::new(objects, root)?;
+    let mut files = Entered::default();
     while let Some(step) = entries.next()? {
         let Step::Entry { oid, kind, .. } = step else { continue };
         match kind {
@@ -39,19 +40,14 @@ pub(super) fn write(objects: &Objects<'_>, root: Oid, tree: &Path, scan: &Scan, 
                     .map_err(|error| failed(objects.what, &path, kind, &error))?;
                 directories.push(path);
             }
-            FileKind::Regular { executable } => {
-                files.add(oid, entries.path.clone(), executable);
-                if files.count == TOGETHER {
-                    writer.files(&std::mem::take(&mut files))?;
-                }
-            }
+            FileKind::Regular { .. } => writer.add(&mut files, oid, &entries.path, kind)?,
             FileKind::Link => {}
         }
         if kind == FileKind::Directory {
             entries.enter(oid)?;
         }
     }
-    writer.files(&files)?;
+    writer.create(&files)?;
     // Links last: until then no path below `tree` leads through one.
     if scan.links > 0 {
         writer.links(root)?;
@@ -67,18 +63,11 @@ pub(super) fn write(objects: &Objects<'_>, root: Oid, tree: &Path, scan: &Scan, 
     Ok(settled)
 }
 
-/// The files to write, by their contents.
+/// Files or links to write, by their contents.
 #[derive(Default)]
-struct Files {
-    by_contents: HashMap<Oid, Vec<(PathBuf, bool)>>,
+struct Entered {
+    by_contents: HashMap<Oid, Vec<(PathBuf, FileKind)>>,
     count: usize,
-}
-
-impl Files {
-    fn add(&mut self, oid: Oid, path: PathBuf, executable: bool) {
-        self.by_contents.entry(oid).or_default().push((path, executable));
-        self.count += 1;
-    }
 }
 
 struct Writer<'a> {
@@ -89,49 +78,59 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn files(&mut self, files: &Files) -> Result<()> {
-        let Self { objects, tree, times, ref settled } = *self;
-        let (what, deadline) = (objects.what, objects.deadline);
-        let wanted: HashSet<Oid> = files.by_contents.keys().copied().collect();
-        objects.each(&wanted, |oid, contents| {
-            if deadline.passed() {
-                return Err(deadline.late(what));
-            }
-            let places = files.by_contents.get(&oid).map_or(&[][..], Vec::as_slice);
-            for (name, executable) in places {
-                let path = tree.join(name);
-                let kind = FileKind::Regular { executable: *executable };
-                create(&path, contents, *executable, times).map_err(|error| failed(what, &path, kind, &error))?;
-            }
-            let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
-            settled.written.files += places.len() as u64;
-            settled.written.bytes += (contents.len() * places.len()) as u64;
-            if lfs::is_pointer(contents) {
-                settled.pointers.extend(places.iter().map(|(name, _)| name.clone()));
-            }
-            Ok(())
-        })
-    }
-
-    fn links(&mut self, root: Oid) -> Result<()> {
-        let settled = self.settled.get_mut().unwrap_or_else(PoisonError::into_inner);
+    /// Writes the links.
+    fn links(&self, root: Oid) -> Result<()> {
         let mut entries = Entries::new(self.objects, root)?;
+        let mut links = Entered::default();
         while let Some(step) = entries.next()? {
             match step {
-                Step::Entry { oid, kind: kind @ FileKind::Link, .. } => {
-                    let path = self.tree.join(&entries.path);
-                    let target = self.objects.read(oid)?;
-                    symlink(OsStr::from_bytes(&target), &path)
-                        .and_then(|()| Ok(utimensat(CWD, &path, self.times, AtFlags::SYMLINK_NOFOLLOW)?))
-                        .map_err(|error| failed(self.objects.what, &path, kind, &error))?;
-                    settled.written.files += 1;
+                Step::Entry { oid, kind: FileKind::Link, .. } => {
+                    self.add(&mut links, oid, &entries.path, FileKind::Link)?;
                 }
                 Step::Entry { oid, kind: FileKind::Directory, .. } => entries.enter(oid)?,
                 _ => {}
             }
         }
-        Ok(())
+        self.create(&links)
     }
+
+    /// Adds a file or a link. Writes all of them if there are enough.
+    fn add(&self, entered: &mut Entered, oid: Oid, path: &Path, kind: FileKind) -> Result<()> {
+        entered.by_contents.entry(oid).or_default().push((path.to_owned(), kind));
+        entered.count += 1;
+        if entered.count == TOGETHER { self.create(&std::mem::take(entered)) } else { Ok(()) }
+    }
+
+    fn create(&self, entered: &Entered) -> Result<()> {
+        let Self { objects, tree, times, settled } = self;
+        let what = objects.what;
+        let wanted: HashSet<Oid> = entered.by_contents.keys().copied().collect();
+        objects.each(&wanted, |oid, contents| {
+            let places = entered.by_contents.get(&oid).map_or(&[][..], Vec::as_slice);
+            for (name, kind) in places {
+                let path = tree.join(name);
+                let made = match kind {
+                    FileKind::Link => link(&path, contents, times),
+                    _ => create(&path, contents, *kind == FileKind::Regular { executable: true }, times),
+                };
+                made.map_err(|error| failed(what, &path, *kind, &error))?;
+            }
+            let regular = places.iter().filter(|(_, kind)| *kind != FileKind::Link);
+            let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.written.files += places.len() as u64;
+            settled.written.bytes += (contents.len() * regular.clone().count()) as u64;
+            if lfs::is_pointer(contents) {
+                settled.pointers.extend(regular.map(|(name, _)| name.clone()));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Creates one link.
+fn link(path: &Path, target: &[u8], times: &Timestamps) -> io::Result<()> {
+    symlink(OsStr::from_bytes(target), path)?;
+    Ok(utimensat(CWD, path, times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Writes one file. Its mode does not depend on the umask or on an ACL of its directory.

@@ -1,6 +1,6 @@
 //! Measures a tree before any of it is written: its size, and the writer that it needs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use git2::{ObjectType, Oid};
@@ -15,6 +15,8 @@ use crate::tree::too_large;
 /// The properties of a tree that decide how to write it.
 #[derive(Default)]
 pub(super) struct Scan {
+    /// The space that it will occupy.
+    pub(super) bytes: u64,
     /// Counted once for each distinct directory, like `submodules`.
     pub(super) links: u64,
     pub(super) submodules: u64,
@@ -50,7 +52,7 @@ impl Total {
 /// Inspects every object once, however many entries refer to it, and inflates no file: it detects a bomb at
 /// once. `longest` is the limit for the length of a path.
 pub(super) fn scan(objects: &Objects<'_>, root: Oid, longest: usize, limit: Size) -> Result<Scan> {
-    let (mut scan, mut seen) = (Scan::default(), HashSet::new());
+    let (mut scan, mut found) = (Scan::default(), HashMap::new());
     let mut known = HashMap::<Oid, Total>::new();
     let mut totals = vec![(root, 0, Total { bytes: Size::occupied(0), longest: 0 })];
     let mut entries = Entries::new(objects, root)?;
@@ -60,8 +62,8 @@ pub(super) fn scan(objects: &Objects<'_>, root: Oid, longest: usize, limit: Size
                 scan.dubious |= dubious(&name);
                 scan.links += u64::from(matches!(kind, FileKind::Link));
                 scan.submodules += u64::from(matches!(kind, FileKind::Submodule));
-                if name == attributes::FILE && matches!(kind, FileKind::Regular { .. }) && seen.insert(oid) {
-                    scan.attributes.read(objects, oid, &entries.path)?;
+                if name == attributes::FILE && matches!(kind, FileKind::Regular { .. }) {
+                    found.entry(oid).or_insert_with(|| entries.path.clone());
                 }
                 let flat = |bytes| Total { bytes, longest: 0 };
                 let total = match kind {
@@ -81,6 +83,7 @@ pub(super) fn scan(objects: &Objects<'_>, root: Oid, longest: usize, limit: Size
             Step::Leave => {
                 let Some((oid, name, total)) = totals.pop() else { break };
                 known.insert(oid, total);
+                scan.bytes = total.bytes;
                 (name, total)
             }
         };
@@ -94,6 +97,7 @@ pub(super) fn scan(objects: &Objects<'_>, root: Oid, longest: usize, limit: Size
             }
         }
     }
+    scan.attributes.read(objects, &found)?;
     Ok(scan)
 }
 

@@ -1,26 +1,33 @@
 //! Git's deltas: an object as copies of parts of another one, and new bytes (gitformat-pack, "Deltified
 //! representation").
 
-/// The delta does not fit its base, or is not one.
+use Failure::Damaged;
+
+/// Why a delta cannot be applied.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub(super) enum Failure {
+    /// It does not fit its base, or is no delta.
+    Damaged,
+    /// There is no memory for a result of this size in bytes.
+    NoMemory(u64),
+}
 
 /// The sizes at the start of a delta in bytes, of its base and of its result; and the instructions.
-pub(super) fn sizes(delta: &[u8]) -> Result<(u64, u64, &[u8]), Damaged> {
+pub(super) fn sizes(delta: &[u8]) -> Result<(u64, u64, &[u8]), Failure> {
     let mut rest = delta;
     let (base, result) = (number(&mut rest)?, number(&mut rest)?);
     Ok((base, result, rest))
 }
 
 /// Applies a delta to its base.
-pub(super) fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, Damaged> {
+pub(super) fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, Failure> {
     let (of_base, size, mut rest) = sizes(delta)?;
     if of_base != base.len() as u64 {
         return Err(Damaged);
     }
     let size = usize::try_from(size).map_err(|_| Damaged)?;
     let mut made = Vec::new();
-    made.try_reserve_exact(size).map_err(|_| Damaged)?;
+    made.try_reserve_exact(size).map_err(|_| Failure::NoMemory(size as u64))?;
     while let Some((code, after)) = rest.split_first() {
         rest = after;
         let part = match code {
@@ -44,7 +51,7 @@ pub(super) fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, Damaged> {
 }
 
 /// A number of the bytes that `present` names, the lowest first; the others are 0.
-fn bytes(present: u8, rest: &mut &[u8]) -> Result<usize, Damaged> {
+fn bytes(present: u8, rest: &mut &[u8]) -> Result<usize, Failure> {
     let mut number = 0;
     for at in 0..4 {
         if present >> at & 1 == 1 {
@@ -55,7 +62,7 @@ fn bytes(present: u8, rest: &mut &[u8]) -> Result<usize, Damaged> {
 }
 
 /// A number in groups of seven bits, the lowest first.
-fn number(rest: &mut &[u8]) -> Result<u64, Damaged> {
+fn number(rest: &mut &[u8]) -> Result<u64, Failure> {
     let mut number = 0;
     for shift in (0..63).step_by(7) {
         let byte = rest.split_off_first().ok_or(Damaged)?;

@@ -1,8 +1,6 @@
 //! Commits, tags and directories, as Git stores them.
 
-use std::str::FromStr;
-
-use git2::{ObjectType, Oid};
+use git2::Oid;
 
 /// An entry of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +62,19 @@ impl<'a> Entry<'a> {
 
 /// The directory of a commit, and its time in seconds since 1970. `None` if the commit is damaged.
 pub(crate) fn commit(contents: &[u8]) -> Option<(Oid, i64)> {
-    let directory = id(field(contents, b"tree ")?)?;
-    // Ends with the seconds and the time zone.
-    let committer = field(contents, b"committer ")?;
-    let seconds = committer.rsplit(|byte| *byte == b' ').nth(1)?;
-    Some((directory, i64::from_str(std::str::from_utf8(seconds).ok()?).ok()?))
+    Some((id(field(contents, b"tree ")?)?, field(contents, b"committer ").map_or(0, time)))
 }
 
-/// The object of an annotated tag, and its kind. `None` if the tag is damaged.
-pub(crate) fn tag(contents: &[u8]) -> Option<(Oid, ObjectType)> {
-    let kind = std::str::from_utf8(field(contents, b"type ")?).ok()?;
-    Some((id(field(contents, b"object ")?)?, ObjectType::from_str(kind)?))
+/// The seconds in a committer's line, which follow its address. A commit without them is usable too: 0.
+fn time(committer: &[u8]) -> i64 {
+    let after = committer.rsplit(|byte| *byte == b'>').next().unwrap_or_default().trim_ascii_start();
+    let seconds = after.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    std::str::from_utf8(seconds).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+}
+
+/// The object of an annotated tag. `None` if the tag is damaged.
+pub(crate) fn tag(contents: &[u8]) -> Option<Oid> {
+    id(field(contents, b"object ")?)
 }
 
 /// The value of a field in the header, which ends with an empty line.
@@ -128,12 +128,20 @@ mod tests {
             format!("tree {tree}\nparent {tree}\nauthor A <a> 5 +0000\n{committer}\n\ncommitter B <b> 9 +0000\n")
         };
         let read = |text: &str| commit(text.as_bytes()).map(|(_, time)| time);
-        assert_eq!(read(&text("committer A b <a@b> 1700000000 +0100")), Some(1_700_000_000));
-        assert_eq!(read(&text("committer A <a> -5 +0000")), Some(-5));
-        for damaged in ["", "committer A <a>", "committer 1", "committer A <a> x +0000"] {
-            assert_eq!(read(&text(damaged)), None, "{damaged}");
+        for (committer, time) in [
+            ("committer A b <a@b> 1700000000 +0100", 1_700_000_000),
+            ("committer A <a> -5 +0000", -5),
+            ("committer A 5 <a@b>  17 -07:00 x", 17),
+            ("committer A <a@b> 1700000000", 1_700_000_000),
+            ("committer A <a@b>", 0),
+            ("committer A <a> x +0000", 0),
+            ("encoding x", 0),
+        ] {
+            assert_eq!(read(&text(committer)), Some(time), "{committer}");
         }
-        assert_eq!(tag(format!("object {tree}\ntype commit\ntag v1\n").as_bytes()).unwrap().1, ObjectType::Commit);
+        assert_eq!(read(""), None);
+        assert_eq!(read("tree 12\n"), None);
+        assert_eq!(tag(format!("object {tree}\ntype commit\ntag v1\n").as_bytes()), id(tree.as_bytes()));
         assert_eq!(tag(b"object 12\ntype commit\n"), None);
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SendError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use flate2::{Decompress, FlushDecompress, Status};
@@ -41,8 +41,13 @@ const MAX_KEPT: usize = 64 << 20;
 /// The bytes of contents that are named together, and the number of such batches that wait for it.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 4;
-/// The most bytes of the objects that wait for their deltas: the largest object and a chain of usual ones.
-const MAX_WAITING: usize = MAX_OBJECT + (64 << 20);
+/// Larger objects are not for several threads: only one of them at a time is in memory, with its base.
+const LARGE: usize = 8 << 20;
+/// The most bytes of the objects that wait for their deltas, without large objects and with them.
+const MAX_WAITING: usize = 64 << 20;
+const MAX_WAITING_LARGE: usize = MAX_OBJECT + MAX_WAITING;
+/// Bytes of the pack that a thread reads from the volume at a time.
+const PIECE: usize = 64 << 10;
 
 /// A complete pack. Every object has the name of its contents.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub(crate) struct Pack {
     deltas: Deltas,
     /// The contents of commits, tags and directories.
     kept: HashMap<u32, Vec<u8>>,
+    /// Whether a delta or its base is large.
+    has_large_deltas: bool,
     stored: Stored,
 }
 
@@ -62,7 +69,7 @@ struct Object {
     id: Oid,
     kind: ObjectType,
     /// Bytes of its contents.
-    size: u32,
+    size: u64,
     /// The object without a base from which it is made.
     root: u32,
     place: Place,
@@ -101,6 +108,8 @@ impl Deltas {
 enum Stop {
     /// libgit2 has to read the pack.
     Unsuited,
+    /// There is no memory for an object of this size in bytes.
+    NoMemory(u64),
     Failed(Error),
 }
 
@@ -110,9 +119,12 @@ impl From<Error> for Stop {
     }
 }
 
-impl From<delta::Damaged> for Stop {
-    fn from(delta::Damaged: delta::Damaged) -> Self {
-        Self::Unsuited
+impl From<delta::Failure> for Stop {
+    fn from(failure: delta::Failure) -> Self {
+        match failure {
+            delta::Failure::Damaged => Self::Unsuited,
+            delta::Failure::NoMemory(size) => Self::NoMemory(size),
+        }
     }
 }
 
@@ -126,10 +138,20 @@ struct Stored {
 impl Stored {
     /// Inflates the contents at a place.
     fn inflate(&self, place: Place, tools: &mut Tools) -> Result<Vec<u8>, Stop> {
-        let length = usize::try_from(place.end - place.data).map_err(|_| Stop::Unsuited)?;
-        tools.compressed.resize(length, 0);
-        self.file.read_exact_at(&mut tools.compressed, place.data).on_volume(|| self.failed("read"))?;
-        inflate(&mut tools.inflater, &mut &tools.compressed[..], place.size)?.ok_or(Stop::Unsuited)
+        let mut pieces = Pieces {
+            stored: self,
+            at: place.data,
+            end: place.end,
+            piece: &mut tools.piece,
+            used: 0,
+            read: 0,
+            failure: None,
+        };
+        let contents = inflate(&mut tools.inflater, &mut pieces, place.size);
+        match pieces.failure {
+            Some(error) => Err(error).on_volume(|| self.failed("read")).map_err(Stop::Failed),
+            None => contents,
+        }
     }
 
     fn failed(&self, doing: &str) -> String {
@@ -140,12 +162,52 @@ impl Stored {
 /// What a thread uses for every object.
 struct Tools {
     inflater: Decompress,
-    compressed: Vec<u8>,
+    piece: Vec<u8>,
 }
 
 impl Default for Tools {
     fn default() -> Self {
-        Self { inflater: Decompress::new(true), compressed: Vec::new() }
+        Self { inflater: Decompress::new(true), piece: vec![0; PIECE] }
+    }
+}
+
+/// A part of the pack, read from the volume piece by piece: compressed contents can be far longer than the contents.
+struct Pieces<'a> {
+    stored: &'a Stored,
+    /// The rest of the part.
+    at: u64,
+    end: u64,
+    piece: &'a mut [u8],
+    /// Bytes of the piece that were used, and that were read.
+    used: usize,
+    read: usize,
+    failure: Option<io::Error>,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buffer)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for Pieces<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.used == self.read && self.at < self.end {
+            let length = usize::try_from(self.end - self.at).map_or(PIECE, |rest| rest.min(PIECE));
+            if let Err(error) = self.stored.file.read_exact_at(&mut self.piece[..length], self.at) {
+                self.failure = Some(error);
+                return Err(io::ErrorKind::Other.into());
+            }
+            self.at += length as u64;
+            (self.used, self.read) = (0, length);
+        }
+        Ok(&self.piece[self.used..self.read])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.used += amount;
     }
 }
 
@@ -190,7 +252,7 @@ pub(crate) fn receive(
     let finished = found.and_then(|found| found.finish(stored, deadline, what));
     match finished {
         Ok(pack) => Ok(Some(pack)),
-        Err(Stop::Unsuited) => Ok(None),
+        Err(Stop::Unsuited | Stop::NoMemory(_)) => Ok(None),
         Err(Stop::Failed(error)) => Err(error),
     }
 }
@@ -274,12 +336,27 @@ impl Read for Incoming<'_> {
 }
 
 /// What one pass over the pack finds.
+#[derive(Default)]
 struct Found {
     objects: Vec<Object>,
     deltas: Deltas,
     kept: HashMap<u32, Vec<u8>>,
-    /// Bytes in `kept`.
-    bytes: usize,
+    budget: Budget,
+}
+
+/// Counts the bytes of [`MAX_KEPT`].
+#[derive(Default)]
+struct Budget(AtomicUsize);
+
+impl Budget {
+    /// The contents, if they stay in memory.
+    fn keep(&self, kind: ObjectType, contents: Vec<u8>) -> Result<Option<Vec<u8>>, Stop> {
+        if kind == ObjectType::Blob {
+            return Ok(None);
+        }
+        let before = self.0.fetch_add(contents.len(), Ordering::Relaxed);
+        if before.saturating_add(contents.len()) > MAX_KEPT { Err(Stop::Unsuited) } else { Ok(Some(contents)) }
+    }
 }
 
 /// What the header of an object says.
@@ -300,54 +377,54 @@ struct Named {
     kept: Option<Vec<u8>>,
 }
 
-fn name_all(batch: Batch) -> Result<Vec<Named>, Stop> {
+fn name_all(batch: Batch, budget: &Budget) -> Result<Vec<Named>, Stop> {
     let name = |(number, kind, contents): (u32, ObjectType, Vec<u8>)| {
         let id = name(kind, &contents)?;
-        Ok(Named { number, id, kept: (kind != ObjectType::Blob).then_some(contents) })
+        Ok(Named { number, id, kept: budget.keep(kind, contents)? })
     };
     batch.into_iter().map(name).collect()
 }
 
 /// Reads the pack once, and names the objects that need no other. This thread inflates, another one hashes.
 fn read(incoming: &mut Incoming<'_>) -> Result<Found, Stop> {
-    let mut found = Found { objects: Vec::new(), deltas: Deltas::default(), kept: HashMap::new(), bytes: 0 };
+    let (mut found, budget) = (Found::default(), Budget::default());
     let named = thread::scope(|scope| -> Result<_, Stop> {
         let (send, batches) = sync_channel::<Batch>(BATCHES);
-        let hash = move || batches.iter().map(name_all).collect::<Result<Vec<_>, _>>();
+        let hash = || batches.into_iter().map(|batch| name_all(batch, &budget)).collect::<Result<Vec<_>, _>>();
         let helper = thread::Builder::new().name("blocking".into()).spawn_scoped(scope, hash).ok();
         let mut named = Vec::new();
-        let read = inflate_all(incoming, &mut found, |batch| {
-            // Without a thread, or after an error of it, this one does the work.
-            match if helper.is_some() { send.send(batch) } else { Err(SendError(batch)) } {
-                Ok(()) => Ok(()),
-                Err(SendError(batch)) => name_all(batch).map(|more| named.push(more)),
+        let read = inflate_all(incoming, &mut found, |batch, is_large| {
+            if helper.is_some() && !is_large {
+                // Fails if the other thread has an error.
+                return send.send(batch).map_err(|_| Stop::Unsuited);
             }
+            named.push(name_all(batch, &budget)?);
+            Ok(())
         });
         drop(send);
         let more = helper.map_or(Ok(Vec::new()), |helper| helper.join().unwrap_or(Err(Stop::Unsuited)));
         read?;
         named.extend(more?);
         Ok(named)
-    });
+    })?;
     let mut ids = HashSet::new();
-    for Named { number, id, kept } in named?.into_iter().flatten() {
+    for Named { number, id, kept } in named.into_iter().flatten() {
         if !ids.insert(id) {
             return Err(Stop::Unsuited);
         }
         found.objects[number as usize].id = id;
-        if let Some(contents) = kept {
-            found.keep(number, contents)?;
-        }
+        found.kept.extend(kept.map(|contents| (number, contents)));
     }
+    found.budget = budget;
     found.deltas.by_place.sort_unstable();
     Ok(found)
 }
 
-/// Inflates the objects of the pack, and passes on the contents of those that are whole.
+/// Inflates the objects of the pack, and passes on the contents of those that are whole; a large one alone.
 fn inflate_all(
     incoming: &mut Incoming<'_>,
     found: &mut Found,
-    mut pass_on: impl FnMut(Batch) -> Result<(), Stop>,
+    mut pass_on: impl FnMut(Batch, bool) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let magic = array::<4>(incoming)?;
     let version = u32::from_be_bytes(array(incoming)?);
@@ -361,17 +438,27 @@ fn inflate_all(
         let start = incoming.taken;
         let (form, size) = header(incoming)?;
         let data = incoming.taken;
-        let contents = inflate(&mut inflater, incoming, size)?.ok_or(Stop::Unsuited)?;
+        let contents = inflate(&mut inflater, incoming, size)?;
         let place = Place { start, data, end: incoming.taken, size };
         // Its name comes later, and also its kind if it is a delta.
-        let mut object = Object { id: Oid::ZERO_SHA1, kind: ObjectType::Any, size, root: number, place };
+        let mut object = Object { id: Oid::ZERO_SHA1, kind: ObjectType::Any, size: size.into(), root: number, place };
+        if !matches!(form, Form::Whole(_)) {
+            object.size = delta::sizes(&contents)?.1;
+            if object.size > MAX_OBJECT as u64 {
+                return Err(Stop::Unsuited);
+            }
+        }
         match form {
             Form::Whole(kind) => {
                 object.kind = kind;
-                bytes += contents.len();
-                batch.push((number, kind, contents));
+                if contents.len() > LARGE {
+                    pass_on(vec![(number, kind, contents)], true)?;
+                } else {
+                    bytes += contents.len();
+                    batch.push((number, kind, contents));
+                }
                 if bytes >= BATCH {
-                    pass_on(std::mem::take(&mut batch))?;
+                    pass_on(std::mem::take(&mut batch), false)?;
                     bytes = 0;
                 }
             }
@@ -385,7 +472,7 @@ fn inflate_all(
         }
         found.objects.push(object);
     }
-    pass_on(batch)?;
+    pass_on(batch, false)?;
     let sum = incoming.checksum.clone().finalize();
     if sum[..] != array::<CHECKSUM>(incoming)? || !incoming.fill_buf().is_ok_and(<[u8]>::is_empty) {
         return Err(Stop::Unsuited);
@@ -394,113 +481,129 @@ fn inflate_all(
 }
 
 impl Found {
-    /// Keeps the contents of an object that is not a file.
-    fn keep(&mut self, number: u32, contents: Vec<u8>) -> Result<(), Stop> {
-        self.bytes += contents.len();
-        self.kept.insert(number, contents);
-        if self.bytes > MAX_KEPT { Err(Stop::Unsuited) } else { Ok(()) }
-    }
-
     /// Names the objects that are deltas.
     fn finish(mut self, stored: Stored, deadline: Deadline, what: &str) -> Result<Pack, Stop> {
+        let Self { objects, deltas, .. } = &self;
         let is_base = |number: &u32| {
-            let object = &self.objects[*number as usize];
-            object.kind != ObjectType::Any && !self.deltas.of(*number, object.id).is_empty()
+            let object = &objects[*number as usize];
+            object.kind != ObjectType::Any && !deltas.of(*number, object.id).is_empty()
         };
-        let roots: Vec<u32> = (0..).take(self.objects.len()).filter(is_base).collect();
+        let roots: Vec<u32> = (0..).take(objects.len()).filter(is_base).collect();
+        // The family of a delta is not known yet.
+        let has_large_deltas =
+            objects.iter().any(|object| object.kind == ObjectType::Any && object.size > LARGE as u64)
+                || roots.iter().any(|root| objects[*root as usize].size > LARGE as u64);
         // A delta may make its own base again, with its deltas once more.
         let (named, visited) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-        in_parallel(&roots, Tools::default, |root, tools| -> Result<(), Stop> {
-            let kind = self.objects[*root as usize].kind;
-            let mut below = Vec::new();
-            family(&self.objects, &self.deltas, &stored, *root, tools, |number, contents| {
-                if deadline.passed() {
-                    return Err(deadline.late(what).into());
-                }
-                if visited.fetch_add(1, Ordering::Relaxed) >= self.objects.len() {
-                    return Err(Stop::Unsuited);
-                }
-                if number == *root {
-                    return Ok(self.objects[number as usize].id);
-                }
-                let id = name(kind, contents)?;
-                let kept = (kind != ObjectType::Blob).then(|| contents.to_vec());
-                below.push((number, *root, id, contents.len(), kept));
-                Ok(id)
-            })?;
-            named.lock().expect("no thread panics").append(&mut below);
-            Ok(())
+        let families = Families { objects, deltas, stored: &stored, deadline, what };
+        families.visit(&roots, has_large_deltas, |root, number, contents| {
+            if visited.fetch_add(1, Ordering::Relaxed) >= objects.len() {
+                return Err(Stop::Unsuited);
+            }
+            let Object { id, kind, .. } = objects[root as usize];
+            if number == root {
+                return Ok(id);
+            }
+            let id = name(kind, contents)?;
+            let kept = if kind == ObjectType::Blob { None } else { self.budget.keep(kind, contents.to_vec())? };
+            named.lock().expect("no thread panics").push((root, Named { number, id, kept }));
+            Ok(id)
         })?;
-        for (number, root, id, size, kept) in named.into_inner().expect("no thread panics") {
+        for (root, Named { number, id, kept }) in named.into_inner().expect("no thread panics") {
             let kind = self.objects[root as usize].kind;
             let object = &mut self.objects[number as usize];
             (object.id, object.kind, object.root) = (id, kind, root);
-            object.size = u32::try_from(size).map_err(|_| Stop::Unsuited)?;
-            if let Some(contents) = kept {
-                self.keep(number, contents)?;
-            }
+            self.kept.extend(kept.map(|contents| (number, contents)));
         }
         let ids: HashMap<Oid, u32> = self.objects.iter().map(|object| object.id).zip(0..).collect();
         // An object twice, or one whose base is not in the pack.
         if ids.len() != self.objects.len() || self.objects.iter().any(|object| object.kind == ObjectType::Any) {
             return Err(Stop::Unsuited);
         }
-        Ok(Pack { objects: self.objects, ids, deltas: self.deltas, kept: self.kept, stored })
+        Ok(Pack { objects: self.objects, ids, deltas: self.deltas, kept: self.kept, has_large_deltas, stored })
     }
 }
 
-/// Visits an object without a base, and all objects that are made from it. `visit` returns the name of each.
-fn family(
-    objects: &[Object],
-    deltas: &Deltas,
-    stored: &Stored,
-    root: u32,
-    tools: &mut Tools,
-    mut visit: impl FnMut(u32, &[u8]) -> Result<Oid, Stop>,
-) -> Result<(), Stop> {
-    struct Base {
-        contents: Vec<u8>,
-        /// The deltas to apply.
-        left: Vec<u32>,
+/// The objects of a pack as families: an object without a base, and all objects that are made from it.
+#[derive(Clone, Copy)]
+struct Families<'a> {
+    objects: &'a [Object],
+    deltas: &'a Deltas,
+    stored: &'a Stored,
+    deadline: Deadline,
+    what: &'a str,
+}
+
+impl Families<'_> {
+    /// Visits all objects of the families with these roots. `visit` gets the root, the object and its contents, and
+    /// returns its name. Large families have one thread.
+    fn visit(
+        self,
+        roots: &[u32],
+        are_large: bool,
+        visit: impl Fn(u32, u32, &[u8]) -> Result<Oid, Stop> + Sync,
+    ) -> Result<(), Stop> {
+        if are_large {
+            let mut tools = Tools::default();
+            return roots.iter().try_for_each(|root| self.one(*root, MAX_WAITING_LARGE, &mut tools, &visit));
+        }
+        in_parallel(roots, Tools::default, |root, tools| self.one(*root, MAX_WAITING, tools, &visit))
     }
-    let contents = stored.inflate(objects[root as usize].place, tools)?;
-    let id = visit(root, &contents)?;
-    let mut waiting = contents.len();
-    let mut bases = vec![Base { left: deltas.of(root, id), contents }];
-    while let Some(mut base) = bases.pop() {
-        let Some(number) = base.left.pop() else {
-            waiting -= base.contents.len();
-            continue;
-        };
-        let delta = stored.inflate(objects[number as usize].place, tools)?;
-        if delta::sizes(&delta)?.1 > MAX_OBJECT as u64 {
-            return Err(Stop::Unsuited);
+
+    fn one(
+        self,
+        root: u32,
+        most: usize,
+        tools: &mut Tools,
+        visit: impl Fn(u32, u32, &[u8]) -> Result<Oid, Stop>,
+    ) -> Result<(), Stop> {
+        struct Base {
+            contents: Vec<u8>,
+            /// The deltas to apply.
+            left: Vec<u32>,
         }
-        let contents = delta::apply(&base.contents, &delta)?;
-        // A long chain keeps only its end in memory.
-        if base.left.is_empty() {
-            waiting -= base.contents.len();
-        } else {
-            bases.push(base);
-        }
-        let id = visit(number, &contents)?;
-        let left = deltas.of(number, id);
-        if !left.is_empty() {
-            waiting += contents.len();
-            if waiting > MAX_WAITING {
-                return Err(Stop::Unsuited);
+        let read = |number: u32, tools: &mut Tools| {
+            if self.deadline.passed() {
+                return Err(self.deadline.late(self.what).unreachable().into());
             }
-            bases.push(Base { contents, left });
+            self.stored.inflate(self.objects[number as usize].place, tools)
+        };
+        let contents = read(root, tools)?;
+        let id = visit(root, root, &contents)?;
+        let mut waiting = contents.len();
+        let mut bases = vec![Base { left: self.deltas.of(root, id), contents }];
+        while let Some(mut base) = bases.pop() {
+            let Some(number) = base.left.pop() else {
+                waiting -= base.contents.len();
+                continue;
+            };
+            let contents = delta::apply(&base.contents, &read(number, tools)?)?;
+            // A long chain keeps only its end in memory.
+            if base.left.is_empty() {
+                waiting -= base.contents.len();
+                drop(base);
+            } else {
+                bases.push(base);
+            }
+            let id = visit(root, number, &contents)?;
+            let left = self.deltas.of(number, id);
+            if !left.is_empty() {
+                waiting += contents.len();
+                if waiting > most {
+                    return Err(Stop::Unsuited);
+                }
+                bases.push(Base { contents, left });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Pack {
     /// The size of an object in bytes, and its kind.
     pub(crate) fn header(&self, id: Oid) -> Option<(u64, ObjectType)> {
         let object = &self.objects[*self.ids.get(&id)? as usize];
-        Some((u64::from(object.size), object.kind))
+        Some((object.size, object.kind))
     }
 
     /// The contents of a commit, a tag or a directory.
@@ -509,9 +612,9 @@ impl Pack {
     }
 
     /// The contents of a file.
-    pub(crate) fn read(&self, id: Oid) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, id: Oid, what: &str, deadline: Deadline) -> Result<Option<Vec<u8>>> {
         let found = Mutex::new(None);
-        self.each(&HashSet::from([id]), |_, contents| {
+        self.each(&HashSet::from([id]), what, deadline, |_, contents| {
             *found.lock().expect("no thread panics") = Some(contents.to_vec());
             Ok(())
         })?;
@@ -519,22 +622,34 @@ impl Pack {
     }
 
     /// Visits the contents of files in several threads, in any order, each once.
-    pub(crate) fn each(&self, wanted: &HashSet<Oid>, visit: impl Fn(Oid, &[u8]) -> Result<()> + Sync) -> Result<()> {
-        let roots: HashSet<u32> =
-            wanted.iter().filter_map(|id| self.ids.get(id)).map(|at| self.objects[*at as usize].root).collect();
-        let mut roots: Vec<u32> = roots.into_iter().collect();
-        roots.sort_unstable();
-        let done = in_parallel(&roots, Tools::default, |root, tools| {
-            family(&self.objects, &self.deltas, &self.stored, *root, tools, |number, contents| {
-                let id = self.objects[number as usize].id;
-                if wanted.contains(&id) {
-                    visit(id, contents)?;
-                }
-                Ok(id)
-            })
-        });
+    pub(crate) fn each(
+        &self,
+        wanted: &HashSet<Oid>,
+        what: &str,
+        deadline: Deadline,
+        visit: impl Fn(Oid, &[u8]) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let numbers = wanted.iter().filter_map(|id| self.ids.get(id));
+        let roots: HashSet<u32> = numbers.map(|at| self.objects[*at as usize].root).collect();
+        let is_large = |root: &u32| self.has_large_deltas || self.objects[*root as usize].size > LARGE as u64;
+        let (mut large, mut small): (Vec<u32>, Vec<u32>) = roots.into_iter().partition(is_large);
+        let families = Families { objects: &self.objects, deltas: &self.deltas, stored: &self.stored, deadline, what };
+        let visit = |_, number: u32, contents: &[u8]| {
+            let id = self.objects[number as usize].id;
+            if wanted.contains(&id) {
+                visit(id, contents)?;
+            }
+            Ok(id)
+        };
+        // In the order of the pack.
+        small.sort_unstable();
+        large.sort_unstable();
+        let done = families.visit(&small, false, visit).and_then(|()| families.visit(&large, true, visit));
         done.map_err(|stop| match stop {
             Stop::Failed(error) => error,
+            Stop::NoMemory(size) => Error::source(what)
+                .because(format!("there is no memory for a file of {}", Size(size)))
+                .hint("raise the container's memory limit"),
             Stop::Unsuited => Error::volume(self.stored.failed("read")).because("it has changed since it was written"),
         })
     }
@@ -549,13 +664,14 @@ impl Pack {
     }
 }
 
-/// Inflates one object of `size` bytes. `None` if it has another size or does not fit into memory.
-fn inflate(inflater: &mut Decompress, input: &mut impl BufRead, size: u32) -> Result<Option<Vec<u8>>, Stop> {
+/// Inflates one object of `size` bytes.
+fn inflate(inflater: &mut Decompress, input: &mut impl BufRead, size: u32) -> Result<Vec<u8>, Stop> {
     let mut contents = Vec::new();
-    // One byte more shows an object that is longer.
-    if size as usize > MAX_OBJECT || contents.try_reserve_exact(size as usize + 1).is_err() {
-        return Ok(None);
+    if size as usize > MAX_OBJECT {
+        return Err(Stop::Unsuited);
     }
+    // One byte more shows an object that is longer.
+    contents.try_reserve_exact(size as usize + 1).map_err(|_| Stop::NoMemory(size.into()))?;
     inflater.reset(true);
     loop {
         let bytes = input.fill_buf().map_err(|_| Stop::Unsuited)?;
@@ -565,12 +681,10 @@ fn inflate(inflater: &mut Decompress, input: &mut impl BufRead, size: u32) -> Re
         let taken = usize::try_from(inflater.total_in() - before).map_err(|_| Stop::Unsuited)?;
         input.consume(taken);
         match status {
-            Ok(Status::StreamEnd) => return Ok((contents.len() == size as usize).then_some(contents)),
-            Ok(_) if ended || contents.len() > size as usize || taken == 0 && contents.len() == grown => {
-                return Ok(None);
-            }
-            Ok(_) => {}
-            Err(_) => return Ok(None),
+            Ok(Status::StreamEnd) if contents.len() == size as usize => return Ok(contents),
+            Ok(Status::Ok | Status::BufError)
+                if !ended && contents.len() <= size as usize && (taken > 0 || contents.len() > grown) => {}
+            _ => return Err(Stop::Unsuited),
         }
     }
 }
@@ -599,7 +713,9 @@ fn header(input: &mut impl Read) -> Result<(Form, u32), Stop> {
             let mut distance = u64::from(byte & 0x7f);
             while byte & 0x80 != 0 {
                 [byte] = array(input)?;
-                distance = (distance + 1).checked_mul(0x80).ok_or(Stop::Unsuited)? | u64::from(byte & 0x7f);
+                distance =
+                    distance.checked_add(1).and_then(|distance| distance.checked_mul(0x80)).ok_or(Stop::Unsuited)?;
+                distance |= u64::from(byte & 0x7f);
             }
             Form::Before(distance)
         }
@@ -659,8 +775,9 @@ pub fn fuzz(data: &[u8]) {
     for id in pack.ids.keys() {
         let stored = odb.read(*id).expect("libgit2 finds it");
         assert_eq!(pack.header(*id), Some((stored.len() as u64, stored.kind())));
-        let contents =
-            pack.kept(*id).map_or_else(|| pack.read(*id).expect("it is readable"), |bytes| Some(bytes.to_vec()));
+        let contents = pack
+            .kept(*id)
+            .map_or_else(|| pack.read(*id, "x", deadline).expect("it is readable"), |bytes| Some(bytes.to_vec()));
         assert_eq!(contents.as_deref(), Some(stored.data()));
     }
 }
@@ -799,6 +916,11 @@ mod tests {
                 git(&["add", "--all"], b"");
                 git(&["commit", "--quiet", "--message=x"], b"");
             }
+            // Longer than a piece, also when compressed.
+            let noise: Vec<u8> = (0..100_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+            std::fs::write(dir.path().join("noise"), noise).unwrap();
+            git(&["add", "--all"], b"");
+            git(&["commit", "--quiet", "--message=x"], b"");
             git(&["tag", "--annotate", "--message=t", "v1"], b"");
             for (options, size) in [
                 (&["--delta-base-offset", "--depth=50"][..], 65_515),
@@ -824,7 +946,7 @@ mod tests {
                 }
                 let blobs: HashSet<Oid> = pack.objects.iter().map(|object| object.id).collect();
                 let seen = Mutex::new(HashMap::new());
-                pack.each(&blobs, |id, contents| {
+                pack.each(&blobs, "x", Deadline::after(Duration::from_mins(1)), |id, contents| {
                     assert!(seen.lock().unwrap().insert(id, contents.to_vec()).is_none(), "{id} twice");
                     Ok(())
                 })
@@ -854,9 +976,12 @@ mod tests {
             assert!(received(&good, 10).unwrap().is_none());
             let sound = packed(&[by_id(id), base.clone()]);
             let pack = received(&sound, 3).unwrap().expect("a base may come later");
-            assert_eq!(pack.read(Oid::hash_object(ObjectType::Blob, b"x").unwrap()).unwrap().unwrap(), b"x");
+            let (x, deadline) =
+                (Oid::hash_object(ObjectType::Blob, b"x").unwrap(), Deadline::after(Duration::from_mins(1)));
+            assert_eq!(pack.read(x, "x", deadline).unwrap().unwrap(), b"x");
             let mut flipped = sound.clone();
             *flipped.last_mut().unwrap() ^= 1;
+            let tree = |size: usize| [header_of(2, size), deflated(&vec![0; size])].concat();
             // Its deltas make the base again.
             let same = [header_of(7, 4), id.as_bytes().to_vec(), deflated(&[10, 10, 0x90, 10])].concat();
             let cases = [
@@ -873,6 +998,7 @@ mod tests {
                 ("a size that is too large", packed(&[[header_of(3, 3), deflated(b"xy")].concat()])),
                 ("a size without an end", packed(&[vec![0xff; 20]])),
                 ("an object beyond all memory", packed(&[[header_of(3, 1 << 31), deflated(b"xy")].concat()])),
+                ("directories beyond the memory for them", packed(&[tree(40 << 20), tree(41 << 20)])),
                 ("no zlib", packed(&[[header_of(3, 2), vec![7; 9]].concat()])),
                 ("another magic", [b"pack", &sound[4..]].concat()),
                 ("another version", [b"PACK\0\0\0\x04", &sound[8..]].concat()),

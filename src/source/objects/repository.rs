@@ -99,8 +99,9 @@ pub(crate) fn fetch_local(
     fetch().map_err(|error: git2::Error| failure(what, &error).permanent())
 }
 
-/// Adds a pack to a repository, which libgit2 reads in full.
+/// Moves a pack to a new repository, for which libgit2 copies and reads it in full.
 pub(crate) fn index(pack: &Path, to: &Path, deadline: Deadline, what: &str) -> Result<()> {
+    create(to)?;
     let unreadable = |error: &std::io::Error| volume_error(format!("cannot read {}", pack.display()), error);
     let mut from = std::fs::File::open(pack).map_err(|error| unreadable(&error))?;
     let mut indexer = Indexer::new(None, &to.join("objects/pack"), 0, false).map_err(|error| failure(what, &error))?;
@@ -119,7 +120,8 @@ pub(crate) fn index(pack: &Path, to: &Path, deadline: Deadline, what: &str) -> R
     indexed.map_err(|error| match error.code() {
         ErrorCode::User if deadline.passed() => deadline.late(what).unreachable(),
         _ => failure(what, &error),
-    })
+    })?;
+    std::fs::remove_file(pack).on_volume(|| format!("cannot remove {}", pack.display()))
 }
 
 /// The error for a failure of libgit2. An error of the volume is recognised by the text that libgit2 takes from

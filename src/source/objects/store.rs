@@ -13,7 +13,7 @@ use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::objects::entry::{Entry, FileKind};
 use crate::source::objects::pack::Pack;
-use crate::source::objects::repository::{create, failure, index};
+use crate::source::objects::repository::{failure, index};
 
 /// The objects that a server or a repository on this machine gave.
 #[derive(Debug)]
@@ -30,10 +30,17 @@ impl Fetched {
         match self {
             Self::Repository(path) => Ok(path.clone()),
             Self::Pack(pack, path) => {
-                create(path)?;
                 index(pack.path(), path, deadline, what)?;
                 Ok(path.clone())
             }
+        }
+    }
+
+    /// Space in bytes of the copy of the pack that [`repository`](Self::repository) makes.
+    pub(crate) fn occupied_twice(&self) -> u64 {
+        match self {
+            Self::Repository(_) => 0,
+            Self::Pack(pack, _) => Size::occupied(pack.bytes()),
         }
     }
 
@@ -108,7 +115,7 @@ impl Objects<'_> {
             Store::Libgit2(odb) => odb.read(id).map(Contents::Libgit2).map_err(|error| self.failed(&error)),
             Store::Pack(pack) => match pack.kept(id) {
                 Some(bytes) => Ok(Contents::Kept(bytes)),
-                None => pack.read(id)?.map(Contents::Own).ok_or_else(|| self.missing(id)),
+                None => pack.read(id, self.what, self.deadline)?.map(Contents::Own).ok_or_else(|| self.missing(id)),
             },
         }
     }
@@ -132,7 +139,7 @@ impl Objects<'_> {
     pub(crate) fn each(&self, wanted: &HashSet<Oid>, visit: impl Fn(Oid, &[u8]) -> Result<()> + Sync) -> Result<()> {
         match &self.store {
             Store::Libgit2(_) => wanted.iter().try_for_each(|id| visit(*id, &self.read(*id)?)),
-            Store::Pack(pack) => pack.each(wanted, visit),
+            Store::Pack(pack) => pack.each(wanted, self.what, self.deadline, visit),
         }
     }
 

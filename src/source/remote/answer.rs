@@ -48,7 +48,7 @@ pub(crate) async fn pass_on<Bytes: Deref<Target = [u8]>>(
                 return Ok(None);
             }
             // Also after an empty packet, which a server sends while it is still packing. This excludes the time
-            // that libgit2 took.
+            // that the reader of the pack took.
             pace.moved();
         }
         // The connection itself may stay open.

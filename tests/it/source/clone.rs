@@ -49,6 +49,38 @@ fn a_shallow_clone_is_two_requests_and_one_commit() {
     }
 }
 
+/// Azure DevOps refuses other requests (TF401041).
+#[test]
+fn a_server_that_wants_multi_ack_gets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    Repo::new(&dir.path().join("app.git")).file("a", "1").commit("one");
+    let server = GitServer::start(dir.path());
+    server.instead(|request| {
+        let refused = request.method == "POST" && !String::from_utf8_lossy(&request.body).contains("multi_ack");
+        refused.then(|| Response::new(400, "TF401041: The Git protocol sent is not as expected"))
+    });
+    assert_eq!(clone(&server.url("app.git"), None).unwrap().checkout.files, 1);
+}
+
+/// Git takes these commits, and so must podstrap.
+#[test]
+fn a_committer_without_a_time_is_no_reason_to_refuse_a_commit() {
+    for committer in ["A <a@b> 1700000000", "A <a@b>", "A <a@b>  17 +0000", "A 5 <a@b> 17 -07:00 x"] {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::new(&dir.path().join("app.git"));
+        repo.file("a", "1").commit("one");
+        let tree = repo.git(["rev-parse", "HEAD^{tree}"]);
+        let commit = format!("tree {tree}\nauthor {committer}\ncommitter {committer}\n\nx\n");
+        std::fs::write(dir.path().join("commit"), commit).unwrap();
+        let file = dir.path().join("commit");
+        let id = repo.git(["hash-object", "-t", "commit", "-w", "--literally", &file.display().to_string()]);
+        repo.git(["update-ref", "refs/heads/odd", &id]);
+        let server = GitServer::start(dir.path());
+        let got = clone(&server.url("app.git"), Some("odd")).unwrap();
+        assert_eq!(got.checkout.files, 1, "{committer}");
+    }
+}
+
 #[test]
 fn line_endings_are_converted_as_the_attributes_say() {
     let dir = tempfile::tempdir().unwrap();
