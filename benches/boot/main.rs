@@ -346,11 +346,13 @@ fn page(report: &str, rounds: usize) -> String {
          | contender | commands |\n|---|---|\n\
          | shell recipe | `git clone`, `python3 -m venv` and `pip install`, one after the other |\n\
          | best shell script | a shallow clone and `uv venv` at the same time, then `uv pip install --compile-bytecode` |\n\
+         | git clone --depth 1 | only that, compared with `podstrap init --venv none`, which also publishes |\n\
          | shell loop | `while [ ! -e SOCKET ]; do sleep 1; done`, then `curl -X PUT` |\n\n\
          Each table has {rounds} rounds after a warm-up. In each round, every contender runs once on a fresh directory \
          with\nempty caches. A Git server (`git http-backend`) and a package index run on the same machine. Ratios compare \
-         runs of the\nsame round; below 1, podstrap is faster. Absolute times are from one machine with {cores} cores,\n{}, \
-         {}, {}.\n\n{}\n",
+         runs of the\nsame round; below 1, podstrap is faster. Absolute times are from one machine with {cores} cores and all \
+         files in memory,\npodstrap {}, {}, {}, {}.\n\n{}\n",
+        version(Path::new("git"), &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short=12", "HEAD"]),
         version(Path::new("git"), &["--version"]),
         version(Path::new("python3"), &["--version"]),
         version(&index::uv(), &["--version"]),
