@@ -117,10 +117,8 @@ pub fn shown(url: &str) -> String {
 /// A line without the userinfo of its URL. If that is no valid URL up to the last `@`, everything before the `@` may be a
 /// password, also white space.
 pub fn shown_line(text: &str) -> String {
-    let (Some(mark), Some(last)) = (text.find("://"), text.rfind('@').filter(|last| Some(*last) > text.find("://")))
-    else {
-        return clean(text);
-    };
+    let Some(mark) = text.find("://") else { return clean(text) };
+    let Some(last) = text.rfind('@').filter(|last| *last > mark) else { return clean(text) };
     let start = start_of_scheme(&text[..mark]);
     let end = text[start..].find(char::is_whitespace).map_or(text.len(), |end| start + end);
     if last < end && text[start..end].parse::<RemoteUrl>().is_ok() {

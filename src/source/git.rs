@@ -347,12 +347,12 @@ impl Git {
         let (send, packets) = mpsc::channel(IN_FLIGHT);
         let (repository, doing) = (repository.to_owned(), what.clone());
         let plain = self.request(ask.depth);
-        let (pack, to_index, told) = (repository.with_extension("pack"), repository.clone(), what.clone());
+        let path = repository.with_extension("pack");
+        let (pack, to_index, told) = (path.clone(), repository.clone(), what.clone());
         let reader = blocking(move || match to {
             Storage::Pack => {
                 // Fails if the network task is gone. The packets end then.
                 let _ = request.send(plain);
-                let path = repository.with_extension("pack");
                 let pack = receive(packets, &path, limit, deadline, &doing)?;
                 Ok(pack.map(|pack| Fetched::Pack(Box::new(pack), repository)))
             }

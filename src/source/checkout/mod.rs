@@ -11,7 +11,7 @@
 //! | attributes | attributes files, and libgit2's writer |
 //! | scan | the size of a tree, and the writer that it needs |
 //! | plain | the plain writer |
-//! | settle | modes and times |
+//! | settle | modes and times after libgit2's writer |
 
 mod attributes;
 mod entries;
@@ -106,10 +106,12 @@ pub(crate) fn write(
     let settled = if scan.plain() {
         plain::write(&objects, files, tree, &scan, &times)?
     } else {
-        // libgit2 needs a copy of the pack.
-        let bytes = scan.bytes.saturating_add(fetched.occupied_twice());
-        if bytes > limit.0 {
-            return Err(too_large(&what, "the files and the pack take", bytes, limit));
+        if let Fetched::Pack(..) = fetched {
+            // libgit2 needs a copy of the pack.
+            let bytes = scan.bytes.saturating_add(fetched.occupied()?);
+            if bytes > limit.0 {
+                return Err(too_large(&what, "the files and the pack take", bytes, limit));
+            }
         }
         let repo = open(&fetched.repository(deadline, &what)?)?;
         attributes::write(&repo, &objects, commit.directory, files, subdir, tree, scratch, &scan.attributes)?;

@@ -650,7 +650,9 @@ impl Pack {
             Stop::NoMemory(size) => Error::source(what)
                 .because(format!("there is no memory for a file of {}", Size(size)))
                 .hint("raise the container's memory limit"),
-            Stop::Unsuited => Error::volume(self.stored.failed("read")).because("it has changed since it was written"),
+            Stop::Unsuited => Error::volume(self.stored.failed("read"))
+                .because("it has changed since it was written")
+                .hint("check whether another process writes to the volume, or whether its storage is damaged"),
         })
     }
 

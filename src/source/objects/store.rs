@@ -15,6 +15,8 @@ use crate::source::objects::entry::{Entry, FileKind};
 use crate::source::objects::pack::Pack;
 use crate::source::objects::repository::{failure, index};
 
+const FSCK: &str = "check the repository on its server with git fsck, or choose another commit with --ref";
+
 /// The objects that a server or a repository on this machine gave.
 #[derive(Debug)]
 pub(crate) enum Fetched {
@@ -33,14 +35,6 @@ impl Fetched {
                 index(pack.path(), path, deadline, what)?;
                 Ok(path.clone())
             }
-        }
-    }
-
-    /// Space in bytes of the copy of the pack that [`repository`](Self::repository) makes.
-    pub(crate) fn occupied_twice(&self) -> u64 {
-        match self {
-            Self::Repository(_) => 0,
-            Self::Pack(pack, _) => Size::occupied(pack.bytes()),
         }
     }
 
@@ -163,10 +157,10 @@ impl Objects<'_> {
     }
 
     pub(crate) fn damaged(&self, id: Oid) -> Error {
-        Error::source(self.what).because(format!("object {id} of the repository is damaged"))
+        Error::source(self.what).because(format!("object {id} of the repository is damaged")).hint(FSCK)
     }
 
     fn missing(&self, id: Oid) -> Error {
-        Error::source(self.what).because(format!("object {id} is missing from the repository"))
+        Error::source(self.what).because(format!("object {id} is missing from the repository")).hint(FSCK)
     }
 }
