@@ -103,6 +103,9 @@ pub struct InitArgs {
     /// Keep the published release, with a warning, if the repository or the package index is unreachable
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
     pub stale_ok: bool,
+    /// Write each release to disk before it is published: for a volume that outlives the node
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_DURABLE")]
+    pub durable: bool,
     /// Maximum that podstrap may store on the volume at any time; set it to the emptyDir's sizeLimit, such
     /// as 500Mi or 2Gi
     #[arg(long, value_name = "SIZE", default_value = "32Gi", env = "PODSTRAP_SIZE_LIMIT")]

@@ -40,7 +40,7 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
     if let Some(file) = &plan.source.ca_file {
         http::trust(file)?;
     }
-    let volume = Volume::lock(&plan.target.root, plan.deadline).await?;
+    let volume = Volume::lock(&plan.target, plan.deadline).await?;
     volume.check(&plan.target, None)?;
     if let Some(CopySelf::Outside(path)) = &plan.copy_self {
         let path = path.clone();

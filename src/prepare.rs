@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 use crate::plan::{CopySelf, Init, Wanted};
 use crate::retry::Deadline;
 use crate::runtime::blocking;
@@ -137,11 +138,7 @@ impl Preparation<'_> {
         let environment = match provided {
             Provided::None => None,
             Provided::Ready(record) => Some(*record),
-            Provided::Filled(filled) => {
-                // Usage peaks here, with the engine's cache.
-                meter.look().await?;
-                Some(self.provision.finish(filled).await?)
-            }
+            Provided::Filled(filled) => Some(self.provision.finish(filled).await?),
         };
         if environment.is_some() {
             let place = tree::place("--venv", &tree, &self.plan.environment.venv)?;
@@ -151,10 +148,6 @@ impl Preparation<'_> {
         if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
             let place = tree::place("--copy-self", &tree, path)?;
             blocking(move || selfcopy::copy_to(&place)).await?;
-        }
-        // Otherwise nothing was written since the checkout was measured.
-        if environment.is_some() || self.plan.copy_self.is_some() {
-            meter.look().await?;
         }
         let phase = self.phases.start("release", &tree.display().to_string());
         let name = short(commit).to_owned();
@@ -173,6 +166,7 @@ impl Preparation<'_> {
             },
             environment,
             elsewhere,
+            contents: self.volume.settle(staging, meter).await?,
             identities: self.provision.identities(),
         };
         let release = self.volume.commit(staging, &name, manifest).await?;
@@ -196,9 +190,11 @@ impl Preparation<'_> {
         fs::create_dir(&scratch).on_volume(|| format!("cannot create the directory {}", scratch.display()))?;
         let phase = self.phases.start("fetch", &self.plan.source.to_string());
         let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.deadline).await?;
-        meter.look().await?;
-        // Delete the object database now, to keep the peak usage low.
-        let _ = blocking(move || Ok(tree::remove(&scratch))).await;
+        if !files::names(&scratch)?.is_empty() {
+            // Usage may peak here. Delete libgit2's repository or the download now.
+            meter.look().await?;
+            let _ = blocking(move || Ok(tree::remove(&scratch))).await;
+        }
         self.check_places(&staging.tree())?;
         phase.done(&format!(
             "{}: {}, {}",

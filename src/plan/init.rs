@@ -51,7 +51,8 @@ pub struct Entrypoint {
 
 impl Init {
     pub fn new(args: cli::InitArgs) -> Result<Self> {
-        let target = Target { root: absolute("--root", &args.root)?, link: args.link.map(link_name).transpose()? };
+        let root = absolute("--root", &args.root)?;
+        let target = Target { root, link: args.link.map(link_name).transpose()?, durable: args.durable };
         let environment = Environment::new(&args.environment, &target)?;
         let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
         let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;

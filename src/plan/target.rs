@@ -9,6 +9,8 @@ pub struct Target {
     pub root: PathBuf,
     /// `Some(NAME)` publishes at `<root>/NAME`, `None` puts the entries into the root itself.
     pub link: Option<String>,
+    /// Whether releases must be on disk before they are published.
+    pub durable: bool,
 }
 
 impl Target {

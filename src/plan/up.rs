@@ -26,7 +26,10 @@ impl Up {
         let source = args.source.as_deref().map(|text| Source::new(text, args.checkout)).transpose()?;
         Ok(Self {
             source,
-            environment: Environment::new(&args.environment, &Target { root: PathBuf::from("/"), link: None })?,
+            environment: Environment::new(
+                &args.environment,
+                &Target { root: PathBuf::from("/"), link: None, durable: false },
+            )?,
             config: args.config.unwrap_or_else(|| PathBuf::from("unit.conf.json")),
             once: args.once,
             deadline: Deadline::after(args.timeout),

@@ -91,7 +91,7 @@ impl App {
             let part = source.subdir.as_ref().map_or(Path::new(""), plan::TreePath::as_path);
             config_is_there(&dir.join(part), &plan.config)?;
         }
-        let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()) };
+        let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()), durable: false };
         let environment = plan.environment.clone().published_at(&target);
         // The app runs on this machine.
         let environment = Environment { python_final: None, target: AppTarget::default(), ..environment };

@@ -13,6 +13,8 @@
 //! anywhere, even by a subPath that goes through one of them. Several inits may share a root under
 //! different links. A release stays while a link names it.
 //!
+//! A power cut is another matter: see `disk.rs`.
+//!
 //! Only podstrap's user can write below `.podstrap` and open staging, whatever the root's mode. podstrap refuses a
 //! `.podstrap` of another user; see `owner.rs`.
 //!
@@ -26,8 +28,10 @@
 //! | switch: remove links of deleted entries | leftover links, which it removes |
 //! | retain: move old releases to staging, delete them | old releases, which it removes |
 
+mod disk;
 mod key;
 mod layout;
+mod list;
 mod manifest;
 mod owner;
 mod release;
@@ -37,7 +41,7 @@ mod switch;
 mod usage;
 
 pub use key::{CopyKey, EnvironmentKey, Key};
-pub use manifest::{MANIFEST_VERSION, Manifest, Release, SourceRecord};
+pub use manifest::{Contents, MANIFEST_VERSION, Manifest, Release, SourceRecord};
 pub use release::Staging;
 pub use root::Volume;
 pub use usage::{Meter, Usage};

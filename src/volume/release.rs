@@ -1,15 +1,15 @@
 //! Staging a release, and the rename that completes it.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::manifest::{Manifest, Release};
+use super::list;
+use super::manifest::{Contents, Manifest, Release};
 use super::root::{LIST, RECORD, Volume};
+use super::usage::Meter;
 use crate::dir::{Dir, random};
 use crate::error::{Error, IoContext, Result};
 use crate::runtime::blocking;
-use crate::walk::walk;
 
 /// A directory for one build, which only podstrap's user can open. [`Volume::clear`] removes it, in the next run if
 /// this one was killed.
@@ -33,6 +33,11 @@ impl Staging {
     pub fn scratch(&self) -> PathBuf {
         self.dir.path().join("scratch")
     }
+    /// Writes a file next to the tree.
+    fn write(&self, name: &str, text: &[u8]) -> Result<()> {
+        let written = self.release.write(name, text);
+        written.on_volume(|| format!("cannot write {}", self.release.path().join(name).display()))
+    }
 }
 
 impl Volume {
@@ -50,23 +55,38 @@ impl Volume {
         staged.on_volume(|| format!("cannot create a directory in {}", self.staging.path().display()))
     }
 
-    /// Writes a staged release to disk, then completes it by one rename.
+    /// Lists the entries of a staged tree. Afterwards nothing in it may change.
+    ///
+    /// # Errors
+    /// The volume exceeds the size limit, or it is full or not writable.
+    pub async fn settle(&self, staging: &Staging, meter: &Meter) -> Result<Contents> {
+        let tree = staging.tree();
+        let failed = format!("cannot list {}", tree.display());
+        let (id, measured) = blocking(move || {
+            let measured =
+                rustix::fs::stat(&tree).map_err(io::Error::from).and_then(|id| Ok((id, list::measure(&tree)?)));
+            measured.on_volume(|| failed)
+        })
+        .await?;
+        meter.settle(&id, measured.occupied);
+        // Usage peaks here, with the engine's cache.
+        meter.look().await?;
+        staging.write(LIST, &measured.text)?;
+        Ok(Contents { entries: measured.entries, boot: self.disk.depends_on().map(str::to_owned) })
+    }
+
+    /// Completes a staged release by one rename.
     ///
     /// Its ID starts with `name`, which helps people who list the directory.
     pub async fn commit(&self, staging: &Staging, name: &str, manifest: Manifest) -> Result<Release> {
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::internal("cannot write release.json").because(error))?;
-        let failed = |name: &str| format!("cannot write {}", staging.tree().with_file_name(name).display());
-        let (tree, root) = (staging.tree(), self.root.path().to_owned());
-        let release = staging.release.again().on_volume(|| failed(RECORD))?;
-        let (record, files) = (failed(RECORD), failed(LIST));
-        blocking(move || {
-            release.write(RECORD, &text).on_volume(|| record)?;
-            list(&tree).and_then(|names| release.write(LIST, &names)).on_volume(|| files)?;
-            // The files must reach the disk before the rename that marks them complete.
-            release.sync_all().on_volume(|| format!("cannot sync {} to disk", root.display()))
-        })
-        .await?;
+        staging.write(RECORD, &text)?;
+        if manifest.contents.boot.is_none() {
+            let (release, root) = (staging.release.again(), self.root.path().to_owned());
+            let sync = move || release.and_then(|release| release.sync_all());
+            blocking(move || sync().on_volume(|| format!("cannot sync {} to disk", root.display()))).await?;
+        }
         let base = format!("{name}-{}", &manifest.key[..12]);
         let mut id = base.clone();
         let path = self.releases.path();
@@ -79,17 +99,8 @@ impl Volume {
         staging
             .dir
             .rename("release", &self.releases, &id)
-            .and_then(|()| self.releases.sync())
             .on_volume(|| format!("cannot create the release {}", path.join(&id).display()))?;
+        self.disk.sync(&self.releases)?;
         Ok(Release { id, manifest })
     }
-}
-
-/// The paths of everything below a directory, sorted, with a NUL between them.
-fn list(dir: &Path) -> io::Result<Vec<u8>> {
-    let names: Result<Vec<_>, _> = walk(dir).map(|entry| entry.map(|entry| entry.name)).collect();
-    let mut names = names?;
-    names.retain(|name| !name.as_os_str().is_empty());
-    names.sort();
-    Ok(names.iter().map(|name| name.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0))
 }

@@ -2,16 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::disk::Disk;
 use super::layout::{not_ours, release_of_current, release_of_link};
+use super::list::{self, Listed};
 use super::manifest::{MANIFEST_VERSION, Manifest, Release};
 use super::owner::{Owner, create, is_something_else};
 use crate::confine::Confinement;
@@ -23,7 +24,7 @@ use crate::retry::Deadline;
 use crate::runtime::blocking;
 use crate::venv::EnvironmentRecord;
 
-/// The file next to a release's tree that lists every published path, separated by NUL.
+/// The file next to a release's tree that lists its entries.
 pub(super) const LIST: &str = "files";
 /// The record next to it.
 pub(super) const RECORD: &str = "release.json";
@@ -43,6 +44,7 @@ pub struct Volume {
     pub(super) staging: Dir,
     pub(super) releases: Dir,
     pub(super) owner: Owner,
+    pub(super) disk: Disk,
     /// The limits of child processes, if others can rename `.podstrap`.
     confinement: Option<Arc<Confinement>>,
     /// Releases that lack files or belong to another user: logged once.
@@ -56,7 +58,8 @@ impl Volume {
     /// # Errors
     /// The root is missing, not a directory or not writable; podstrap's directory in it belongs to another user; or the
     /// lock is still held at the deadline.
-    pub async fn lock(path: &Path, deadline: Deadline) -> Result<Self> {
+    pub async fn lock(target: &Target, deadline: Deadline) -> Result<Self> {
+        let path = &target.root;
         let root = open_root(path)?;
         create(&root, RESERVED)?;
         let inspect = || format!("cannot inspect {}", path.join(RESERVED).display());
@@ -72,6 +75,7 @@ impl Volume {
         let lock = open_lock(&own, owner)?;
         take(&lock, &own.path().join("lock"), path, deadline).await?;
         let volume = Self {
+            disk: Disk::of(&root, target.durable),
             root,
             own,
             staging,
@@ -144,7 +148,8 @@ impl Volume {
         Ok(self.releases(target)?.into_iter().filter_map(of).collect())
     }
 
-    /// Whether every published path still exists. Ignores files that an app added or changed.
+    /// Whether every published path still exists, and after another boot of the node whether every file has its size.
+    /// Otherwise ignores files that an app added or changed.
     pub fn is_whole(&self, release: &Release) -> Result<bool> {
         if self.damaged.borrow().contains(&release.id) {
             return Ok(false);
@@ -153,20 +158,15 @@ impl Volume {
         let tree = |dir: &Dir| Ok((dir.read(LIST, files::GENERATED)?, dir.dir("tree")?));
         let opened: io::Result<_> = self.releases.dir(&release.id).and_then(|dir| tree(&dir));
         let (list, tree) = opened.on_volume(|| format!("cannot read {}", path.join(LIST).display()))?;
-        let mut lost = None;
-        for name in list.split(|byte| *byte == 0).map(OsStr::from_bytes) {
-            let entry =
-                tree.entry(name).on_volume(|| format!("cannot inspect {}", tree.path().join(name).display()))?;
-            if entry.is_none() {
-                lost = Some(tree.path().join(name));
-                break;
-            }
-        }
-        if let Some(path) = &lost {
-            tracing::warn!("{} is missing from the release: rebuilding", path.display());
+        let damage = match list::read(&list, release.manifest.contents.entries) {
+            Some(listed) => damage(&tree, &listed, self.disk.may_have_lost(&release.manifest.contents))?,
+            None => Some(format!("{} is incomplete", path.join(LIST).display())),
+        };
+        if let Some(damage) = &damage {
+            tracing::warn!("{damage}: rebuilding");
             self.damaged.borrow_mut().insert(release.id.clone());
         }
-        Ok(lost.is_none() && !list.is_empty())
+        Ok(damage.is_none())
     }
 
     /// The release that the target's links show.
@@ -249,6 +249,25 @@ impl Volume {
             None => read(&self.own, "current")?.and_then(|to| release_of_current(&to)),
         })
     }
+}
+
+/// The first entry that is missing or, with `sizes`, has another size.
+fn damage(tree: &Dir, listed: &[Listed], sizes: bool) -> Result<Option<String>> {
+    for Listed { name, size } in listed {
+        let path = || tree.path().join(name);
+        match (tree.entry(name).on_volume(|| format!("cannot inspect {}", path().display()))?, size) {
+            (None, _) => return Ok(Some(format!("{} is missing from the release", path().display()))),
+            (Some(stat), Some(size)) if sizes && u64::try_from(stat.st_size) != Ok(*size) => {
+                let (path, now) = (path(), stat.st_size);
+                return Ok(Some(format!(
+                    "{} has {now} bytes instead of {size} since the node restarted",
+                    path.display()
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 fn open_root(path: &Path) -> Result<Dir> {

@@ -70,7 +70,7 @@ impl Volume {
     fn switch_link(&self, release: &Release, name: &str) -> Result<bool> {
         let changed = self.set_link(&self.root, OsStr::new(name), &tree_target(&release.id))?;
         if changed {
-            sync(&self.root)?;
+            self.disk.sync(&self.root)?;
         }
         Ok(changed)
     }
@@ -86,7 +86,7 @@ impl Volume {
         }
         let changed = self.set_link(&self.own, OsStr::new("current"), &Path::new("releases").join(&release.id))?;
         if changed {
-            sync(&self.own)?;
+            self.disk.sync(&self.own)?;
         }
         let kept: HashSet<_> = entries.into_iter().collect();
         for name in list(&self.root)?.into_iter().filter(|name| !kept.contains(name)) {
@@ -99,7 +99,7 @@ impl Volume {
         }
         // An unchanged run writes nothing.
         if tidied {
-            sync(&self.root)?;
+            self.disk.sync(&self.root)?;
         }
         Ok(changed)
     }
@@ -119,8 +119,4 @@ impl Volume {
             .on_volume(failed)?;
         Ok(true)
     }
-}
-
-fn sync(dir: &Dir) -> Result<()> {
-    dir.sync().on_volume(|| format!("cannot sync {}", dir.path().display()))
 }

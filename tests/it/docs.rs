@@ -44,7 +44,7 @@ fn the_reference_lists_every_flag_and_no_other() {
     let inherited: BTreeSet<_> = sub("init")
         .into_iter()
         .filter(|flag| {
-            !["repo", "root", "link", "copy-self", "entrypoint-dir", "config", "stale-ok", "size-limit"]
+            !["repo", "root", "link", "copy-self", "entrypoint-dir", "config", "durable", "stale-ok", "size-limit"]
                 .contains(&flag.as_str())
         })
         .collect();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use podstrap::plan::Target;
 use podstrap::retry::Deadline;
 use podstrap::volume::Volume;
 
@@ -259,8 +260,9 @@ fn a_signal_ends_the_compiler() {
 #[test]
 fn a_signal_ends_the_waiting_for_the_lock() {
     let app = App::new();
+    let target = Target { root: app.sandbox.root(), link: None, durable: false };
     let held = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let held = held.block_on(Volume::lock(&app.sandbox.root(), Deadline::after(Duration::from_secs(9)))).unwrap();
+    let held = held.block_on(Volume::lock(&target, Deadline::after(Duration::from_secs(9)))).unwrap();
     ends_by_signal("lock", &app, &|| app.init("uv"), &|| app.log().contains("waiting for another podstrap"));
     drop(held);
 }

@@ -342,7 +342,9 @@ impl<'a> Trial<'a> {
     /// Kills podstrap before the call with this number. Returns false if the run makes fewer calls.
     fn step(&self, call: &str, calls: Calls, number: usize, counts: &mut Counts) -> bool {
         copy(&self.known.before, &self.root);
-        let command = self.app.run_of(self.known.setup, &self.root);
+        let mut command = self.app.run_of(self.known.setup, &self.root);
+        // It has all steps.
+        command.env("PODSTRAP_DURABLE", "true");
         // These match by prefix, because libc may use `renameat2` for `rename`.
         let traced = if calls == Calls::Each { format!("/^{call}") } else { call.to_owned() };
         let mut strace = injected(&command, &traced, &format!("signal=SIGKILL:when={number}"), &[]);

@@ -106,7 +106,8 @@ impl<'a> Trial<'a> {
     fn run(&self, call: &str, errno: &str, when: u32, counts: &mut Counts) {
         let what = format!("{}: {errno} from {call} number {when}, PODSTRAP_TEST_SEED={}", self.known.setup, seed());
         copy(&self.known.before, &self.root);
-        let init = self.app.run_of(self.known.setup, &self.root);
+        let mut init = self.app.run_of(self.known.setup, &self.root);
+        init.env("PODSTRAP_DURABLE", "true");
         let log = self.app.sandbox.write("strace", "");
         let more = ["-o", log.to_str().unwrap()];
         let ran = self.app.sandbox.run(&mut injected(&init, call, &format!("error={errno}:when={when}"), &more));

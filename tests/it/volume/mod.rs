@@ -5,6 +5,7 @@ mod crash;
 mod errnos;
 mod faults;
 mod neighbours;
+mod power;
 mod releases;
 mod rerun;
 mod restricted;

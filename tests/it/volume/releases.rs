@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podstrap::error::{Kind, Result};
-use podstrap::plan::{Shape, Target};
+use podstrap::plan::{SIZE_LIMIT, Shape, Target};
 use podstrap::retry::Deadline;
 use podstrap::source::Revision;
-use podstrap::volume::{MANIFEST_VERSION, Manifest, Release, SourceRecord, Volume};
+use podstrap::volume::{Contents, MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Volume};
 
 use crate::support::sandbox::Sandbox;
 
@@ -17,7 +17,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn lock(root: &Path) -> Volume {
-    wait(Volume::lock(root, Deadline::after(Duration::from_secs(10)))).unwrap()
+    wait(Volume::lock(&target(root.to_owned(), None), Deadline::after(Duration::from_secs(10)))).unwrap()
 }
 
 fn manifest(key: &str) -> Manifest {
@@ -36,6 +36,7 @@ fn manifest(key: &str) -> Manifest {
         },
         environment: None,
         elsewhere: String::new(),
+        contents: Contents { entries: 0, boot: None },
         identities: Vec::new(),
     }
 }
@@ -48,7 +49,9 @@ fn commit(volume: &Volume, key: &str, files: &[&str], manifest: Manifest) -> Res
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, key).unwrap();
     }
-    wait(volume.commit(&staging, key, manifest))
+    let meter = Meter::new(volume.own().to_owned(), SIZE_LIMIT);
+    let contents = wait(volume.settle(&staging, &meter))?;
+    wait(volume.commit(&staging, key, Manifest { contents, ..manifest }))
 }
 
 /// Builds and shows a release, and deletes the releases that it replaces.
@@ -67,7 +70,7 @@ fn entries(root: &Path) -> Vec<String> {
 }
 
 fn target(root: PathBuf, link: Option<&str>) -> Target {
-    Target { root, link: link.map(str::to_owned) }
+    Target { root, link: link.map(str::to_owned), durable: false }
 }
 
 #[test]
@@ -222,7 +225,9 @@ fn nothing_is_cleared_through_a_link() {
         let root = sandbox.root();
         fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(&victim, root.join(name)).unwrap();
-        let error = wait(Volume::lock(&root, Deadline::after(Duration::from_secs(1)))).unwrap_err().to_string();
+        let error = wait(Volume::lock(&target(root.clone(), None), Deadline::after(Duration::from_secs(1))))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains(&format!("does not trust {}\n  because: it is not a", root.join(name).display())),
             "{error}"
@@ -250,7 +255,8 @@ fn a_held_lock_is_waited_for_and_the_time_out_says_so() {
     let sandbox = Sandbox::new();
     let root = sandbox.root();
     let held = lock(&root);
-    let error = wait(Volume::lock(&root, Deadline::after(Duration::from_millis(80)))).unwrap_err();
+    let error =
+        wait(Volume::lock(&target(root.clone(), None), Deadline::after(Duration::from_millis(80)))).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("stayed locked") && text.contains("--timeout 80ms"), "{text}");
     let waiter = {

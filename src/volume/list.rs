@@ -1,0 +1,86 @@
+//! The list of a release's entries, in a file next to its tree.
+//!
+//! For each entry below the tree: its name, NUL, the size of a regular file in bytes or nothing, NUL.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::usage::Occupied;
+use crate::walk::walk;
+
+/// One entry of the list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed<'a> {
+    /// Its path in the tree.
+    pub(super) name: &'a OsStr,
+    /// Bytes of a regular file.
+    pub(super) size: Option<u64>,
+}
+
+/// A tree in which nothing changes any more.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// The text of the list.
+    pub(super) text: Vec<u8>,
+    pub(super) entries: u64,
+    pub(super) occupied: Occupied,
+}
+
+/// Walks the tree of a release, the only time.
+pub(super) fn measure(tree: &Path) -> io::Result<Measured> {
+    let mut measured = Measured::default();
+    for entry in walk(tree) {
+        let entry = entry?;
+        let stat = entry.stat()?;
+        measured.occupied.add(&stat);
+        if entry.is_root() {
+            continue;
+        }
+        measured.entries += 1;
+        measured.text.extend(entry.name.as_os_str().as_bytes());
+        measured.text.push(0);
+        if entry.is_file() {
+            measured.text.extend(stat.st_size.to_string().bytes());
+        }
+        measured.text.push(0);
+    }
+    Ok(measured)
+}
+
+/// Reads a list. `None` if it does not have so many entries: the end of the file is lost.
+pub(super) fn read(text: &[u8], entries: u64) -> Option<Vec<Listed<'_>>> {
+    let mut parts = text.strip_suffix(&[0]).into_iter().flat_map(|text| text.split(|byte| *byte == 0));
+    let mut listed = Vec::new();
+    while let (Some(name), Some(size)) = (parts.next(), parts.next()) {
+        let size = if size.is_empty() { None } else { Some(std::str::from_utf8(size).ok()?.parse().ok()?) };
+        listed.push(Listed { name: OsStr::from_bytes(name), size });
+    }
+    (listed.len() as u64 == entries).then_some(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_cut_off_is_no_list() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::write(dir.path().join("a/new\nline"), "123").unwrap();
+        symlink("a", dir.path().join("link")).unwrap();
+        let measured = measure(dir.path()).unwrap();
+        assert_eq!(measured.entries, 3);
+        let listed = read(&measured.text, 3).unwrap();
+        let sizes: Vec<_> = listed.iter().map(|entry| (entry.name.to_str().unwrap(), entry.size)).collect();
+        assert_eq!(sizes, [("a", None), ("a/new\nline", Some(3)), ("link", None)]);
+        for end in 0..measured.text.len() {
+            assert_eq!(read(&measured.text[..end], 3), None, "{end}");
+        }
+        assert_eq!(read(b"", 0), Some(Vec::new()));
+    }
+}

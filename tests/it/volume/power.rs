@@ -1,0 +1,129 @@
+//! Power cuts: the state of a disk at any moment of a run, mounted after another boot of the node. The next run
+//! completes the volume.
+//!
+//! The disk is a file with an ext4 file system. At each cut another program forces the journal to the disk, which has no
+//! contents of podstrap's files yet, and the file is copied: the worst that a disk can hold after a power cut.
+//!
+//! `PODSTRAP_TEST_SEED` chooses the times.
+
+use std::fs;
+use std::path::Path;
+
+use fastrand::Rng;
+
+use crate::support::namespaces::namespaced;
+use crate::support::sandbox::Ran;
+use crate::support::volume::{App, Before, Known, SETUPS, Setup, names, seed};
+
+/// Cuts during a run, besides the one after its end.
+const CUTS: u32 = 6;
+
+/// `seconds` after the start of `run`, cuts the power: copies the disk to `cut-N`. Then waits for the end of the run,
+/// does the same once more and prints its output.
+const CUT: &str = r#"
+cut() {
+    # Every second time, podstrap's own records are on the disk already.
+    [ $(($1 % 2)) = 1 ] || find "$volume/.podstrap" \( -name release.json -o -name files \) -exec sync {} + 2>/dev/null
+    dd if=/dev/zero of="$volume/other-program" bs=1 count=1 conv=fsync 2>"$place/dd" || exit 91
+    cp --sparse=always "$place/disk" "$place/cut-$1" || exit 92
+}
+truncate -s 128M "$place/disk" && mkfs.ext4 -q "$place/disk" && mkdir -p "$volume" || exit 93
+# The journal reaches the disk only when it is forced to.
+mount -o loop,commit=300,noatime "$place/disk" "$volume" && cp -a "$before/." "$volume" && sync -f "$volume" || exit 94
+"$@" & run=$!
+number=0
+for seconds in $pauses; do sleep $seconds; cut $number; number=$((number + 1)); done
+wait $run || exit 95
+$after
+cut $number"#;
+
+/// Mounts the disk of a power cut after another boot, runs the command, and copies the volume.
+const RESTART: &str = r#"
+cat /proc/sys/kernel/random/uuid > "$place/boot" && mount --bind "$place/boot" /proc/sys/kernel/random/boot_id || exit 91
+mkdir -p "$volume" && mount -o loop "$disk" "$volume" || exit 92
+"$@"; code=$?
+rm -f "$volume/other-program"
+rm -rf "$place/after" && cp -a "$volume" "$place/after" || exit 93
+exit $code"#;
+
+/// The disks of the power cuts in one run. `None` if such tests are skipped.
+struct Cuts<'a> {
+    app: &'a App,
+    known: &'a Known,
+    place: std::path::PathBuf,
+}
+
+impl<'a> Cuts<'a> {
+    /// Runs `init`, durable or not, with a power cut after each pause in seconds and after its end.
+    fn of(app: &'a App, known: &'a Known, durable: bool, pauses: &[f64], after: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can mount a disk");
+            return None;
+        }
+        let cuts = Self { app, known, place: app.sandbox.path(&format!("power-{}", fastrand::u64(..))) };
+        fs::create_dir_all(&cuts.place).unwrap();
+        let pauses: Vec<_> = pauses.iter().map(|pause| format!("{pause:.3}")).collect();
+        let script = CUT.replace("$pauses", &pauses.join(" ")).replace("$after", after);
+        let ran = cuts.run(&script, durable, &cuts.place.join("disk"))?;
+        assert_eq!(ran.code, Some(0), "{}", ran.raw);
+        Some(cuts)
+    }
+
+    fn run(&self, script: &str, durable: bool, disk: &Path) -> Option<Ran> {
+        let volume = self.place.join("volume");
+        let mut command = self.app.run_of(self.known.setup, &volume);
+        command.env("PODSTRAP_DURABLE", durable.to_string());
+        let mut text = String::new();
+        for (name, path) in
+            [("place", self.place.as_path()), ("volume", &volume), ("before", &self.known.before), ("disk", disk)]
+        {
+            text += &format!("{name}='{}'\n", path.display());
+        }
+        Some(self.app.sandbox.run(&mut namespaced(&command, &(text + script))?))
+    }
+
+    /// Runs `init` after the power cut with this number, on another boot.
+    fn restart(&self, number: u32) -> Ran {
+        let ran =
+            self.run(RESTART, false, &self.place.join(format!("cut-{number}"))).expect("it was not skipped before");
+        let after = self.place.join("after");
+        let what = format!("{}, cut {number}, PODSTRAP_TEST_SEED={}: {}", self.known.setup, seed(), ran.raw);
+        assert_eq!(ran.code, Some(0), "{what}");
+        assert_eq!(self.known.seen(&after, &what), "new", "{what}");
+        assert_eq!(names(&after.join(".podstrap/releases")).len(), 1, "{what}");
+        assert!(names(&after.join(".podstrap/staging")).is_empty(), "{what}");
+        ran
+    }
+}
+
+#[test]
+fn after_a_power_cut_at_any_moment_the_next_run_completes_the_volume() {
+    let app = App::new();
+    let mut rng = Rng::with_seed(seed());
+    let mut rebuilt = 0;
+    for setup in SETUPS.iter().filter(|setup| setup.engine == "uv") {
+        let known = Known::new(&app, *setup);
+        let took = known.took.as_secs_f64();
+        let pauses: Vec<f64> = (0..CUTS).map(|_| 1.5 * took / f64::from(CUTS) * rng.f64()).collect();
+        let Some(cuts) = Cuts::of(&app, &known, false, &pauses, "") else { return };
+        for number in 0..=CUTS {
+            let ran = cuts.restart(number);
+            rebuilt += usize::from(ran.raw.contains("since the node restarted"));
+        }
+    }
+    assert!(rebuilt > 0, "no release lost the contents of a file");
+}
+
+#[test]
+fn a_release_that_reached_the_disk_survives_the_power_cut() {
+    let app = App::new();
+    let known = Known::new(&app, Setup { engine: "uv", link: None, before: Before::Nothing });
+    // podstrap itself, or the kernel in its own time.
+    for (durable, after) in [(true, ""), (false, "sync -f \"$volume\"")] {
+        let Some(cuts) = Cuts::of(&app, &known, durable, &[], after) else { return };
+        let fetched = app.fetched();
+        let ran = cuts.restart(0);
+        assert!(ran.raw.contains("unchanged: "), "{}", ran.raw);
+        assert_eq!(app.fetched(), fetched, "durable {durable}");
+    }
+}
