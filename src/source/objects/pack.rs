@@ -38,6 +38,8 @@ const CHECKSUM: usize = 20;
 const MAX_OBJECTS: usize = 1 << 20;
 /// The most bytes of commits, tags and directories in memory.
 const MAX_KEPT: usize = 64 << 20;
+/// The most bytes of files in memory, from the start of the pack: the others are inflated again. Tests need both.
+const MAX_FILES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 16 << 20 };
 /// The bytes of contents that are named together, and the number of such batches that wait for it.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 4;
@@ -56,7 +58,7 @@ pub(crate) struct Pack {
     objects: Vec<Object>,
     ids: HashMap<Oid, u32>,
     deltas: Deltas,
-    /// The contents of commits, tags and directories.
+    /// The contents of commits, tags and directories, and of the first files.
     kept: HashMap<u32, Vec<u8>>,
     /// Whether a delta or its base is large.
     has_large_deltas: bool,
@@ -344,18 +346,22 @@ struct Found {
     budget: Budget,
 }
 
-/// Counts the bytes of [`MAX_KEPT`].
+/// Counts the bytes of [`MAX_KEPT`] and of [`MAX_FILES`].
 #[derive(Default)]
-struct Budget(AtomicUsize);
+struct Budget {
+    kept: AtomicUsize,
+    files: AtomicUsize,
+}
 
 impl Budget {
     /// The contents, if they stay in memory.
     fn keep(&self, kind: ObjectType, contents: Vec<u8>) -> Result<Option<Vec<u8>>, Stop> {
-        if kind == ObjectType::Blob {
-            return Ok(None);
+        let (counter, most) = if kind == ObjectType::Blob { (&self.files, MAX_FILES) } else { (&self.kept, MAX_KEPT) };
+        match counter.fetch_add(contents.len(), Ordering::Relaxed).saturating_add(contents.len()) > most {
+            false => Ok(Some(contents)),
+            true if kind == ObjectType::Blob => Ok(None),
+            true => Err(Stop::Unsuited),
         }
-        let before = self.0.fetch_add(contents.len(), Ordering::Relaxed);
-        if before.saturating_add(contents.len()) > MAX_KEPT { Err(Stop::Unsuited) } else { Ok(Some(contents)) }
     }
 }
 
@@ -495,7 +501,7 @@ impl Found {
                 || roots.iter().any(|root| objects[*root as usize].size > LARGE as u64);
         // A delta may make its own base again, with its deltas once more.
         let (named, visited) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-        let families = Families { objects, deltas, stored: &stored, deadline, what };
+        let families = Families { objects, deltas, kept: &self.kept, stored: &stored, deadline, what };
         families.visit(&roots, has_large_deltas, |root, number, contents| {
             if visited.fetch_add(1, Ordering::Relaxed) >= objects.len() {
                 return Err(Stop::Unsuited);
@@ -529,6 +535,7 @@ impl Found {
 struct Families<'a> {
     objects: &'a [Object],
     deltas: &'a Deltas,
+    kept: &'a HashMap<u32, Vec<u8>>,
     stored: &'a Stored,
     deadline: Deadline,
     what: &'a str,
@@ -566,7 +573,11 @@ impl Families<'_> {
             if self.deadline.passed() {
                 return Err(self.deadline.late(self.what).unreachable().into());
             }
-            self.stored.inflate(self.objects[number as usize].place, tools)
+            match self.kept.get(&number).filter(|_| number == root) {
+                Some(contents) => Ok(contents.clone()),
+                // The object, or its delta.
+                None => self.stored.inflate(self.objects[number as usize].place, tools),
+            }
         };
         let contents = read(root, tools)?;
         let id = visit(root, root, &contents)?;
@@ -606,7 +617,7 @@ impl Pack {
         Some((object.size, object.kind))
     }
 
-    /// The contents of a commit, a tag or a directory.
+    /// The contents of a commit, a tag or a directory, or of one of the first files.
     pub(crate) fn kept(&self, id: Oid) -> Option<&[u8]> {
         self.kept.get(self.ids.get(&id)?).map(Vec::as_slice)
     }
@@ -633,7 +644,8 @@ impl Pack {
         let roots: HashSet<u32> = numbers.map(|at| self.objects[*at as usize].root).collect();
         let is_large = |root: &u32| self.has_large_deltas || self.objects[*root as usize].size > LARGE as u64;
         let (mut large, mut small): (Vec<u32>, Vec<u32>) = roots.into_iter().partition(is_large);
-        let families = Families { objects: &self.objects, deltas: &self.deltas, stored: &self.stored, deadline, what };
+        let Self { objects, deltas, kept, stored, .. } = self;
+        let families = Families { objects, deltas, kept, stored, deadline, what };
         let visit = |_, number: u32, contents: &[u8]| {
             let id = self.objects[number as usize].id;
             if wanted.contains(&id) {
@@ -956,7 +968,7 @@ mod tests {
                 for (id, contents) in seen.into_inner().unwrap() {
                     let kind = pack.header(id).unwrap().1;
                     assert_eq!(Oid::hash_object(kind, &contents).unwrap(), id);
-                    assert_eq!(pack.kept(id).is_some(), kind != ObjectType::Blob);
+                    assert!(pack.kept(id).is_some() || kind == ObjectType::Blob);
                 }
             }
         }
