@@ -1,5 +1,8 @@
 //! Compiles all Python files of the environment to bytecode, on all processors.
 //!
+//! Test suites that a package ships in directories named `tests` are left out: no app imports them, and they are 30 to 40
+//! percent of numpy, pandas and scikit-learn. Their modules still work.
+//!
 //! An app's user usually cannot write `__pycache__`, so otherwise every start would compile again. A fixed
 //! rule assigns the files to the workers: the same environment on the same number of processors gives the
 //! same bytes. Earlier files of a worker affect which strings a file shares: with another number of
@@ -34,8 +37,13 @@ pub(super) struct Job<'a> {
     pub(super) scratch: &'a Path,
 }
 
-/// Compiles every `*.py` in site-packages. Skips files with invalid syntax, as pip does. Returns the number
-/// of files.
+/// A Python file outside test suites.
+fn is_for_apps(name: &Path) -> bool {
+    let tests = name.parent().is_some_and(|dir| dir.iter().any(|part| part == "tests"));
+    !tests && name.extension().is_some_and(|extension| extension == "py")
+}
+
+/// Compiles the `*.py` in site-packages. Skips files with invalid syntax, as pip does. Returns the number of files.
 pub(super) async fn compile(
     job: Job<'_>,
     files: &EnvironmentFiles,
@@ -45,7 +53,7 @@ pub(super) async fn compile(
 ) -> Result<usize> {
     let mut sources: Vec<(u64, &str)> = files
         .iter()
-        .filter(|(name, _)| name.starts_with(site) && name.extension().is_some_and(|extension| extension == "py"))
+        .filter(|(name, _)| name.starts_with(site) && is_for_apps(name))
         .filter_map(|(name, size)| Some(((*size)?, name.to_str()?)))
         .collect();
     let count = sources.len();

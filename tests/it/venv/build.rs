@@ -11,6 +11,8 @@ use podstrap::venv::{self, Builder};
 
 use crate::support::environment::{Bench, contains, engines, names, script, wanted};
 use crate::support::index::{Behaviour, IndexServer, wheelhouse};
+use crate::support::packages::wheel_with;
+use crate::support::sandbox::Sandbox;
 
 #[test]
 fn flask_runs_from_its_final_path_with_either_engine() {
@@ -234,6 +236,22 @@ fn a_strict_umask_is_not_published() {
         for entry in bench.site().join("itsdangerous/__pycache__").read_dir().unwrap() {
             assert_eq!(mode(entry.unwrap().path()), 0o644);
         }
+    }
+}
+
+#[test]
+fn test_suites_of_packages_get_no_bytecode_and_still_work() {
+    let sandbox = Sandbox::new();
+    let more =
+        [("kit/__init__.py", ""), ("kit/testing.py", ""), ("kit/tests/__init__.py", ""), ("kit/tests/a.py", "A = 1")];
+    wheel_with(&sandbox.path("wheels"), "suite", "1", &[], &more);
+    let index = IndexServer::start(&sandbox.path("wheels"));
+    for engine in engines() {
+        let bench = Bench::new(engine, &index.url()).packages(&["suite"]);
+        bench.build();
+        let compiled = |dir: &str| bench.site().join(dir).join("__pycache__").read_dir().map_or(0, Iterator::count);
+        assert_eq!((compiled("kit"), compiled("kit/tests")), (2, 0));
+        assert_eq!(bench.run("bin/python", &["-Bc", "import kit.tests.a; print(kit.tests.a.A)"]).trim(), "1");
     }
 }
 
