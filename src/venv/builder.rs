@@ -46,6 +46,14 @@ pub struct Built {
     pub fingerprint: String,
 }
 
+/// The packages of an environment.
+struct Checked {
+    dists: Arc<Vec<installed::Installed>>,
+    archives: Vec<origin::Archive>,
+    /// A sentence for each.
+    problems: Vec<String>,
+}
+
 /// Files that every environment needs (PEP 405).
 const ESSENTIAL: [&str; 2] = ["pyvenv.cfg", "bin/python"];
 
@@ -155,23 +163,11 @@ impl Builder {
             if relocate::interpreter(&dir, &base, &own_site, &app)? { installed::files(&dir) } else { Ok(files) }
         })
         .await?;
-        let site = &self.app.site;
-        let (dir, own_site) = (self.dirs.venv.clone(), site.clone());
-        let (files, dists) = blocking(move || {
-            let dists = installed::installed(&dir, &files, &own_site)?;
-            Ok((files, Arc::new(dists)))
-        })
-        .await?;
-        let python = &self.toolchain.python.path;
-        let tools = (&self.settings, self.dirs.scratch.as_path());
-        // None of these needs another.
-        let (fits, compiled, archives) = tokio::join!(
-            fit::check(&self.dirs.venv, Arc::clone(&dists), &self.app, python, tools, deadline),
-            self.compile(&files, deadline),
-            self.archives(&dists, deadline)
-        );
-        problems.extend(fits?);
-        problems.extend(consistency::check(&dists, &self.app));
+        let files = Arc::new(files);
+        // The compiler and the checks need nothing from each other.
+        let (compiled, checked) = tokio::join!(self.compile(&files, deadline), self.check(&files, deadline));
+        let Checked { dists, archives, problems: found } = checked?;
+        problems.extend(found);
         self.report(problems)?;
         compiled?;
         let mut secrets = self.settings.secrets()?;
@@ -197,6 +193,25 @@ impl Builder {
             engine: self.engine.name,
             toolchain: self.toolchain,
         })
+    }
+
+    /// Reads the installed packages, and checks that the app's Python can use them. Nothing needs the engine's cache
+    /// afterwards.
+    async fn check(&self, files: &Arc<installed::EnvironmentFiles>, deadline: Deadline) -> Result<Checked> {
+        let (dir, site, files) = (self.dirs.venv.clone(), self.app.site.clone(), Arc::clone(files));
+        let dists = blocking(move || installed::installed(&dir, &files, &site).map(Arc::new)).await?;
+        let python = &self.toolchain.python.path;
+        let tools = (&self.settings, self.dirs.scratch.as_path());
+        let (fits, archives) = tokio::join!(
+            fit::check(&self.dirs.venv, Arc::clone(&dists), &self.app, python, tools, deadline),
+            self.archives(&dists, deadline)
+        );
+        let mut problems = fits?;
+        problems.extend(consistency::check(&dists, &self.app));
+        let cache = self.dirs.scratch.join(engine::CACHE);
+        // Whatever is left is deleted with the scratch directory.
+        let _ = blocking(move || Ok(tree::remove(&cache))).await;
+        Ok(Checked { dists, archives, problems })
     }
 
     /// Lists the files, and the problems with files of the records.

@@ -23,6 +23,8 @@ use crate::files::{self, GENERATED, WRITTEN};
 use crate::http;
 use crate::retry::Deadline;
 
+/// uv's cache, in the scratch directory.
+pub(super) const CACHE: &str = "uv-cache";
 const RUN_PIP: &str = include_str!("pip.py");
 /// The variable with the values of markers for pip.py. pip's own options for another target do not change markers.
 const MARKERS: &str = "PODSTRAP_MARKERS";
@@ -528,7 +530,7 @@ fn uv_command(uv: &Path, workspace: &Workspace<'_>, settings: &Settings, of: UvC
         command = command.env(name, value);
     }
     if settings.get("UV_CACHE_DIR").is_none() {
-        command = command.env("UV_CACHE_DIR", workspace.scratch.join("uv-cache"));
+        command = command.env("UV_CACHE_DIR", workspace.scratch.join(CACHE));
     }
     if ["UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"]
         .iter()
