@@ -39,6 +39,7 @@ VARIANTS = {
         "repo": "git@git.example:team/app.git",
         "args": ["--subdir=web", "-c", "/pins/constraints.txt", "gunicorn==23.0.0"],
         "auth": ["ssh"],
+        "imageVolume": True,
         "env": [{"name": "A", "value": "1"}],
         "volumes": [{"name": "pins", "secret": {"secretName": "pins"}}],
         "volumeMounts": [{"name": "pins", "mountPath": "/pins", "readOnly": True}],
@@ -165,7 +166,8 @@ def restricted(documents):
             "runAsNonRoot": pod.get("runAsNonRoot") is True and pod.get("runAsUser") != 0,
             "seccompProfile": pod.get("seccompProfile") == {"type": "RuntimeDefault"},
             "automountServiceAccountToken": spec.get("automountServiceAccountToken") is False,
-            "volumes": volumes <= {"configMap", "emptyDir", "secret", "projected", "persistentVolumeClaim"},
+            # Images since Kubernetes 1.33: kubernetes/kubernetes#130394.
+            "volumes": volumes <= {"configMap", "emptyDir", "secret", "projected", "persistentVolumeClaim", "image"},
             "host": not any(spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")),
         }
         for container in containers(spec):
@@ -389,7 +391,7 @@ def wrong_is_noticed():
 
     good = directory(K8S / "recommended")
     pod = (("Deployment", "hello"), "spec", "template", "spec")
-    init, unit = (*pod, "initContainers", 1), (*pod, "containers", 0)
+    init, unit = (*pod, "initContainers", 0), (*pod, "containers", 0)
     hook = (*unit, "lifecycle", "postStart", "exec", "command")
     text = '{"listeners": {"*:8300": {"pass": "applications/none"}}}'
     for check, path, value in [
@@ -411,7 +413,7 @@ def wrong_is_noticed():
         (commands, (*init, "command", 4), "--auth=/secret/git"),
         (commands, (*hook, 4), "--probe=127.0.0.1:8300"),
         (commands, (*hook, 2), "--config=/config/unit.json"),
-        (commands, (*pod, "initContainers", 0, "args"), ["copyself", "/podstrap/podstrap"]),
+        (commands, (*init, "command", 1), "inits"),
     ]:
         check(good)
         try:
