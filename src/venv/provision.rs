@@ -269,8 +269,8 @@ impl<'a> Provision<'a> {
         let manifest = match store.fetch(&keyed.key, &dirs.venv, self.deadline).await {
             Fetched::Restored(manifest) => manifest,
             Fetched::Missing(lease) => {
+                phase.done(if lease.is_some() { "no environment for these inputs: building it" } else { "building" });
                 *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
-                phase.done("no environment for these inputs: building it");
                 return Ok(None);
             }
         };

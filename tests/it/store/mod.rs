@@ -1,6 +1,11 @@
 //! A store of ready environments, with real packages.
 
+mod command;
+mod failures;
+mod keys;
 mod restore;
+mod shared;
+mod signed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use std::process::Command;
 use super::{Bench, venv, warnings};
 
 /// Every file of an environment with its mode, time and contents.
-fn files(venv: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
+pub(super) fn files(venv: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
     podstrap::walk::walk(venv)
         .map(Result::unwrap)
         .filter(|entry| !entry.is_root())
