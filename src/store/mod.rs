@@ -273,6 +273,6 @@ pub(crate) fn short(key: &str) -> &str {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    pub use super::entry::fuzz as entry;
+    pub use super::entry::fuzz as store_entry;
     pub use super::sign::fuzz as allowed_signers;
 }

@@ -530,6 +530,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_exact_versions_and_commits_are_fixed() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let (settings, identities) = (Settings::from_env([]), Identities::default());
+        let read = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let deadline = Deadline::after(std::time::Duration::from_secs(10));
+            let mut contents = Contents::new(&settings, &identities, Some(dir.path()), deadline);
+            let file = dir.path().join("requirements.txt");
+            fs::write(&file, text.replace("COMMIT", commit)).unwrap();
+            contents.file(&file);
+            (contents.pins.decide(["Flask", "a.b"].into_iter()), contents.unknown)
+        };
+        let fixed = |text: &str| read(&format!("a_b===1\n{text}")) == (true, None);
+        for text in
+            ["flask==3.0", "FLASK[async] == 3", "flask @ https://h/f.whl#sha256=ab", "flask @ git+https://h/f@COMMIT"]
+        {
+            assert!(fixed(text), "{text}");
+        }
+        for text in [
+            "flask",
+            "flask==3.*",
+            "flask>=3",
+            "flask==3,!=4",
+            "flask==3; python_version < '3.9'",
+            "flask @ https://h/f.whl",
+            "https://h/flask.whl#sha256=ab",
+        ] {
+            assert_eq!(read(&format!("a_b===1\n{text}")), (false, None), "{text}");
+        }
+        for text in
+            ["git+https://h/f", "flask @ git+https://h/f@main", "f @ git+ssh://git@h/f@v1", "-r https://h/r.txt"]
+        {
+            assert!(read(text).1.is_some(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_a_configuration_file_names_counts() {
         let dir = tempfile::tempdir().unwrap();
         let (settings, deadline) = (Settings::from_env([]), Deadline::after(std::time::Duration::from_secs(10)));

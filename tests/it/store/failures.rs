@@ -192,6 +192,8 @@ fn a_store_that_hangs_is_given_up() {
 
 /// The user and the group of another Pod.
 const OTHER: &str = "23456";
+/// An interpreter that everybody may run.
+const PATH: &str = "/usr/bin:/bin";
 
 #[test]
 fn users_share_a_store_as_its_mode_says() {
@@ -204,8 +206,6 @@ fn users_share_a_store_as_its_mode_says() {
     open(&bench.app.sandbox.path(""), 0o755);
     fs::create_dir_all(bench.app.sandbox.path("tmp")).unwrap();
     open(&bench.app.sandbox.path("tmp"), 0o1777);
-    // An interpreter that everybody may run.
-    const PATH: &str = "/usr/bin:/bin";
     let root = |branch: &str, volume: &str| {
         let mut init = bench.init_of(branch, "uv", volume);
         init.env("PATH", PATH);
