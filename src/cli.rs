@@ -70,6 +70,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Copy this binary, and the static uv in its directory if there is one, for another container to run
     CopySelf(CopySelfArgs),
+    /// List, verify or prune the entries of a store of ready environments
+    #[command(after_help = "Exit codes: 0 done, 2 usage, 5 the store is unusable, or verify found entries that are.")]
+    Store(StoreArgs),
     /// Try an app on this machine: build it in a temporary directory, then serve it
     Up(UpArgs),
     /// Print a shell completion script
@@ -103,6 +106,9 @@ pub struct InitArgs {
     /// Keep the published release, with a warning, if the repository or the package index is unreachable
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STALE_OK")]
     pub stale_ok: bool,
+    /// Only save the environment in the store: publish nothing, and fail if it cannot be saved
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STORE_ONLY")]
+    pub store_only: bool,
     /// Write each release to disk before it is published: for a volume that outlives the node
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_DURABLE")]
     pub durable: bool,
@@ -205,9 +211,31 @@ pub struct EnvironmentArgs {
     /// Fail instead of warning if an installed package lacks a file, its compiled module or a requirement
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STRICT")]
     pub strict: bool,
+    #[command(flatten)]
+    pub store: StoreFlags,
     /// Packages to install: Flask, gunicorn==23.0.0, …
     #[arg(value_name = "PACKAGE", env = "PODSTRAP_PACKAGE")]
     pub packages: Vec<String>,
+}
+
+/// The store of ready environments.
+#[derive(Debug, Args)]
+pub struct StoreFlags {
+    /// Directory with ready environments that Pods share: restore the environment from it, or build and save it
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_STORE")]
+    pub store: Option<PathBuf>,
+    /// Build again after this time if the requirements do not name every version
+    #[arg(long = "store-max-age", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration, env = "PODSTRAP_STORE_MAX_AGE")]
+    pub max_age: Duration,
+    /// Sign new entries with this SSH private key
+    #[arg(long = "store-sign", value_name = "FILE", env = "PODSTRAP_STORE_SIGN")]
+    pub sign: Option<PathBuf>,
+    /// Use only entries that a key in this file has signed; its format is that of ssh-keygen's allowed signers
+    #[arg(long = "store-verify", value_name = "FILE", env = "PODSTRAP_STORE_VERIFY")]
+    pub verify: Option<PathBuf>,
+    /// After saving, delete the entries that nobody used for the longest time until the store has this size
+    #[arg(long = "store-limit", value_name = "SIZE", env = "PODSTRAP_STORE_LIMIT")]
+    pub limit: Option<Size>,
 }
 
 /// Where packages may come from, and which ones.
@@ -302,6 +330,34 @@ pub enum OutputFormat {
 }
 
 #[derive(Debug, Args)]
+pub struct StoreArgs {
+    #[arg(value_enum)]
+    pub action: StoreAction,
+    /// Directory of the store
+    #[arg(value_name = "DIR", env = "PODSTRAP_STORE")]
+    pub store: PathBuf,
+    /// For verify: also require a signature by a key in this file
+    #[arg(long = "store-verify", value_name = "FILE", env = "PODSTRAP_STORE_VERIFY")]
+    pub verify: Option<PathBuf>,
+    /// For prune: the size that the store may have
+    #[arg(long = "store-limit", value_name = "SIZE", env = "PODSTRAP_STORE_LIMIT")]
+    pub limit: Option<Size>,
+    /// Format of stdout
+    #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoreAction {
+    /// List the entries, the most recently used first
+    List,
+    /// Read every archive, and check its hash and its signature
+    Verify,
+    /// Delete the entries that nobody used for the longest time, and leftovers
+    Prune,
+}
+
+#[derive(Debug, Args)]
 pub struct CopySelfArgs {
     /// Path of a file or a directory
     pub path: PathBuf,
@@ -349,6 +405,7 @@ impl Cli {
             | Command::Status(_)
             | Command::Check(_)
             | Command::CopySelf(_)
+            | Command::Store(_)
             | Command::Completions(_) => None,
         };
         if let (Some((_, matches)), Some((checkout, environment))) = (matches.subcommand(), lists) {

@@ -9,12 +9,21 @@ use crate::prepare::{Prepared, prepare};
 use crate::runtime::blocking;
 use crate::selfcopy;
 use crate::telemetry::{PhaseTime, Phases};
+use crate::venv::EnvironmentRecord;
 use crate::volume::{Release, Usage, Volume};
 
 /// Number of old releases to keep besides the published ones.
 const PREVIOUS: usize = 0;
 
 /// The result of `init`.
+#[derive(Debug)]
+pub enum Done {
+    Published(Box<Outcome>),
+    /// With `--store-only`: the environment is in the store.
+    Stored(Box<EnvironmentRecord>),
+}
+
+/// A published release.
 #[derive(Debug)]
 pub struct Outcome {
     pub release: Release,
@@ -36,7 +45,7 @@ pub enum How {
 }
 
 /// Brings the volume to the state that the plan describes.
-pub async fn run(plan: &Init) -> Result<Outcome> {
+pub async fn run(plan: &Init) -> Result<Done> {
     if let Some(file) = &plan.source.ca_file {
         http::trust(file)?;
     }
@@ -47,23 +56,30 @@ pub async fn run(plan: &Init) -> Result<Outcome> {
         blocking(move || selfcopy::copy_to(&path)).await?;
     }
     let phases = Phases::default();
-    let prepared = match prepare(plan, &volume, &phases, plan.deadline).await {
-        Err(error) if plan.stale_ok && error.is_unreachable() => return stale(plan, &volume, error),
+    let prepared = match Box::pin(prepare(plan, &volume, &phases, plan.deadline)).await {
+        Err(error) if plan.stale_ok && error.is_unreachable() => {
+            return stale(plan, &volume, error).map(|kept| Done::Published(Box::new(kept)));
+        }
         prepared => prepared?,
     };
-    let release = prepared.release();
+    let (release, meter) = match prepared {
+        Prepared::Built(release, meter) => (release, Some(meter)),
+        Prepared::Found(release) => (release, None),
+        Prepared::Stored(record) => return Ok(Done::Stored(record)),
+    };
     let phase = phases.start("publish", &plan.target.public().display().to_string());
-    let switched = volume.switch(release, &plan.target)?;
+    let switched = volume.switch(&release, &plan.target)?;
     // Even if nothing changed: a run that was killed after its switch left old releases.
     volume.retain(PREVIOUS).await;
     if switched {
         phase.done(&release.id);
     }
-    let (release, how) = match prepared {
-        Prepared::Built(release, meter) => (release, How::Built(meter.usage().await?)),
-        Prepared::Found(release) => (release, How::Unchanged),
+    let how = match meter {
+        Some(meter) => How::Built(meter.usage().await?),
+        None => How::Unchanged,
     };
-    Ok(Outcome { release, path: plan.target.public(), how, phases: phases.times() })
+    let (path, phases) = (plan.target.public(), phases.times());
+    Ok(Done::Published(Box::new(Outcome { release, path, how, phases })))
 }
 
 /// Keeps the published release if it has the same repository and paths.

@@ -23,6 +23,7 @@ mod runtime;
 pub mod selfcopy;
 pub mod size;
 pub mod source;
+mod store;
 pub mod telemetry;
 pub mod tree;
 pub mod unit;
@@ -58,7 +59,13 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
             watched.until(plan.deadline, Kind::Volume);
-            let outcome = signals.unless_one(Box::pin(init::run(&plan))).await?;
+            let outcome = match signals.unless_one(Box::pin(init::run(&plan))).await? {
+                init::Done::Published(outcome) => outcome,
+                init::Done::Stored(record) => {
+                    report::stored(&record, plan.deadline.elapsed(), &cli.global.termination_log);
+                    return Ok(());
+                }
+            };
             if let Some(entrypoint) = plan.entrypoint.clone() {
                 let place = move || unit::place(&entrypoint.config, entrypoint.below.as_deref(), &entrypoint.dir);
                 let path = blocking(place).await?;
@@ -107,6 +114,13 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
             let plan = plan::Check::new(args)?;
             signals.unless_one(blocking(move || check::run(&plan))).await?;
         }
+        Command::Store(args) => {
+            let plan = plan::Shelves::new(args)?;
+            let (text, result) = signals.unless_one(blocking(move || store::run(&plan))).await?;
+            // Ignore a reader that closes the pipe early.
+            drop(io::stdout().write_all(text.as_bytes()));
+            result?;
+        }
         Command::Up(args) => {
             watched.is_server();
             up::run(plan::Up::new(args)?, signals).await?;
@@ -128,6 +142,7 @@ pub mod fuzzing {
     pub use crate::redact::fuzz as redact;
     pub use crate::size::fuzz as size;
     pub use crate::source::fuzzing::*;
+    pub use crate::store::fuzzing::*;
     pub use crate::unit::fuzzing::*;
     pub use crate::up::fuzzing::*;
     pub use crate::venv::fuzzing::*;

@@ -29,13 +29,8 @@ pub enum Prepared {
     Built(Release, Meter),
     /// A release that was already on the volume.
     Found(Release),
-}
-
-impl Prepared {
-    pub fn release(&self) -> &Release {
-        let (Self::Built(release, _) | Self::Found(release)) = self;
-        release
-    }
+    /// No release: the environment is in the store.
+    Stored(Box<EnvironmentRecord>),
 }
 
 /// Finds the release that the plan describes, or builds it. Does not change the published release.
@@ -46,8 +41,15 @@ pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: De
     let confinement = volume.confinement();
     let provision =
         Provision::new(&plan.environment, &plan.source, public, known, confinement, phases, deadline).await?;
-    let ready = volume.environments(&plan.target)?;
+    // With --store-only, the store is the only place that counts.
+    let only = plan.environment.store.as_ref().is_some_and(|store| store.only);
+    let ready = if only { Vec::new() } else { volume.environments(&plan.target)? };
     let preparation = Preparation { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline };
+    if only {
+        let stored = preparation.store().await;
+        volume.clear().await;
+        return Ok(Prepared::Stored(Box::new(stored?)));
+    }
     if let Some(revision) = source::pinned(&plan.source)
         && let Some(release) = preparation.find(&revision).await?
     {
@@ -74,6 +76,14 @@ struct Preparation<'a> {
     deadline: Deadline,
 }
 
+/// A release before it is put together.
+struct Parts {
+    resolved: Resolved,
+    checkout: Written,
+    elsewhere: String,
+    environment: Option<EnvironmentRecord>,
+}
+
 impl Preparation<'_> {
     async fn ask_remote(&self) -> Result<Prepared> {
         // A new volume has nothing to reuse, so the environment need not wait for the reference.
@@ -89,6 +99,21 @@ impl Preparation<'_> {
             error = meter.watch() => Err(error),
         };
         Ok(Prepared::Built(release?, meter))
+    }
+
+    /// Provides the environment, which saves it in the store.
+    async fn store(&self) -> Result<EnvironmentRecord> {
+        let meter = Meter::new(self.volume.own().to_owned(), self.plan.size_limit);
+        let staging = self.staging()?;
+        let parts = tokio::select! {
+            parts = self.parts(None, staging, &meter) => parts?,
+            error = meter.watch() => return Err(error),
+        };
+        meter.look().await?;
+        parts.environment.ok_or_else(|| {
+            Error::environment("--store-only has nothing to save: there is nothing to install")
+                .hint("name packages or a requirements file")
+        })
     }
 
     async fn resolve(&self) -> Result<Resolved> {
@@ -124,22 +149,8 @@ impl Preparation<'_> {
     /// Builds a release next to the published one.
     async fn build(&self, resolved: Option<Resolved>, meter: &Meter) -> Result<Release> {
         let staging = self.staging()?;
-        let dirs = BuildDirs { venv: staging.venv(), scratch: staging.scratch() };
-        let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
-        let ((resolved, checkout), begun) = tokio::try_join!(
-            self.fetch(resolved, staging, meter),
-            self.provision.begin(&dirs, &self.ready, commit.as_deref())
-        )?;
+        let Parts { resolved, checkout, elsewhere, environment } = self.parts(resolved, staging, meter).await?;
         let (tree, commit) = (staging.tree(), &resolved.revision.commit);
-
-        // Hash the files before the installation, because they may change meanwhile.
-        let elsewhere = self.provision.elsewhere(tree.clone()).await?;
-        let provided = self.provision.install_all(begun, &dirs, &self.ready, &tree, commit).await?;
-        let environment = match provided {
-            Provided::None => None,
-            Provided::Ready(record) => Some(*record),
-            Provided::Filled(filled) => Some(self.provision.finish(filled).await?),
-        };
         if environment.is_some() {
             let place = tree::place("--venv", &tree, &self.plan.environment.venv)?;
             fs::rename(staging.venv(), &place)
@@ -172,6 +183,27 @@ impl Preparation<'_> {
         let release = self.volume.commit(staging, &name, manifest).await?;
         phase.done(&release.id);
         Ok(release)
+    }
+
+    /// Provides the tree and the environment, side by side.
+    async fn parts(&self, resolved: Option<Resolved>, staging: &Staging, meter: &Meter) -> Result<Parts> {
+        let dirs = BuildDirs { venv: staging.venv(), scratch: staging.scratch() };
+        let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
+        let ((resolved, checkout), begun) = tokio::try_join!(
+            self.fetch(resolved, staging, meter),
+            self.provision.begin(&dirs, &self.ready, commit.as_deref())
+        )?;
+        let (tree, commit) = (staging.tree(), &resolved.revision.commit);
+
+        // Hash the files before the installation, because they may change meanwhile.
+        let elsewhere = self.provision.elsewhere(tree.clone()).await?;
+        let provided = self.provision.install_all(begun, &dirs, &self.ready, &tree, commit).await?;
+        let environment = match provided {
+            Provided::None => None,
+            Provided::Ready(record) => Some(*record),
+            Provided::Filled(filled) => Some(self.provision.finish(filled, &dirs).await?),
+        };
+        Ok(Parts { resolved, checkout, elsewhere, environment })
     }
 
     fn staging(&self) -> Result<&Staging> {

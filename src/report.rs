@@ -11,6 +11,7 @@ use crate::init::{How, Outcome};
 use crate::redact;
 use crate::size::{Size, count};
 use crate::telemetry::{self, LogFormat};
+use crate::venv::EnvironmentRecord;
 
 /// Limit of a termination message, in bytes; Kubernetes cuts off the rest.
 /// <https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>
@@ -30,6 +31,30 @@ pub fn failure(error: &Error, format: LogFormat, termination_log: Option<&Path>)
     if let Some(path) = termination_log {
         terminate(&format!("podstrap: {text}"), path);
     }
+}
+
+/// Logs the summary of `init --store-only`.
+pub fn stored(record: &EnvironmentRecord, took: std::time::Duration, termination_log: &Path) {
+    let text = format!("{}\nin the store after {:.3} s, nothing published", environment(record), took.as_secs_f64());
+    let text = redact::clean(&text);
+    for line in text.lines() {
+        tracing::info!("{line}");
+    }
+    terminate(&text, termination_log);
+}
+
+fn environment(record: &EnvironmentRecord) -> String {
+    let packages: Vec<_> =
+        record.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
+    format!(
+        "environment: {} for {}, Python {}, {}{}: {}",
+        record.venv.display(),
+        record.final_path.display(),
+        record.python,
+        record.engine,
+        record.store.as_ref().map(|store| format!(", from the store ({store})")).unwrap_or_default(),
+        if packages.is_empty() { "no packages".to_owned() } else { packages.join(", ") },
+    )
 }
 
 /// Writes clap's error to the termination message. clap itself prints it to stderr.
@@ -65,18 +90,8 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
             .map_or_else(|| revision.commit.clone(), |reference| format!("{} ({reference})", revision.commit)),
         manifest.source.repo,
     );
-    if let Some(environment) = &manifest.environment {
-        let packages: Vec<_> =
-            environment.packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect();
-        let _ = write!(
-            text,
-            "\nenvironment: {} for {}, Python {}, {}: {}",
-            environment.venv.display(),
-            environment.final_path.display(),
-            environment.python,
-            environment.engine,
-            if packages.is_empty() { "no packages".to_owned() } else { packages.join(", ") },
-        );
+    if let Some(record) = &manifest.environment {
+        let _ = write!(text, "\n{}", environment(record));
     }
     let _ = write!(text, "\npublished at {} in {:.3} s", outcome.path.display(), took.as_secs_f64());
     let phases: Vec<_> =

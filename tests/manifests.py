@@ -36,6 +36,7 @@ VARIANTS = {
     "a configuration in the tree": APP | {"module": "", "config": "deploy/unit.json", "link": "app", "depth": 0},
     "the same with a sidecar": APP | {"module": "", "config": "deploy/unit.json", "sidecar": True, "user": None},
     "all options": APP | {
+        "storeClaim": "envs",
         "repo": "git@git.example:team/app.git",
         "args": ["--subdir=web", "-c", "/pins/constraints.txt", "gunicorn==23.0.0"],
         "auth": ["ssh"],

@@ -14,9 +14,11 @@
 //! add it to [`FORMATS`]. Only the unpacker writes, and it depends on no format. `ARCHIVES` in `plan/source.rs`
 //! lists the suffixes that tell the URL of an archive from that of a Git repository.
 
+mod environment;
 mod gzip;
 mod tar;
 mod unpacker;
+mod writers;
 mod zip;
 
 use std::fs::File;
@@ -29,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::tree::Written;
 
+pub(crate) use environment::{pack, unpack_environment};
 pub(crate) use unpacker::Rules;
 
 /// An archive format.

@@ -17,6 +17,8 @@ use crate::retry::Deadline;
 use crate::size::Size;
 use crate::tree::{Written, reserved, set_mode, too_large};
 
+use super::writers::{SMALL, Whole, Writers};
+
 pub(super) const BUFFER: usize = 64 << 10;
 /// The most bytes of memory for the names of directories and links, and the targets of links: a million and
 /// more. Files need no memory.
@@ -83,6 +85,10 @@ pub(super) struct Unpacker<'a> {
     top: Top,
     done: Written,
     buffer: Vec<u8>,
+    /// Writes small files, for an environment.
+    writers: Option<Writers>,
+    /// Whether the archive is an environment: links stay in it, except for those in `bin`.
+    is_environment: bool,
 }
 
 /// The common start of all names.
@@ -107,7 +113,14 @@ impl<'a> Unpacker<'a> {
             top: Top::Nothing,
             done: Written::default(),
             buffer: vec![0; BUFFER],
+            writers: None,
+            is_environment: false,
         }
+    }
+
+    /// Unpacks an environment: in several threads, and with the rules for its links.
+    pub(super) fn of_environment(self) -> Self {
+        Self { writers: Writers::start(), is_environment: true, ..self }
     }
 
     /// Creates the tree.
@@ -141,11 +154,15 @@ impl<'a> Unpacker<'a> {
         self.newest = self.newest.max(mtime);
         match entry {
             Packed::Directory => self.directory(name, &path, Some(mtime)),
+            Packed::File { executable, size, contents } if size <= SMALL && self.writers.is_some() => {
+                self.write_later(name, &path, size, contents, executable, mtime)
+            }
             Packed::File { executable, size, contents } => {
                 let mut file = self.create(name, &path, size)?;
                 self.copy(name, &path, size, contents, &mut file)?;
                 self.settle(&path, &file, executable, mtime)
             }
+            Packed::HardLink { .. } if self.is_environment => Err(self.refused(name, "is a hard link")),
             Packed::HardLink { to } => self.hard_link(name, &path, to, mtime),
             Packed::Symlink { target } => self.link(name, path, target, mtime),
         }
@@ -174,6 +191,9 @@ impl<'a> Unpacker<'a> {
         if let (0, Some((top, at))) = (self.rules.strip, self.only_directory()) {
             let top = crate::redact::clean(&String::from_utf8_lossy(top)).replace('\n', " ");
             tracing::info!("everything is in the directory {top}: use --strip-components {} to remove it", at + 1);
+        }
+        if let Some(writers) = self.writers.take() {
+            writers.finish().map_err(|failed| self.unwritten_later(failed))?;
         }
         for (path, (target, mtime)) in std::mem::take(&mut self.links) {
             self.in_time()?;
@@ -314,6 +334,37 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
+    /// Reads a small file, and leaves it to the writers.
+    fn write_later(
+        &mut self,
+        name: &[u8],
+        path: &Path,
+        size: u64,
+        from: &mut dyn Read,
+        executable: bool,
+        mtime: i64,
+    ) -> Result<()> {
+        if self.links.contains_key(path) {
+            return Err(self.twice(name));
+        }
+        self.count(size)?;
+        let mut contents = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        from.take(size + 1).read_to_end(&mut contents).map_err(|error| self.damaged(name, &error))?;
+        if contents.len() as u64 != size {
+            return Err(self.damaged(name, &"it has not as many bytes as the archive declares"));
+        }
+        self.done.files += 1;
+        self.done.bytes += size;
+        let file = Whole { path: self.tree.join(path), contents, mode: if executable { 0o755 } else { 0o644 }, mtime };
+        let added = self.writers.as_mut().map_or(Ok(()), |writers| writers.add(file));
+        added.map_err(|failed| self.unwritten_later(failed))
+    }
+
+    fn unwritten_later(&self, (path, error): (PathBuf, io::Error)) -> Error {
+        let path = path.strip_prefix(self.tree).unwrap_or(&path);
+        self.unwritten(path.as_os_str().as_bytes(), path, &error)
+    }
+
     /// Sets the mode and the time of a written file.
     fn settle(&mut self, path: &Path, file: &File, executable: bool, mtime: i64) -> Result<()> {
         let full = self.tree.join(path);
@@ -348,6 +399,9 @@ impl<'a> Unpacker<'a> {
     fn link(&mut self, name: &[u8], path: PathBuf, target: &[u8], mtime: i64) -> Result<()> {
         if target.is_empty() || target.contains(&0) || target.len() >= PATH_MAX {
             return Err(self.refused(name, format!("is a symbolic link to {}, which is not a path", shown(target))));
+        }
+        if self.is_environment && !stays_inside(&path, target) {
+            return Err(self.refused(name, format!("is a symbolic link out of the environment: {}", shown(target))));
         }
         self.free(name, &path)?;
         self.count(target.len() as u64)?;
@@ -408,6 +462,26 @@ impl<'a> Unpacker<'a> {
             _ => volume_error(format!("cannot write {}", self.tree.join(path).display()), error),
         }
     }
+}
+
+/// Whether an environment may have this link. Those in `bin` lead to the interpreter, which is elsewhere.
+pub(super) fn stays_inside(link: &Path, target: &[u8]) -> bool {
+    if link.parent() == Some(Path::new("bin")) {
+        return true;
+    }
+    let mut depth = link.components().count() - 1;
+    !target.starts_with(b"/")
+        && parts(target).all(|part| match part {
+            b".." => {
+                let inside = depth > 0;
+                depth = depth.saturating_sub(1);
+                inside
+            }
+            part => {
+                depth += usize::from(part != b".");
+                true
+            }
+        })
 }
 
 /// The parts of a name, as tar counts them: `.` is a part, and several slashes are one.

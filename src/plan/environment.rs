@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::paths::{TreePath, absolute, normal};
 use super::platform::Platform;
+use super::store::Store;
 use super::target::Target;
 use crate::cli;
 use crate::error::{Error, Kind, Result, refuse_bare_login};
@@ -36,6 +37,8 @@ pub struct Environment {
     pub target: AppTarget,
     /// Fail instead of warning about incomplete or incompatible packages.
     pub strict: bool,
+    /// Where ready environments are.
+    pub store: Option<Store>,
 }
 
 /// The Python of the app's image, where it differs from the one that builds.
@@ -171,6 +174,7 @@ impl Environment {
                 platform: args.target_platform.as_deref().map(Platform::new).transpose()?,
             },
             strict: args.strict,
+            store: Store::new(&args.store)?,
         })
     }
 }

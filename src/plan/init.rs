@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::environment::Environment;
+use super::environment::{Environment, Wanted};
 use super::paths::{TreePath, absolute, one_name};
 use super::source::Source;
 use super::target::Target;
@@ -53,7 +53,21 @@ impl Init {
     pub fn new(args: cli::InitArgs) -> Result<Self> {
         let root = absolute("--root", &args.root)?;
         let target = Target { root, link: args.link.map(link_name).transpose()?, durable: args.durable };
-        let environment = Environment::new(&args.environment, &target)?;
+        let mut environment = Environment::new(&args.environment, &target)?;
+        if let Some(store) = &mut environment.store {
+            store.size_limit = args.size_limit;
+            store.only = args.store_only;
+            if store.only && store.verify.is_some() && store.sign.is_none() {
+                return Err(Error::usage("--store-only with --store-verify needs --store-sign")
+                    .hint("give the private key for the new entry, or remove --store-verify"));
+            }
+        } else if args.store_only {
+            return Err(Error::usage("--store-only needs --store").hint("give the directory of the store with --store"));
+        }
+        if args.store_only && environment.wanted == Wanted::Never {
+            return Err(Error::usage("--store-only conflicts with --venv none")
+                .hint("remove --venv none: the store has environments only"));
+        }
         let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
         let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;
         Ok(Self {

@@ -7,10 +7,12 @@ mod paths;
 pub(crate) mod platform;
 mod source;
 mod ssh;
+mod store;
 mod target;
 mod unit;
 mod up;
 
+pub use crate::cli::StoreAction;
 pub use check::{Check, Tree};
 pub use environment::{
     AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted, is_in_tree, remote,
@@ -21,6 +23,7 @@ pub use paths::{RESERVED, TreePath};
 pub use platform::{Libc, Platform};
 pub use source::{Download, GitSource, GitUrl, Origin, Shape, Source, Submodules, Unpack, is_archive};
 pub use ssh::{SSH_PORT, Ssh};
+pub use store::{Shelves, Store};
 pub use target::Target;
 pub use unit::{Apply, Control, Sidecar, Status};
 pub use up::Up;

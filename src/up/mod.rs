@@ -62,7 +62,7 @@ pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
 /// An installed app, with its configuration for this machine.
 struct App {
     plan: Up,
-    outcome: Outcome,
+    outcome: Box<Outcome>,
     config: Config,
     /// The same configuration, parsed.
     value: Value,
@@ -94,7 +94,11 @@ impl App {
         let target = Target { root: scratch.make("volume")?, link: Some("app".to_owned()), durable: false };
         let environment = plan.environment.clone().published_at(&target);
         // The app runs on this machine.
-        let environment = Environment { python_final: None, target: AppTarget::default(), ..environment };
+        let mut environment = Environment { python_final: None, target: AppTarget::default(), ..environment };
+        // The path of the environment is a part of its key.
+        if !environment.final_path_named && environment.store.take().is_some() {
+            tracing::warn!("not using the store: without --venv-final-path, `up` builds at another path each time");
+        }
         let init = Init {
             source,
             target,
@@ -105,7 +109,9 @@ impl App {
             stale_ok: false,
             deadline: plan.deadline,
         };
-        let outcome = init::run(&init).await?;
+        let init::Done::Published(outcome) = Box::pin(init::run(&init)).await? else {
+            return Err(Error::internal("nothing is published"));
+        };
         let environment = init.environment;
         let tree = outcome.path.canonicalize().on_volume(|| format!("cannot find {}", outcome.path.display()))?;
 

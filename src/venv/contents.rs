@@ -1,7 +1,7 @@
 //! Finds the files that determine an environment, and identifies them by their contents: requirements files and the
 //! files that they name, local projects, --find-links locations, the engines' configuration files.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
@@ -14,7 +14,8 @@ use super::form::{Form, PYPROJECT};
 use super::identity::{Identities, Identity};
 use super::inputs::Inputs;
 use super::lock;
-use super::requirements::{Meaning, Requirement, RequirementsFile, RequirementsReader};
+use super::pyproject;
+use super::requirements::{Meaning, Requirement, RequirementsFile, RequirementsReader, Subject};
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, WRITTEN};
@@ -49,6 +50,9 @@ pub(super) struct Contents<'a> {
     seen: HashSet<PathBuf>,
     /// An input may depend on any file in the tree.
     pub(super) is_opaque: bool,
+    /// What the key of a shared environment would have to know, and does not.
+    pub(super) unknown: Option<String>,
+    pub(super) pins: Pins,
     /// Skips files in the tree.
     elsewhere: bool,
     /// The first file that neither podstrap nor an engine can read.
@@ -65,7 +69,19 @@ impl<'a> Contents<'a> {
     ) -> Self {
         let files = RequirementsReader::new(settings);
         let (found, seen) = (Vec::new(), HashSet::new());
-        Self { files, identities, found, tree, seen, is_opaque: false, elsewhere: false, failed: None, deadline }
+        Self {
+            files,
+            identities,
+            found,
+            tree,
+            seen,
+            is_opaque: false,
+            unknown: None,
+            pins: Pins::default(),
+            elsewhere: false,
+            failed: None,
+            deadline,
+        }
     }
 
     /// Skips files in the tree.
@@ -81,9 +97,18 @@ impl<'a> Contents<'a> {
         self.failed.take().map_or_else(|| Ok(std::mem::take(&mut self.found)), Err)
     }
 
+    /// Remembers that the contents of an input are unknown. The source's revision covers those in the tree.
+    pub(super) fn opaque(&mut self, is_in_tree: bool, what: impl Into<String>) {
+        self.is_opaque = true;
+        if !is_in_tree {
+            self.unknown.get_or_insert_with(|| what.into());
+        }
+    }
+
     /// Remembers why a path could not be read. An engine reports a missing one.
     fn unread(&mut self, path: &Path, error: &io::Error) {
-        self.is_opaque = true;
+        let is_in_tree = self.tree.is_some_and(|tree| path.starts_with(tree));
+        self.opaque(is_in_tree, format!("{} cannot be read", path.display()));
         if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::TimedOut) {
             let shown = self.tree.and_then(|tree| path.strip_prefix(tree).ok()).unwrap_or(path).display();
             self.fail(
@@ -94,7 +119,7 @@ impl<'a> Contents<'a> {
     }
 
     fn fail(&mut self, error: Error) {
-        self.is_opaque = true;
+        self.opaque(false, error.summary());
         self.failed.get_or_insert(error);
     }
 
@@ -144,14 +169,21 @@ impl<'a> Contents<'a> {
             self.unread(path, error);
         }
         // An engine may be able to read it, but podstrap does not know its contents.
-        self.is_opaque |= !file.is_decoded;
+        if !file.is_decoded {
+            let is_in_tree = self.inside(path);
+            self.opaque(is_in_tree, format!("{} has an unknown encoding", path.display()));
+        }
         let text = &file.text;
         if !self.elsewhere || *text != file.written || !self.inside(path) {
             self.found.push(Content::Text(hash(text)));
         }
         if file.form != Form::Requirements {
             for named in lock::paths(text) {
-                self.named(&file.beside(&named));
+                let named = file.beside(&named);
+                if !self.inside(&named) {
+                    self.unknown.get_or_insert_with(|| format!("{} is outside the tree", named.display()));
+                }
+                self.named(&named);
             }
         }
         // uv reads the projects of a workspace and of its sources, wherever they are.
@@ -163,13 +195,22 @@ impl<'a> Contents<'a> {
             Form::Pyproject => {
                 // It names a path in the tree, or a build determines its dependencies.
                 self.is_opaque |= ["tool.uv", "file:", "dynamic"].iter().any(|word| text.contains(word));
+                self.pins.is_open = true;
+                if ["git+", "git =", "git="].iter().any(|word| text.contains(word)) {
+                    self.unknown.get_or_insert_with(|| format!("{} names a repository", path.display()));
+                }
             }
             Form::Pylock => {
+                self.pins.names.extend(lock::names(text));
                 self.is_opaque |= ["path", "directory"].iter().any(|word| text.contains(word));
             }
             Form::UvLock => {
                 self.is_opaque |= !lock::is_all_remote(text);
+                let (is_open, unknown) = (self.pins.is_open, self.unknown.clone());
                 self.file(&path.with_file_name(PYPROJECT));
+                // The lock file decides the versions and commits of the project's dependencies.
+                (self.pins.is_open, self.unknown) = (is_open, unknown);
+                self.pins.names.extend(lock::names(text));
             }
         }
     }
@@ -178,23 +219,24 @@ impl<'a> Contents<'a> {
         for line in &file.lines {
             match &line.meaning {
                 Meaning::Index(_) | Meaning::Option { .. } => {}
-                Meaning::Include { location, .. } => {
-                    if let Some(path) = location.path() {
-                        self.file(&file.beside(path));
-                    }
-                }
+                Meaning::Include { location, .. } => match location.path() {
+                    Some(path) => self.file(&file.beside(path)),
+                    None => self.remote(&location.to_string()),
+                },
                 Meaning::Requirement(found) | Meaning::Editable(found) => self.requirement(found, Some(file)),
                 Meaning::FindLinks(location) => {
                     let Some(links) = location.path() else { continue };
                     let mut places = self.candidates(links, Some(file));
                     places.retain(|place| self.metadata(place).is_some());
                     // The path is relative to the tree, which does not exist yet.
-                    self.is_opaque |= places.is_empty();
+                    if places.is_empty() {
+                        self.opaque(false, format!("the --find-links location {links} is missing"));
+                    }
                     for place in places {
                         self.links(&place);
                     }
                 }
-                Meaning::Unknown => self.is_opaque = true,
+                Meaning::Unknown => self.opaque(false, "podstrap does not know a line of the requirements"),
             }
         }
     }
@@ -222,7 +264,7 @@ impl<'a> Contents<'a> {
                 match local(word) {
                     Some(path) if path.is_absolute() && is_file => self.file(path),
                     Some(path) if path.is_absolute() => self.links(path),
-                    Some(_) => self.is_opaque = true,
+                    Some(_) => self.opaque(false, "a configuration file names a relative path"),
                     None => {}
                 }
             }
@@ -231,10 +273,15 @@ impl<'a> Contents<'a> {
 
     /// Adds a requirement if it is a local file or project.
     pub(super) fn requirement(&mut self, requirement: &Requirement, named_in: Option<&RequirementsFile>) {
+        if let Some(moving) = self.pins.add(requirement) {
+            self.unknown.get_or_insert(moving);
+        }
         let Some(path) = requirement.path() else { return };
         let mut places = self.candidates(path, named_in);
         places.retain(|place| self.metadata(place).is_some());
-        self.is_opaque |= places.is_empty();
+        if places.is_empty() {
+            self.opaque(false, format!("the path {path} of the requirements is missing"));
+        }
         for place in places {
             self.path(&place);
         }
@@ -252,6 +299,11 @@ impl<'a> Contents<'a> {
         places
     }
 
+    /// Remembers that a file on a server decides the environment.
+    pub(super) fn remote(&mut self, url: &str) {
+        self.unknown.get_or_insert_with(|| format!("{} is on a server", redact::shown(url)));
+    }
+
     /// Adds a --find-links location.
     pub(super) fn links(&mut self, place: &Path) {
         let is_dir = self.metadata(place).is_some_and(|meta| meta.is_dir());
@@ -265,7 +317,7 @@ impl<'a> Contents<'a> {
             match self.identities.of(&path, self.deadline) {
                 Ok(identity) => archives.push((text_of(Path::new(name)), identity)),
                 Err(error) if is_archive(name) => self.unread(&path, &error),
-                Err(_) => self.is_opaque = true,
+                Err(_) => self.opaque(false, format!("{} cannot be read", path.display())),
             }
         }
         if !is_dir || self.inside(place) {
@@ -340,10 +392,13 @@ impl<'a> Contents<'a> {
                 self.found.push(Content::Directory(digest));
                 // A link may lead to any other file in the tree. So may uv's sources and workspaces, and the paths
                 // that a build reads in parent directories.
-                self.is_opaque |= links;
+                if links {
+                    let is_in_tree = self.inside(path);
+                    self.opaque(is_in_tree, format!("{} has symbolic links", path.display()));
+                }
             }
             Err(error) if error.kind() == Kind::Volume => self.fail(error),
-            Err(_) => self.is_opaque = true,
+            Err(_) => self.opaque(false, format!("{} cannot be read", path.display())),
         }
     }
 
@@ -365,12 +420,82 @@ impl<'a> Contents<'a> {
                 Ok(text) => {
                     let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
                     let words = ["tool.uv", "..", "file:", "backend-path"];
-                    self.is_opaque |= words.iter().any(|word| text.contains(word));
+                    if words.iter().any(|word| text.contains(word)) {
+                        let is_in_tree = self.inside(path) && !text.contains("..") && !text.contains("file:");
+                        self.opaque(is_in_tree, format!("{} may name files outside the tree", file.display()));
+                    }
                 }
                 Err(error) => self.unread(&file, &error),
             }
         }
     }
+}
+
+/// The packages whose requirements name one version.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pins {
+    /// Their normalized names.
+    names: BTreeSet<String>,
+    /// Another requirement has no version, or names its packages elsewhere.
+    is_open: bool,
+}
+
+impl Pins {
+    /// Adds a requirement. Returns why its contents are unknown, if they are.
+    fn add(&mut self, requirement: &Requirement) -> Option<String> {
+        // Another line may have the package for this Python.
+        let is_certain = requirement.marker.is_none();
+        match &requirement.subject {
+            Subject::Name { name, versions, .. } => {
+                if is_certain && is_exact(versions) {
+                    self.names.insert(pyproject::normal(name));
+                }
+                None
+            }
+            Subject::Url { name, url } => {
+                let shown = || redact::shown(url);
+                let (place, fragment) = url.split_once('#').unwrap_or((url, ""));
+                let is_repository = place.split_once("://").is_some_and(|(scheme, _)| scheme.contains('+'));
+                let revision =
+                    place.rsplit_once('/').and_then(|(_, last)| last.rsplit_once('@')).map(|(_, found)| found);
+                let is_commit = revision
+                    .is_some_and(|found| found.len() == 40 && found.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                if is_repository && !is_commit {
+                    return Some(format!("{} has no full commit", shown()));
+                }
+                match name {
+                    Some(name) if is_certain && (is_commit || fragment.contains("sha256=")) => {
+                        self.names.insert(pyproject::normal(name));
+                    }
+                    _ => {}
+                }
+                None
+            }
+            // The key has its contents. Its dependencies may be open.
+            Subject::Path { name, .. } => {
+                self.names.extend(name.as_deref().map(pyproject::normal));
+                None
+            }
+        }
+    }
+
+    /// Adds the pins of other inputs.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.names.extend(other.names.iter().cloned());
+        self.is_open |= other.is_open;
+    }
+
+    /// Whether they decide the versions of all these packages.
+    pub(super) fn decide<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> bool {
+        !self.is_open && names.all(|name| self.names.contains(&pyproject::normal(name)))
+    }
+}
+
+/// `==1.2`, but not `==1.*`, and nothing besides.
+fn is_exact(versions: &str) -> bool {
+    let version = versions.trim().trim_start_matches('(').trim_end_matches(')');
+    let version = version.strip_prefix("===").or_else(|| version.strip_prefix("=="));
+    version.is_some_and(|version| !version.trim().is_empty() && !version.contains(['*', ',', '<', '>', '!', '~']))
 }
 
 /// The files of a project that the engines read.
@@ -403,6 +528,43 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn only_exact_versions_and_commits_are_fixed() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let (settings, identities) = (Settings::from_env([]), Identities::default());
+        let read = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let deadline = Deadline::after(std::time::Duration::from_secs(10));
+            let mut contents = Contents::new(&settings, &identities, Some(dir.path()), deadline);
+            let file = dir.path().join("requirements.txt");
+            fs::write(&file, text.replace("COMMIT", commit)).unwrap();
+            contents.file(&file);
+            (contents.pins.decide(["Flask", "a.b"].into_iter()), contents.unknown)
+        };
+        let fixed = |text: &str| read(&format!("a_b===1\n{text}")) == (true, None);
+        for text in
+            ["flask==3.0", "FLASK[async] == 3", "flask @ https://h/f.whl#sha256=ab", "flask @ git+https://h/f@COMMIT"]
+        {
+            assert!(fixed(text), "{text}");
+        }
+        for text in [
+            "flask",
+            "flask==3.*",
+            "flask>=3",
+            "flask==3,!=4",
+            "flask==3; python_version < '3.9'",
+            "flask @ https://h/f.whl",
+            "https://h/flask.whl#sha256=ab",
+        ] {
+            assert_eq!(read(&format!("a_b===1\n{text}")), (false, None), "{text}");
+        }
+        for text in
+            ["git+https://h/f", "flask @ git+https://h/f@main", "f @ git+ssh://git@h/f@v1", "-r https://h/r.txt"]
+        {
+            assert!(read(text).1.is_some(), "{text}");
+        }
+    }
 
     #[test]
     fn what_a_configuration_file_names_counts() {

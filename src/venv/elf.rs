@@ -44,6 +44,8 @@ pub(super) struct Links {
     pub(super) needed: Vec<String>,
     /// Where they are looked for first: `$ORIGIN` is the file's own directory.
     pub(super) run_path: Vec<String>,
+    /// The program that loads it: a part of the C library.
+    pub(super) loader: Option<String>,
     build_id: Option<Vec<u8>>,
 }
 
@@ -76,8 +78,10 @@ fn links_of<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: 
         found.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     };
     let run_path = [strings(elf::DT_RUNPATH), strings(elf::DT_RPATH)].concat();
+    let loader = segments.iter().find_map(|segment| segment.interpreter(endian, data).ok()?);
     Some(Links {
         needed: strings(elf::DT_NEEDED),
+        loader: loader.map(|path| String::from_utf8_lossy(path).into_owned()),
         run_path: run_path.iter().flat_map(|path| path.split(':')).map(str::to_owned).collect(),
         build_id: segments.iter().find_map(|segment| {
             let mut notes = segment.notes(endian, data).ok()??;

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Toolchain;
-use super::contents::{Content, Contents, local, text_of};
+use super::contents::{Content, Contents, Pins, local, text_of};
 use super::identity::{Identities, Identity};
 use super::inputs::Inputs;
 use super::requirements::Requirement;
@@ -26,7 +27,7 @@ use crate::retry::Deadline;
 use crate::runtime::hex;
 
 /// Increase it if the same inputs give another environment, or if the fields of a key change.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The inputs of an environment that are known before the tree is complete.
 #[derive(Debug, Clone)]
@@ -34,6 +35,22 @@ pub struct Recipe {
     decisive: Decisive,
     settings: Settings,
     identities: Identities,
+    /// As in [`Keyed`].
+    unknown: Option<String>,
+    pins: Pins,
+}
+
+/// The key of an environment, and how well it identifies the contents.
+#[derive(Debug)]
+pub struct Keyed {
+    pub key: String,
+    /// The inputs of the key, without secrets.
+    pub inputs: Value,
+    /// The key contains the source's revision.
+    pub has_revision: bool,
+    /// An input that the key does not identify: the environment must not be shared.
+    pub unknown: Option<String>,
+    pub(super) pins: Pins,
 }
 
 /// All inputs that determine an environment, except files in the tree.
@@ -84,6 +101,7 @@ struct Tools {
     interpreter: String,
     python: Identity,
     libpython: Option<Identity>,
+    loader: Option<Identity>,
     uv: Option<Identity>,
     uv_required: bool,
     pips: Vec<String>,
@@ -140,6 +158,7 @@ impl Recipe {
             let mut named = Vec::new();
             for file in named_files {
                 named.push(if let Some(url) = plan::remote(file) {
+                    contents.remote(url);
                     Named::Url(redact::clean(url))
                 } else if file.is_absolute() {
                     files::open(file).map_err(|error| unreadable(file, &error))?;
@@ -185,7 +204,8 @@ impl Recipe {
             constraints,
             opaque: contents.is_opaque,
         };
-        Ok(Self { decisive, settings: settings.clone(), identities: identities.clone() })
+        let (unknown, pins) = (contents.unknown.take(), std::mem::take(&mut contents.pins));
+        Ok(Self { decisive, settings: settings.clone(), identities: identities.clone(), unknown, pins })
     }
 
     /// Hash of the inputs outside the tree. With the source's revision, it determines a release.
@@ -198,11 +218,15 @@ impl Recipe {
     ///
     /// # Errors
     /// A file that the requirements name is unreadable.
-    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> Result<String> {
+    pub fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str, deadline: Deadline) -> Result<Keyed> {
         let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline);
         contents.inputs(inputs);
-        let is_opaque = self.decisive.opaque || contents.is_opaque;
-        Ok(hash(&Key { decisive: &self.decisive, tree: contents.take()?, revision: is_opaque.then_some(revision) }))
+        let has_revision = self.decisive.opaque || contents.is_opaque;
+        let mut pins = self.pins.clone();
+        pins.extend(&contents.pins);
+        let unknown = self.unknown.clone().or_else(|| contents.unknown.take());
+        let key = Key { decisive: &self.decisive, tree: contents.take()?, revision: has_revision.then_some(revision) };
+        Ok(Keyed { key: hash(&key), inputs: serde_json::json!(key), has_revision, unknown, pins })
     }
 
     /// Hash of the files outside the tree that requirements in the tree name, and of the variables in those
@@ -223,6 +247,7 @@ impl Tools {
             interpreter: text_of(&toolchain.python.path),
             python: toolchain.python.identity.clone(),
             libpython: toolchain.libpython.as_ref().map(|library| library.identity.clone()),
+            loader: toolchain.loader.as_ref().map(|loader| loader.identity.clone()),
             uv: toolchain.uv.as_ref().map(|uv| uv.identity.clone()),
             uv_required: toolchain.uv_required,
             pips: toolchain.pips(),
@@ -237,9 +262,14 @@ fn of_settings(settings: &Settings, contents: &mut Contents<'_>) -> Result<BTree
     let links = settings.links_by_name().into_iter().map(|(name, place)| (name, place, false));
     for (name, place, is_file) in files.chain(links) {
         let found = match local(place) {
-            None => Named::Url(redact::clean(place)),
+            None => {
+                if is_file {
+                    contents.remote(place);
+                }
+                Named::Url(redact::clean(place))
+            }
             Some(path) if !path.is_absolute() => {
-                contents.is_opaque = true;
+                contents.opaque(false, format!("{name} names a relative path"));
                 Named::Relative(text_of(path))
             }
             Some(path) => {
@@ -331,6 +361,7 @@ mod tests {
                 ],
                 toolchain: Toolchain {
                     python: program("/usr/bin/python3.13"),
+                    loader: None,
                     libpython: Some(program("/usr/lib/libpython3.13.so.1.0")),
                     uv: Some(program("/usr/bin/uv")),
                     uv_required: false,
@@ -384,7 +415,7 @@ mod tests {
             let (public, identities) = (Path::new("/vol"), Identities::default());
             let recipe = Recipe::new(&wanted, public, &settings, Some(&self.toolchain), &identities, soon()).unwrap();
             assert_eq!(recipe.digest().len(), 64);
-            recipe.key(&inputs, Some(&self.tree), revision, soon()).unwrap()
+            recipe.key(&inputs, Some(&self.tree), revision, soon()).unwrap().key
         }
         fn key(&self) -> String {
             self.key_at("one")
@@ -393,7 +424,7 @@ mod tests {
 
     #[test]
     fn each_input_changes_the_key() {
-        let changes: [(&str, Change); 24] = [
+        let changes: [(&str, Change); 26] = [
             ("a requirements file", |all| all.in_tree("requirements.txt", "./lib")),
             ("an included one", |all| all.in_tree("r/more.txt", "a==2")),
             ("a local project", |all| all.in_tree("lib/setup.py", "y")),
@@ -409,6 +440,8 @@ mod tests {
             ("the interpreter", |all| all.toolchain.python.identity = identity("sha256:01")),
             ("its path", |all| all.toolchain.python.path = "/opt/python3.13".into()),
             ("its library", |all| all.toolchain.libpython.as_mut().unwrap().identity = identity("sha256:01")),
+            ("its C library", |all| all.toolchain.loader = Some(program("/lib/ld.so"))),
+            ("a compiler's flag", |all| all.vars.push(("CFLAGS", "-O0".into()))),
             ("uv", |all| all.toolchain.uv.as_mut().unwrap().identity = identity("sha256:01")),
             ("whether uv is asked for", |all| all.toolchain.uv_required = true),
             ("the index", |all| all.vars.last_mut().unwrap().1 = "https://other/simple".into()),

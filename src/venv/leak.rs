@@ -29,12 +29,7 @@ const ROUNDS: usize = 2;
 /// A file contains a secret, or cannot be read.
 pub(super) fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime>) -> Result<()> {
     let logins: BTreeSet<String> = secrets.iter().flat_map(logins).collect();
-    let needles: BTreeSet<String> = secrets.iter().flat_map(words).chain(logins.iter().cloned()).collect();
-    if needles.is_empty() {
-        return Ok(());
-    }
-    let searcher =
-        AhoCorasick::new(&needles).map_err(|error| Error::internal("cannot search for secrets").because(error))?;
+    let Some(searcher) = searcher(secrets)? else { return Ok(()) };
     for entry in walk(root) {
         let entry = entry.map_err(WalkError::on_volume)?;
         let old = |since| entry.metadata().is_ok_and(|meta| meta.modified().is_ok_and(|time| time < since));
@@ -57,6 +52,18 @@ pub(super) fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime
         }
     }
     Ok(())
+}
+
+/// Whether a text contains a secret.
+pub(super) fn is_in(text: &str, secrets: &[Userinfo]) -> Result<bool> {
+    Ok(searcher(secrets)?.is_some_and(|searcher| searcher.is_match(text)))
+}
+
+/// `None`: there are no secrets.
+fn searcher(secrets: &[Userinfo]) -> Result<Option<AhoCorasick>> {
+    let needles: BTreeSet<String> = secrets.iter().flat_map(words).chain(secrets.iter().flat_map(logins)).collect();
+    let made = (!needles.is_empty()).then(|| AhoCorasick::new(&needles)).transpose();
+    made.map_err(|error| Error::internal("cannot search for secrets").because(error))
 }
 
 /// A file in which Git keeps the URL of a clone.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::pyproject;
 use super::requirements;
 use crate::error::{Kind, Result};
 use crate::files;
@@ -42,6 +43,13 @@ pub(super) fn is_all_remote(lock: &str) -> bool {
             })
         })
     })
+}
+
+/// The normalized names of all packages in a lock file.
+pub(super) fn names(lock: &str) -> Vec<String> {
+    let table = lock.parse::<Table>().unwrap_or_default();
+    let packages = ["package", "packages"].iter().filter_map(|name| table.get(*name)?.as_array()).flatten();
+    packages.filter_map(|package| package.get("name")?.as_str()).map(pyproject::normal).collect()
 }
 
 /// The local paths in a project or a lock file, as far as its names of fields show them.

@@ -3,27 +3,29 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::StatVfsMountFlags;
 
 use super::builder::{BuildDirs, Builder, Built};
 use super::identity::{Identified, Identities};
 use super::inputs::{self, DEFAULTS, Inputs};
-use super::key::{self, Recipe};
+use super::key::{self, Keyed, Recipe};
 use super::record::EnvironmentRecord;
 use super::requirements::Requirement;
-use super::reuse;
 use super::settings::Settings;
 use super::toolchain::{Toolchain, locate};
+use super::{leak, reuse};
 use crate::confine::Confinement;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::files;
 use crate::plan::{self, Links, Wanted};
 use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
-use crate::size::count;
+use crate::size::{Size, count};
+use crate::store::{Draft, Fetched, Lease, Manifest, Store, ago};
 use crate::telemetry::Phases;
 use crate::tree;
 
@@ -40,6 +42,11 @@ pub struct Provision<'a> {
     identities: Identities,
     phases: &'a Phases,
     deadline: Deadline,
+    store: Option<Store>,
+    /// While this run builds the environment for the store.
+    lease: Mutex<Option<Lease>>,
+    /// The options that decide the tree: with a commit, they identify it.
+    shape: String,
 }
 
 /// The state of an environment before the tree is complete.
@@ -50,16 +57,18 @@ pub enum Begun {
     /// Created, without packages.
     Created(Box<Builder>),
     /// All packages are installed. Its key is known when the tree is complete.
-    Installed(Box<Builder>),
-    /// Taken from a release.
+    Installed(Box<Builder>, Instant),
+    /// Taken from a release or the store.
     Adopted(Box<EnvironmentRecord>),
 }
 
 /// An environment with all packages, before [`Provision::finish`].
 #[derive(Debug)]
 pub struct Filled {
-    key: String,
+    keyed: Keyed,
     builder: Box<Builder>,
+    /// The start of its build.
+    since: Instant,
 }
 
 /// The state of an environment after the tree is complete.
@@ -98,7 +107,13 @@ impl<'a> Provision<'a> {
             // It reads places with archives.
             blocking(move || Recipe::new(&plan, &public, &settings, toolchain.as_ref(), &identities, deadline)).await?
         };
-        Ok(Self { plan, tree_public, settings, toolchain, recipe, identities, phases, deadline })
+        let store = match &plan.store {
+            Some(store) => Some(Store::new(store).await?),
+            None => None,
+        };
+        let shape = serde_json::json!(source.shape()).to_string();
+        let lease = Mutex::new(None);
+        Ok(Self { plan, tree_public, settings, toolchain, recipe, identities, phases, deadline, store, lease, shape })
     }
 
     /// The files that were read to know what they are: the next run need not read them again.
@@ -132,21 +147,24 @@ impl<'a> Provision<'a> {
         }
         if self.needs_tree() {
             // The tree may show that an existing environment matches.
-            if ready.is_empty() || self.plan.refresh {
+            if self.store.is_none() && ready.is_empty() || self.plan.refresh {
                 return Ok(Begun::Created(self.create(dirs).await?));
             }
             return Ok(Begun::Nothing);
         }
         let inputs = self.inputs(None)?;
-        if let Some(revision) = revision {
-            let key = self.key(&inputs, None, revision).await?;
-            if let Some(record) = self.adopt(&key, ready, dirs).await? {
+        if revision.is_some() || self.store.is_some() {
+            let keyed = self.key(&inputs, None, revision.unwrap_or_default()).await?;
+            if (revision.is_some() || !keyed.has_revision)
+                && let Some(record) = self.find(&keyed, ready, dirs).await?
+            {
                 return Ok(Begun::Adopted(Box::new(record)));
             }
         }
+        let since = Instant::now();
         let builder = self.create(dirs).await?;
         self.install(&builder, &inputs, None).await?;
-        Ok(Begun::Installed(builder))
+        Ok(Begun::Installed(builder, since))
     }
 
     /// Continues with the complete tree, until all packages are installed.
@@ -161,17 +179,18 @@ impl<'a> Provision<'a> {
         let named = self.needs_tree().then_some(tree);
         let inputs = self.inputs(named)?;
         let found = self.plan.takes_default() && !inputs.requirements.is_empty();
-        let key = self.key(&inputs, named, revision).await?;
+        let keyed = self.key(&inputs, named, revision).await?;
+        let since = Instant::now();
         let builder = match begun {
             Begun::Adopted(record) => return Ok(Provided::Ready(record)),
-            Begun::Installed(builder) => return Ok(Provided::Filled(Filled { key, builder })),
+            Begun::Installed(builder, since) => return Ok(Provided::Filled(Filled { keyed, builder, since })),
             Begun::Nothing if self.plan.wanted != Wanted::Always && !found => {
                 if self.plan.wanted == Wanted::IfNeeded {
                     tracing::info!("nothing to install: the top of the tree has no {}", DEFAULTS.join(", "));
                 }
                 return Ok(Provided::None);
             }
-            Begun::Nothing => match self.adopt(&key, ready, dirs).await? {
+            Begun::Nothing => match self.find(&keyed, ready, dirs).await? {
                 Some(record) => return Ok(Provided::Ready(Box::new(record))),
                 None => self.create(dirs).await?,
             },
@@ -184,11 +203,11 @@ impl<'a> Provision<'a> {
         if !inputs.is_empty() || !inputs.extras.is_empty() || !inputs.groups.is_empty() {
             self.install(&builder, &inputs, Some(tree)).await?;
         }
-        Ok(Provided::Filled(Filled { key, builder }))
+        Ok(Provided::Filled(Filled { keyed, builder, since }))
     }
 
     /// Relocates, compiles and verifies the environment. The tree must still be at the same path.
-    pub async fn finish(&self, filled: Filled) -> Result<EnvironmentRecord> {
+    pub async fn finish(&self, filled: Filled, dirs: &BuildDirs) -> Result<EnvironmentRecord> {
         let phase = self.phases.start("finish", "relocate, compile, verify");
         let built = filled.builder.finish(self.deadline).await?;
         phase.done(&format!(
@@ -196,7 +215,22 @@ impl<'a> Provision<'a> {
             count(built.distributions.len() as u64, "package"),
             built.python_version
         ));
-        Ok(self.record(built, filled.key))
+        let record = self.record(built, filled.keyed.key.clone());
+        self.save(&record, &filled.keyed, filled.since.elapsed(), dirs).await?;
+        Ok(record)
+    }
+
+    /// Takes the environment with this key from a release, or else from the store.
+    async fn find(
+        &self,
+        keyed: &Keyed,
+        ready: &[(PathBuf, EnvironmentRecord)],
+        dirs: &BuildDirs,
+    ) -> Result<Option<EnvironmentRecord>> {
+        match self.adopt(&keyed.key, ready, dirs).await? {
+            Some(record) => Ok(Some(record)),
+            None => self.fetch(keyed, dirs).await,
+        }
     }
 
     /// Takes the environment with this key from a release that has it.
@@ -217,13 +251,96 @@ impl<'a> Provision<'a> {
             return Ok(None);
         }
         phase.done(&format!("{}, reused", count(record.packages.len() as u64, "package")));
-        Ok(Some(EnvironmentRecord { venv: self.plan.venv.as_path().to_owned(), ..record.clone() }))
+        let venv = self.plan.venv.as_path().to_owned();
+        Ok(Some(EnvironmentRecord { venv, store: None, ..record.clone() }))
+    }
+
+    /// Restores the environment with this key from the store. `None`: this run must build it.
+    async fn fetch(&self, keyed: &Keyed, dirs: &BuildDirs) -> Result<Option<EnvironmentRecord>> {
+        let Some(store) = &self.store else { return Ok(None) };
+        if let Some(why) = &keyed.unknown {
+            tracing::info!("not using the store: {why}, and so podstrap cannot identify this environment");
+            return Ok(None);
+        }
+        if self.plan.refresh {
+            return Ok(None);
+        }
+        let phase = self.phases.start("store", "looking for the environment");
+        let manifest = match store.fetch(&keyed.key, &dirs.venv, self.deadline).await {
+            Fetched::Restored(manifest) => manifest,
+            Fetched::Missing(lease) => {
+                phase.done(if lease.is_some() { "no environment for these inputs: building it" } else { "building" });
+                *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+                return Ok(None);
+            }
+        };
+        let venv = dirs.venv.clone();
+        let fingerprint = blocking(move || reuse::fingerprint(&venv)).await?;
+        let record: Option<EnvironmentRecord> = serde_json::from_value(manifest.environment.clone()).ok();
+        let Some(record) = record.filter(|record| record.key == keyed.key && self.fits(record)) else {
+            store.warn(&Error::volume("the store's record of the environment is not for these inputs"));
+            let venv = dirs.venv.clone();
+            blocking(move || tree::remove(&venv).on_volume(|| format!("cannot remove {}", venv.display()))).await?;
+            return Ok(None);
+        };
+        let from = shown(&manifest);
+        phase.done(&format!("{}, from the store: {from}", count(record.packages.len() as u64, "package")));
+        let venv = self.plan.venv.as_path().to_owned();
+        Ok(Some(EnvironmentRecord { venv, fingerprint, store: Some(from), ..record }))
+    }
+
+    /// Saves a built environment in the store, if there is one.
+    ///
+    /// # Errors
+    /// With `--store-only`, the store could not be written.
+    async fn save(&self, record: &EnvironmentRecord, keyed: &Keyed, took: Duration, dirs: &BuildDirs) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
+        if let Some(why) = keyed.unknown.as_ref().filter(|_| store.is_required()) {
+            return Err(Error::environment("cannot save this environment in a store")
+                .because(format!("{why}, and so podstrap cannot identify the environment"))
+                .hint("name a full commit or a version for each requirement, and keep its files in the tree"));
+        }
+        if keyed.unknown.is_some() || !store.is_writable() {
+            return Ok(());
+        }
+        let phase = self.phases.start("store", "saving the environment");
+        let failed = |error| Error::internal("cannot serialize the environment's record").because(error);
+        let draft = Draft {
+            key: keyed.key.clone(),
+            inputs: keyed.inputs.clone(),
+            environment: serde_json::to_value(record).map_err(failed)?,
+            is_fixed: self.plan.supply.require_hashes
+                || keyed.pins.decide(record.packages.iter().map(|package| package.name.as_str())),
+            took,
+        };
+        let secrets = self.settings.secrets()?;
+        let saved = if leak::is_in(&format!("{}{}", draft.inputs, draft.environment), &secrets)? {
+            Err(Error::environment("the inputs of the environment contain a secret of this run"))
+        } else {
+            store.save(draft, &dirs.venv, self.deadline).await
+        };
+        // Only now: others wait for the entry.
+        drop(self.lease.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match saved {
+            Ok(manifest) => {
+                let (size, files) = (Size(manifest.archive.bytes), count(manifest.archive.files, "file"));
+                phase.done(&format!("saved {files} in {size}"));
+            }
+            Err(error) if store.is_required() => return Err(error),
+            Err(error) => store.warn(&error),
+        }
+        Ok(())
+    }
+
+    /// Whether a record is for the plan, as far as it says.
+    fn fits(&self, record: &EnvironmentRecord) -> bool {
+        record.final_path == self.plan.final_path && record.target == self.plan.target
     }
 
     /// Computes the key. Reads local projects and wheelhouses for it.
-    async fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str) -> Result<String> {
+    async fn key(&self, inputs: &Inputs, tree: Option<&Path>, revision: &str) -> Result<Keyed> {
         let (recipe, inputs, tree) = (self.recipe.clone(), inputs.clone(), tree.map(Path::to_owned));
-        let (revision, deadline) = (revision.to_owned(), self.deadline);
+        let (revision, deadline) = (format!("{revision} {}", self.shape), self.deadline);
         blocking(move || recipe.key(&inputs, tree.as_deref(), &revision, deadline)).await
     }
 
@@ -319,6 +436,7 @@ impl<'a> Provision<'a> {
             engine: built.engine,
             toolchain: built.toolchain,
             target: self.plan.target.clone(),
+            store: None,
             packages: built.distributions,
         }
     }
@@ -332,6 +450,12 @@ impl<'a> Provision<'a> {
             || plan.requirements.iter().chain(&plan.constraints).any(|file| plan::is_in_tree(file))
             || plan.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
     }
+}
+
+/// `3.2 MB, built 5m ago in 4.1 s`
+fn shown(manifest: &Manifest) -> String {
+    let built = manifest.age().map(|age| format!(", built {}", ago(age))).unwrap_or_default();
+    format!("{}{built} in {:.1} s", Size(manifest.archive.bytes), manifest.took().as_secs_f64())
 }
 
 /// Finds the interpreter and the engine. If the run may need no environment, a missing one is not an error yet.

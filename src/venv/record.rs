@@ -27,6 +27,9 @@ pub struct EnvironmentRecord {
     pub engine: String,
     pub toolchain: Toolchain,
     pub packages: Vec<Distribution>,
+    /// What the store had, if podstrap restored the environment from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 /// An installed distribution in release.json:

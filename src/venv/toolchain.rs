@@ -21,6 +21,9 @@ pub struct Toolchain {
     /// The shared library with most of the interpreter, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub libpython: Option<Program>,
+    /// The loader of the interpreter, which belongs to its C library: the library's version decides which wheels fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader: Option<Program>,
     /// `None` for pip, which belongs to the interpreter.
     pub uv: Option<Program>,
     /// The user requires uv: if it does not run, podstrap does not use pip instead.
@@ -64,6 +67,7 @@ pub async fn locate(
         let program = |path: &Path| Program::new(path, &identities, deadline);
         Ok(Toolchain {
             libpython: libpython(&python)?.as_deref().map(program).transpose()?,
+            loader: loader(&python)?.as_deref().map(program).transpose()?,
             python: program(&python)?,
             uv: uv.as_deref().map(program).transpose()?,
             uv_required,
@@ -117,6 +121,14 @@ fn libpython(python: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+/// The loader that an interpreter names.
+fn loader(python: &Path) -> Result<Option<PathBuf>> {
+    let links = elf::links(python)
+        .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", python.display()), &error))?;
+    let Some(loader) = links.and_then(|links| links.loader).map(PathBuf::from) else { return Ok(None) };
+    Ok(files::is_file(&loader)?.then_some(loader))
 }
 
 impl Toolchain {

@@ -34,6 +34,7 @@ fn the_reference_lists_every_flag_and_no_other() {
     assert_eq!(documented(&reference, "podstrap sidecar"), sub("sidecar"));
     assert_eq!(documented(&reference, "podstrap status"), sub("status"));
     assert_eq!(documented(&reference, "podstrap check"), sub("check"));
+    assert_eq!(documented(&reference, "podstrap store"), sub("store"));
     assert_eq!(documented(&reference, "Flags of every command"), defined(&cli));
     assert!(sub("copy-self").is_empty() && sub("completions").is_empty());
     for command in cli.get_subcommands() {
@@ -44,8 +45,19 @@ fn the_reference_lists_every_flag_and_no_other() {
     let inherited: BTreeSet<_> = sub("init")
         .into_iter()
         .filter(|flag| {
-            !["repo", "root", "link", "copy-self", "entrypoint-dir", "config", "durable", "stale-ok", "size-limit"]
-                .contains(&flag.as_str())
+            ![
+                "repo",
+                "root",
+                "link",
+                "copy-self",
+                "entrypoint-dir",
+                "config",
+                "durable",
+                "stale-ok",
+                "size-limit",
+                "store-only",
+            ]
+            .contains(&flag.as_str())
         })
         .collect();
     let own = documented(&reference, "podstrap up");

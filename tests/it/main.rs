@@ -6,6 +6,7 @@ mod support;
 
 mod cli;
 mod source;
+mod store;
 mod unit;
 mod venv;
 mod volume;

@@ -10,7 +10,7 @@ mod text;
 
 pub(super) use self::file::{RequirementsFile, RequirementsReader, contents};
 pub(super) use self::flat::{Flat, package};
-pub(super) use self::line::{Meaning, Requirement, name_of};
+pub(super) use self::line::{Meaning, Requirement, Subject, name_of};
 
 /// Rendered lines parse to the same meanings.
 #[cfg(any(test, fuzzing))]

@@ -26,6 +26,9 @@ const IN_HOME: &[(&str, &str)] =
 /// Parts of the names of variables that hold secrets or do not affect the installed files.
 const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES", "CONFIG_FILE"];
 
+/// Variables for the compilers of a build.
+const OF_COMPILERS: &[&str] = &["CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "RUSTFLAGS"];
+
 /// Parts of the names of variables for the transport.
 const OF_TRANSPORT: &[&str] = &["CERT", "PROXY"];
 
@@ -109,7 +112,7 @@ impl Variables {
     pub(super) fn decisive(&self) -> Vec<(String, String)> {
         let names = self.0.keys().filter_map(|name| name.to_str());
         names
-            .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_"))
+            .filter(|name| name.starts_with("PIP_") || name.starts_with("UV_") || OF_COMPILERS.contains(name))
             .filter(|name| !is_indecisive(name) && !OF_TRANSPORT.iter().any(|word| name.contains(word)))
             .filter(|name| !FILES.contains(name) && !LINKS.contains(name))
             .filter_map(|name| Some((name.to_owned(), redact::clean(self.get(name)?))))

@@ -1,0 +1,118 @@
+//! `podstrap store`: lists, verifies and prunes the entries of a store.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::directory::Place;
+use super::prune::{self, Entry};
+use super::sign::AllowedSigners;
+use super::{entry, short};
+use crate::error::{Error, Result};
+use crate::plan::{Shelves, StoreAction};
+use crate::size::{Size, count};
+
+/// The columns of the table.
+const COLUMNS: [&str; 7] = ["KEY", "PYTHON", "PACKAGES", "SIZE", "BUILT", "USED", "STATE"];
+
+/// Runs one action. Returns the text for stdout, and the error of damaged entries.
+///
+/// # Errors
+/// Volume: the store is missing, unreadable or not writable. Usage: the file of --store-verify is invalid.
+pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
+    let store = Place::new(&plan.dir).open()?;
+    let verifier = plan.verify.as_deref().map(AllowedSigners::read).transpose()?;
+    if plan.action == StoreAction::Prune {
+        let deleted = prune::prune(&store, plan.limit.unwrap_or(Size(u64::MAX)))?;
+        let text = if plan.json {
+            format!("{}\n", json!({ "deleted": deleted }))
+        } else {
+            deleted.iter().fold(String::new(), |text, key| text + "deleted " + short(key) + "\n")
+        };
+        return Ok((text, Ok(())));
+    }
+    let (mut entries, _) = prune::entries(&store)?;
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+    let mut damaged = 0;
+    let rows: Vec<(Entry, String)> = entries
+        .into_iter()
+        .map(|found| {
+            let state = match (plan.action, &found.manifest) {
+                (_, None) => Err("damaged manifest".to_owned()),
+                (StoreAction::Verify, Some(manifest)) => store
+                    .manifest(&found.key)
+                    .and_then(|text| entry::open(&text.unwrap_or_default(), &found.key, verifier.as_ref()))
+                    .and_then(|_| store.verify(manifest))
+                    .map(|()| "ok".to_owned())
+                    .map_err(|error| error.summary()),
+                (_, Some(_)) if found.is_signed => Ok("signed".to_owned()),
+                (_, Some(_)) => Ok("unsigned".to_owned()),
+            };
+            damaged += u64::from(state.is_err());
+            (found, state.unwrap_or_else(|why| why))
+        })
+        .collect();
+    let text = if plan.json {
+        let rows: Vec<Value> = rows.iter().map(|(entry, state)| row_in_json(entry, state)).collect();
+        format!("{:#}\n", Value::from(rows))
+    } else {
+        table(&rows)
+    };
+    let result = if damaged > 0 && plan.action == StoreAction::Verify {
+        Err(Error::volume(format!("{} of {} cannot be used", count(damaged, "environment"), plan.dir.display()))
+            .hint("nothing uses them: delete their files, or let podstrap replace them at the next build"))
+    } else {
+        Ok(())
+    };
+    Ok((text, result))
+}
+
+fn packages(entry: &Entry) -> usize {
+    let of = |manifest: &super::Manifest| manifest.environment.get("packages").and_then(Value::as_array).map(Vec::len);
+    entry.manifest.as_ref().and_then(of).unwrap_or(0)
+}
+
+fn python(entry: &Entry) -> &str {
+    let of = |manifest: &'_ super::Manifest| manifest.environment.get("python").is_some();
+    match &entry.manifest {
+        Some(manifest) if of(manifest) => manifest.environment["python"].as_str().unwrap_or("-"),
+        _ => "-",
+    }
+}
+
+fn row_in_json(entry: &Entry, state: &str) -> Value {
+    let used = humantime::format_rfc3339_seconds(entry.used).to_string();
+    let manifest = entry.manifest.as_ref().map(|manifest| json!(manifest));
+    json!({"key": entry.key, "bytes": entry.bytes, "used_at": used, "state": state, "signed": entry.is_signed,
+           "manifest": manifest})
+}
+
+fn table(rows: &[(Entry, String)]) -> String {
+    let mut lines = vec![COLUMNS.map(str::to_owned)];
+    lines.extend(rows.iter().map(|(entry, state)| {
+        let built = entry.manifest.as_ref().and_then(super::Manifest::age);
+        [
+            short(&entry.key).to_owned(),
+            python(entry).to_owned(),
+            packages(entry).to_string(),
+            Size(entry.bytes).to_string(),
+            built.map_or_else(|| "-".to_owned(), ago),
+            SystemTime::now().duration_since(entry.used).map_or_else(|_| "-".to_owned(), ago),
+            state.clone(),
+        ]
+    }));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    lines.iter().fold(String::new(), |mut text, line| {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        text
+    })
+}
+
+/// `3h 20m ago`: the two largest units.
+pub(crate) fn ago(age: Duration) -> String {
+    let text = humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
+    format!("{} ago", text.split(' ').take(2).collect::<Vec<_>>().join(" "))
+}

@@ -1,0 +1,366 @@
+//! A store in a directory that several Pods mount.
+//!
+//!     DIR/v1-<key>.json           the manifest of an entry
+//!     DIR/v1-<sha256>.tar.zst     its archive
+//!     DIR/v1-<key>.used           modified when somebody last used the entry
+//!     DIR/v1-<key>.lease          somebody builds the entry
+//!     DIR/v1-<random>.tmp         not complete; old ones are leftovers
+//!
+//! The directory's owner decides who may read and write: podstrap creates no directory, and a new file is readable for
+//! everybody who can read the directory. Nobody writes to an existing file, except to a lease of its own.
+
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::Mode;
+use sha2::{Digest, Sha256};
+use zstd::stream::read::Decoder;
+use zstd::stream::write::Encoder;
+
+use super::entry::{Archive, Manifest};
+use super::sign::Signer;
+use super::{Draft, Unusable};
+use crate::archive::{self, Rules};
+use crate::dir::{Dir, random};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::files;
+use crate::retry::Deadline;
+use crate::runtime::hex;
+use crate::size::Size;
+use crate::tree;
+
+/// The start of every name, with the version of the layout. Other files are not podstrap's.
+const START: &str = "v1-";
+/// Level of the compression: zstd's default.
+const LEVEL: i32 = 3;
+/// Largest window of an archive that podstrap unpacks, as a power of two. At [`LEVEL`], zstd uses 2^21.
+const WINDOW: u32 = 24;
+/// A mark of use is not renewed before it has this age.
+const FRESH: Duration = Duration::from_mins(1);
+const BUFFER: usize = 128 << 10;
+
+/// Where the store is. Not opened yet, because the path may hang.
+#[derive(Debug, Clone)]
+pub(super) struct Place(PathBuf);
+
+/// An open store.
+#[derive(Debug)]
+pub(super) struct Directory {
+    dir: Dir,
+    /// The mode of new files.
+    mode: u32,
+}
+
+/// The kinds of files, by the ends of their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    Manifest,
+    Archive,
+    Used,
+    Lease,
+    Unfinished,
+}
+
+/// A file of the store.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) what: What,
+    /// The key, or the hash of an archive.
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) modified: SystemTime,
+}
+
+impl Place {
+    pub(super) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// # Errors
+    /// Volume: it is missing or unreadable.
+    pub(super) fn open(&self) -> Result<Directory> {
+        let what = || format!("cannot open the store {}", self.0.display());
+        let dir = Dir::open(&self.0).map_err(|error| {
+            let hint = "mount a directory there that podstrap's user can read";
+            Error::volume(what()).because(error).hint(hint)
+        })?;
+        let mode = dir.metadata().on_volume(what)?.st_mode;
+        Ok(Directory { dir, mode: 0o600 | mode & 0o044 })
+    }
+}
+
+impl What {
+    fn end(self) -> &'static str {
+        match self {
+            Self::Manifest => ".json",
+            Self::Archive => ".tar.zst",
+            Self::Used => ".used",
+            Self::Lease => ".lease",
+            Self::Unfinished => ".tmp",
+        }
+    }
+
+    pub(super) fn file(self, name: &str) -> String {
+        format!("{START}{name}{}", self.end())
+    }
+
+    fn of(file: &str) -> Option<(Self, &str)> {
+        let name = file.strip_prefix(START)?;
+        let all = [Self::Manifest, Self::Archive, Self::Used, Self::Lease, Self::Unfinished];
+        all.into_iter().find_map(|what| Some((what, name.strip_suffix(what.end())?)))
+    }
+}
+
+impl Directory {
+    /// The text of a manifest; `None` if there is no such entry.
+    pub(super) fn manifest(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let name = What::Manifest.file(key);
+        files::unless_absent(self.dir.read(&name, files::WRITTEN))
+            .on_volume(|| format!("cannot read {}", self.dir.path().join(&name).display()))
+    }
+
+    /// Unpacks the archive of an entry to `to`, which must not exist yet. Leaves nothing there after an error.
+    pub(super) fn unpack(
+        &self,
+        manifest: &Manifest,
+        to: &Path,
+        most: Size,
+        deadline: Deadline,
+    ) -> Result<(), Unusable> {
+        let wanted = &manifest.archive;
+        let damaged = |why: &str| Unusable::Damaged(Error::volume("the archive is damaged").because(why));
+        let failed = |error: io::Error| Unusable::Failed(Error::volume("cannot read the archive").because(error));
+        let file = match self.dir.file(What::Archive.file(&wanted.sha256)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged("it is missing")),
+            Err(error) => return Err(failed(error)),
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        if length != wanted.bytes {
+            return Err(damaged(&format!("it has {length} bytes instead of {}", wanted.bytes)));
+        }
+        let mut hashed = Hashed::new(file);
+        let limit = Size(wanted.occupied_bytes.min(most.0));
+        let rules = Rules { strip: 0, forbidden: None, limit, deadline };
+        let unpacked = decoder(&mut hashed)
+            .map_err(|error| Error::source("cannot decompress it").because(error))
+            .and_then(|decoder| archive::unpack_environment(decoder, to, "it", rules));
+        let result = match unpacked {
+            _ if hashed.failed.is_some() => Err(failed(hashed.failed.take().unwrap_or(ErrorKind::Other.into()))),
+            Err(error) if error.kind() == Kind::Volume || deadline.passed() => Err(Unusable::Failed(error)),
+            Err(error) => Err(Unusable::Damaged(Error::volume("the archive is damaged").because(error.summary()))),
+            Ok(_) if hex(&hashed.digest.finalize()) != wanted.sha256 => Err(damaged("it has another hash")),
+            Ok(done) if (done.files, done.bytes) != (wanted.files, wanted.unpacked_bytes) => {
+                Err(damaged("it has other files than its manifest says"))
+            }
+            Ok(_) => Ok(()),
+        };
+        if result.is_err() {
+            // Whatever is left is in staging, which podstrap empties.
+            let _ = tree::remove(to);
+        }
+        result
+    }
+
+    /// Whether the archive of an entry has its hash.
+    ///
+    /// # Errors
+    /// Volume: it is missing, damaged or unreadable.
+    pub(super) fn verify(&self, manifest: &Manifest) -> Result<()> {
+        let name = What::Archive.file(&manifest.archive.sha256);
+        let what = || format!("cannot read {}", self.dir.path().join(&name).display());
+        let file = self.dir.file(&name).on_volume(what)?;
+        let mut hashed = Hashed::new(file);
+        io::copy(&mut hashed, &mut io::sink()).on_volume(what)?;
+        if hex(&hashed.digest.finalize()) != manifest.archive.sha256 {
+            return Err(Error::volume(format!("{} is damaged", self.dir.path().join(&name).display()))
+                .because("it has another hash"));
+        }
+        Ok(())
+    }
+
+    /// Saves an environment as an entry. Replaces an entry of the same key.
+    ///
+    /// # Errors
+    /// Volume: the store is full or not writable. Environment: it has files that an archive cannot hold.
+    pub(super) fn save(
+        &self,
+        draft: &Draft,
+        venv: &Path,
+        signer: Option<&Signer>,
+        deadline: Deadline,
+    ) -> Result<Manifest> {
+        let what = || format!("cannot save the environment in the store {}", self.dir.path().display());
+        let unfinished = self.create().on_volume(what)?;
+        let mut hashed = Hashed::new(&unfinished.file);
+        let mut encoder = Encoder::new(&mut hashed, LEVEL).on_volume(what)?;
+        let packed = archive::pack(venv, &mut encoder, deadline);
+        let finished = encoder.finish().map(drop);
+        if let Some(error) = hashed.failed.take() {
+            return Err(error).on_volume(what);
+        }
+        let packed = packed?;
+        finished.on_volume(what)?;
+        let archive = Archive {
+            sha256: hex(&hashed.digest.finalize()),
+            bytes: hashed.bytes,
+            files: packed.written.files,
+            unpacked_bytes: packed.written.bytes,
+            occupied_bytes: packed.occupied,
+        };
+        let manifest = Manifest::new(draft, archive);
+        unfinished.publish(&What::Archive.file(&manifest.archive.sha256)).on_volume(what)?;
+        let text = manifest.seal(signer)?;
+        self.put(&What::Manifest.file(&draft.key), &text).and_then(|()| self.dir.sync()).on_volume(what)?;
+        Ok(manifest)
+    }
+
+    /// Deletes an entry, as far as possible.
+    pub(super) fn discard(&self, manifest: &Manifest) -> Result<()> {
+        self.remove(What::Manifest, &manifest.key)?;
+        self.remove(What::Archive, &manifest.archive.sha256)
+    }
+
+    /// # Errors
+    /// Volume: it is there, and cannot be deleted.
+    pub(super) fn remove(&self, what: What, name: &str) -> Result<()> {
+        let file = what.file(name);
+        let removed = files::unless_absent(self.dir.remove_file(&file));
+        removed.map(drop).on_volume(|| format!("cannot delete {}", self.dir.path().join(&file).display()))
+    }
+
+    /// Notes that somebody uses an entry now. A store that cannot be written has no such notes.
+    pub(super) fn touch(&self, key: &str) {
+        let name = What::Used.file(key);
+        let used = self.dir.entry(&name).ok().flatten().map(|stat| modified(&stat));
+        if used.and_then(|used| used.elapsed().ok()).is_some_and(|age| age < FRESH) {
+            return;
+        }
+        if let Err(error) = self.put(&name, b"") {
+            tracing::debug!("cannot note the use of an entry of the store: {error}");
+        }
+    }
+
+    /// All files of the store.
+    ///
+    /// # Errors
+    /// Volume: it cannot be listed.
+    pub(super) fn list(&self) -> Result<Vec<Found>> {
+        let what = || format!("cannot list the store {}", self.dir.path().display());
+        let mut found = Vec::new();
+        for file in self.dir.names().on_volume(what)?.into_iter().filter_map(|name| name.into_string().ok()) {
+            let Some((what, name)) = What::of(&file) else { continue };
+            // It may be gone meanwhile.
+            let Ok(Some(stat)) = self.dir.entry(&file) else { continue };
+            let bytes = stat.st_size.try_into().unwrap_or(0);
+            found.push(Found { what, name: name.to_owned(), bytes, modified: modified(&stat) });
+        }
+        found.sort_by(|one, other| (&one.name, one.what).cmp(&(&other.name, other.what)));
+        Ok(found)
+    }
+
+    pub(super) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Creates a file that is not an entry yet.
+    fn create(&self) -> io::Result<Unfinished<'_>> {
+        let name = What::Unfinished.file(&random());
+        let file = self.dir.create_file(&name)?;
+        // Some network file systems decide the modes themselves.
+        let _ = rustix::fs::fchmod(&file, Mode::from(self.mode));
+        Ok(Unfinished { place: self, name: Some(name), file })
+    }
+
+    /// Writes a small file. Replaces an existing one.
+    fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.create()?;
+        (&unfinished.file).write_all(bytes)?;
+        unfinished.publish(name)
+    }
+}
+
+/// A file under a temporary name. Its drop deletes it.
+struct Unfinished<'a> {
+    place: &'a Directory,
+    name: Option<String>,
+    file: File,
+}
+
+impl Unfinished<'_> {
+    /// Writes it to disk, then gives it its name.
+    fn publish(mut self, name: &str) -> io::Result<()> {
+        self.file.sync_all()?;
+        let temporary = self.name.clone().unwrap_or_default();
+        self.place.dir.rename(&temporary, &self.place.dir, name)?;
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = self.place.dir.remove_file(name);
+        }
+    }
+}
+
+/// Counts and hashes the bytes that pass.
+struct Hashed<T> {
+    inner: T,
+    digest: Sha256,
+    bytes: u64,
+    /// The first error of the store itself.
+    failed: Option<io::Error>,
+}
+
+impl<T> Hashed<T> {
+    fn new(inner: T) -> Self {
+        Self { inner, digest: Sha256::new(), bytes: 0, failed: None }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        let copy = io::Error::new(error.kind(), error.to_string());
+        if error.kind() != ErrorKind::Interrupted {
+            self.failed.get_or_insert(error);
+        }
+        copy
+    }
+}
+
+impl<T: Read> Read for Hashed<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer).map_err(|error| self.fail(error))?;
+        self.pass(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+impl<T: Write> Write for Hashed<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes).map_err(|error| self.fail(error))?;
+        self.pass(&bytes[..length]);
+        Ok(length)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn decoder(from: &mut Hashed<File>) -> io::Result<Decoder<'static, BufReader<&mut Hashed<File>>>> {
+    let mut decoder = Decoder::with_buffer(BufReader::with_capacity(BUFFER, from))?;
+    decoder.window_log_max(WINDOW)?;
+    Ok(decoder)
+}
+
+fn modified(stat: &rustix::fs::Stat) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(stat.st_mtime.try_into().unwrap_or(0))
+}

@@ -1,0 +1,201 @@
+//! The manifest of an entry: JSON with everything that a reader needs to know before it unpacks the archive.
+//!
+//! The signature covers the JSON of all other members, without white space and in their order.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Draft;
+use super::sign::{AllowedSigners, Signer};
+use crate::error::{Error, Result};
+
+/// The version of this format.
+const FORMAT: u32 = 1;
+/// The member with the signature.
+const SIGNATURE: &str = "signature";
+/// How far the clocks of two nodes may differ.
+const SKEW: Duration = Duration::from_hours(1);
+
+/// The manifest of an entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    format: u32,
+    /// The key of the environment.
+    pub(crate) key: String,
+    /// Version of the podstrap that built it.
+    pub(crate) podstrap: String,
+    /// Build time in RFC 3339, UTC.
+    pub(crate) built_at: String,
+    /// Duration of the build, in milliseconds.
+    pub(crate) build_ms: u64,
+    /// Whether the inputs name every version: the entry does not age.
+    pub(crate) is_fixed: bool,
+    pub(crate) archive: Archive,
+    /// The inputs of the key, without secrets.
+    pub(crate) inputs: Value,
+    /// The environment's record, as in release.json.
+    pub(crate) environment: Value,
+}
+
+/// The archive with the environment's files: a tar, compressed with zstd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Archive {
+    /// SHA-256 of the file, in hexadecimal digits.
+    pub(crate) sha256: String,
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+    /// The contents of all files together.
+    pub(crate) unpacked_bytes: u64,
+    /// The space on a volume.
+    pub(crate) occupied_bytes: u64,
+}
+
+impl Manifest {
+    pub(super) fn new(draft: &Draft, archive: Archive) -> Self {
+        Self {
+            format: FORMAT,
+            key: draft.key.clone(),
+            podstrap: env!("CARGO_PKG_VERSION").to_owned(),
+            built_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            build_ms: draft.took.as_millis().try_into().unwrap_or(u64::MAX),
+            is_fixed: draft.is_fixed,
+            archive,
+            inputs: draft.inputs.clone(),
+            environment: draft.environment.clone(),
+        }
+    }
+
+    /// Time since the build. `None`: it was built in the future, or never.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let built = humantime::parse_rfc3339(&self.built_at).ok()?;
+        match SystemTime::now().duration_since(built) {
+            Ok(age) => Some(age),
+            Err(ahead) => (ahead.duration() <= SKEW).then_some(Duration::ZERO),
+        }
+    }
+
+    /// Duration of the build.
+    pub(crate) fn took(&self) -> Duration {
+        Duration::from_millis(self.build_ms)
+    }
+
+    /// The text of the file.
+    pub(super) fn seal(&self, signer: Option<&Signer>) -> Result<Vec<u8>> {
+        let failed = |error| Error::internal("cannot write the manifest of an entry").because(error);
+        let mut value = serde_json::to_value(self).map_err(failed)?;
+        if let Some(signer) = signer {
+            let signature = signer.sign(value.to_string().as_bytes())?;
+            value[SIGNATURE] = signature.into();
+        }
+        serde_json::to_vec_pretty(&value).map_err(failed)
+    }
+}
+
+/// Reads the text of a manifest. With a `verifier`, it must have a valid signature.
+///
+/// # Errors
+/// It is no manifest, is one of another key, or has no valid signature.
+pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) -> Result<Manifest> {
+    let invalid = |why: String| Error::volume("the manifest is damaged").because(why);
+    let mut value: Value = serde_json::from_slice(text).map_err(|error| invalid(error.to_string()))?;
+    let members = value.as_object_mut().ok_or_else(|| invalid("it is no object".to_owned()))?;
+    let signature = members.shift_remove(SIGNATURE);
+    if let Some(verifier) = verifier {
+        let signature = signature.as_ref().and_then(Value::as_str);
+        let signature = signature.ok_or_else(|| Error::volume("it has no signature, which --store-verify requires"))?;
+        // The same bytes as the signer's: parsing keeps the order, and JSON has one shortest form for these values.
+        verifier.verify(value.to_string().as_bytes(), signature, SystemTime::now())?;
+    }
+    // From the verified value, never from the text.
+    let manifest: Manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+    if manifest.format != FORMAT {
+        return Err(invalid(format!("it has format {}, and this podstrap reads format {FORMAT}", manifest.format)));
+    }
+    if manifest.key != key {
+        return Err(invalid("it belongs to another environment".to_owned()));
+    }
+    let hash = &manifest.archive.sha256;
+    if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(invalid("its archive has an invalid hash".to_owned()));
+    }
+    Ok(manifest)
+}
+
+/// Whether the text has a signature, valid or not.
+pub(super) fn is_signed(text: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(text).is_ok_and(|value| value.get(SIGNATURE).is_some())
+}
+
+/// Whatever the text, the manifest names its archive by a hash, and survives a round trip.
+#[cfg(fuzzing)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(manifest) = open(data, "key", None) else { return };
+    assert!(manifest.archive.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let again = open(&manifest.seal(None).expect("a manifest is JSON"), "key", None).expect("it was just written");
+    assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+    let _ = manifest.age();
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub fn manifest() -> Manifest {
+        let draft = Draft {
+            key: "key".to_owned(),
+            inputs: json!({"index": "https://host/simple", "umlaut": "ä\u{1}\"", "b": 1, "a": [true, null]}),
+            environment: json!({"venv": "venv"}),
+            is_fixed: false,
+            took: Duration::from_millis(1500),
+        };
+        let archive =
+            Archive { sha256: "ab".repeat(32), bytes: u64::MAX, files: 1, unpacked_bytes: 1, occupied_bytes: 4096 };
+        Manifest::new(&draft, archive)
+    }
+
+    #[test]
+    fn a_manifest_survives_a_round_trip() {
+        let text = manifest().seal(None).unwrap();
+        let again = open(&text, "key", None).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{:?}", manifest().clone_at(&again.built_at)));
+        assert!(again.age().unwrap() < Duration::from_mins(1));
+        assert_eq!(again.took(), Duration::from_millis(1500));
+    }
+
+    impl Manifest {
+        fn clone_at(&self, built_at: &str) -> Self {
+            Self { built_at: built_at.to_owned(), ..self.clone() }
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        let good = String::from_utf8(manifest().seal(None).unwrap()).unwrap();
+        let hash = "ab".repeat(32);
+        for (text, why) in [
+            (good.replace("\"format\": 1", "\"format\": 2"), "format 2"),
+            (good.replace(&hash, "../../etc/passwd"), "invalid hash"),
+            (good.replace(&hash, &"AB".repeat(32)), "invalid hash"),
+            (good.replace("\"key\": \"key\"", "\"key\": \"other\""), "another environment"),
+            (good[..good.len() / 2].to_owned(), "EOF"),
+            ("[]".to_owned(), "no object"),
+            ("{}".to_owned(), "missing field"),
+        ] {
+            let error = open(text.as_bytes(), "key", None).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_future_has_no_age() {
+        let at = |time: SystemTime| manifest().clone_at(&humantime::format_rfc3339_seconds(time).to_string()).age();
+        assert_eq!(at(SystemTime::now() + Duration::from_mins(5)), Some(Duration::ZERO));
+        assert_eq!(at(SystemTime::now() + Duration::from_hours(48)), None);
+        assert!(at(SystemTime::UNIX_EPOCH).unwrap() > Duration::from_hours(9000));
+        assert_eq!(manifest().clone_at("yesterday").age(), None);
+    }
+}

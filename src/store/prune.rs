@@ -1,0 +1,99 @@
+//! Keeps a store within a size: deletes the entries that nobody used for the longest time, and leftovers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use super::directory::{Directory, Found, What};
+use super::entry;
+use crate::error::Result;
+use crate::size::Size;
+
+/// An entry that was used since may be being read.
+const GRACE: Duration = Duration::from_mins(10);
+/// A file that no entry has and nobody changed since is a leftover.
+const LEFTOVER: Duration = Duration::from_hours(1);
+
+/// An entry, as its files show it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    /// `None`: its manifest is damaged.
+    pub(super) manifest: Option<entry::Manifest>,
+    pub(super) is_signed: bool,
+    /// Of all its files.
+    pub(super) bytes: u64,
+    pub(super) used: SystemTime,
+}
+
+/// All entries, and all files.
+///
+/// # Errors
+/// Volume: the store cannot be listed.
+pub(super) fn entries(store: &Directory) -> Result<(Vec<Entry>, Vec<Found>)> {
+    let files = store.list()?;
+    let archives: BTreeMap<&str, &Found> = of(&files, What::Archive).collect();
+    let used: BTreeMap<&str, &Found> = of(&files, What::Used).collect();
+    let entries = of(&files, What::Manifest).filter_map(|(key, file)| {
+        // It may be gone meanwhile.
+        let text = store.manifest(key).ok().flatten()?;
+        let manifest = entry::open(&text, key, None).ok();
+        let archive = manifest.as_ref().and_then(|manifest| archives.get(manifest.archive.sha256.as_str()));
+        Some(Entry {
+            key: key.to_owned(),
+            is_signed: entry::is_signed(&text),
+            bytes: file.bytes + archive.map_or(0, |archive| archive.bytes),
+            used: used.get(key).map_or(file.modified, |used| used.modified.max(file.modified)),
+            manifest,
+        })
+    });
+    let entries = entries.collect();
+    Ok((entries, files))
+}
+
+fn of(files: &[Found], what: What) -> impl Iterator<Item = (&str, &Found)> {
+    files.iter().filter(move |file| file.what == what).map(|file| (file.name.as_str(), file))
+}
+
+/// Deletes leftovers, and entries until the rest takes at most `most`. Returns the keys of the deleted entries.
+///
+/// # Errors
+/// Volume: the store cannot be listed or written.
+pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
+    let (mut entries, files) = entries(store)?;
+    let old = |time: SystemTime, than: Duration| time.elapsed().is_ok_and(|age| age > than);
+    let named: BTreeSet<&str> =
+        entries.iter().filter_map(|entry| Some(entry.manifest.as_ref()?.archive.sha256.as_str())).collect();
+    let keys: BTreeSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    let mut left = 0;
+    for file in &files {
+        let is_leftover = match file.what {
+            What::Manifest => false,
+            What::Archive => !named.contains(file.name.as_str()),
+            What::Used => !keys.contains(file.name.as_str()),
+            What::Lease | What::Unfinished => true,
+        };
+        if is_leftover && old(file.modified, LEFTOVER) {
+            store.remove(file.what, &file.name)?;
+        } else {
+            left += file.bytes;
+        }
+    }
+    entries.sort_by_key(|entry| entry.used);
+    let mut deleted = Vec::new();
+    for entry in entries {
+        if left <= most.0 {
+            break;
+        }
+        if !old(entry.used, GRACE) {
+            continue;
+        }
+        store.remove(What::Manifest, &entry.key)?;
+        if let Some(manifest) = &entry.manifest {
+            store.remove(What::Archive, &manifest.archive.sha256)?;
+        }
+        store.remove(What::Used, &entry.key)?;
+        left = left.saturating_sub(entry.bytes);
+        deleted.push(entry.key);
+    }
+    Ok(deleted)
+}
