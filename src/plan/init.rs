@@ -11,10 +11,6 @@ use crate::error::{Error, Result};
 use crate::retry::Deadline;
 use crate::size::Size;
 
-/// Default of `--size-limit`: enough for two large environments, the old and the new one, and a bound
-/// for archives that unpack to more.
-pub const SIZE_LIMIT: Size = Size(32 << 30);
-
 /// The plan of `podstrap init`.
 #[derive(Debug)]
 pub struct Init {
@@ -143,6 +139,7 @@ pub fn fuzz(text: &str) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::store::SIZE_LIMIT;
     use super::*;
     use crate::cli::{Cli, Command, InitArgs};
 

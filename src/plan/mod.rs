@@ -17,13 +17,13 @@ pub use check::{Check, Tree};
 pub use environment::{
     AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted, is_in_tree, remote,
 };
-pub use init::{CopySelf, Entrypoint, Init, SIZE_LIMIT};
+pub use init::{CopySelf, Entrypoint, Init};
 pub(crate) use paths::normal;
 pub use paths::{RESERVED, TreePath};
 pub use platform::{Libc, Platform};
 pub use source::{Download, GitSource, GitUrl, Origin, Shape, Source, Submodules, Unpack, is_archive};
 pub use ssh::{SSH_PORT, Ssh};
-pub use store::{Shelves, Store};
+pub use store::{SIZE_LIMIT, Shelves, Store};
 pub use target::Target;
 pub use unit::{Apply, Control, Sidecar, Status};
 pub use up::Up;

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::init::SIZE_LIMIT;
 use super::paths::absolute;
 use crate::cli::{self, StoreAction};
 use crate::error::{Error, Result};
 use crate::size::Size;
+
+/// Default of `--size-limit`: enough for two large environments, the old and the new one, and a bound
+/// for archives that unpack to more.
+pub const SIZE_LIMIT: Size = Size(32 << 30);
 
 /// Where ready environments are, and which of them to use.
 #[derive(Debug, Clone)]

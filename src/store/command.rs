@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::directory::Place;
+use super::entry::{self, short};
 use super::prune::{self, Entry};
 use super::sign::AllowedSigners;
-use super::{entry, short};
 use crate::error::{Error, Result};
 use crate::plan::{Shelves, StoreAction};
 use crate::size::{Size, count};

@@ -19,9 +19,8 @@ use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
-use super::entry::{Archive, Manifest};
+use super::entry::{Archive, Draft, Manifest};
 use super::sign::Signer;
-use super::{Draft, Unusable};
 use crate::archive::{self, Rules};
 use crate::dir::{Dir, random};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -51,6 +50,15 @@ pub(super) struct Directory {
     dir: Dir,
     /// The mode of new files.
     mode: u32,
+}
+
+/// Why an entry cannot be used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// It is not what it claims to be.
+    Damaged(Error),
+    /// The store or the volume failed, or was too slow.
+    Failed(Error),
 }
 
 /// The kinds of files, by the ends of their names.

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Draft;
 use super::sign::{AllowedSigners, Signer};
 use crate::error::{Error, Result};
 
@@ -37,6 +36,19 @@ pub(crate) struct Manifest {
     pub(crate) inputs: Value,
     /// The environment's record, as in release.json.
     pub(crate) environment: Value,
+}
+
+/// A built environment to save.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) key: String,
+    /// The inputs of the key, without secrets.
+    pub(crate) inputs: Value,
+    /// The record of the environment.
+    pub(crate) environment: Value,
+    /// Whether the inputs name every version, so that the entry does not age.
+    pub(crate) is_fixed: bool,
+    pub(crate) took: Duration,
 }
 
 /// The archive with the environment's files: a tar, compressed with zstd.
@@ -121,6 +133,11 @@ pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) ->
         return Err(invalid("its archive has an invalid hash".to_owned()));
     }
     Ok(manifest)
+}
+
+/// The start of a key, for messages.
+pub(crate) fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
 }
 
 /// Whether the text has a signature, valid or not.

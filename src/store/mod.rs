@@ -30,12 +30,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 pub(crate) use self::command::ago;
 pub use self::command::run;
-use self::directory::Place;
-pub(crate) use self::entry::Manifest;
+use self::directory::{Place, Unusable};
+use self::entry::short;
+pub(crate) use self::entry::{Draft, Manifest};
 pub(crate) use self::lease::Lease;
 use self::lease::Taken;
 use self::sign::{AllowedSigners, Signer};
@@ -43,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::plan;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
+use crate::size::Size;
 
 /// Time limit for a look at an entry.
 const LOOK: Duration = Duration::from_secs(5);
@@ -69,28 +69,6 @@ pub(crate) enum Fetched {
     Restored(Box<Manifest>),
     /// This run must build it. Others wait while it holds the lease.
     Missing(Option<Lease>),
-}
-
-/// A built environment to save.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) key: String,
-    /// The inputs of the key, without secrets.
-    pub(crate) inputs: Value,
-    /// The record of the environment.
-    pub(crate) environment: Value,
-    /// Whether the inputs name every version, so that the entry does not age.
-    pub(crate) is_fixed: bool,
-    pub(crate) took: Duration,
-}
-
-/// Why an entry cannot be used.
-#[derive(Debug)]
-enum Unusable {
-    /// It is not what it claims to be.
-    Damaged(Error),
-    /// The store or the volume failed, or was too slow.
-    Failed(Error),
 }
 
 impl Store {
@@ -216,9 +194,10 @@ impl Store {
         self.bounded(limit, what, move || {
             let place = place.open()?;
             let manifest = place.save(&draft, &venv, signer.as_deref(), Deadline::after(limit))?;
-            if let Some(most) = most {
-                let pruned = prune::prune(&place, most)?;
-                tracing::debug!("deleted {} from the store", crate::size::count(pruned.len() as u64, "environment"));
+            // Replaced archives and the leftovers of killed runs are there without a limit too.
+            match prune::prune(&place, most.unwrap_or(Size(u64::MAX))) {
+                Ok(deleted) => tracing::debug!("deleted from the store: {deleted:?}"),
+                Err(error) => tracing::debug!("{}", error.summary()),
             }
             Ok(manifest)
         })
@@ -240,7 +219,7 @@ impl Store {
         if self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::debug!("{}", error.summary());
         } else {
-            tracing::warn!("{}: building without the store", error.summary());
+            tracing::warn!("{}: continuing without the store", error.summary());
         }
     }
 
@@ -264,11 +243,6 @@ impl Store {
         self.is_given_up.store(true, Ordering::Relaxed);
         Err(Error::volume(what).because(format!("not done after {:.1} s", limit.as_secs_f64())))
     }
-}
-
-/// The start of a key, for messages.
-pub(crate) fn short(key: &str) -> &str {
-    key.get(..12).unwrap_or(key)
 }
 
 #[cfg(fuzzing)]
