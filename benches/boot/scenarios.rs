@@ -125,6 +125,8 @@ const NO_VENV: Contender = Contender {
 const SERVE_BY_HAND: Contender = Contender {
     name: "best shell script, then Unit and curl",
     argv: &[
+        "timeout",
+        "60",
         "sh",
         "-c",
         r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
@@ -149,7 +151,7 @@ const SERVE: Contender = Contender {
 sed "s|VENV|$DIR/app/venv|; s|TREE|$DIR/app|; s|PORT|$PORT|" "$DIR/app/unit.json" >"$DIR/unit.json" &&
 "$UNITD" $MODULES --control "unix:$DIR/control.sock" --pid "$DIR/unit.pid" --statedir "$DIR" --tmpdir "$DIR" \
   --log "$DIR/unit.log" 2>"$DIR/unit.err" &&
-"$BINARY" apply --control "unix:$DIR/control.sock" --config "$DIR/unit.json" --probe "http://127.0.0.1:$PORT/""#,
+"$BINARY" apply --control-socket "unix:$DIR/control.sock" --config "$DIR/unit.json" --probe "http://127.0.0.1:$PORT/""#,
     ],
 };
 
@@ -200,7 +202,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { title: "init: the same app with 1,200 more files", subject: Subject::Small(1_200), ..INIT },
     Scenario {
         name: "web",
-        title: "init: a web app with 80 packages",
+        title: "init: a web app with 81 packages",
         subject: WEB,
         contenders: &[RECIPE, WITHOUT, BY_HAND, UV, PIP],
         goals: &[goal(UV, RECIPE, 0.2), goal(UV, WITHOUT, 1.0), goal(UV, BY_HAND, 0.8), goal(PIP, RECIPE, 0.5)],
