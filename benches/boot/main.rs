@@ -72,7 +72,10 @@ fn main() {
         return figures::run(wanted);
     }
     if is_given("timeline") {
-        return write(wanted, "docs/timeline.svg", &timeline::draw());
+        let picture = timeline::draw();
+        write(wanted, "docs/timeline.svg", &picture.svg);
+        println!("{}", picture.gaps);
+        return assert!(picture.is_complete, "give this time a phase");
     }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| args.is_empty() || is_given(scenario.name)).collect();
@@ -80,8 +83,9 @@ fn main() {
     let tables: Vec<Table> = chosen.iter().flat_map(|scenario| run(scenario, rounds)).collect();
     println!("{}", page::report(&tables));
     if args.is_empty() {
-        write(wanted, "docs/performance.md", &page::page(&tables, rounds));
-        write(wanted, "docs/timeline.svg", &timeline::draw());
+        let picture = timeline::draw();
+        write(wanted, "docs/performance.md", &page::page(&tables, &picture, rounds));
+        write(wanted, "docs/timeline.svg", &picture.svg);
     }
 }
 

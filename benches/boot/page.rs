@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::Sample;
 use super::scenarios::{Goal, Scenario};
+use super::timeline::Timeline;
 use crate::support::index;
 
 /// The results of a scenario.
@@ -127,13 +128,20 @@ pub(super) fn report(tables: &[Table]) -> String {
     goals
 }
 
+/// The first line that a program prints in the checkout.
+fn first_line(program: &Path, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// The measured commit.
+pub(super) fn commit() -> String {
+    first_line(Path::new("git"), &["rev-parse", "--short=12", "HEAD"])
+}
+
 /// Returns the text of docs/performance.md.
-pub(super) fn page(tables: &[Table], rounds: usize) -> String {
-    let first_line = |program: &Path, args: &[&str]| {
-        let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-        let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
-    };
+pub(super) fn page(tables: &[Table], picture: &Timeline, rounds: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     format!(
         "# Performance\n\n    PODSTRAP_TEST_UNITD=/usr/sbin/unitd just bench\n\n\
@@ -148,12 +156,13 @@ pub(super) fn page(tables: &[Table], rounds: usize) -> String {
          with\nempty caches. A Git server (`git http-backend`) and a package index run on the same machine. Ratios compare \
          runs of the\nsame round; below 1, podstrap is faster. Absolute times are from one machine with {cores} cores and \
          all files in memory,\nexcept where the title names a disk; podstrap {}, {}, {}, {}.\n\nHash of the measured code: \
-         `{}`.\n\n{}\n",
-        first_line(Path::new("git"), &["rev-parse", "--short=12", "HEAD"]),
+         `{}`. {}\n\n{}\n",
+        commit(),
         first_line(Path::new("git"), &["--version"]),
         first_line(Path::new("python3"), &["--version"]),
         first_line(&index::uv(), &["--version"]),
         first_line(Path::new("tests/performance.sh"), &["--hash"]),
+        picture.gaps,
         report(tables).trim_end(),
     )
 }

@@ -121,7 +121,7 @@ const NO_VENV: Contender = Contender {
     argv: &[PODSTRAP, "init", "--repo", "$REPO", "--root", "$DIR", "--venv", "none"],
 };
 
-/// The best shell script, then Unit, curl, and the first page.
+/// The best shell script, then Unit as in its image, curl, and the first page.
 const SERVE_BY_HAND: Contender = Contender {
     name: "best shell script, then Unit and curl",
     argv: &[
@@ -133,8 +133,8 @@ const SERVE_BY_HAND: Contender = Contender {
 "$UV" venv -q "$DIR/venv" && wait $clone && cd "$DIR/app" &&
 "$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" "$INSTALL" &&
 sed "s|VENV|$DIR/venv|; s|TREE|$DIR/app|; s|PORT|$PORT|" unit.json >"$DIR/unit.json" &&
-"$UNITD" $MODULES --control "unix:$DIR/control.sock" --pid "$DIR/unit.pid" --statedir "$DIR" --tmpdir "$DIR" \
-  --log "$DIR/unit.log" 2>"$DIR/unit.err" &&
+{ "$UNITD" --no-daemon $MODULES --control "unix:$DIR/control.sock" --pid "$DIR/unit.pid" --statedir "$DIR" --tmpdir "$DIR" \
+  --log "$DIR/unit.log" 2>"$DIR/unit.err" & } &&
 until curl -fs -o "$DIR/answer" -X PUT --data-binary @"$DIR/unit.json" --unix-socket "$DIR/control.sock" http://localhost/config
 do sleep 0.01; done &&
 until curl -fs -o "$DIR/page" "http://127.0.0.1:$PORT/"; do sleep 0.01; done"#,
@@ -149,8 +149,8 @@ const SERVE: Contender = Contender {
         "-c",
         r#""$BINARY" init --repo "$REPO" --root "$DIR" --link app --venv venv --engine "$UV" "$INSTALL" &&
 sed "s|VENV|$DIR/app/venv|; s|TREE|$DIR/app|; s|PORT|$PORT|" "$DIR/app/unit.json" >"$DIR/unit.json" &&
-"$UNITD" $MODULES --control "unix:$DIR/control.sock" --pid "$DIR/unit.pid" --statedir "$DIR" --tmpdir "$DIR" \
-  --log "$DIR/unit.log" 2>"$DIR/unit.err" &&
+{ "$UNITD" --no-daemon $MODULES --control "unix:$DIR/control.sock" --pid "$DIR/unit.pid" --statedir "$DIR" --tmpdir "$DIR" \
+  --log "$DIR/unit.log" 2>"$DIR/unit.err" & } &&
 "$BINARY" apply --control-socket "unix:$DIR/control.sock" --config "$DIR/unit.json" --probe "http://127.0.0.1:$PORT/""#,
     ],
 };

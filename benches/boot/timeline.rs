@@ -25,6 +25,12 @@ struct Step {
     end: f64,
 }
 
+impl Step {
+    fn seconds(&self) -> f64 {
+        self.end - self.begin
+    }
+}
+
 struct Run {
     title: &'static str,
     steps: Vec<Step>,
@@ -35,11 +41,16 @@ struct Run {
 const GAPS: f64 = 0.02;
 const PROCESS: f64 = 0.01;
 
+/// The picture, and how much of podstrap's run it explains.
+pub(super) struct Timeline {
+    pub(super) svg: String,
+    /// A sentence about the time that belongs to no phase.
+    pub(super) gaps: String,
+    pub(super) is_complete: bool,
+}
+
 /// Draws both runs.
-///
-/// # Panics
-/// The phases of podstrap leave too much of its run out.
-pub(super) fn draw() -> String {
+pub(super) fn draw() -> Timeline {
     let work = super::directory(false);
     let (env, _servers) = Subject::Small(0).prepare(work.path());
     let recipe = median("shell recipe", RUNS, |dir| {
@@ -69,13 +80,19 @@ pub(super) fn draw() -> String {
         (steps.collect(), end - start)
     });
     let gaps = gaps(&podstrap);
-    let lost: f64 = gaps.iter().map(|gap| gap.end - gap.begin).sum();
-    eprintln!("{:.3} s of {:.3} s belong to no phase:", lost, podstrap.seconds);
-    for Step { name, begin, end } in &gaps {
-        eprintln!("  {:.3} s at {begin:.3} s, {name}", end - begin);
+    let lost: f64 = gaps.iter().map(Step::seconds).sum();
+    let largest =
+        gaps.iter().max_by(|one, other| one.seconds().total_cmp(&other.seconds())).expect("a start and an end");
+    Timeline {
+        gaps: format!(
+            "In the run of the picture, {lost:.3} s of {:.3} s belong to no phase, most of them between {}: {:.3} s.",
+            podstrap.seconds,
+            largest.name,
+            largest.seconds()
+        ),
+        is_complete: lost <= GAPS * podstrap.seconds + PROCESS,
+        svg: svg(&[recipe, podstrap]),
     }
-    assert!(lost <= GAPS * podstrap.seconds + PROCESS, "give this time a phase");
-    svg(&[recipe, podstrap])
 }
 
 /// Returns the run with the median time.
@@ -121,8 +138,8 @@ fn gaps(run: &Run) -> Vec<Step> {
     let (mut gaps, mut end, mut last) = (Vec::new(), 0.0, "the start");
     let whole = Step { name: "the end".to_owned(), begin: run.seconds, end: run.seconds };
     for step in steps.into_iter().chain([&whole]) {
-        if step.begin > end {
-            gaps.push(Step { name: format!("between {last} and {}", step.name), begin: end, end: step.begin });
+        if step.begin >= end {
+            gaps.push(Step { name: format!("{last} and {}", step.name), begin: end, end: step.begin });
         }
         if step.end > end {
             (end, last) = (step.end, &step.name);
@@ -160,8 +177,8 @@ fn svg(runs: &[Run]) -> String {
             lanes[lane] = step.end;
             #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
             let top = y + LANE * lane as f64;
-            let (x, width) = (LEFT + step.begin * scale, ((step.end - step.begin) * scale).max(1.0));
-            let name = format!("{} {:.2} s", step.name, step.end - step.begin);
+            let (x, width) = (LEFT + step.begin * scale, ((step.seconds()) * scale).max(1.0));
+            let name = format!("{} {:.2} s", step.name, step.seconds());
             let _ = writeln!(
                 body,
                 r#"<g><title>{name}</title><rect class="{}" x="{x:.1}" y="{top:.0}" width="{width:.1}" height="{:.0}" rx="3"/>"#,
@@ -187,6 +204,7 @@ fn svg(runs: &[Run]) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {y:.0}\" role=\"img\" \
          aria-label=\"The phases of one init on a time line, the shell recipe above podstrap\">\n\
-         <style>{style}</style>\n{body}</svg>\n"
+         <desc>podstrap {}</desc>\n<style>{style}</style>\n{body}</svg>\n",
+        super::page::commit(),
     )
 }
