@@ -80,7 +80,9 @@ fn main() {
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| args.is_empty() || is_given(scenario.name)).collect();
     assert!(!chosen.is_empty(), "no table has one of these names: {args:?}");
-    let tables: Vec<Table> = chosen.iter().flat_map(|scenario| run(scenario, rounds)).collect();
+    let tables = chosen.iter().flat_map(|scenario| run(scenario, rounds));
+    // Also now, in case that somebody ends a long benchmark.
+    let tables: Vec<Table> = tables.inspect(|table| eprintln!("{}", table.text())).collect();
     println!("{}", page::report(&tables));
     if args.is_empty() {
         let picture = timeline::draw();

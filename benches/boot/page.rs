@@ -52,7 +52,8 @@ impl Table {
         runs[runs.len() / 2]
     }
 
-    fn print(&self, out: &mut String) {
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
         let (contenders, others) = (self.scenario.contenders, self.others());
         let _ = write!(out, "## {}\n\n| | seconds: min, median, max |", self.title);
         for contender in &contenders[..others] {
@@ -76,7 +77,7 @@ impl Table {
             let ratio = if index < others { String::new() } else { format!(" {:.2}", peak / self.peak(others - 1)) };
             let _ = writeln!(out, " {peak:.0} |{ratio} |");
         }
-        out.push('\n');
+        out
     }
 }
 
@@ -123,7 +124,8 @@ pub(super) fn report(tables: &[Table]) -> String {
     }
     goals.push('\n');
     for table in tables {
-        table.print(&mut goals);
+        goals.push_str(&table.text());
+        goals.push('\n');
     }
     goals
 }
