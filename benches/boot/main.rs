@@ -75,7 +75,7 @@ fn main() {
         let picture = timeline::draw();
         write(wanted, "docs/timeline.svg", &picture.svg);
         println!("{}", picture.gaps);
-        return assert!(picture.is_complete, "give this time a phase");
+        return assert!(picture.is_complete, "too much of the run belongs to no phase: give this time one");
     }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| args.is_empty() || is_given(scenario.name)).collect();
