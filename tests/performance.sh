@@ -3,7 +3,7 @@
 # the page is written for a release; with --release it fails. --hash prints the hash of the code.
 set -eu
 cd "$(dirname "$0")/.."
-code="src/archive src/source src/venv src/volume src/command.rs src/dir.rs src/files.rs src/http.rs src/init.rs
+code="src/archive src/source src/store src/venv src/volume src/command.rs src/dir.rs src/files.rs src/http.rs src/init.rs
   src/prepare.rs src/runtime.rs src/tree.rs src/walk.rs"
 # shellcheck disable=SC2086
 hash=$(find $code -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c 1-16)
