@@ -67,9 +67,18 @@ size:
 manifests:
     tests/manifests.sh
 
-# Measure podstrap against shell scripts, and write docs/performance.md
-bench:
-    PODSTRAP_BENCH_WRITE=1 cargo bench --locked --bench boot
+# Measure podstrap against shell scripts, and write docs/performance.md; with names, only print these tables: just bench web
+bench *tables:
+    PODSTRAP_BENCH_WRITE=1 cargo bench --locked --bench boot -- {{tables}}
+
+# Count instructions, system calls and bytes of fixed runs (needs valgrind and strace), and compare them with
+# benches/boot/figures.json; PODSTRAP_BENCH_WRITE=1 writes this file
+figures:
+    cargo bench --locked --bench boot -- figures
+
+# Check before a release that docs/performance.md was measured on this code
+release-check:
+    tests/performance.sh --release
 
 # Check licences, advisories and sources of the dependencies (needs cargo-deny)
 deny:

@@ -3,23 +3,27 @@
 //! In each round every contender runs once, on a fresh directory with empty caches, against a local
 //! Git server and a local package index. Ratios compare runs of the same round, so a machine that
 //! slows down affects all contenders. `PODSTRAP_BENCH_WRITE=1` writes the tables to
-//! docs/performance.md and the picture to docs/timeline.svg; `-- timeline` only draws the picture,
-//! and `-- source` only compares clones. The directories are in memory (`/dev/shm`), or below
-//! `PODSTRAP_BENCH_DIR`.
+//! docs/performance.md and the picture to docs/timeline.svg; `PODSTRAP_BENCH_ROUNDS` sets the rounds.
+//! `-- NAME …` runs only these tables of scenarios.rs; `-- timeline` only draws the picture, and
+//! `-- figures` counts instead of measuring (figures.rs). The directories are in memory (`/dev/shm`), or
+//! below `PODSTRAP_BENCH_DIR`.
 
+mod figures;
+mod page;
+mod scenarios;
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
 mod support;
 mod timeline;
 
-use std::fmt::Write as _;
+use std::ffi::OsString;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use support::git::{GitServer, Repo};
-use support::index::{self, IndexServer};
+use page::Table;
+use scenarios::{Contender, SCENARIOS, Scenario, Subject};
 
 const PODSTRAP: &str = env!("CARGO_BIN_EXE_podstrap");
 
@@ -29,75 +33,62 @@ const WRITE: &str = "PODSTRAP_BENCH_WRITE";
 /// The parent of all directories; `/dev/shm` by default.
 const DIR: &str = "PODSTRAP_BENCH_DIR";
 
-/// Path of a real unitd for the `apply` benchmark.
+/// Path of a real unitd, and of its modules if it does not know their path.
 const UNITD: &str = "PODSTRAP_TEST_UNITD";
+const MODULES: &str = "PODSTRAP_TEST_UNITD_MODULES";
 
-/// Runs argv and prints its seconds, the peak of its largest process in KiB, its exit code and its end time.
-const MEASURE: &str = "import resource, subprocess, sys, time
+/// Runs argv and prints its seconds, the peak of its largest process in KiB, its exit code and its end time. It imports
+/// little, because a process inherits the peak of its parent (8 MiB).
+const MEASURE: &str = "import posix, sys, time
 start = time.perf_counter()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-seconds, ended = time.perf_counter() - start, time.time()
-print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, code, ended)";
+null = [(posix.POSIX_SPAWN_OPEN, 1, '/dev/null', posix.O_WRONLY, 0)]
+pid = posix.posix_spawnp(sys.argv[1], sys.argv[1:], posix.environ, file_actions=null)
+_, status, usage = posix.wait4(pid, 0)
+print(time.perf_counter() - start, usage.ru_maxrss, posix.waitstatus_to_exitcode(status), time.time())";
 
-/// The usual one-liner, with `&&` so that a failure is visible.
-const RECIPE: &str = r#"git clone -q "$REPO" "$DIR/app" &&
-python3 -m venv "$DIR/app/python/venv" && . "$DIR/app/python/venv/bin/activate" &&
-pip install -q --index-url "$INDEX" Flask"#;
-
-/// The fastest script known to us: shallow clone, two steps in parallel, uv, bytecode.
-const BY_HAND: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
-"$UV" venv -q "$DIR/venv" && wait $clone &&
-"$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" Flask"#;
-
-/// A clone without an environment.
-const CLONE: &str = r#"git clone -q --depth 1 "$REPO" "$DIR/app""#;
-
-/// The usual postStart hook.
-const LOOP: &str = r#"while [ ! -e "$SOCKET" ]; do sleep 1; done &&
-curl -s -X PUT --data-binary @"$CONFIG" --unix-socket "$SOCKET" http://localhost/config"#;
-
-struct Contender {
-    name: &'static str,
-    argv: Vec<String>,
-}
-
-#[derive(Clone, Copy)]
 struct Sample {
     seconds: f64,
     peak_mib: f64,
     /// Seconds since the epoch.
     ended: f64,
+    /// podstrap's phases and their seconds, from its summary.
+    phases: String,
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    if let [_, no_daemon, _, control] = &args[..]
-        && no_daemon == "--no-daemon"
-    {
-        return serve(control);
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match &args[..] {
+        [no_daemon, _, control] if no_daemon == "--no-daemon" => return serve(control),
+        [write, dir] if write == "--write" => return keep_writing(Path::new(dir)),
+        _ => {}
     }
+    let is_given = |name: &str| args.iter().any(|arg| arg == name);
     // `cargo test --benches` only checks that it builds and starts.
-    if std::env::args().any(|arg| arg == "--test") {
+    if is_given("--test") {
         return;
     }
-    if args.iter().any(|arg| arg == "timeline") {
-        return write(std::env::var_os(WRITE).is_some(), "docs/timeline.svg", &init(&mut String::new(), "", 0, 0));
+    let wanted = std::env::var_os(WRITE).is_some();
+    if is_given("figures") {
+        return figures::run(wanted);
+    }
+    if is_given("timeline") {
+        let picture = timeline::draw();
+        write(wanted, "docs/timeline.svg", &picture.svg);
+        println!("{}", picture.gaps);
+        return assert!(picture.is_complete, "too much of the run belongs to no phase: give this time one");
     }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let mut report = String::new();
-    for files in [13, 1_201, 4_870, 10_637] {
-        source(&mut report, files, rounds);
+    let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| args.is_empty() || is_given(scenario.name)).collect();
+    assert!(!chosen.is_empty(), "no table has one of these names: {args:?}");
+    let tables = chosen.iter().flat_map(|scenario| run(scenario, rounds));
+    // Also now, in case that somebody ends a long benchmark.
+    let tables: Vec<Table> = tables.inspect(|table| eprintln!("{}", table.text())).collect();
+    println!("{}", page::report(&tables));
+    if args.is_empty() {
+        let picture = timeline::draw();
+        write(wanted, "docs/performance.md", &page::page(&tables, &picture, rounds));
+        write(wanted, "docs/timeline.svg", &picture.svg);
     }
-    if args.iter().any(|arg| arg == "source") {
-        return println!("{report}");
-    }
-    let picture = init(&mut report, "a small app (3 files, Flask)", 0, rounds);
-    init(&mut report, "the same app with 1,200 more files", 1_200, rounds);
-    apply(&mut report, rounds);
-    println!("{report}");
-    let wanted = std::env::var_os(WRITE).is_some();
-    write(wanted, "docs/performance.md", &page(&report, rounds));
-    write(wanted, "docs/timeline.svg", &picture);
 }
 
 fn write(wanted: bool, name: &str, text: &str) {
@@ -106,137 +97,140 @@ fn write(wanted: bool, name: &str, text: &str) {
     }
 }
 
-/// A new directory for a benchmark.
-fn directory() -> tempfile::TempDir {
-    let parent = std::env::var_os(DIR).map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
-    tempfile::tempdir_in(parent).expect("a writable directory")
+/// A new directory for a benchmark; `on_disk`: not in memory by default.
+fn directory(on_disk: bool) -> tempfile::TempDir {
+    let default = if on_disk { env!("CARGO_TARGET_TMPDIR") } else { "/dev/shm" };
+    let parent = std::env::var_os(DIR).map_or_else(|| PathBuf::from(default), PathBuf::from);
+    let dir = tempfile::tempdir_in(parent).expect("a writable directory");
+    open_to_unit(dir.path());
+    dir
 }
 
-fn shell(script: &str) -> Vec<String> {
-    vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]
+/// Unit's applications run as another user.
+fn open_to_unit(dir: &Path) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir, mode).expect("a directory of ours");
 }
 
-/// Compares clones of a repository with so many files, each the start of a module of Python's library.
-fn source(report: &mut String, files: usize, rounds: usize) {
-    const LIBRARY: &str = "import pathlib, sysconfig
-for path in sorted(pathlib.Path(sysconfig.get_path('stdlib')).rglob('*.py')):
-    if 'site-packages' not in path.parts and 'dist-packages' not in path.parts:
-        print(path)";
-    let modules = Command::new("python3").args(["-c", LIBRARY]).output().expect("python3 is installed").stdout;
-    let modules = String::from_utf8(modules).expect("its paths are UTF-8");
-    let modules: Vec<&str> = modules.lines().collect();
-    let work = directory();
-    let repos = work.path().join("repos");
-    let repo = Repo::new(&repos.join("app.git"));
-    // Otherwise the commit starts another gc in the background.
-    repo.git(["config", "gc.auto", "0"]);
-    for n in 0..files {
-        let text = std::fs::read(modules[n % modules.len()]).expect("it is readable");
-        let text = String::from_utf8_lossy(&text).chars().take(6_000).collect::<String>();
-        repo.file(format!("app/{:03}/m{n}.py", n / 40), format!("# {n}\n{text}"));
+/// Runs all contenders of a scenario, and returns its tables: none if it cannot run here.
+fn run(scenario: &'static Scenario, rounds: usize) -> Vec<Table> {
+    let unitd = std::env::var_os(UNITD);
+    if scenario.needs_unit && unitd.is_none() {
+        eprintln!("{}: LEFT OUT, because {UNITD} is not set", scenario.title);
+        return Vec::new();
     }
-    repo.commit("all").git(["gc", "--quiet"]);
-    let server = GitServer::start(&repos);
-    let podstrap = [PODSTRAP, "init", "--repo", "$REPO", "--root", "$DIR", "--venv", "none"];
-    let contenders = [
-        Contender { name: "git clone --depth 1", argv: shell(CLONE) },
-        Contender { name: "podstrap init --venv none", argv: podstrap.map(str::to_owned).to_vec() },
-    ];
-    let samples = compare(&contenders, rounds, work.path(), &[("REPO", server.url("app.git"))]);
-    table(report, &format!("## source only: {files} files"), &contenders, &samples);
-}
-
-/// Runs each contender in each round, in a new directory, with these variables.
-fn compare(contenders: &[Contender], rounds: usize, work: &Path, env: &[(&str, String)]) -> Vec<Vec<Sample>> {
-    rounds_of(contenders, rounds, |contender| {
-        let dir = tempfile::tempdir_in(work).expect("a directory");
-        let place = |path: &Path| path.display().to_string();
-        let mut env = env.to_vec();
-        env.extend(["DIR", "HOME", "TMPDIR"].map(|name| (name, place(dir.path()))));
-        env.push(("UV_CACHE_DIR", place(&dir.path().join(".cache"))));
-        let value = |arg: &str| {
-            let name = arg.strip_prefix('$')?;
-            Some(env.iter().find(|(known, _)| *known == name)?.1.clone())
-        };
-        let argv = contender.argv.iter().map(|arg| value(arg).unwrap_or_else(|| arg.clone()));
-        measure(argv, &env.iter().map(|(name, value)| (*name, Path::new(value))).collect::<Vec<_>>())
-    })
-}
-
-/// Runs one benchmark of `init` and returns the picture of one run.
-fn init(report: &mut String, title: &str, files: usize, rounds: usize) -> String {
-    let work = directory();
-    let repos = work.path().join("repos");
-    let repo = Repo::new(&repos.join("app.git"));
-    repo.file("python/flask/index.py", "from flask import Flask\napplication = Flask(__name__)\n");
-    repo.file("python/testapp/index.py", "def application(environ, start_response): ...\n").file("README.md", "app\n");
-    for n in 0..files {
-        repo.file(format!("data/{:02}/{n}.txt", n % 40), format!("{n}: {}\n", "some text ".repeat(n % 400)));
-    }
-    repo.commit("all").git(["gc", "--quiet"]);
-    let (server, packages, uv) = (GitServer::start(&repos), IndexServer::start(&index::wheelhouse()), index::uv());
-    let podstrap = |engine: String| {
-        let args = ["init", "--repo", "$REPO", "--root", "$DIR", "--venv", "python/venv", "--engine", &engine, "Flask"];
-        [vec![PODSTRAP.to_owned()], args.map(str::to_owned).to_vec()].concat()
+    let loads: &[bool] = if scenario.is_busy { &[false, true] } else { &[false] };
+    let runs: Vec<_> = loads.iter().flat_map(|busy| scenario.contenders.iter().map(move |one| (one, *busy))).collect();
+    let work = directory(scenario.is_busy);
+    let mut writer = None;
+    let mut samples = if matches!(scenario.subject, Subject::Apply) {
+        rounds_of(scenario, &runs, rounds, |(one, _), round| apply(one, rounds, round))
+    } else {
+        let (env, _servers) = scenario.subject.prepare(work.path());
+        rounds_of(scenario, &runs, rounds, |(one, busy), _| {
+            writer = writer.take().filter(|_| busy).or_else(|| busy.then(|| Writer::start(work.path())));
+            once(one, work.path(), &env)
+        })
     };
-    let contenders = [
-        Contender { name: "shell recipe", argv: shell(RECIPE) },
-        Contender { name: "best shell script", argv: shell(BY_HAND) },
-        Contender { name: "podstrap init, uv", argv: podstrap(uv.display().to_string()) },
-        Contender { name: "podstrap init, pip", argv: podstrap("pip".into()) },
-    ];
-    let env = [
-        ("REPO", server.url("app.git")),
-        ("UV", uv.display().to_string()),
-        ("INDEX", packages.url()),
-        ("PIP_INDEX_URL", packages.url()),
-    ];
-    let samples = compare(&contenders, rounds, work.path(), &env);
-    if rounds > 0 {
-        table(report, &format!("## init: {title}"), &contenders, &samples);
+    let under = |busy| match (scenario.is_busy, busy) {
+        (false, _) => scenario.title.to_owned(),
+        (_, false) => format!("{}, otherwise idle", scenario.title),
+        (_, true) => format!("{}, while another process writes {RATE} MB/s to it", scenario.title),
+    };
+    let width = scenario.contenders.len();
+    let tables = loads.iter().map(|busy| {
+        let own = samples.iter_mut().map(|round| round.drain(..width).collect()).collect();
+        Table { scenario, title: under(*busy), is_busy: *busy, rounds: own }
+    });
+    tables.collect()
+}
+
+/// Runs each contender in each round, and shows the progress.
+fn rounds_of(
+    scenario: &Scenario,
+    runs: &[(&'static Contender, bool)],
+    rounds: usize,
+    mut run: impl FnMut((&'static Contender, bool), usize) -> Sample,
+) -> Vec<Vec<Sample>> {
+    let (started, all, mut done) = (Instant::now(), runs.len() * (rounds + 1), 0_u32);
+    let mut one = |round, (contender, busy): (&'static Contender, bool)| {
+        let left = started.elapsed() / done.max(1) * u32::try_from(all).unwrap_or(u32::MAX).saturating_sub(done);
+        let left = if done == 0 { String::new() } else { format!(", about {} s left", left.as_secs()) };
+        let load = if busy { ", busy disk" } else { "" };
+        eprintln!(
+            "{}: round {round} of {rounds}: {}{load} ({done} of {all} runs done{left})",
+            scenario.title, contender.name
+        );
+        done += 1;
+        run((contender, busy), round)
+    };
+    // The first round warms the page cache and does not count.
+    let all = (0..=rounds).map(|round| runs.iter().map(|run| one(round, *run)).collect());
+    all.skip(1).collect()
+}
+
+/// Runs a contender in a new directory, which is deleted after its clock has stopped.
+fn once(contender: &Contender, work: &Path, env: &[(&str, String)]) -> Sample {
+    let dir = tempfile::tempdir_in(work).expect("a directory");
+    open_to_unit(dir.path());
+    let place = |path: &Path| path.display().to_string();
+    let mut env = env.to_vec();
+    env.extend(["DIR", "HOME", "TMPDIR"].map(|name| (name, place(dir.path()))));
+    env.push(("UV_CACHE_DIR", place(&dir.path().join(".cache"))));
+    let value = |arg: &str| {
+        let name = arg.strip_prefix('$')?;
+        Some(env.iter().find(|(known, _)| *known == name)?.1.clone())
+    };
+    let argv = contender.argv.iter().map(|arg| value(arg).unwrap_or_else(|| (*arg).to_owned()));
+    let _unit = Daemon(dir.path().join("unit.pid"));
+    measure(argv, &env.iter().map(|(name, value)| (*name, Path::new(value))).collect::<Vec<_>>())
+}
+
+/// The Unit that a contender may have started, by its file with the process ID; dropping it ends it.
+struct Daemon(PathBuf);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let Ok(pid) = std::fs::read_to_string(&self.0) else { return };
+        end(pid.trim());
+        // Unit deletes the file when it ends.
+        for _ in 0..1000 {
+            if !self.0.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        eprintln!("Unit does not end: process {}", pid.trim());
     }
-    timeline::draw(&contenders[2].argv, &env.into_iter().filter(|(name, _)| *name != "UV").collect())
+}
+
+/// Ends a process with SIGTERM, because Unit's processes would outlive a SIGKILL.
+fn end(pid: &str) {
+    Command::new("kill").arg(pid).status().expect("kill is installed");
 }
 
 /// Measures from the start of Unit, at a time between two checks of the loop, to the applied configuration.
-fn apply(report: &mut String, rounds: usize) {
-    let contenders = [
-        Contender { name: "shell loop", argv: vec!["sh".into(), "-c".into(), LOOP.into()] },
-        Contender { name: "podstrap apply", argv: vec![PODSTRAP.into(), "apply".into()] },
-    ];
-    let mut round = 0;
-    let samples = rounds_of(&contenders, rounds, |contender| {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (socket, config) = (dir.path().join("control.unit.sock"), dir.path().join("unit.conf.json"));
-        std::fs::write(&config, r#"{"listeners": {}, "applications": {}}"#).expect("writable");
-        // Spread evenly over the one second of the loop.
-        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-        let late = Duration::from_secs_f64(0.1 + (round / contenders.len() % rounds) as f64 / rounds as f64);
-        round += 1;
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let start = (start + late).as_secs_f64();
-        let mut unit = start_unit(dir.path(), &socket, late);
-        let mut sample = measure(
-            contender.argv.iter().cloned(),
-            &[
-                ("SOCKET", &socket),
-                ("CONFIG", &config),
-                ("PODSTRAP_CONTROL_SOCKET", &socket),
-                ("PODSTRAP_CONFIG", &config),
-            ],
-        );
-        sample.seconds = sample.ended - start;
-        // SIGTERM, because Unit's processes would outlive a SIGKILL.
-        Command::new("kill").arg(unit.id().to_string()).status().expect("kill is installed");
-        unit.wait().expect("a child of ours");
-        sample
-    });
-    let unit = if std::env::var_os(UNITD).is_some() { "a real unitd" } else { "a stand-in for Unit" };
-    table(report, &format!("## apply: from the start of {unit} to the configuration applied"), &contenders, &samples);
+fn apply(contender: &Contender, rounds: usize, round: usize) -> Sample {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (socket, config) = (dir.path().join("control.unit.sock"), dir.path().join("unit.conf.json"));
+    std::fs::write(&config, r#"{"listeners": {}, "applications": {}}"#).expect("writable");
+    // Spread evenly over the one second of the loop.
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let late = Duration::from_secs_f64(0.1 + (round % rounds.max(1)) as f64 / rounds.max(1) as f64);
+    let start = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let start = (start + late).as_secs_f64();
+    let mut unit = start_unit(dir.path(), &socket, late);
+    let env =
+        [("SOCKET", &*socket), ("CONFIG", &config), ("PODSTRAP_CONTROL_SOCKET", &socket), ("PODSTRAP_CONFIG", &config)];
+    let mut sample = measure(contender.argv.iter().map(|arg| (*arg).to_owned()), &env);
+    sample.seconds = sample.ended - start;
+    end(&unit.id().to_string());
+    unit.wait().expect("a child of ours");
+    sample
 }
 
 /// Starts Unit on this socket after a delay: the real one if configured, otherwise this program as `serve`.
-fn start_unit(dir: &Path, socket: &Path, late: Duration) -> std::process::Child {
+fn start_unit(dir: &Path, socket: &Path, late: Duration) -> Child {
     let control = format!("unix:{}", socket.display());
     let (program, args) = match std::env::var_os(UNITD) {
         Some(unitd) => {
@@ -245,7 +239,7 @@ fn start_unit(dir: &Path, socket: &Path, late: Duration) -> std::process::Child 
                 [("--pid", place("pid")), ("--statedir", place("")), ("--tmpdir", place("")), ("--log", place("log"))];
             (PathBuf::from(unitd), args.into_iter().flat_map(|(name, value)| [name.into(), value]).collect())
         }
-        None => (std::env::current_exe().expect("we run"), Vec::<std::ffi::OsString>::new()),
+        None => (std::env::current_exe().expect("we run"), Vec::<OsString>::new()),
     };
     Command::new("sh")
         .args(["-c", "sleep \"$0\"; exec \"$@\"", &late.as_secs_f64().to_string()])
@@ -277,14 +271,54 @@ fn serve(control: &str) {
     }
 }
 
-fn rounds_of(contenders: &[Contender], rounds: usize, mut run: impl FnMut(&Contender) -> Sample) -> Vec<Vec<Sample>> {
-    // The first round warms the page cache and does not count.
-    (0..=rounds).map(|_| contenders.iter().map(&mut run).collect()).skip(1).collect()
+/// What the other process of `busy` writes, in MB/s.
+const RATE: usize = 200;
+/// Time until the disk is busy.
+const UNTIL_BUSY: Duration = Duration::from_secs(2);
+
+/// A process that writes to the disk of a directory until it is dropped.
+struct Writer(Child);
+
+impl Writer {
+    fn start(dir: &Path) -> Self {
+        let exe = std::env::current_exe().expect("we run");
+        let child = Command::new(exe).arg("--write").arg(dir).spawn().expect("we run");
+        std::thread::sleep(UNTIL_BUSY);
+        Self(child)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        // The next run is to find an idle disk.
+        Command::new("sync").status().expect("sync is installed");
+    }
+}
+
+/// Writes to a file that starts anew after ten seconds, and syncs it once a second.
+fn keep_writing(dir: &Path) {
+    use std::io::{Seek, Write};
+    let file = dir.join("written");
+    let mut file = std::fs::File::create(file).expect("writable");
+    let megabyte = vec![b'x'; 1_000_000];
+    for second in 0.. {
+        if second % 10 == 0 {
+            file.rewind().expect("a file");
+        }
+        let start = Instant::now();
+        for tenth in 1..=10 {
+            (0..RATE / 10).for_each(|_| file.write_all(&megabyte).expect("space on the disk"));
+            std::thread::sleep(Duration::from_millis(100 * tenth).saturating_sub(start.elapsed()));
+        }
+        file.sync_data().expect("a disk");
+    }
 }
 
 fn measure(argv: impl Iterator<Item = String>, env: &[(&str, &Path)]) -> Sample {
     let output = Command::new("python3")
-        .args(["-c", MEASURE])
+        .args(["-I", "-S", "-c", MEASURE])
         .args(argv)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -292,70 +326,11 @@ fn measure(argv: impl Iterator<Item = String>, env: &[(&str, &Path)]) -> Sample 
         .envs(env.iter().copied())
         .output()
         .expect("python3 is installed");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [seconds, kib, code, ended] = numbers[..] else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
-    assert!(code == 0.0, "{}", String::from_utf8_lossy(&output.stderr));
-    Sample { seconds, peak_mib: kib / 1024.0, ended }
-}
-
-fn table(report: &mut String, title: &str, contenders: &[Contender], rounds: &[Vec<Sample>]) {
-    let column = |index: usize, value: fn(&Sample) -> f64| -> Vec<f64> {
-        rounds.iter().map(|round| value(&round[index])).collect()
-    };
-    let others = contenders.iter().position(|c| c.name.starts_with("podstrap")).expect("podstrap takes part");
-    let _ = write!(report, "{title}\n\n| | seconds: min, median, max | peak of the largest process, MiB |");
-    for contender in &contenders[..others] {
-        let _ = write!(report, " ratio to {} |", contender.name);
-    }
-    let _ = writeln!(report, "\n|---|---|---|{}", "---|".repeat(others));
-    for (index, contender) in contenders.iter().enumerate() {
-        let [low, middle, high] = spread(column(index, |sample| sample.seconds));
-        let [_, peak, _] = spread(column(index, |sample| sample.peak_mib));
-        let _ = write!(report, "| {} | {low:.3}, **{middle:.3}**, {high:.3} | {peak:.0} |", contender.name);
-        for other in 0..others {
-            if index < others {
-                report.push_str(" |");
-                continue;
-            }
-            let ratios = rounds.iter().map(|round| round[index].seconds / round[other].seconds).collect();
-            let [low, middle, high] = spread(ratios);
-            let _ = write!(report, " {low:.2}, **{middle:.2}**, {high:.2} |");
-        }
-        report.push('\n');
-    }
-    report.push('\n');
-}
-
-/// Returns minimum, median and maximum.
-fn spread(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [values[0], values[values.len() / 2], values[values.len() - 1]]
-}
-
-/// Returns the text of docs/performance.md.
-fn page(report: &str, rounds: usize) -> String {
-    let version = |program: &Path, args: &[&str]| {
-        let output = Command::new(program).args(args).output().expect("it ran before");
-        String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!(
-        "# Performance\n\n    PODSTRAP_BENCH_WRITE=1 PODSTRAP_TEST_UNITD=/usr/sbin/unitd cargo bench --bench boot\n\n\
-         This command writes this page. Without `PODSTRAP_TEST_UNITD`, the last table uses a stand-in for Unit.\n\n\
-         | contender | commands |\n|---|---|\n\
-         | shell recipe | `git clone`, `python3 -m venv` and `pip install`, one after the other |\n\
-         | best shell script | a shallow clone and `uv venv` at the same time, then `uv pip install --compile-bytecode` |\n\
-         | git clone --depth 1 | only that, compared with `podstrap init --venv none`, which also publishes |\n\
-         | shell loop | `while [ ! -e SOCKET ]; do sleep 1; done`, then `curl -X PUT` |\n\n\
-         Each table has {rounds} rounds after a warm-up. In each round, every contender runs once on a fresh directory \
-         with\nempty caches. A Git server (`git http-backend`) and a package index run on the same machine. Ratios compare \
-         runs of the\nsame round; below 1, podstrap is faster. Absolute times are from one machine with {cores} cores and all \
-         files in memory,\npodstrap {}, {}, {}, {}.\n\n{}\n",
-        version(Path::new("git"), &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short=12", "HEAD"]),
-        version(Path::new("git"), &["--version"]),
-        version(Path::new("python3"), &["--version"]),
-        version(&index::uv(), &["--version"]),
-        report.trim_end(),
-    )
+    let [seconds, kib, code, ended] = numbers[..] else { panic!("{text}{log}") };
+    assert!(code == 0.0, "{log}");
+    let summary = log.lines().find(|line| line.starts_with("podstrap: published at "));
+    let phases = summary.and_then(|line| line.split_once(" (")?.1.split(')').next()).unwrap_or_default().to_owned();
+    Sample { seconds, peak_mib: kib / 1024.0, ended, phases }
 }

@@ -3,11 +3,12 @@
 //! It draws the median of a few runs. The times come from podstrap's JSON log, and from a `date` after
 //! each step of the recipe.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::scenarios::{Env, Subject, UV};
 
 const RUNS: usize = 5;
 
@@ -24,17 +25,37 @@ struct Step {
     end: f64,
 }
 
+impl Step {
+    fn seconds(&self) -> f64 {
+        self.end - self.begin
+    }
+}
+
 struct Run {
     title: &'static str,
     steps: Vec<Step>,
     seconds: f64,
 }
 
-/// Draws both runs; `env` is the environment of the contenders in the tables, without DIR.
-pub(super) fn draw(podstrap: &[String], env: &BTreeMap<&'static str, String>) -> String {
+/// Most time of a run that may belong to no phase: a part of the run, and the start and end of the process.
+const GAPS: f64 = 0.02;
+const PROCESS: f64 = 0.01;
+
+/// The picture, and how much of podstrap's run it explains.
+pub(super) struct Timeline {
+    pub(super) svg: String,
+    /// A sentence about the time that belongs to no phase.
+    pub(super) gaps: String,
+    pub(super) is_complete: bool,
+}
+
+/// Draws both runs.
+pub(super) fn draw() -> Timeline {
+    let work = super::directory(false);
+    let (env, _servers) = Subject::Small(0).prepare(work.path());
     let recipe = median("shell recipe", RUNS, |dir| {
         let argv = ["sh", "-c", RECIPE].map(str::to_owned);
-        let (start, end, log) = run(&argv, env, dir);
+        let (start, end, log) = run(&argv, &env, dir);
         let mut begin = start;
         let steps = log.lines().filter_map(|line| {
             let (time, name) = line.split_once(' ')?;
@@ -47,8 +68,8 @@ pub(super) fn draw(podstrap: &[String], env: &BTreeMap<&'static str, String>) ->
     });
     let podstrap = median("podstrap init", RUNS, |dir| {
         let json = ["--log-format", "json"].map(str::to_owned);
-        let argv: Vec<_> = podstrap.iter().cloned().chain(json).collect();
-        let (start, end, log) = run(&argv, env, dir);
+        let argv: Vec<_> = UV.argv.iter().map(|arg| (*arg).to_owned()).chain(json).collect();
+        let (start, end, log) = run(&argv, &env, dir);
         let steps = log.lines().filter_map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             let time = humantime::parse_rfc3339(event["timestamp"].as_str()?).ok()?;
@@ -58,7 +79,20 @@ pub(super) fn draw(podstrap: &[String], env: &BTreeMap<&'static str, String>) ->
         });
         (steps.collect(), end - start)
     });
-    svg(&[recipe, podstrap])
+    let gaps = gaps(&podstrap);
+    let lost: f64 = gaps.iter().map(Step::seconds).sum();
+    let largest =
+        gaps.iter().max_by(|one, other| one.seconds().total_cmp(&other.seconds())).expect("a start and an end");
+    Timeline {
+        gaps: format!(
+            "In the run of the picture, {lost:.3} s of {:.3} s belong to no phase, most of them between {}: {:.3} s.",
+            podstrap.seconds,
+            largest.name,
+            largest.seconds()
+        ),
+        is_complete: lost <= GAPS * podstrap.seconds + PROCESS,
+        svg: svg(&[recipe, podstrap]),
+    }
 }
 
 /// Returns the run with the median time.
@@ -77,11 +111,11 @@ fn median(title: &'static str, runs: usize, mut one: impl FnMut(&Path) -> (Vec<S
 }
 
 /// Runs a contender. Returns start and end in seconds since the epoch, and stderr.
-fn run(argv: &[String], env: &BTreeMap<&'static str, String>, dir: &Path) -> (f64, f64, String) {
-    let expanded = argv.iter().map(|arg| match arg.as_str() {
-        "$REPO" => env["REPO"].clone(),
-        "$DIR" => dir.display().to_string(),
-        arg => arg.to_owned(),
+fn run(argv: &[String], env: &Env, dir: &Path) -> (f64, f64, String) {
+    let expanded = argv.iter().map(|arg| match arg.strip_prefix('$') {
+        Some("DIR") => dir.display().to_string(),
+        Some(name) => env.iter().find(|(known, _)| *known == name).map_or(arg, |(_, value)| value).clone(),
+        None => arg.clone(),
     });
     let argv: Vec<_> = expanded.collect();
     let mut command = Command::new(&argv[0]);
@@ -90,11 +124,28 @@ fn run(argv: &[String], env: &BTreeMap<&'static str, String>, dir: &Path) -> (f6
         command.env(name, dir);
     }
     let start = seconds(SystemTime::now());
-    let output = command.envs(env).output().expect("it starts");
+    let output = command.envs(env.iter().map(|(name, value)| (name, value))).output().expect("it starts");
     let end = seconds(SystemTime::now());
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{log}");
     (start, end, log)
+}
+
+/// The times of a run that belong to no phase.
+fn gaps(run: &Run) -> Vec<Step> {
+    let mut steps: Vec<_> = run.steps.iter().collect();
+    steps.sort_by(|one, other| one.begin.total_cmp(&other.begin));
+    let (mut gaps, mut end, mut last) = (Vec::new(), 0.0, "the start");
+    let whole = Step { name: "the end".to_owned(), begin: run.seconds, end: run.seconds };
+    for step in steps.into_iter().chain([&whole]) {
+        if step.begin >= end {
+            gaps.push(Step { name: format!("{last} and {}", step.name), begin: end, end: step.begin });
+        }
+        if step.end > end {
+            (end, last) = (step.end, &step.name);
+        }
+    }
+    gaps
 }
 
 fn seconds(time: SystemTime) -> f64 {
@@ -126,8 +177,8 @@ fn svg(runs: &[Run]) -> String {
             lanes[lane] = step.end;
             #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
             let top = y + LANE * lane as f64;
-            let (x, width) = (LEFT + step.begin * scale, ((step.end - step.begin) * scale).max(1.0));
-            let name = format!("{} {:.2} s", step.name, step.end - step.begin);
+            let (x, width) = (LEFT + step.begin * scale, ((step.seconds()) * scale).max(1.0));
+            let name = format!("{} {:.2} s", step.name, step.seconds());
             let _ = writeln!(
                 body,
                 r#"<g><title>{name}</title><rect class="{}" x="{x:.1}" y="{top:.0}" width="{width:.1}" height="{:.0}" rx="3"/>"#,
@@ -153,6 +204,7 @@ fn svg(runs: &[Run]) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {y:.0}\" role=\"img\" \
          aria-label=\"The phases of one init on a time line, the shell recipe above podstrap\">\n\
-         <style>{style}</style>\n{body}</svg>\n"
+         <desc>podstrap {}</desc>\n<style>{style}</style>\n{body}</svg>\n",
+        super::page::commit(),
     )
 }

@@ -187,6 +187,17 @@ fn the_readme_is_short_and_links_to_every_document() {
 }
 
 #[test]
+fn the_readme_has_the_times_of_the_picture() {
+    let (readme, picture) = (read("README.md"), read("docs/timeline.svg"));
+    let told = regex::Regex::new(r"the (shell recipe) takes (\S+) s, (podstrap init) takes (\S+) s").unwrap();
+    let told = told.captures(&readme).expect("the text of the picture");
+    for run in [1, 3] {
+        let title = format!(">{}: {} s<", &told[run], &told[run + 1]);
+        assert!(picture.contains(&title), "docs/timeline.svg has no title {title}");
+    }
+}
+
+#[test]
 fn ci_runs_the_readmes_two_commands() {
     let readme = read("README.md");
     let ci = read(".ci/run");

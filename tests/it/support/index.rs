@@ -88,7 +88,7 @@ pub(crate) fn elsewhere() -> PathBuf {
 
 /// Runs `fill` on an empty directory once for all tests and test processes, and again when `contents`
 /// changes.
-fn once(name: &str, contents: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn once(name: &str, contents: &str, fill: impl FnOnce(&Path)) -> PathBuf {
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").join("test-tools");
     std::fs::create_dir_all(&tools).expect("the target directory is writable");
     let lock = File::create(tools.join(format!("{name}.lock"))).expect("the target directory is writable");
