@@ -108,6 +108,17 @@ impl Dir {
         }
     }
 
+    /// Whether a part of a file has no contents on the disk. A file system that cannot tell has none. Here too, a name
+    /// may be a path.
+    pub(crate) fn has_hole(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
+        let file = self.file(name)?;
+        match fs::seek(&file, fs::SeekFrom::Hole(0)) {
+            Ok(at) => Ok(at < file.metadata()?.len()),
+            Err(Errno::INVAL | Errno::NXIO | Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The names of all entries.
     pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();

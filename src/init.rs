@@ -58,13 +58,18 @@ pub async fn run(plan: &Init) -> Result<Done> {
     let phases = Phases::default();
     let prepared = match Box::pin(prepare(plan, &volume, &phases, plan.deadline)).await {
         Err(error) if plan.stale_ok && error.is_unreachable() => {
-            return stale(plan, &volume, error).map(|kept| Done::Published(Box::new(kept)));
+            let kept = stale(plan, &volume, error)?;
+            volume.vouch(&kept.release).await?;
+            return Ok(Done::Published(Box::new(kept)));
         }
         prepared => prepared?,
     };
     let (release, meter) = match prepared {
         Prepared::Built(release, meter) => (release, Some(meter)),
-        Prepared::Found(release) => (release, None),
+        Prepared::Found(release) => {
+            volume.vouch(&release).await?;
+            (release, None)
+        }
         Prepared::Stored(record) => return Ok(Done::Stored(record)),
     };
     let phase = phases.start("publish", &plan.target.public().display().to_string());
@@ -101,7 +106,7 @@ fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
         Some(release) if fits(&release) && volume.is_whole(&release)? => release,
         _ => {
             return Err(error.hint(
-                "restore the connection: --stale-ok found no published release of this repository for these paths",
+                "restore the connection: --stale-ok found no complete release of this repository for these paths",
             ));
         }
     };

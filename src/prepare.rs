@@ -177,7 +177,7 @@ impl Preparation<'_> {
             },
             environment,
             elsewhere,
-            contents: self.volume.settle(staging, meter).await?,
+            entries: self.volume.settle(staging, meter).await?,
             identities: self.provision.identities(),
         };
         let release = self.volume.commit(staging, &name, manifest).await?;
@@ -201,7 +201,11 @@ impl Preparation<'_> {
         let environment = match provided {
             Provided::None => None,
             Provided::Ready(record) => Some(*record),
-            Provided::Filled(filled) => Some(self.provision.finish(filled, &dirs).await?),
+            Provided::Filled(filled) => {
+                // Usage may peak here, with the engine's cache.
+                meter.look().await?;
+                Some(self.provision.finish(filled, &dirs).await?)
+            }
         };
         Ok(Parts { resolved, checkout, elsewhere, environment })
     }

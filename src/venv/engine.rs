@@ -412,15 +412,13 @@ impl Engine {
         }
         let lock = workspace.scratch.join("pylock.toml");
         let target = uv_target(workspace.app, false).unwrap_or_default();
-        // uv has asked the environment's interpreter already, and remembers the answer.
-        let own = workspace.dir.join("bin/python");
-        let python = if workspace.app.interpreter == workspace.base { &own } else { workspace.base };
         let command = uv_command(uv, workspace, &settings, UvCommand::Compile, deadline)
             .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
             .arg("--python")
-            .arg(python)
+            // The environment's interpreter would run code of the packages (.pth files).
+            .arg(workspace.base)
             .arg("-")
             .stdin(wanted)
             .cwd(cwd.as_deref().unwrap_or(workspace.scratch));

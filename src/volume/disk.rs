@@ -1,18 +1,19 @@
 //! Power cuts.
 //!
 //! Until the node restarts, every file is in the page cache, so podstrap need not wait for a disk that others keep
-//! busy. Each release records the boot of the node that built it. After another boot, podstrap trusts it only if every
-//! file has its size: a file system with a journal does not set a size before the contents are on the disk (ext4 in its
-//! default mode, XFS, btrfs).
+//! busy. A file in each release names the boot of the node that built it or found it complete. After another boot,
+//! podstrap looks at every file: a power cut leaves it empty, shorter, or without written blocks. ext4 may set a size
+//! while the blocks are still marked as unwritten, which lseek(2) shows as a hole; XFS and btrfs set it afterwards. A file
+//! that is younger than the release was changed by an app.
 //!
 //! A durable volume is written to disk before each step that depends on it: on request, and on file systems of a
 //! network. syncfs(2) waits for all writers of a file system; such a volume usually is one of its own.
 
+use std::io;
 use std::path::Path;
 
 use rustix::fs::statfs;
 
-use super::manifest::Contents;
 use crate::dir::Dir;
 use crate::error::{IoContext, Result};
 use crate::files;
@@ -20,10 +21,24 @@ use crate::files;
 /// A random number for each boot (`proc_sys_kernel(5)`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// The file in a release with the boot that it depends on. Without it, the release is on the disk.
+pub(super) const BOOT: &str = "boot";
+/// Most bytes of this file.
+const SIZE: u64 = 256;
+
 /// Numbers of file systems that outlive the node: NFS, SMB, CIFS, Ceph, 9P, GPFS, Lustre and FUSE (statfs(2), and
 /// linux/magic.h; the number of GPFS and Lustre is in coreutils' fs.h).
 const NETWORK: [u32; 8] =
     [0x6969, 0xfe53_4d42, 0xff53_4d42, 0x00c3_6400, 0x0102_1997, 0x4750_4653, 0x0bd0_0bd0, 0x6573_5546];
+
+/// The boot that a release depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boot {
+    /// It is on the disk.
+    Any,
+    This,
+    Earlier,
+}
 
 /// How far a volume may lose files in a power cut.
 #[derive(Debug)]
@@ -44,9 +59,13 @@ impl Disk {
         self.boot.as_deref().filter(|_| !self.durable)
     }
 
-    /// Whether a release depends on an earlier boot.
-    pub(super) fn may_have_lost(&self, contents: &Contents) -> bool {
-        contents.boot.is_some() && contents.boot != self.boot
+    /// The boot that a release depends on.
+    pub(super) fn built_in(&self, release: &Dir) -> io::Result<Boot> {
+        match files::unless_absent(release.read(BOOT, SIZE))? {
+            None => Ok(Boot::Any),
+            Some(text) if self.boot.as_ref().is_some_and(|boot| boot.as_bytes() == text) => Ok(Boot::This),
+            Some(_) => Ok(Boot::Earlier),
+        }
     }
 
     /// Writes the entries of a directory to disk, if the volume is durable.

@@ -1,6 +1,7 @@
 //! The list of a release's entries, in a file next to its tree.
 //!
-//! For each entry below the tree: its name, NUL, the size of a regular file in bytes or nothing, NUL.
+//! For each entry below the tree: its name, NUL, the size of a regular file in bytes or nothing, NUL. A `~` before the
+//! size marks a file with holes.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,6 +18,8 @@ pub(super) struct Listed<'a> {
     pub(super) name: &'a OsStr,
     /// Bytes of a regular file.
     pub(super) size: Option<u64>,
+    /// The file had holes from the start.
+    pub(super) is_sparse: bool,
 }
 
 /// A tree in which nothing changes any more.
@@ -42,6 +45,9 @@ pub(super) fn measure(tree: &Path) -> io::Result<Measured> {
         measured.text.extend(entry.name.as_os_str().as_bytes());
         measured.text.push(0);
         if entry.is_file() {
+            if stat.st_blocks.saturating_mul(512) < stat.st_size {
+                measured.text.push(b'~');
+            }
             measured.text.extend(stat.st_size.to_string().bytes());
         }
         measured.text.push(0);
@@ -54,8 +60,9 @@ pub(super) fn read(text: &[u8], entries: u64) -> Option<Vec<Listed<'_>>> {
     let mut parts = text.strip_suffix(&[0]).into_iter().flat_map(|text| text.split(|byte| *byte == 0));
     let mut listed = Vec::new();
     while let (Some(name), Some(size)) = (parts.next(), parts.next()) {
+        let (is_sparse, size) = size.strip_prefix(b"~").map_or((false, size), |size| (true, size));
         let size = if size.is_empty() { None } else { Some(std::str::from_utf8(size).ok()?.parse().ok()?) };
-        listed.push(Listed { name: OsStr::from_bytes(name), size });
+        listed.push(Listed { name: OsStr::from_bytes(name), size, is_sparse });
     }
     (listed.len() as u64 == entries).then_some(listed)
 }
@@ -73,13 +80,23 @@ mod tests {
         fs::create_dir(dir.path().join("a")).unwrap();
         fs::write(dir.path().join("a/new\nline"), "123").unwrap();
         symlink("a", dir.path().join("link")).unwrap();
+        fs::File::create(dir.path().join("sparse")).unwrap().set_len(1 << 20).unwrap();
         let measured = measure(dir.path()).unwrap();
-        assert_eq!(measured.entries, 3);
-        let listed = read(&measured.text, 3).unwrap();
-        let sizes: Vec<_> = listed.iter().map(|entry| (entry.name.to_str().unwrap(), entry.size)).collect();
-        assert_eq!(sizes, [("a", None), ("a/new\nline", Some(3)), ("link", None)]);
+        assert_eq!(measured.entries, 4);
+        let listed = read(&measured.text, 4).unwrap();
+        let seen = |entry: &Listed| (entry.name.to_str().unwrap().to_owned(), entry.size, entry.is_sparse);
+        let wanted = [
+            ("a", None, false),
+            ("a/new\nline", Some(3), false),
+            ("link", None, false),
+            ("sparse", Some(1 << 20), true),
+        ];
+        assert_eq!(
+            listed.iter().map(seen).collect::<Vec<_>>(),
+            wanted.map(|(name, size, sparse)| (name.to_owned(), size, sparse))
+        );
         for end in 0..measured.text.len() {
-            assert_eq!(read(&measured.text[..end], 3), None, "{end}");
+            assert_eq!(read(&measured.text[..end], 4), None, "{end}");
         }
         assert_eq!(read(b"", 0), Some(Vec::new()));
     }

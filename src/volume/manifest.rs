@@ -22,21 +22,11 @@ pub struct Manifest {
     /// Hash of the files outside the tree that its requirements name. If it differs, an equal key does
     /// not mean equal contents.
     pub elsewhere: String,
-    #[serde(flatten)]
-    pub contents: Contents,
+    /// Number of entries in the list of files.
+    pub entries: u64,
     /// Files outside the tree that were read to know what they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<Identified>,
-}
-
-/// How to recognise that a power cut damaged a release.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Contents {
-    /// Number of entries in the list of files.
-    pub entries: u64,
-    /// The boot of the node that built it, if podstrap did not write it to disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! ```text
 //! <root>/.podstrap/lock                      held during every change below; never deleted
 //! <root>/.podstrap/staging/<random>/         whoever holds the lock may delete it
-//! <root>/.podstrap/releases/<id>/            tree/, release.json and a list of files; one rename creates it
+//! <root>/.podstrap/releases/<id>/            tree/, release.json, a list of files and the boot; one rename creates it
 //! <root>/.podstrap/current -> releases/<id>  the switch, without --link
 //! <root>/<entry> -> .podstrap/current/tree/<entry>
 //! <root>/NAME -> .podstrap/releases/<id>/tree  the switch, with --link NAME
@@ -41,7 +41,7 @@ mod switch;
 mod usage;
 
 pub use key::{CopyKey, EnvironmentKey, Key};
-pub use manifest::{Contents, MANIFEST_VERSION, Manifest, Release, SourceRecord};
+pub use manifest::{MANIFEST_VERSION, Manifest, Release, SourceRecord};
 pub use release::Staging;
 pub use root::Volume;
 pub use usage::{Meter, Usage};

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::disk::{BOOT, Boot};
 use super::list;
-use super::manifest::{Contents, Manifest, Release};
+use super::manifest::{Manifest, Release};
 use super::root::{LIST, RECORD, Volume};
 use super::usage::Meter;
 use crate::dir::{Dir, random};
@@ -55,11 +56,11 @@ impl Volume {
         staged.on_volume(|| format!("cannot create a directory in {}", self.staging.path().display()))
     }
 
-    /// Lists the entries of a staged tree. Afterwards nothing in it may change.
+    /// Lists the entries of a staged tree, and returns their number. Afterwards nothing in it may change.
     ///
     /// # Errors
     /// The volume exceeds the size limit, or it is full or not writable.
-    pub async fn settle(&self, staging: &Staging, meter: &Meter) -> Result<Contents> {
+    pub async fn settle(&self, staging: &Staging, meter: &Meter) -> Result<u64> {
         let tree = staging.tree();
         let failed = format!("cannot list {}", tree.display());
         let (id, measured) = blocking(move || {
@@ -69,10 +70,9 @@ impl Volume {
         })
         .await?;
         meter.settle(&id, measured.occupied);
-        // Usage peaks here, with the engine's cache.
         meter.look().await?;
         staging.write(LIST, &measured.text)?;
-        Ok(Contents { entries: measured.entries, boot: self.disk.depends_on().map(str::to_owned) })
+        Ok(measured.entries)
     }
 
     /// Completes a staged release by one rename.
@@ -82,10 +82,9 @@ impl Volume {
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| Error::internal("cannot write release.json").because(error))?;
         staging.write(RECORD, &text)?;
-        if manifest.contents.boot.is_none() {
-            let (release, root) = (staging.release.again(), self.root.path().to_owned());
-            let sync = move || release.and_then(|release| release.sync_all());
-            blocking(move || sync().on_volume(|| format!("cannot sync {} to disk", root.display()))).await?;
+        match self.disk.depends_on() {
+            Some(boot) => staging.write(BOOT, boot.as_bytes())?,
+            None => self.write_to_disk(&staging.release).await?,
         }
         let base = format!("{name}-{}", &manifest.key[..12]);
         let mut id = base.clone();
@@ -102,5 +101,31 @@ impl Volume {
             .on_volume(|| format!("cannot create the release {}", path.join(&id).display()))?;
         self.disk.sync(&self.releases)?;
         Ok(Release { id, manifest })
+    }
+
+    /// Records that a complete release of an earlier run is complete in this boot of the node. On a durable volume,
+    /// writes it to disk.
+    pub async fn vouch(&self, release: &Release) -> Result<()> {
+        let path = self.releases.path().join(&release.id);
+        let failed = || format!("cannot write {}", path.join(BOOT).display());
+        let dir = self.releases.dir(&release.id).on_volume(failed)?;
+        match (self.disk.built_in(&dir).on_volume(failed)?, self.disk.depends_on()) {
+            (Boot::Any, _) | (Boot::This, Some(_)) => Ok(()),
+            (_, None) => {
+                self.write_to_disk(&dir).await?;
+                dir.remove_file(BOOT).and_then(|()| dir.sync()).on_volume(failed)
+            }
+            (Boot::Earlier, Some(boot)) => {
+                let temporary = random();
+                let replaced = self.staging.write(&temporary, boot.as_bytes());
+                replaced.and_then(|()| self.staging.rename(&temporary, &dir, BOOT)).on_volume(failed)
+            }
+        }
+    }
+
+    async fn write_to_disk(&self, release: &Dir) -> Result<()> {
+        let (release, root) = (release.again(), self.root.path().to_owned());
+        let sync = move || release.and_then(|release| release.sync_all());
+        blocking(move || sync().on_volume(|| format!("cannot sync {} to disk", root.display()))).await
     }
 }

@@ -8,9 +8,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::disk::Disk;
+use rustix::fs::Stat;
+
+use super::disk::{Boot, Disk};
 use super::layout::{not_ours, release_of_current, release_of_link};
 use super::list::{self, Listed};
 use super::manifest::{MANIFEST_VERSION, Manifest, Release};
@@ -148,18 +150,21 @@ impl Volume {
         Ok(self.releases(target)?.into_iter().filter_map(of).collect())
     }
 
-    /// Whether every published path still exists, and after another boot of the node whether every file has its size.
-    /// Otherwise ignores files that an app added or changed.
+    /// Whether every published path still exists, and after another boot of the node whether every file still has its
+    /// contents. Ignores files that an app added or changed.
     pub fn is_whole(&self, release: &Release) -> Result<bool> {
         if self.damaged.borrow().contains(&release.id) {
             return Ok(false);
         }
         let path = self.releases.path().join(&release.id);
-        let tree = |dir: &Dir| Ok((dir.read(LIST, files::GENERATED)?, dir.dir("tree")?));
-        let opened: io::Result<_> = self.releases.dir(&release.id).and_then(|dir| tree(&dir));
-        let (list, tree) = opened.on_volume(|| format!("cannot read {}", path.join(LIST).display()))?;
-        let damage = match list::read(&list, release.manifest.contents.entries) {
-            Some(listed) => damage(&tree, &listed, self.disk.may_have_lost(&release.manifest.contents))?,
+        let open = |dir: &Dir| {
+            let built = (self.disk.built_in(dir)? == Boot::Earlier).then(|| dir.entry(RECORD)).transpose()?.flatten();
+            Ok((dir.read(LIST, files::GENERATED)?, dir.dir("tree")?, built))
+        };
+        let opened: io::Result<_> = self.releases.dir(&release.id).and_then(|dir| open(&dir));
+        let (list, tree, built) = opened.on_volume(|| format!("cannot read {}", path.join(LIST).display()))?;
+        let damage = match list::read(&list, release.manifest.entries) {
+            Some(listed) => damage(&tree, &listed, built.as_ref())?,
             None => Some(format!("{} is incomplete", path.join(LIST).display())),
         };
         if let Some(damage) = &damage {
@@ -251,20 +256,31 @@ impl Volume {
     }
 }
 
-/// The first entry that is missing or, with `sizes`, has another size.
-fn damage(tree: &Dir, listed: &[Listed], sizes: bool) -> Result<Option<String>> {
-    for Listed { name, size } in listed {
-        let path = || tree.path().join(name);
-        match (tree.entry(name).on_volume(|| format!("cannot inspect {}", path().display()))?, size) {
-            (None, _) => return Ok(Some(format!("{} is missing from the release", path().display()))),
-            (Some(stat), Some(size)) if sizes && u64::try_from(stat.st_size) != Ok(*size) => {
-                let (path, now) = (path(), stat.st_size);
-                return Ok(Some(format!(
-                    "{} has {now} bytes instead of {size} since the node restarted",
-                    path.display()
-                )));
-            }
-            _ => {}
+/// The first entry that is missing. With `built`, the end of the build before a restart of the node, also the first file
+/// that lost contents since, unless an app has changed it.
+fn damage(tree: &Dir, listed: &[Listed], built: Option<&Stat>) -> Result<Option<String>> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let time = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
+    for Listed { name, size, is_sparse } in listed {
+        let path = tree.path().join(name);
+        let inspect = || format!("cannot inspect {}", path.display());
+        let Some(stat) = tree.entry(name).on_volume(inspect)? else {
+            return Ok(Some(format!("{} is missing from the release", path.display())));
+        };
+        let (Some(size), Some(built)) = (size, built) else { continue };
+        // A commit may have a time in the future, an app does not.
+        if time(&stat) > time(built) && u64::try_from(stat.st_mtime).is_ok_and(|time| time <= now) {
+            continue;
+        }
+        if u64::try_from(stat.st_size) != Ok(*size) {
+            let now = stat.st_size;
+            return Ok(Some(format!(
+                "{} has {now} bytes instead of {size} after a restart of the node",
+                path.display()
+            )));
+        }
+        if *size > 0 && !is_sparse && tree.has_hole(name).on_volume(inspect)? {
+            return Ok(Some(format!("{} has no contents after a restart of the node", path.display())));
         }
     }
     Ok(None)

@@ -269,10 +269,9 @@ fn walk(path: &Path, name: &Path, tree: &mut Tree) {
         let release = path.parent().and_then(Path::parent).is_some_and(|dir| dir.ends_with(".podstrap/releases"));
         if release && path.ends_with("release.json") {
             let mut manifest: serde_json::Value = serde_json::from_slice(&contents).expect("release.json is JSON");
-            // The build time, the times of its files, and the boot.
+            // The build time, and the times of its files.
             manifest["built_at"].take();
             manifest["environment"]["fingerprint"].take();
-            manifest["boot"].take();
             contents = manifest.to_string().into_bytes();
         }
         let digest = Sha256::digest(&contents);

@@ -242,16 +242,20 @@ fn a_strict_umask_is_not_published() {
 #[test]
 fn test_suites_of_packages_get_no_bytecode_and_still_work() {
     let sandbox = Sandbox::new();
-    let more =
-        [("kit/__init__.py", ""), ("kit/testing.py", ""), ("kit/tests/__init__.py", ""), ("kit/tests/a.py", "A = 1")];
+    let more = [
+        ("kit/__init__.py", ""),
+        ("kit/testing.py", ""),
+        ("kit/tests/__init__.py", ""),
+        ("kit/tests/test_a.py", "A = 1"),
+    ];
     wheel_with(&sandbox.path("wheels"), "suite", "1", &[], &more);
     let index = IndexServer::start(&sandbox.path("wheels"));
     for engine in engines() {
         let bench = Bench::new(engine, &index.url()).packages(&["suite"]);
         bench.build();
         let compiled = |dir: &str| bench.site().join(dir).join("__pycache__").read_dir().map_or(0, Iterator::count);
-        assert_eq!((compiled("kit"), compiled("kit/tests")), (2, 0));
-        assert_eq!(bench.run("bin/python", &["-Bc", "import kit.tests.a; print(kit.tests.a.A)"]).trim(), "1");
+        assert_eq!((compiled("kit"), compiled("kit/tests")), (2, 1));
+        assert_eq!(bench.run("bin/python", &["-Bc", "import kit.tests.test_a; print(kit.tests.test_a.A)"]).trim(), "1");
     }
 }
 

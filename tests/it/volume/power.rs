@@ -41,6 +41,7 @@ cut $number"#;
 const RESTART: &str = r#"
 cat /proc/sys/kernel/random/uuid > "$place/boot" && mount --bind "$place/boot" /proc/sys/kernel/random/boot_id || exit 91
 mkdir -p "$volume" && mount -o loop "$disk" "$volume" || exit 92
+$spoil
 "$@"; code=$?
 rm -f "$volume/other-program"
 rm -rf "$place/after" && cp -a "$volume" "$place/after" || exit 93
@@ -83,9 +84,10 @@ impl<'a> Cuts<'a> {
     }
 
     /// Runs `init` after the power cut with this number, on another boot.
-    fn restart(&self, number: u32) -> Ran {
+    fn restart(&self, number: u32, spoil: &str) -> Ran {
+        let script = RESTART.replace("$spoil", spoil);
         let ran =
-            self.run(RESTART, false, &self.place.join(format!("cut-{number}"))).expect("it was not skipped before");
+            self.run(&script, false, &self.place.join(format!("cut-{number}"))).expect("it was not skipped before");
         let after = self.place.join("after");
         let what = format!("{}, cut {number}, PODSTRAP_TEST_SEED={}: {}", self.known.setup, seed(), ran.raw);
         assert_eq!(ran.code, Some(0), "{what}");
@@ -107,8 +109,8 @@ fn after_a_power_cut_at_any_moment_the_next_run_completes_the_volume() {
         let pauses: Vec<f64> = (0..CUTS).map(|_| 1.5 * took / f64::from(CUTS) * rng.f64()).collect();
         let Some(cuts) = Cuts::of(&app, &known, false, &pauses, "") else { return };
         for number in 0..=CUTS {
-            let ran = cuts.restart(number);
-            rebuilt += usize::from(ran.raw.contains("since the node restarted"));
+            let ran = cuts.restart(number, "");
+            rebuilt += usize::from(ran.raw.contains("after a restart of the node"));
         }
     }
     assert!(rebuilt > 0, "no release lost the contents of a file");
@@ -122,8 +124,64 @@ fn a_release_that_reached_the_disk_survives_the_power_cut() {
     for (durable, after) in [(true, ""), (false, "sync -f \"$volume\"")] {
         let Some(cuts) = Cuts::of(&app, &known, durable, &[], after) else { return };
         let fetched = app.fetched();
-        let ran = cuts.restart(0);
+        let ran = cuts.restart(0, "");
         assert!(ran.raw.contains("unchanged: "), "{}", ran.raw);
         assert_eq!(app.fetched(), fetched, "durable {durable}");
     }
+}
+
+/// Gives a file the state of a write that the power cut interrupted on ext4: its size, but blocks marked as unwritten.
+const UNWRITTEN: &str = r#"
+file=$(find "$volume/.podstrap/releases" -path '*/site-packages/*' -name '*.py' -size +1k | head -n 1)
+size=$(stat -c %s "$file"); touch -r "$file" "$place/time"
+truncate -s 0 "$file" && fallocate -l "$size" "$file" && touch -r "$place/time" "$file" && umount "$volume" || exit 94
+mount -o loop "$disk" "$volume" && [ "$(stat -c %s "$file")" = "$size" ] || exit 95"#;
+
+#[test]
+fn a_file_of_the_right_size_whose_blocks_were_never_written_is_noticed() {
+    let app = App::new();
+    let known = Known::new(&app, Setup { engine: "uv", link: None, before: Before::Nothing });
+    let Some(cuts) = Cuts::of(&app, &known, false, &[], "sync -f \"$volume\"") else { return };
+    let ran = cuts.restart(0, UNWRITTEN);
+    assert!(ran.raw.contains("has no contents after a restart of the node"), "{}", ran.raw);
+}
+
+#[test]
+fn after_a_restart_of_the_node_the_changes_of_an_app_are_no_damage() {
+    let app = App::new();
+    let root = app.sandbox.path("volume");
+    fs::create_dir(&root).unwrap();
+    let init = || app.init("uv", "new", &root, Some("app"));
+    app.ok(&mut init());
+    let restart = |number: u32, durable: bool| {
+        let boot = app.sandbox.write(&format!("boot-{number}"), "");
+        let script = format!(
+            "echo {number} > '{0}' && mount --bind '{0}' /proc/sys/kernel/random/boot_id && \"$@\"",
+            boot.display()
+        );
+        let mut command = init();
+        command.env("PODSTRAP_DURABLE", durable.to_string());
+        let ran = app.sandbox.run(&mut namespaced(&command, &script)?);
+        assert!(ran.code == Some(0) && ran.raw.contains("unchanged: "), "{}", ran.raw);
+        Some(())
+    };
+    let change = |text: &str| {
+        // The file system's times may be coarse.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(root.join("app/README.md"), text).unwrap();
+    };
+    change("longer than it was\n");
+    let Some(()) = restart(1, false) else { return };
+    // The same boot as before, which the first run has recorded.
+    change("");
+    restart(1, false);
+    let record = || {
+        names(&root.join(".podstrap/releases"))
+            .iter()
+            .any(|id| root.join(".podstrap/releases").join(id).join("boot").exists())
+    };
+    assert!(record());
+    restart(2, true);
+    assert!(!record(), "--durable has written the release to disk");
+    restart(3, false);
 }

@@ -8,7 +8,7 @@ use podstrap::error::{Kind, Result};
 use podstrap::plan::{SIZE_LIMIT, Shape, Target};
 use podstrap::retry::Deadline;
 use podstrap::source::Revision;
-use podstrap::volume::{Contents, MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Volume};
+use podstrap::volume::{MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Volume};
 
 use crate::support::sandbox::Sandbox;
 
@@ -36,7 +36,7 @@ fn manifest(key: &str) -> Manifest {
         },
         environment: None,
         elsewhere: String::new(),
-        contents: Contents { entries: 0, boot: None },
+        entries: 0,
         identities: Vec::new(),
     }
 }
@@ -50,8 +50,8 @@ fn commit(volume: &Volume, key: &str, files: &[&str], manifest: Manifest) -> Res
         fs::write(path, key).unwrap();
     }
     let meter = Meter::new(volume.own().to_owned(), SIZE_LIMIT);
-    let contents = wait(volume.settle(&staging, &meter))?;
-    wait(volume.commit(&staging, key, Manifest { contents, ..manifest }))
+    let entries = wait(volume.settle(&staging, &meter))?;
+    wait(volume.commit(&staging, key, Manifest { entries, ..manifest }))
 }
 
 /// Builds and shows a release, and deletes the releases that it replaces.
