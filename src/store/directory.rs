@@ -1,10 +1,12 @@
 //! A store in a directory that several Pods mount.
 //!
-//!     DIR/v1-<key>.json           the manifest of an entry
-//!     DIR/v1-<sha256>.tar.zst     its archive
-//!     DIR/v1-<key>.used           modified when somebody last used the entry
-//!     DIR/v1-<key>.lease          somebody builds the entry
-//!     DIR/v1-<random>.tmp         not complete; old ones are leftovers
+//! ```text
+//! DIR/v1-<key>.json           the manifest of an entry
+//! DIR/v1-<sha256>.tar.zst     its archive
+//! DIR/v1-<key>.used           modified when somebody last used the entry
+//! DIR/v1-<key>.lease          somebody builds the entry
+//! DIR/v1-<random>.tmp         not complete; old ones are leftovers
+//! ```
 //!
 //! The directory's owner decides who may read and write: podstrap creates no directory, and a new file is readable for
 //! everybody who can read the directory. Nobody writes to an existing file, except to a lease of its own.
