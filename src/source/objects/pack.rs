@@ -39,7 +39,7 @@ const MAX_OBJECTS: usize = 1 << 20;
 /// The most bytes of commits, tags and directories in memory.
 const MAX_KEPT: usize = 64 << 20;
 /// The most bytes of files in memory, from the start of the pack: the others are inflated again. Tests need both.
-const MAX_FILES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 16 << 20 };
+const MAX_FILES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 4 << 20 };
 /// The bytes of contents that are named together, and the number of such batches that wait for it.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 4;
