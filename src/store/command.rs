@@ -105,7 +105,10 @@ fn table(rows: &[(Entry, String)]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
     lines.iter().fold(String::new(), |mut text, line| {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        // A manifest may have any text.
+        let shown = |cell: &str| cell.replace(char::is_control, "?");
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", shown(cell))).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         text
     })

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
-use super::entry::{Archive, Draft, Manifest};
+use super::entry::{self, Archive, Draft, Manifest};
 use super::sign::Signer;
 use crate::archive::{self, Rules};
 use crate::dir::{Dir, random};
@@ -119,7 +119,10 @@ impl What {
     fn of(file: &str) -> Option<(Self, &str)> {
         let name = file.strip_prefix(START)?;
         let all = [Self::Manifest, Self::Archive, Self::Used, Self::Lease, Self::Unfinished];
-        all.into_iter().find_map(|what| Some((what, name.strip_suffix(what.end())?)))
+        let (what, name) = all.into_iter().find_map(|what| Some((what, name.strip_suffix(what.end())?)))?;
+        // Other files are not podstrap's.
+        let is_hash = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_hash || what == Self::Unfinished).then_some((what, name))
     }
 }
 
@@ -151,9 +154,13 @@ impl Directory {
         if length != wanted.bytes {
             return Err(damaged(&format!("it has {length} bytes instead of {}", wanted.bytes)));
         }
+        if wanted.occupied_bytes > most.0 {
+            let (takes, limit) = (Size(wanted.occupied_bytes), most);
+            let why = format!("the environment takes {takes}, and --size-limit is {limit}");
+            return Err(Unusable::Failed(Error::volume("cannot unpack the archive").because(why)));
+        }
         let mut hashed = Hashed::new(file);
-        let limit = Size(wanted.occupied_bytes.min(most.0));
-        let rules = Rules { strip: 0, forbidden: None, limit, deadline };
+        let rules = Rules { strip: 0, forbidden: None, limit: Size(wanted.occupied_bytes), deadline };
         let unpacked = decoder(&mut hashed)
             .map_err(|error| Error::source("cannot decompress it").because(error))
             .and_then(|decoder| archive::unpack_environment(decoder, to, "it", rules));
@@ -221,14 +228,33 @@ impl Directory {
             occupied_bytes: packed.occupied,
         };
         let manifest = Manifest::new(draft, archive);
+        let before = self.archive_of(&draft.key).filter(|before| *before != manifest.archive);
         unfinished.publish(&What::Archive.file(&manifest.archive.sha256)).on_volume(what)?;
         let text = manifest.seal(signer)?;
-        self.put(&What::Manifest.file(&draft.key), &text).and_then(|()| self.dir.sync()).on_volume(what)?;
+        if let Err(error) = self.put(&What::Manifest.file(&draft.key), &text) {
+            // Another user's entry in a sticky directory. Nothing would name the archive.
+            if before.is_some() {
+                let _ = self.remove(What::Archive, &manifest.archive.sha256);
+            }
+            return Err(error).on_volume(what);
+        }
+        // Somebody may be about to read the replaced archive: it becomes a leftover only now.
+        let replaced = before.and_then(|before| self.dir.file(What::Archive.file(&before.sha256)).ok());
+        let _ = replaced.map(|file| file.set_modified(SystemTime::now()));
+        self.dir.sync().on_volume(what)?;
         Ok(manifest)
     }
 
-    /// Deletes an entry, as far as possible.
+    /// The archive of an entry, if its manifest is readable.
+    fn archive_of(&self, key: &str) -> Option<Archive> {
+        Some(entry::open(&self.manifest(key).ok()??, key, None).ok()?.archive)
+    }
+
+    /// Deletes an entry, as far as possible, unless another one has replaced it.
     pub(super) fn discard(&self, manifest: &Manifest) -> Result<()> {
+        if self.archive_of(&manifest.key).is_some_and(|now| now != manifest.archive) {
+            return Ok(());
+        }
         self.remove(What::Manifest, &manifest.key)?;
         self.remove(What::Archive, &manifest.archive.sha256)
     }

@@ -116,7 +116,8 @@ pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) ->
     let signature = members.shift_remove(SIGNATURE);
     if let Some(verifier) = verifier {
         let signature = signature.as_ref().and_then(Value::as_str);
-        let signature = signature.ok_or_else(|| Error::volume("it has no signature, which --store-verify requires"))?;
+        let signature = signature
+            .ok_or_else(|| Error::volume("it has no signature, which --store-verify and --store-sign require"))?;
         // The same bytes as the signer's: parsing keeps the order, and JSON has one shortest form for these values.
         verifier.verify(value.to_string().as_bytes(), signature, SystemTime::now())?;
     }

@@ -80,7 +80,10 @@ impl Store {
         let (sign, verify) = (plan.sign.clone(), plan.verify.clone());
         let (signer, verifier) = blocking(move || {
             let signer = sign.as_deref().map(Signer::read).transpose()?;
-            Ok((signer, verify.as_deref().map(AllowedSigners::read).transpose()?))
+            // Whoever signs replaces entries without a signature.
+            let own = || signer.as_ref().map(AllowedSigners::only);
+            let verifier = verify.as_deref().map(AllowedSigners::read).transpose()?.or_else(own);
+            Ok((signer, verifier))
         })
         .await?;
         Ok(Self {
@@ -96,9 +99,9 @@ impl Store {
     /// builds it, at most for half of the remaining time.
     pub(crate) async fn fetch(&self, key: &str, to: &Path, deadline: Deadline) -> Fetched {
         let until = Instant::now() + deadline.remaining() / 2;
-        let (mut pause, mut seen, mut lease) = (PAUSES[0], None, None);
+        let (mut pause, mut seen, mut lease, mut is_first) = (PAUSES[0], None, None, true);
         loop {
-            match self.restore(key, to, deadline).await {
+            match self.restore(key, to, deadline, std::mem::take(&mut is_first)).await {
                 Ok(Some(manifest)) => return Fetched::Restored(Box::new(manifest)),
                 Ok(None) => {}
                 // The next entry replaces it.
@@ -138,8 +141,14 @@ impl Store {
         }
     }
 
-    /// Restores the entry with this key, if there is a good one.
-    async fn restore(&self, key: &str, to: &Path, deadline: Deadline) -> Result<Option<Manifest>, Unusable> {
+    /// Restores the entry with this key, if there is a good one. Only the first try says why there is none.
+    async fn restore(
+        &self,
+        key: &str,
+        to: &Path,
+        deadline: Deadline,
+        is_first: bool,
+    ) -> Result<Option<Manifest>, Unusable> {
         let what = format!("cannot read the store {}", self.plan.dir.display());
         let (place, name, verifier) = (self.place(), key.to_owned(), self.verifier.clone());
         let found = self.bounded(LOOK, what.clone(), move || {
@@ -154,7 +163,9 @@ impl Store {
             Some(Ok(manifest)) => manifest,
         };
         if !manifest.is_fixed && manifest.age().is_none_or(|age| age > self.plan.max_age) {
-            tracing::info!("{shown} is older than --store-max-age: resolving its requirements again");
+            if is_first {
+                tracing::info!("{shown} is older than --store-max-age: resolving its requirements again");
+            }
             return Ok(None);
         }
         let limit = manifest.took().max(TRANSFER).min(deadline.remaining() / 2);
@@ -168,6 +179,9 @@ impl Store {
         });
         match unpacked.await.map_err(Unusable::Failed)? {
             Ok(()) => {}
+            Err(Unusable::Damaged(error)) if !self.is_writable() => {
+                return Err(Unusable::Damaged(error.within(&shown)));
+            }
             Err(Unusable::Damaged(error)) => {
                 let (place, wanted) = (self.place(), manifest.clone());
                 let discard = move || place.open()?.discard(&wanted);

@@ -84,6 +84,13 @@ impl AllowedSigners {
         Ok(Self { keys, file: file.to_owned() })
     }
 
+    /// The key of a signer, and no other.
+    pub(super) fn only(signer: &Signer) -> Self {
+        let key = signer.key.public_key().clone();
+        let allowed = Allowed { principals: "--store-sign".to_owned(), key, after: None, before: None };
+        Self { keys: vec![allowed], file: signer.file.clone() }
+    }
+
     /// Verifies a signature, and returns the principals of its key.
     ///
     /// # Errors
@@ -93,7 +100,7 @@ impl AllowedSigners {
         let signature =
             SshSig::from_pem(signature).map_err(|error| refused(format!("it is no SSH signature: {error}")))?;
         let allowed = self.keys.iter().filter(|allowed| allowed.key.key_data() == signature.public_key());
-        let mut found = Err(refused(format!("{} does not list its key", self.file.display())));
+        let mut found = Err(refused(format!("{} does not have its key", self.file.display())));
         for allowed in allowed {
             if allowed.after.is_some_and(|after| now < after) || allowed.before.is_some_and(|before| now >= before) {
                 found = Err(refused(format!("the key of {} is not valid at this time", allowed.principals)));
@@ -286,7 +293,7 @@ mod tests {
         assert_eq!(said(&format!("ci {public}"), b"text", &signature), Ok("ci".to_owned()));
         assert!(said(&format!("ci {public}"), b"texT", &signature).is_err());
         assert!(said(&format!("ci {public}"), b"text", "x").unwrap_err().contains("no SSH signature"));
-        assert!(said(&format!("ci {KEY}"), b"text", &signature).unwrap_err().contains("does not list its key"));
+        assert!(said(&format!("ci {KEY}"), b"text", &signature).unwrap_err().contains("does not have its key"));
         let past = format!("ci valid-before=\"20200101\" {public}");
         assert!(said(&past, b"text", &signature).unwrap_err().contains("not valid at this time"));
         // A second line of the same key counts too.

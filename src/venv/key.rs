@@ -226,7 +226,7 @@ impl Recipe {
         pins.extend(&contents.pins);
         let unknown = self.unknown.clone().or_else(|| contents.unknown.take());
         let key = Key { decisive: &self.decisive, tree: contents.take()?, revision: has_revision.then_some(revision) };
-        Ok(Keyed { key: hash(&key), inputs: serde_json::json!(key), has_revision, unknown, pins })
+        Ok(Keyed { key: hash(&key), inputs: without_queries(serde_json::json!(key)), has_revision, unknown, pins })
     }
 
     /// Hash of the files outside the tree that requirements in the tree name, and of the variables in those
@@ -238,6 +238,19 @@ impl Recipe {
         let mut contents = Contents::new(&self.settings, &self.identities, tree, deadline).elsewhere();
         contents.inputs(inputs);
         Ok(hash(&Elsewhere { version: VERSION, contents: contents.take()? }))
+    }
+}
+
+/// Cuts the queries and fragments of all URLs: they may have secrets. The key covers them.
+fn without_queries(value: Value) -> Value {
+    match value {
+        Value::String(text) => match text.split_once("://").and_then(|_| text.find(['?', '#'])) {
+            Some(end) => format!("{}…", &text[..end]).into(),
+            None => Value::String(text),
+        },
+        Value::Array(all) => all.into_iter().map(without_queries).collect(),
+        Value::Object(all) => all.into_iter().map(|(name, value)| (name, without_queries(value))).collect(),
+        other => other,
     }
 }
 

@@ -141,13 +141,21 @@ impl Volume {
         Ok(None)
     }
 
-    /// Directory and record of every release's environment. The published release comes first.
+    /// Directory and record of every release's environment. The published release comes first. After another boot of the
+    /// node, leaves out releases that have lost contents: times and sizes may be the same.
     pub fn environments(&self, target: &Target) -> Result<Vec<(PathBuf, EnvironmentRecord)>> {
-        let of = |release: Release| {
-            let record = release.manifest.environment.clone()?;
-            Some((self.tree(&release).join(&record.venv), record))
-        };
-        Ok(self.releases(target)?.into_iter().filter_map(of).collect())
+        let mut found = Vec::new();
+        for release in self.releases(target)? {
+            let Some(record) = release.manifest.environment.clone() else { continue };
+            let path = self.releases.path().join(&release.id);
+            let boot = self.releases.dir(&release.id).and_then(|dir| self.disk.built_in(&dir));
+            if boot.on_volume(|| format!("cannot read {}", path.display()))? != Boot::Earlier
+                || self.is_whole(&release)?
+            {
+                found.push((self.tree(&release).join(&record.venv), record));
+            }
+        }
+        Ok(found)
     }
 
     /// Whether every published path still exists, and after another boot of the node whether every file still has its

@@ -27,7 +27,28 @@ const IN_HOME: &[(&str, &str)] =
 const INDECISIVE: &[&str] = &["PASSWORD", "TOKEN", "USERNAME", "CACHE", "TIMEOUT", "RETRIES", "CONFIG_FILE"];
 
 /// Variables for the compilers of a build.
-const OF_COMPILERS: &[&str] = &["CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "RUSTFLAGS"];
+const OF_COMPILERS: &[&str] = &[
+    "CC",
+    "CXX",
+    "FC",
+    "CFLAGS",
+    "CXXFLAGS",
+    "CPPFLAGS",
+    "FFLAGS",
+    "LDFLAGS",
+    "RUSTFLAGS",
+    "ARCHFLAGS",
+    "MAKEFLAGS",
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "PKG_CONFIG_PATH",
+    "CMAKE_ARGS",
+    "CMAKE_GENERATOR",
+    "SOURCE_DATE_EPOCH",
+    "SETUPTOOLS_SCM_PRETEND_VERSION",
+];
 
 /// Parts of the names of variables for the transport.
 const OF_TRANSPORT: &[&str] = &["CERT", "PROXY"];

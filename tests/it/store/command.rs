@@ -95,8 +95,9 @@ fn the_least_recently_used_entries_are_deleted_first() {
     // A build does the same. It deletes leftovers, and no files of others.
     set(&manifest(&keys[0]), 30);
     bench.files(".used").iter().for_each(|file| set(file, 20));
-    for name in ["v1-leftover.tmp", "v1-leftover.tar.zst", "v1-dead.lease", "v1-gone.used", "notes.txt"] {
-        set(&bench.app.sandbox.write(&format!("store/{name}"), "x"), 2);
+    let hash = "ab".repeat(32);
+    for name in ["v1-left.tmp", "v1-HASH.tar.zst", "v1-HASH.lease", "v1-HASH.used", "v1-notes.lease", "notes.txt"] {
+        set(&bench.app.sandbox.write(&format!("store/{}", name.replace("HASH", &hash)), "x"), 2);
     }
     fs::write(bench.store.join("v1-running.tmp"), "x").unwrap();
     let ran = bench.builds(bench.init_of("new", "pip", "four").args(["--store-limit", "1"]));
@@ -104,6 +105,6 @@ fn the_least_recently_used_entries_are_deleted_first() {
     let mut left: Vec<_> =
         bench.files("").iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     left.retain(|name| ![".tar.zst", ".json"].iter().any(|end| name.ends_with(end)));
-    assert_eq!(left, ["notes.txt", "v1-running.tmp"]);
+    assert_eq!(left, ["notes.txt", "v1-notes.lease", "v1-running.tmp"]);
     assert_eq!((bench.files(".json").len(), bench.files(".tar.zst").len()), (1, 1), "its own entry stays");
 }

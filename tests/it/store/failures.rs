@@ -30,6 +30,16 @@ fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
 type Damage = fn(&Bench, &Path, &Path);
 
 #[test]
+fn the_size_limit_of_a_reader_is_no_damage() {
+    let bench = Bench::new();
+    bench.builds(&mut bench.init("uv", "first"));
+    let ran = bench.app.sandbox.run(bench.init("uv", "second").args(["--size-limit", "200k"]));
+    assert_eq!(ran.code, Some(5), "{}", ran.raw);
+    assert!(ran.raw.contains("--size-limit is 200.0 kB"), "{}", ran.raw);
+    bench.restores(&mut bench.init("uv", "third"));
+}
+
+#[test]
 fn a_damaged_entry_is_replaced() {
     let bench = Bench::new();
     bench.builds(&mut bench.init("uv", "first"));

@@ -46,7 +46,7 @@ fn only_entries_of_allowed_signers_are_used() {
         bench.restores(&mut bench.init("uv", "c"));
 
         allow(format!("ci@example.org {other}\n"));
-        refuses("d", "does not list its key");
+        refuses("d", "does not have its key");
         allow(format!("ci@example.org valid-before=\"20200101\" {public}\n"));
         refuses("e", "is not valid at this time");
         allow(format!("ci@example.org {public}\n"));
@@ -54,6 +54,31 @@ fn only_entries_of_allowed_signers_are_used() {
         let text = fs::read_to_string(&manifest).unwrap();
         fs::write(&manifest, text.replace("\"is_fixed\": true", "\"is_fixed\": false")).unwrap();
         refuses("f", "its signature is not valid");
+        fs::write(&manifest, text).unwrap();
+        fs::OpenOptions::new().write(true).open(&bench.files(".tar.zst")[0]).unwrap().set_len(1000).unwrap();
+        refuses("g", "it has 1000 bytes instead of");
+        assert!(manifest.exists(), "who does not sign does not delete entries");
+    }
+}
+
+#[test]
+fn whoever_signs_replaces_an_entry_without_its_signature() {
+    let bench = Bench::new();
+    let (ci, _) = key(&bench, "ci", "ed25519");
+    let (next, _) = key(&bench, "next", "ed25519");
+    bench.builds(&mut bench.init("uv", "unsigned"));
+    let mut last = String::new();
+    for key in [&ci, &next] {
+        let sign = |volume: &str| {
+            let mut command = bench.init("uv", volume);
+            command.args(["--store-only", "--store-sign"]).arg(key);
+            command
+        };
+        bench.builds(&mut sign("one"));
+        let signature = bench.manifest()["signature"].as_str().unwrap().to_owned();
+        assert_ne!(signature, last);
+        last = signature;
+        bench.restores(&mut sign("two"));
     }
 }
 

@@ -219,10 +219,12 @@ fn foreign(root: &Path) {
 /// By path below a directory: type, mode and a digest of the contents, or the target of a link.
 pub(crate) type Tree = BTreeMap<PathBuf, String>;
 
-/// Every file of a volume, except the build times of its release.
+/// Every file of a volume, except the build times of its release, and the boot that it depends on.
 pub(crate) fn everything(root: &Path) -> Tree {
     let mut tree = Tree::new();
     walk(root, Path::new(""), &mut tree);
+    let releases = Path::new(".podstrap/releases");
+    tree.retain(|path, _| !(path.ends_with("boot") && path.parent().and_then(Path::parent) == Some(releases)));
     tree
 }
 

@@ -327,7 +327,7 @@ fn a_dead_remote_leaves_what_is_published_if_that_is_wanted() {
     for flags in [&["--venv-final-path", "/elsewhere"][..], &["--link", "app"]] {
         let ran = article.run(stale().args(flags));
         assert_eq!(ran.code, Some(3), "{}", ran.raw);
-        assert!(ran.raw.contains("--stale-ok found no published release"), "{}", ran.raw);
+        assert!(ran.raw.contains("--stale-ok found no complete release"), "{}", ran.raw);
     }
     assert_eq!(listing(&article.sandbox.root()), before);
 }
