@@ -182,6 +182,10 @@ pub fn fuzz(data: &[u8]) {
     let framed = kinds.map(|kind| format!("-----BEGIN {kind} KEY-----\n{body}\n-----END {kind} KEY-----\n"));
     for pem in framed.iter().chain([&text]) {
         let Err(why) = private_key(pem) else { continue };
+        // A message that any other text gets as well quotes nothing, even if the file contains it.
+        if private_key("x").is_err_and(|other| other == why) {
+            continue;
+        }
         assert!(body.len() < 16 || !why.contains(&body[..16]), "{why}");
         assert!(!why.contains('\n') && !pem.lines().any(|line| line.len() > 40 && why.contains(line)), "{why}");
     }
