@@ -84,38 +84,12 @@ const WITHOUT: Contender = Contender {
 const CLONE: Contender =
     Contender { name: "git clone --depth 1", argv: &["sh", "-c", r#"git clone -q --depth 1 "$REPO" "$DIR/app""#] };
 
-pub(super) const UV: Contender = Contender {
-    name: "podstrap init, uv",
-    argv: &[
-        PODSTRAP,
-        "init",
-        "--repo",
-        "$REPO",
-        "--root",
-        "$DIR",
-        "--venv",
-        "python/venv",
-        "--engine",
-        "$UV",
-        "$INSTALL",
-    ],
-};
-const PIP: Contender = Contender {
-    name: "podstrap init, pip",
-    argv: &[
-        PODSTRAP,
-        "init",
-        "--repo",
-        "$REPO",
-        "--root",
-        "$DIR",
-        "--venv",
-        "python/venv",
-        "--engine",
-        "pip",
-        "$INSTALL",
-    ],
-};
+/// podstrap with an engine.
+const fn init(engine: &'static str) -> [&'static str; 11] {
+    [PODSTRAP, "init", "--repo", "$REPO", "--root", "$DIR", "--venv", "python/venv", "--engine", engine, "$INSTALL"]
+}
+pub(super) const UV: Contender = Contender { name: "podstrap init, uv", argv: &init("$UV") };
+const PIP: Contender = Contender { name: "podstrap init, pip", argv: &init("pip") };
 const NO_VENV: Contender = Contender {
     name: "podstrap init --venv none",
     argv: &[PODSTRAP, "init", "--repo", "$REPO", "--root", "$DIR", "--venv", "none"],

@@ -74,11 +74,7 @@ fn packages(entry: &Entry) -> usize {
 }
 
 fn python(entry: &Entry) -> &str {
-    let of = |manifest: &'_ super::Manifest| manifest.environment.get("python").is_some();
-    match &entry.manifest {
-        Some(manifest) if of(manifest) => manifest.environment["python"].as_str().unwrap_or("-"),
-        _ => "-",
-    }
+    entry.manifest.as_ref().and_then(|manifest| manifest.environment.get("python")?.as_str()).unwrap_or("-")
 }
 
 fn row_in_json(entry: &Entry, state: &str) -> Value {

@@ -274,7 +274,8 @@ impl Directory {
         if used.and_then(|used| used.elapsed().ok()).is_some_and(|age| age < FRESH) {
             return;
         }
-        if let Err(error) = self.put(&name, b"") {
+        // It need not survive a power cut, so nothing waits for the disk.
+        if let Err(error) = self.create().and_then(|mark| mark.rename(&name)) {
             tracing::debug!("cannot note the use of an entry of the store: {error}");
         }
     }
@@ -327,8 +328,12 @@ struct Unfinished<'a> {
 
 impl Unfinished<'_> {
     /// Writes it to disk, then gives it its name.
-    fn publish(mut self, name: &str) -> io::Result<()> {
+    fn publish(self, name: &str) -> io::Result<()> {
         self.file.sync_all()?;
+        self.rename(name)
+    }
+
+    fn rename(mut self, name: &str) -> io::Result<()> {
         let temporary = self.name.clone().unwrap_or_default();
         self.place.dir.rename(&temporary, &self.place.dir, name)?;
         self.name = None;

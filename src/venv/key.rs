@@ -436,6 +436,14 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_shows_no_query_of_a_url() {
+        let inputs =
+            serde_json::json!({"a": ["https://h/p?token=s3cret", "x @ https://h/x.whl#s3cret"], "b": "x#y", "c": 1});
+        let shown = serde_json::json!({"a": ["https://h/p…", "x @ https://h/x.whl…"], "b": "x#y", "c": 1});
+        assert_eq!(without_queries(inputs), shown);
+    }
+
+    #[test]
     fn each_input_changes_the_key() {
         let changes: [(&str, Change); 26] = [
             ("a requirements file", |all| all.in_tree("requirements.txt", "./lib")),

@@ -65,9 +65,12 @@ pub async fn locate(
     let identities = identities.clone();
     blocking(move || {
         let program = |path: &Path| Program::new(path, &identities, deadline);
+        let links = elf::links(&python).map_err(|error| {
+            files::unreadable(Kind::Environment, format!("cannot read {}", python.display()), &error)
+        })?;
         Ok(Toolchain {
-            libpython: libpython(&python)?.as_deref().map(program).transpose()?,
-            loader: loader(&python)?.as_deref().map(program).transpose()?,
+            libpython: libpython(&python, links.as_ref())?.as_deref().map(program).transpose()?,
+            loader: loader(links.as_ref())?.as_deref().map(program).transpose()?,
             python: program(&python)?,
             uv: uv.as_deref().map(program).transpose()?,
             uv_required,
@@ -104,9 +107,7 @@ fn locate_uv(request: &EngineRequest, settings: &Settings) -> Result<Option<Path
 }
 
 /// The shared libpython that an interpreter loads.
-fn libpython(python: &Path) -> Result<Option<PathBuf>> {
-    let links = elf::links(python)
-        .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", python.display()), &error))?;
+fn libpython(python: &Path, links: Option<&elf::Links>) -> Result<Option<PathBuf>> {
     let Some(links) = links else { return Ok(None) };
     let name = links.needed.iter().find(|name| name.starts_with("libpython"));
     let (Some(name), Some(own)) = (name, python.parent()) else { return Ok(None) };
@@ -124,10 +125,8 @@ fn libpython(python: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// The loader that an interpreter names.
-fn loader(python: &Path) -> Result<Option<PathBuf>> {
-    let links = elf::links(python)
-        .map_err(|error| files::unreadable(Kind::Environment, format!("cannot read {}", python.display()), &error))?;
-    let Some(loader) = links.and_then(|links| links.loader).map(PathBuf::from) else { return Ok(None) };
+fn loader(links: Option<&elf::Links>) -> Result<Option<PathBuf>> {
+    let Some(loader) = links.and_then(|links| links.loader.as_ref()).map(PathBuf::from) else { return Ok(None) };
     Ok(files::is_file(&loader)?.then_some(loader))
 }
 

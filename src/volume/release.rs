@@ -118,7 +118,11 @@ impl Volume {
             (Boot::Earlier, Some(boot)) => {
                 let temporary = random();
                 let replaced = self.staging.write(&temporary, boot.as_bytes());
-                replaced.and_then(|()| self.staging.rename(&temporary, &dir, BOOT)).on_volume(failed)
+                // The release is complete, even on a full volume: the next run looks at its files once more.
+                if let Err(error) = replaced.and_then(|()| self.staging.rename(&temporary, &dir, BOOT)) {
+                    tracing::debug!("{}: {error}", failed());
+                }
+                Ok(())
             }
         }
     }

@@ -270,10 +270,10 @@ fn damage(tree: &Dir, listed: &[Listed], built: Option<&Stat>) -> Result<Option<
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let time = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
     for Listed { name, size, is_sparse } in listed {
-        let path = tree.path().join(name);
-        let inspect = || format!("cannot inspect {}", path.display());
+        let path = || tree.path().join(name);
+        let inspect = || format!("cannot inspect {}", path().display());
         let Some(stat) = tree.entry(name).on_volume(inspect)? else {
-            return Ok(Some(format!("{} is missing from the release", path.display())));
+            return Ok(Some(format!("{} is missing from the release", path().display())));
         };
         let (Some(size), Some(built)) = (size, built) else { continue };
         // A commit may have a time in the future, an app does not.
@@ -284,11 +284,11 @@ fn damage(tree: &Dir, listed: &[Listed], built: Option<&Stat>) -> Result<Option<
             let now = stat.st_size;
             return Ok(Some(format!(
                 "{} has {now} bytes instead of {size} after a restart of the node",
-                path.display()
+                path().display()
             )));
         }
         if *size > 0 && !is_sparse && tree.has_hole(name).on_volume(inspect)? {
-            return Ok(Some(format!("{} has no contents after a restart of the node", path.display())));
+            return Ok(Some(format!("{} has no contents after a restart of the node", path().display())));
         }
     }
     Ok(None)

@@ -185,3 +185,21 @@ fn after_a_restart_of_the_node_the_changes_of_an_app_are_no_damage() {
     assert!(!record(), "--durable has written the release to disk");
     restart(3, false);
 }
+
+#[test]
+fn after_a_restart_of_the_node_a_full_volume_is_no_obstacle() {
+    let app = App::new();
+    let known = Known::new(&app, Setup { engine: "uv", link: None, before: Before::Nothing });
+    let (volume, boot) = (app.sandbox.path("full"), app.sandbox.write("boot", "another\n"));
+    fs::create_dir(&volume).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=64m none '{0}' && cp -a '{1}/.' '{0}' && mount --bind '{2}' /proc/sys/kernel/random/boot_id \
+         || exit 91; dd if=/dev/zero of='{0}/filler' bs=64k 2>/dev/null; \"$@\"",
+        volume.display(),
+        known.after.display(),
+        boot.display()
+    );
+    let Some(mut command) = namespaced(&app.run_of(known.setup, &volume), &script) else { return };
+    let ran = app.sandbox.run(&mut command);
+    assert!(ran.code == Some(0) && ran.raw.contains("unchanged: "), "{}", ran.raw);
+}
