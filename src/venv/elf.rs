@@ -46,15 +46,8 @@ pub(super) struct Links {
     pub(super) run_path: Vec<String>,
     /// The program that loads it: a part of the C library.
     pub(super) loader: Option<String>,
-    build_id: Option<Vec<u8>>,
-}
-
-/// The GNU build ID of a file: the same contents, the same ID.
-///
-/// # Errors
-/// The system cannot open it.
-pub(super) fn build_id(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    Ok(links(path)?.and_then(|links| links.build_id))
+    /// The GNU build ID: the same contents, the same ID.
+    pub(super) build_id: Option<Vec<u8>>,
 }
 
 /// The dynamic section of a file. None: it is missing, no ELF file, or a broken one.

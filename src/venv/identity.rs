@@ -1,12 +1,13 @@
-//! Identifies a file by its contents: by its GNU build ID and size if it has one, otherwise by a hash.
+//! Identifies a file by its contents: by its GNU build ID and size if it has one, otherwise by a hash. A large program
+//! without a build ID, such as uv, is hashed in part: all of it would take longer than to start it.
 //!
-//! Hashing a binary of 44 MB or a directory of wheels takes longer than the rest of a run without changes.
-//! release.json therefore keeps the stamps of hashed files. podstrap does not read a file with the same stamp again.
+//! Hashing a directory of wheels takes longer than the rest of a run without changes. release.json therefore keeps the
+//! stamps of hashed files. podstrap does not read a file with the same stamp again.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,7 +20,7 @@ use crate::files;
 use crate::retry::Deadline;
 use crate::runtime::hex;
 
-/// `build-id:571d98…:6831736`, `sha256:6a1c…`
+/// `build-id:571d98…:6831736`, `parts:6a1c…:38912000`, `sha256:6a1c…`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Identity(String);
@@ -47,6 +48,13 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Bytes for each read.
 const BUFFER: usize = 128 << 10;
 
+/// Of a large program, the first bytes of each piece. A change of a program moves what is behind it, and so changes
+/// nearly every piece.
+const PIECE: u64 = 128 << 10;
+const PART: usize = 4 << 10;
+/// Smaller programs are hashed in full.
+const LARGE: u64 = 4 << 20;
+
 /// The identities of an earlier run, and those that this run needed.
 #[derive(Debug, Clone, Default)]
 pub struct Identities {
@@ -66,8 +74,13 @@ impl Identities {
     pub(super) fn of(&self, path: &Path, deadline: Deadline) -> io::Result<Identity> {
         let path = path.canonicalize()?;
         let meta = files::open(&path)?.metadata()?;
-        if let Some(id) = elf::build_id(&path)? {
+        let program = elf::links(&path)?;
+        let is_program = program.is_some();
+        if let Some(id) = program.and_then(|links| links.build_id) {
             return Ok(Identity(format!("build-id:{}:{}", hex(&id), meta.len())));
+        }
+        if is_program && meta.len() >= LARGE {
+            return Ok(Identity(format!("parts:{}:{}", parts(&path, meta.len())?, meta.len())));
         }
         let stamp = Stamp::of(&meta);
         let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,6 +117,17 @@ impl Stamp {
         let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.ctime.try_into().unwrap_or_default());
         changed.elapsed().is_ok_and(|age| age > SETTLED)
     }
+}
+
+/// The hash of parts of a file, which has `size` bytes.
+fn parts(path: &Path, size: u64) -> io::Result<String> {
+    let file = files::open(path)?;
+    let (mut digest, mut part) = (Sha256::new(), [0; PART]);
+    for at in (0..size.saturating_sub(PART as u64)).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX)) {
+        file.read_exact_at(&mut part, at)?;
+        digest.update(part);
+    }
+    Ok(hex(&digest.finalize()))
 }
 
 /// `sha256:…` of a file's contents.
@@ -170,9 +194,36 @@ mod tests {
     fn a_program_is_known_by_its_build_id() {
         let path = std::env::current_exe().unwrap();
         let identity = Identities::default().of(&path, soon()).unwrap();
-        match elf::build_id(&path).unwrap() {
+        match elf::links(&path).unwrap().unwrap().build_id {
             Some(id) => assert!(identity.0.starts_with(&format!("build-id:{}:", hex(&id)))),
-            None => assert!(identity.0.starts_with("sha256:")),
+            None => assert!(identity.0.starts_with("parts:")),
         }
+    }
+
+    #[test]
+    fn a_large_program_without_a_build_id_is_known_by_its_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("uv");
+        let mut bytes = fs::read(std::env::current_exe().unwrap()).unwrap();
+        // The note's name: without it, there is no build ID.
+        let note = bytes.windows(12).position(|window| window == b"\x14\0\0\0\x03\0\0\0GNU\0");
+        if let Some(note) = note {
+            bytes[note + 8] = b'X';
+        }
+        let of = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            Identities::default().of(&file, soon()).unwrap()
+        };
+        let first = of(&bytes);
+        assert!(first.0.starts_with("parts:"), "{first:?}");
+        assert_eq!(of(&bytes), first);
+        // One byte more in the middle moves the rest.
+        let mut longer = bytes.clone();
+        longer.insert(bytes.len() / 2, 0);
+        longer.pop();
+        assert_ne!(of(&longer), first);
+        let mut shorter = bytes.clone();
+        shorter.pop();
+        assert_ne!(of(&shorter), first);
     }
 }
