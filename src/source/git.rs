@@ -1,8 +1,9 @@
 //! A Git repository: resolves a reference to a commit, fetches its objects, and checks out exactly that commit.
 //!
-//! A clone is two requests: one for the list of references, and one for the pack with a single commit. Over SSH both
-//! go to one process on the server, which answers one request and ends. podstrap reads that pack itself
-//! ([`receive`]). It asks for a commit by its name, so names cannot be confused, and podstrap can ask for a commit that
+//! A clone is two requests: one for the reference (in version 2 of the protocol; in version 0, and so over SSH, for the
+//! list of all references), and one for the pack with a single commit. Over SSH both go to one process on the server,
+//! which answers one request and ends. podstrap reads that pack itself ([`receive`]), and writes files while it arrives
+//! ([`Early`]). It asks for a commit by its name, so names cannot be confused, and podstrap can ask for a commit that
 //! is not a tip, whether or not the server announces support for that.
 //!
 //! libgit2 fetches into a repository in two cases: for `--keep-git`, and if the server refuses to send that commit,
@@ -22,13 +23,13 @@ use crate::runtime::blocking;
 use crate::size::Size;
 use crate::source::access::auth::Auth;
 use crate::source::access::web::Access;
-use crate::source::checkout::{self, CheckedOut, Submodule};
+use crate::source::checkout::{self, Begun, CheckedOut, Early, Submodule};
 use crate::source::destination::Destination;
 use crate::source::keep;
 use crate::source::objects::transport::{self, Wire};
 use crate::source::objects::{Fetched, create, failure, fetch_local, index, open_local, receive};
 use crate::source::remote::http::{Listing, Remote};
-use crate::source::remote::pktline::{Framer, packet, payload};
+use crate::source::remote::pktline::{FLUSH, Framer, SECTION, packet, payload};
 use crate::source::remote::refs::{Choice, Refs};
 use crate::source::remote::ssh::{self, Session};
 use crate::source::remote::submodules;
@@ -93,6 +94,9 @@ enum Storage {
     Repository,
 }
 
+/// The objects of a commit, and its files as far as they are written.
+type Objects = (Fetched, Option<Begun>);
+
 /// What to fetch: for libgit2, its list of references and the refspecs.
 struct Ask {
     listing: Vec<u8>,
@@ -118,8 +122,20 @@ impl Git {
             }
             GitUrl::Url(at) => {
                 let remote = Remote::new(at.clone(), access.clone())?;
-                let listing = retry(deadline, &listing, || remote.list(deadline)).await?;
-                let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
+                // A kept repository needs all references.
+                let mut asks = !source.keep_git;
+                let (listing, choice) = retry(deadline, &listing, async || {
+                    if std::mem::take(&mut asks)
+                        && let Some(listing) = remote.ask(source.reference.as_deref(), deadline).await?
+                        && let Ok(choice) = listing.refs.choose(source.reference.as_deref(), &url)
+                    {
+                        return Ok((listing, choice));
+                    }
+                    let listing = remote.list(deadline).await?;
+                    let choice = listing.refs.choose(source.reference.as_deref(), &url)?;
+                    Ok((listing, choice))
+                })
+                .await?;
                 (Reached::Http(Box::new((remote, listing))), choice)
             }
             GitUrl::Ssh(address) => {
@@ -145,8 +161,8 @@ impl Git {
     async fn check_out_nested(&mut self, to: Destination<'_>, nesting: usize, deadline: Deadline) -> Result<Written> {
         // One repository for each level: a submodule that is written no longer needs its repository.
         let repository = to.scratch.join(format!("git-{nesting}"));
-        let fetched = self.fetch_objects(&repository, to.limit, deadline).await?;
-        let mut done = self.write(fetched, to, deadline).await?;
+        let (fetched, begun) = self.fetch_objects(&repository, to, deadline).await?;
+        let mut done = self.write(fetched, begun, to, deadline).await?;
         if !done.submodules.is_empty() {
             let left = Size(to.limit.0.saturating_sub(done.written.bytes));
             let below = self.submodules(&done.submodules, Destination { limit: left, ..to }, nesting, deadline).await?;
@@ -164,13 +180,14 @@ impl Git {
         Ok(done.written)
     }
 
-    /// Fetches the chosen commit's objects. If libgit2 stores them, it does so in a new repository.
-    async fn fetch_objects(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<Fetched> {
-        let repository = repository.to_owned();
-        match &self.reached {
+    /// Fetches the chosen commit's objects, and may begin to write its files. If libgit2 stores the objects, it does so in
+    /// a new repository.
+    async fn fetch_objects(&mut self, repository: &Path, to: Destination<'_>, deadline: Deadline) -> Result<Objects> {
+        let (repository, limit) = (repository.to_owned(), to.limit);
+        let fetched = match &self.reached {
             Reached::Http(_) | Reached::Ssh(_) => {
                 let doing = format!("fetching from {}", self.source.url);
-                retry(deadline, &doing, async || self.fetch(&repository, limit, deadline).await).await
+                return retry(deadline, &doing, async || self.fetch(&repository, to, deadline).await).await;
             }
             Reached::File(objects, _) if self.source.keep_git => {
                 let (from, doing) = (objects.with_file_name(""), self.what());
@@ -192,11 +209,18 @@ impl Git {
                 })
                 .await
             }
-        }
+        };
+        Ok((fetched?, None))
     }
 
     /// Writes the chosen commit's files.
-    async fn write(&self, fetched: Fetched, to: Destination<'_>, deadline: Deadline) -> Result<CheckedOut> {
+    async fn write(
+        &self,
+        fetched: Fetched,
+        begun: Option<Begun>,
+        to: Destination<'_>,
+        deadline: Deadline,
+    ) -> Result<CheckedOut> {
         let doing = format!("cannot check out {} of {}", self.choice.commit, self.source.url);
         let (choice, source) = (self.choice.clone(), self.source.clone());
         let (tree, scratch) = (to.tree.to_owned(), to.scratch.to_owned());
@@ -205,7 +229,7 @@ impl Git {
             // The pack and the files are on the volume at the same time.
             let limit = Size(limit.0.saturating_sub(fetched.occupied()?));
             let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
-            checkout::write(&fetched, &source, &choice, to, deadline)
+            checkout::write(&fetched, begun, &source, &choice, to, deadline)
         });
         // Nothing can stop libgit2's writer, or an attribute pattern that is made to run for ever. They end with
         // the process.
@@ -262,15 +286,20 @@ impl Git {
     }
 
     /// One try to fetch the wanted commit.
-    async fn fetch(&mut self, repository: &Path, limit: Size, deadline: Deadline) -> Result<Fetched> {
+    async fn fetch(&mut self, repository: &Path, destination: Destination<'_>, deadline: Deadline) -> Result<Objects> {
         self.renew(deadline).await?;
         // Like `git clone`, keep the whole repository.
         let whole = self.source.keep_git && self.source.depth == 0;
         let (ask, to) = if whole { (self.everything(), Storage::Repository) } else { self.wanted() };
-        let refusal = match self.download(ask, to, repository, limit, deadline).await? {
+        let refusal = match self.download(ask, to, repository, destination, deadline).await? {
             Ok(fetched) => return Ok(fetched),
             Err(refusal) => refusal,
         };
+        if self.is_version_2() {
+            tracing::debug!("the server refuses ({refusal}): starting again in version 0");
+            self.moved = true;
+            return Box::pin(self.fetch(repository, destination, deadline)).await;
+        }
         if whole || self.choice.advertised {
             let error = self.refused(&refusal);
             // The reference moved since it was listed, or one of several servers lags behind.
@@ -279,7 +308,7 @@ impl Git {
         }
         tracing::info!("the server does not send single commits ({refusal}): fetching everything");
         self.renew(deadline).await?;
-        let fetched = self.download(self.everything(), Storage::Repository, repository, limit, deadline).await?;
+        let fetched = self.download(self.everything(), Storage::Repository, repository, destination, deadline).await?;
         fetched.map_err(|refusal| self.refused(&refusal))
     }
 
@@ -288,7 +317,7 @@ impl Git {
         let capabilities = self.listed().map(|(refs, _)| refs.capabilities.as_str()).unwrap_or_default();
         // Without a .git nobody sees the history.
         let depth = if self.source.keep_git { self.source.depth } else { 1 };
-        let depth = if has(capabilities, "shallow") { depth } else { 0 };
+        let depth = if self.is_version_2() || has(capabilities, "shallow") { depth } else { 0 };
         let ask = Ask {
             listing: single(self.choice.want, capabilities),
             refspecs: vec![format!("+{WANTED}:{WANTED}")],
@@ -315,10 +344,15 @@ impl Git {
         Ok(())
     }
 
+    /// Whether the list has only the references that were asked for.
+    fn is_version_2(&self) -> bool {
+        matches!(&self.reached, Reached::Http(http) if http.1.body.is_none())
+    }
+
     /// The remote's list of references, parsed and as received.
     fn listed(&self) -> Option<(&Refs, &[u8])> {
         match &self.reached {
-            Reached::Http(http) => Some((&http.1.refs, &http.1.body)),
+            Reached::Http(http) => Some((&http.1.refs, http.1.body.as_deref().unwrap_or_default())),
             Reached::Ssh(shell) => Some((&shell.refs, &shell.body)),
             Reached::File(..) => None,
         }
@@ -339,10 +373,11 @@ impl Git {
         ask: Ask,
         to: Storage,
         repository: &Path,
-        limit: Size,
+        destination: Destination<'_>,
         deadline: Deadline,
-    ) -> Result<Result<Fetched, String>> {
-        let what = self.what();
+    ) -> Result<Result<Objects, String>> {
+        let (what, limit) = (self.what(), destination.limit);
+        let mut early = Early::new(self.choice.want, destination);
         let (request, requested) = oneshot::channel();
         let (send, packets) = mpsc::channel(IN_FLIGHT);
         let (repository, doing) = (repository.to_owned(), what.clone());
@@ -353,8 +388,8 @@ impl Git {
             Storage::Pack => {
                 // Fails if the network task is gone. The packets end then.
                 let _ = request.send(plain);
-                let pack = receive(packets, &path, limit, deadline, &doing)?;
-                Ok(pack.map(|pack| Fetched::Pack(Box::new(pack), repository)))
+                let pack = receive(packets, &path, limit, deadline, &doing, &mut early)?;
+                Ok(pack.map(|pack| (Fetched::Pack(Box::new(pack), repository), early.begun())))
             }
             Storage::Repository => {
                 create(&repository)?;
@@ -366,14 +401,14 @@ impl Git {
                         _ => failure(&doing, &error),
                     }
                 })?;
-                Ok(Some(Fetched::Repository(repository)))
+                Ok(Some((Fetched::Repository(repository), None)))
             }
         });
         let network = async {
             // The reader may fail before it sends a request. Its result then has the error.
             let Ok(body) = requested.await else { return Ok(None) };
             match &mut self.reached {
-                Reached::Http(http) => http.0.upload_pack(&what, &http.1.endpoint, body, send, deadline).await,
+                Reached::Http(http) => http.0.upload_pack(&what, &http.1, body, send, deadline).await,
                 Reached::Ssh(shell) => match shell.session.take() {
                     Some(session) => Box::pin(session.upload_pack(&what, body, send, deadline)).await,
                     None => Err(Error::internal("no SSH session to request a pack from")),
@@ -382,8 +417,18 @@ impl Git {
             }
         };
         let (network, fetched) = tokio::join!(network, reader);
-        if let Some(refusal) = network? {
-            return Ok(Err(refusal));
+        match network {
+            Ok(None) => {}
+            Ok(Some(refusal)) => return Ok(Err(refusal)),
+            Err(error) => {
+                // It deletes the files.
+                let delete = move || {
+                    drop(fetched);
+                    Ok(())
+                };
+                let _ = blocking(delete).await;
+                return Err(error);
+            }
         }
         if let Some(fetched) = fetched? {
             return Ok(Ok(fetched));
@@ -391,18 +436,23 @@ impl Git {
         tracing::debug!("libgit2 reads the pack");
         let indexed = blocking(move || {
             index(&pack, &to_index, deadline, &told)?;
-            Ok(Fetched::Repository(to_index))
+            Ok((Fetched::Repository(to_index), None))
         });
         indexed.await.map(Ok)
     }
 
-    /// The request for the wanted object (gitprotocol-pack, "upload-request").
+    /// The request for the wanted object (gitprotocol-pack, "upload-request"; gitprotocol-v2, "fetch").
     fn request(&self, depth: u32) -> Vec<u8> {
+        if self.is_version_2() {
+            let (want, deepen) = (format!("want {}\n", self.choice.want), format!("deepen {depth}\n"));
+            let lines = ["ofs-delta\n", &want, &deepen, "done\n"].map(|line| packet(line.as_bytes()));
+            return [&packet(b"command=fetch\n"), SECTION, &lines.concat(), FLUSH].concat();
+        }
         let capabilities = self.listed().map(|(refs, _)| refs.capabilities.as_str()).unwrap_or_default();
         let asked: Vec<&str> = ASKED.iter().copied().filter(|name| has(capabilities, name)).collect();
         let want = packet(format!("want {} {}\n", self.choice.want, asked.join(" ")).as_bytes());
         let deepen = if depth > 0 { packet(format!("deepen {depth}\n").as_bytes()) } else { Vec::new() };
-        [want, deepen, b"0000".to_vec(), packet(b"done\n")].concat()
+        [want, deepen, FLUSH.to_vec(), packet(b"done\n")].concat()
     }
 
     fn what(&self) -> String {

@@ -61,7 +61,7 @@ impl<'o> Entries<'o> {
         }
         let Entry { name, id, kind } = Entry::take(&mut rest).ok_or_else(|| self.objects.damaged(*id))?;
         *next = directory.len() - rest.len();
-        if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+        if !is_valid(name) {
             let name = String::from_utf8_lossy(name);
             return Err(Error::source(what).because(format!("the entry name {name:?} is invalid")));
         }
@@ -88,6 +88,11 @@ impl<'o> Entries<'o> {
         self.beside = false;
         Ok(())
     }
+}
+
+/// Whether a name is one entry of a directory.
+pub(super) fn is_valid(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
 }
 
 /// The error of a path that the kernel cannot open.

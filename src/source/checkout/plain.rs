@@ -13,117 +13,210 @@ use std::sync::{Mutex, PoisonError};
 use git2::Oid;
 use rustix::fs::{AtFlags, CWD, Mode, Timestamps, fchmod, futimens, utimensat};
 
-use crate::error::{Error, Result, volume_error};
+use crate::error::{Error, IoContext, Result, volume_error};
+use crate::files;
 use crate::source::checkout::entries::{Entries, Step};
 use crate::source::checkout::scan::Scan;
 use crate::source::checkout::settle::Settled;
 use crate::source::lfs;
 use crate::source::objects::{FileKind, Objects};
-use crate::tree::set_mode;
+use crate::tree::{self, set_mode};
 
 /// The most files or links that are written together: their paths are in memory.
-const TOGETHER: usize = 1 << 16;
+pub(super) const TOGETHER: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 
-/// Writes the files of `root` to `tree`, an empty directory, with Git's modes and these times.
-pub(super) fn write(objects: &Objects<'_>, root: Oid, tree: &Path, scan: &Scan, times: &Timestamps) -> Result<Settled> {
-    let writer = Writer { objects, tree, times, settled: Mutex::default() };
-    let mut directories = vec![tree.to_owned()];
+/// Makes the directory for the files.
+pub(super) fn make(tree: &Path) -> Result<()> {
+    match std::fs::create_dir(tree) {
+        // The empty directory of a submodule.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree)? => Ok(()),
+        made => made.on_volume(|| format!("cannot create {}", tree.display())),
+    }
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    Ok(files::is_dir(dir)? && files::names(dir)?.is_empty())
+}
+
+/// Writes the files of `root` to `tree`, with Git's modes and these times; or the rest of them.
+pub(super) fn write(
+    objects: &Objects<'_>,
+    root: Oid,
+    tree: &Path,
+    scan: &Scan,
+    times: &Timestamps,
+    begun: Option<Begun>,
+) -> Result<Settled> {
+    let mut begun = begun.map_or_else(|| Begun::new(tree, times), Ok)?;
     let mut entries = Entries::new(objects, root)?;
-    let mut files = Entered::default();
     while let Some(step) = entries.next()? {
         let Step::Entry { oid, kind, .. } = step else { continue };
+        let path = &entries.path;
         match kind {
             FileKind::Directory | FileKind::Submodule => {
-                let path = tree.join(&entries.path);
-                std::fs::create_dir(&path)
-                    .and_then(|()| set_mode(&path, 0o755))
-                    .map_err(|error| failed(objects.what, &path, kind, &error))?;
-                directories.push(path);
+                begun.directory(path).map_err(|error| failed(objects.what, &tree.join(path), kind, &error))?;
             }
-            FileKind::Regular { .. } => writer.add(&mut files, oid, &entries.path, kind)?,
-            FileKind::Link => {}
+            FileKind::Regular { .. } if !begun.written.contains(path) => begun.add(objects, oid, path, kind)?,
+            FileKind::Regular { .. } | FileKind::Link => {}
         }
         if kind == FileKind::Directory {
             entries.enter(oid)?;
         }
     }
-    writer.create(&files)?;
+    begun.create(objects)?;
     // Links last: until then no path below `tree` leads through one.
     if scan.links > 0 {
-        writer.links(root)?;
+        begun.links(objects, root)?;
     }
-    // A new entry changes the time of its directory.
-    for path in directories.iter().rev() {
-        set_mode(path, 0o755)
-            .and_then(|()| Ok(utimensat(CWD, path, times, AtFlags::SYMLINK_NOFOLLOW)?))
-            .map_err(|error| volume_error(format!("cannot set the mode and time of {}", path.display()), &error))?;
-    }
-    let mut settled = writer.settled.into_inner().unwrap_or_else(PoisonError::into_inner);
-    settled.pointers.sort_unstable();
-    Ok(settled)
+    begun.finish()
 }
 
-/// Files or links to write, by their contents.
-#[derive(Default)]
-struct Entered {
-    by_contents: HashMap<Oid, Vec<(PathBuf, FileKind)>>,
+/// A tree with some of its directories and files. Without [`finish`](Self::finish), it is deleted.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    tree: PathBuf,
+    times: Timestamps,
+    /// In the tree, and a directory before those in it.
+    directories: Vec<PathBuf>,
+    /// The directories and files that were there before the whole commit.
+    written: HashSet<PathBuf>,
+    missing: Missing,
+    settled: Settled,
+    is_finished: bool,
+}
+
+/// Files or links that are not written yet, by their contents.
+#[derive(Debug, Default)]
+struct Missing {
+    by_contents: HashMap<Oid, Vec<Place>>,
     count: usize,
 }
 
-struct Writer<'a> {
-    objects: &'a Objects<'a>,
-    tree: &'a Path,
-    times: &'a Timestamps,
-    settled: Mutex<Settled>,
-}
+/// A path in the tree.
+pub(super) type Place = (PathBuf, FileKind);
 
-impl Writer<'_> {
+impl Begun {
+    pub(super) fn new(tree: &Path, times: &Timestamps) -> Result<Self> {
+        make(tree)?;
+        Ok(Self {
+            tree: tree.to_owned(),
+            times: times.clone(),
+            directories: Vec::new(),
+            written: HashSet::new(),
+            missing: Missing::default(),
+            settled: Settled::default(),
+            is_finished: false,
+        })
+    }
+
+    /// Makes a directory, unless an earlier call did.
+    pub(super) fn directory(&mut self, path: &Path) -> io::Result<()> {
+        if self.written.contains(path) {
+            return Ok(());
+        }
+        let whole = self.tree.join(path);
+        std::fs::create_dir(&whole)?;
+        set_mode(&whole, 0o755)?;
+        self.directories.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Like [`directory`](Self::directory), but an entry of this name must not exist.
+    pub(super) fn early_directory(&mut self, path: &Path) -> io::Result<()> {
+        self.directory(path)?;
+        if self.written.insert(path.to_owned()) { Ok(()) } else { Err(ErrorKind::AlreadyExists.into()) }
+    }
+
+    /// Writes a file before the whole commit is here.
+    pub(super) fn early_files(&mut self, places: Vec<Place>, contents: &[u8]) -> io::Result<()> {
+        self.write(&places, contents).map_err(|(_, error)| error)?;
+        self.settled.add(&places, contents);
+        self.written.extend(places.into_iter().map(|(path, _)| path));
+        Ok(())
+    }
+
+    /// Adds a file or a link. Writes all of them if there are enough.
+    fn add(&mut self, objects: &Objects<'_>, oid: Oid, path: &Path, kind: FileKind) -> Result<()> {
+        self.missing.by_contents.entry(oid).or_default().push((path.to_owned(), kind));
+        self.missing.count += 1;
+        if self.missing.count == TOGETHER { self.create(objects) } else { Ok(()) }
+    }
+
+    /// Writes what is missing.
+    fn create(&mut self, objects: &Objects<'_>) -> Result<()> {
+        let missing = std::mem::take(&mut self.missing).by_contents;
+        let wanted: HashSet<Oid> = missing.keys().copied().collect();
+        let settled = Mutex::new(std::mem::take(&mut self.settled));
+        objects.each(&wanted, |oid, contents| {
+            let places = missing.get(&oid).map_or(&[][..], Vec::as_slice);
+            self.write(places, contents)
+                .map_err(|((path, kind), error)| failed(objects.what, &self.tree.join(path), *kind, &error))?;
+            settled.lock().unwrap_or_else(PoisonError::into_inner).add(places, contents);
+            Ok(())
+        })?;
+        self.settled = settled.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(())
+    }
+
+    fn write<'a>(&self, places: &'a [Place], contents: &[u8]) -> Result<(), (&'a Place, io::Error)> {
+        places.iter().try_for_each(|place| {
+            let path = self.tree.join(&place.0);
+            let made = match place.1 {
+                FileKind::Link => link(&path, contents, &self.times),
+                kind => create(&path, contents, kind == FileKind::Regular { executable: true }, &self.times),
+            };
+            made.map_err(|error| (place, error))
+        })
+    }
+
     /// Writes the links.
-    fn links(&self, root: Oid) -> Result<()> {
-        let mut entries = Entries::new(self.objects, root)?;
-        let mut links = Entered::default();
+    fn links(&mut self, objects: &Objects<'_>, root: Oid) -> Result<()> {
+        let mut entries = Entries::new(objects, root)?;
         while let Some(step) = entries.next()? {
             match step {
                 Step::Entry { oid, kind: FileKind::Link, .. } => {
-                    self.add(&mut links, oid, &entries.path, FileKind::Link)?;
+                    self.add(objects, oid, &entries.path, FileKind::Link)?;
                 }
                 Step::Entry { oid, kind: FileKind::Directory, .. } => entries.enter(oid)?,
                 _ => {}
             }
         }
-        self.create(&links)
+        self.create(objects)
     }
 
-    /// Adds a file or a link. Writes all of them if there are enough.
-    fn add(&self, entered: &mut Entered, oid: Oid, path: &Path, kind: FileKind) -> Result<()> {
-        entered.by_contents.entry(oid).or_default().push((path.to_owned(), kind));
-        entered.count += 1;
-        if entered.count == TOGETHER { self.create(&std::mem::take(entered)) } else { Ok(()) }
+    fn finish(mut self) -> Result<Settled> {
+        // A new entry changes the time of its directory.
+        let directories = self.directories.iter().rev().map(|path| self.tree.join(path));
+        for path in directories.chain([self.tree.clone()]) {
+            set_mode(&path, 0o755)
+                .and_then(|()| Ok(utimensat(CWD, &path, &self.times, AtFlags::SYMLINK_NOFOLLOW)?))
+                .map_err(|error| volume_error(format!("cannot set the mode and time of {}", path.display()), &error))?;
+        }
+        self.is_finished = true;
+        let mut settled = std::mem::take(&mut self.settled);
+        settled.pointers.sort_unstable();
+        Ok(settled)
     }
+}
 
-    fn create(&self, entered: &Entered) -> Result<()> {
-        let Self { objects, tree, times, settled } = self;
-        let what = objects.what;
-        let wanted: HashSet<Oid> = entered.by_contents.keys().copied().collect();
-        objects.each(&wanted, |oid, contents| {
-            let places = entered.by_contents.get(&oid).map_or(&[][..], Vec::as_slice);
-            for (name, kind) in places {
-                let path = tree.join(name);
-                let made = match kind {
-                    FileKind::Link => link(&path, contents, times),
-                    _ => create(&path, contents, *kind == FileKind::Regular { executable: true }, times),
-                };
-                made.map_err(|error| failed(what, &path, *kind, &error))?;
-            }
-            let regular = places.iter().filter(|(_, kind)| *kind != FileKind::Link);
-            let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
-            settled.written.files += places.len() as u64;
-            settled.written.bytes += (contents.len() * regular.clone().count()) as u64;
-            if lfs::is_pointer(contents) {
-                settled.pointers.extend(regular.map(|(name, _)| name.clone()));
-            }
-            Ok(())
-        })
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Whatever is left is deleted with the staging directory.
+            let _ = tree::remove(&self.tree);
+        }
+    }
+}
+
+impl Settled {
+    /// Adds files or links with these contents.
+    fn add(&mut self, places: &[Place], contents: &[u8]) {
+        let regular = places.iter().filter(|(_, kind)| *kind != FileKind::Link);
+        self.written.files += places.len() as u64;
+        self.written.bytes += (contents.len() * regular.clone().count()) as u64;
+        if lfs::is_pointer(contents) {
+            self.pointers.extend(regular.map(|(name, _)| name.clone()));
+        }
     }
 }
 

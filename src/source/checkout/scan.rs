@@ -122,7 +122,7 @@ fn measure(objects: &Objects<'_>, oid: Oid, path: &Path) -> Result<u64> {
 /// Whether libgit2 must validate the name: it might be `.git` to some file system, by case, by code points that
 /// HFS+ ignores, or by NTFS's trailing characters, streams and short names. Not so `.gitignore` and similar
 /// names.
-fn dubious(name: &[u8]) -> bool {
+pub(super) fn dubious(name: &[u8]) -> bool {
     let ascii: Vec<u8> = name.iter().filter(|byte| byte.is_ascii()).map(u8::to_ascii_lowercase).collect();
     let poses = ascii
         .strip_prefix(b".git")

@@ -14,7 +14,7 @@ use crate::tree::{Written, set_mode};
 use crate::walk::{WalkError, walk};
 
 /// The count of the files, and the pointers among them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Settled {
     pub(super) written: Written,
     /// Git LFS pointers.

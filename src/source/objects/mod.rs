@@ -4,9 +4,11 @@
 //! |---|---|
 //! | transport, repository | libgit2's repositories |
 //! | pack, delta | a pack that podstrap reads itself |
+//! | arrived | the part of a pack that has arrived, and who uses it |
 //! | entry | the contents of commits, tags and directories |
 //! | store | the objects, wherever they are |
 
+mod arrived;
 mod delta;
 mod entry;
 mod pack;
@@ -14,6 +16,7 @@ mod repository;
 mod store;
 pub(crate) mod transport;
 
+pub(crate) use arrived::{Arrived, Taker};
 pub(crate) use entry::{Entry, FileKind, commit, tag};
 #[cfg(fuzzing)]
 pub use pack::fuzz;

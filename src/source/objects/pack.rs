@@ -24,6 +24,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::retry::Deadline;
 use crate::runtime::in_parallel;
 use crate::size::Size;
+use crate::source::objects::arrived::{Arrived, Taker};
 use crate::source::objects::delta;
 use crate::source::objects::transport::{MAX_OBJECT, MAX_TALK};
 use crate::source::remote::pktline::payload;
@@ -213,8 +214,8 @@ impl BufRead for Pieces<'_> {
     }
 }
 
-/// Stores the pack that arrives in `packets` at `path`, and reads it. Returns `None` if libgit2 has to read it: the
-/// file is complete in that case as well.
+/// Stores the pack that arrives in `packets` at `path`, and reads it. `taker` gets the objects meanwhile. Returns
+/// `None` if libgit2 has to read it: the file is complete in that case as well.
 ///
 /// # Errors
 /// The pack is larger than `limit`, the volume fails, or the deadline passes.
@@ -224,6 +225,7 @@ pub(crate) fn receive(
     limit: Size,
     deadline: Deadline,
     what: &str,
+    taker: &mut dyn Taker,
 ) -> Result<Option<Pack>> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
     let file = file.on_volume(|| format!("cannot create {}", path.display()))?;
@@ -242,9 +244,9 @@ pub(crate) fn receive(
         deadline,
         what,
     };
-    let found = read(&mut incoming);
+    let found = read(&mut incoming, taker);
     // Everything belongs into the file.
-    while incoming.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
+    while !matches!(found, Err(Stop::Failed(_))) && incoming.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
         incoming.at = incoming.packet.len();
     }
     if let Some(error) = incoming.failure.take() {
@@ -354,12 +356,12 @@ struct Budget {
 }
 
 impl Budget {
-    /// The contents, if they stay in memory.
-    fn keep(&self, kind: ObjectType, contents: Vec<u8>) -> Result<Option<Vec<u8>>, Stop> {
+    /// Whether contents of this length stay in memory.
+    fn has_room(&self, kind: ObjectType, length: usize) -> Result<bool, Stop> {
         let (counter, most) = if kind == ObjectType::Blob { (&self.files, MAX_FILES) } else { (&self.kept, MAX_KEPT) };
-        match counter.fetch_add(contents.len(), Ordering::Relaxed).saturating_add(contents.len()) > most {
-            false => Ok(Some(contents)),
-            true if kind == ObjectType::Blob => Ok(None),
+        match counter.fetch_add(length, Ordering::Relaxed).saturating_add(length) > most {
+            false => Ok(true),
+            true if kind == ObjectType::Blob => Ok(false),
             true => Err(Stop::Unsuited),
         }
     }
@@ -373,60 +375,104 @@ enum Form {
     DeltaOf(Oid),
 }
 
-/// Contents to name, with the object's number and kind.
-type Batch = Vec<(u32, ObjectType, Vec<u8>)>;
+/// Contents to name, with the object's number.
+type Batch = Vec<(u32, Part, Vec<u8>)>;
 
-/// The name of an object, and its contents if they stay in memory.
-struct Named {
-    number: u32,
-    id: Oid,
-    kept: Option<Vec<u8>>,
+/// What contents are.
+enum Part {
+    Whole(ObjectType),
+    /// A delta to the object with this number.
+    Delta(u32),
+    DeltaOf(Oid),
 }
 
-fn name_all(batch: Batch, budget: &Budget) -> Result<Vec<Named>, Stop> {
-    let name = |(number, kind, contents): (u32, ObjectType, Vec<u8>)| {
+/// Names objects as they arrive.
+struct Namer<'a> {
+    budget: &'a Budget,
+    /// The objects that are whole.
+    named: Vec<(u32, Oid)>,
+    arrived: Arrived,
+    taker: &'a mut dyn Taker,
+}
+
+impl Namer<'_> {
+    fn batch(&mut self, batch: Batch) -> Result<(), Stop> {
+        batch.into_iter().try_for_each(|(number, part, contents)| match part {
+            Part::Whole(kind) => self.whole(number, kind, contents),
+            Part::Delta(base) => self.delta(number, Some(base), &contents),
+            Part::DeltaOf(base) => self.delta(number, self.arrived.numbers.get(&base).copied(), &contents),
+        })
+    }
+
+    fn whole(&mut self, number: u32, kind: ObjectType, contents: Vec<u8>) -> Result<(), Stop> {
         let id = name(kind, &contents)?;
-        Ok(Named { number, id, kept: budget.keep(kind, contents)? })
-    };
-    batch.into_iter().map(name).collect()
+        self.named.push((number, id));
+        if self.arrived.numbers.insert(id, number).is_some() {
+            return Err(Stop::Unsuited);
+        }
+        if kind == ObjectType::Blob && self.taker.take(id, &contents) {
+            return Ok(());
+        }
+        self.keep(number, id, kind, contents)
+    }
+
+    /// Makes a commit or a directory of its delta now, if its base is here. [`Found::finish`] does it for all.
+    fn delta(&mut self, number: u32, base: Option<u32>, delta: &[u8]) -> Result<(), Stop> {
+        let base = base.and_then(|base| self.arrived.kept.get(&base));
+        let Some((kind, base)) = base.filter(|(kind, _)| *kind != ObjectType::Blob) else { return Ok(()) };
+        if delta::sizes(delta)?.1 > MAX_KEPT as u64 {
+            return Ok(());
+        }
+        let (kind, contents) = (*kind, delta::apply(base, delta)?);
+        let id = name(kind, &contents)?;
+        self.arrived.numbers.entry(id).or_insert(number);
+        self.keep(number, id, kind, contents)
+    }
+
+    fn keep(&mut self, number: u32, id: Oid, kind: ObjectType, contents: Vec<u8>) -> Result<(), Stop> {
+        if self.budget.has_room(kind, contents.len())? {
+            self.arrived.kept.insert(number, (kind, contents));
+        }
+        if kind != ObjectType::Blob {
+            self.taker.note(id, &self.arrived);
+        }
+        Ok(())
+    }
 }
 
 /// Reads the pack once, and names the objects that need no other. This thread inflates, another one hashes.
-fn read(incoming: &mut Incoming<'_>) -> Result<Found, Stop> {
+fn read(incoming: &mut Incoming<'_>, taker: &mut dyn Taker) -> Result<Found, Stop> {
     let (mut found, budget) = (Found::default(), Budget::default());
-    let named = thread::scope(|scope| -> Result<_, Stop> {
+    let arrived = Arrived::default();
+    let namer = Namer { budget: &budget, named: Vec::new(), arrived, taker };
+    let namer = Mutex::new(namer);
+    let pass = |batch| namer.lock().map_err(|_| Stop::Unsuited)?.batch(batch);
+    thread::scope(|scope| {
         let (send, batches) = sync_channel::<Batch>(BATCHES);
-        let hash = || batches.into_iter().map(|batch| name_all(batch, &budget)).collect::<Result<Vec<_>, _>>();
+        let hash = || batches.into_iter().try_for_each(pass);
         let helper = thread::Builder::new().name("blocking".into()).spawn_scoped(scope, hash).ok();
-        let mut named = Vec::new();
-        let read = inflate_all(incoming, &mut found, |batch, is_large| {
-            if helper.is_some() && !is_large {
-                // Fails if the other thread has an error.
-                return send.send(batch).map_err(|_| Stop::Unsuited);
-            }
-            named.push(name_all(batch, &budget)?);
-            Ok(())
+        let read = inflate_all(incoming, &mut found, |batch, is_large| match helper {
+            // Fails if the other thread has an error.
+            Some(_) if !is_large => send.send(batch).map_err(|_| Stop::Unsuited),
+            _ => pass(batch),
         });
         drop(send);
-        let more = helper.map_or(Ok(Vec::new()), |helper| helper.join().unwrap_or(Err(Stop::Unsuited)));
-        read?;
-        named.extend(more?);
-        Ok(named)
+        helper.map_or(Ok(()), |helper| helper.join().unwrap_or(Err(Stop::Unsuited)))?;
+        read
     })?;
-    let mut ids = HashSet::new();
-    for Named { number, id, kept } in named.into_iter().flatten() {
-        if !ids.insert(id) {
-            return Err(Stop::Unsuited);
-        }
+    let Namer { named, arrived, .. } = namer.into_inner().map_err(|_| Stop::Unsuited)?;
+    for (number, id) in named {
         found.objects[number as usize].id = id;
-        found.kept.extend(kept.map(|contents| (number, contents)));
     }
+    let is_whole = |number: &u32| found.objects[*number as usize].kind != ObjectType::Any;
+    let kept = arrived.kept.into_iter().filter(|(number, _)| is_whole(number));
+    found.kept = kept.map(|(number, (_, contents))| (number, contents)).collect();
     found.budget = budget;
     found.deltas.by_place.sort_unstable();
     Ok(found)
 }
 
-/// Inflates the objects of the pack, and passes on the contents of those that are whole; a large one alone.
+/// Inflates the objects of the pack, and passes on their contents or deltas; a large object alone.
 fn inflate_all(
     incoming: &mut Incoming<'_>,
     found: &mut Found,
@@ -440,6 +486,18 @@ fn inflate_all(
     }
     let mut inflater = Decompress::new(true);
     let (mut batch, mut bytes) = (Batch::new(), 0);
+    let mut ready = |number, part, contents: Vec<u8>| {
+        if contents.len() > LARGE {
+            return pass_on(vec![(number, part, contents)], true);
+        }
+        bytes += contents.len();
+        batch.push((number, part, contents));
+        if bytes < BATCH {
+            return Ok(());
+        }
+        bytes = 0;
+        pass_on(std::mem::take(&mut batch), false)
+    };
     for number in 0..count {
         let start = incoming.taken;
         let (form, size) = header(incoming)?;
@@ -457,24 +515,21 @@ fn inflate_all(
         match form {
             Form::Whole(kind) => {
                 object.kind = kind;
-                if contents.len() > LARGE {
-                    pass_on(vec![(number, kind, contents)], true)?;
-                } else {
-                    bytes += contents.len();
-                    batch.push((number, kind, contents));
-                }
-                if bytes >= BATCH {
-                    pass_on(std::mem::take(&mut batch), false)?;
-                    bytes = 0;
-                }
+                ready(number, Part::Whole(kind), contents)?;
             }
             Form::Before(distance) => {
                 let base = start.checked_sub(distance).ok_or(Stop::Unsuited)?;
                 let at = found.objects.binary_search_by_key(&base, |object| object.place.start);
                 let base = at.ok().and_then(|at| u32::try_from(at).ok()).ok_or(Stop::Unsuited)?;
                 found.deltas.by_place.push((base, number));
+                if found.objects[base as usize].kind != ObjectType::Blob {
+                    ready(number, Part::Delta(base), contents)?;
+                }
             }
-            Form::DeltaOf(base) => found.deltas.by_id.entry(base).or_default().push(number),
+            Form::DeltaOf(base) => {
+                found.deltas.by_id.entry(base).or_default().push(number);
+                ready(number, Part::DeltaOf(base), contents)?;
+            }
         }
         found.objects.push(object);
     }
@@ -484,6 +539,13 @@ fn inflate_all(
         return Err(Stop::Unsuited);
     }
     Ok(())
+}
+
+/// The name of an object, and its contents if they stay in memory.
+struct Named {
+    number: u32,
+    id: Oid,
+    kept: Option<Vec<u8>>,
 }
 
 impl Found {
@@ -511,7 +573,8 @@ impl Found {
                 return Ok(id);
             }
             let id = name(kind, contents)?;
-            let kept = if kind == ObjectType::Blob { None } else { self.budget.keep(kind, contents.to_vec())? };
+            let is_kept = kind != ObjectType::Blob && self.budget.has_room(kind, contents.len())?;
+            let kept = is_kept.then(|| contents.to_vec());
             named.lock().expect("no thread panics").push((root, Named { number, id, kept }));
             Ok(id)
         })?;
@@ -763,6 +826,7 @@ fn name(kind: ObjectType, contents: &[u8]) -> Result<Oid, Stop> {
 pub fn fuzz(data: &[u8]) {
     use std::time::Duration;
 
+    use self::tests::Nobody;
     use crate::source::objects::{create, index};
 
     let Some((form, rest)) = data.split_first() else { return };
@@ -771,7 +835,8 @@ pub fn fuzz(data: &[u8]) {
     std::fs::create_dir_all(&dir).expect("the temporary directory is writable");
     let path = dir.join("a.pack");
     let deadline = Deadline::after(Duration::from_secs(60));
-    let Ok(Some(pack)) = receive(tests::packets(&bytes, usize::from(*form) + 1), &path, Size(1 << 20), deadline, "x")
+    let Ok(Some(pack)) =
+        receive(tests::packets(&bytes, usize::from(*form) + 1), &path, Size(1 << 20), deadline, "x", &mut Nobody)
     else {
         return;
     };
@@ -802,6 +867,16 @@ mod tests {
     use flate2::write::ZlibEncoder;
 
     use super::*;
+
+    /// Takes no file.
+    pub(super) struct Nobody;
+
+    impl Taker for Nobody {
+        fn note(&mut self, _: Oid, _: &Arrived) {}
+        fn take(&mut self, _: Oid, _: &[u8]) -> bool {
+            false
+        }
+    }
 
     /// The packets of an answer with the pack, of that many bytes each.
     pub(super) fn packets(pack: &[u8], size: usize) -> mpsc::Receiver<Vec<u8>> {
@@ -895,7 +970,7 @@ mod tests {
         fn received(pack: &[u8], size: usize) -> Result<Option<Pack>> {
             let dir = tempfile::tempdir().unwrap();
             let deadline = Deadline::after(Duration::from_mins(1));
-            receive(packets(pack, size), &dir.path().join("a.pack"), LIMIT, deadline, "cannot fetch")
+            receive(packets(pack, size), &dir.path().join("a.pack"), LIMIT, deadline, "cannot fetch", &mut Nobody)
         }
 
         fn git(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
@@ -945,7 +1020,9 @@ mod tests {
                 let pack = {
                     let dir = dir.path().join("a.pack");
                     let deadline = Deadline::after(Duration::from_mins(1));
-                    receive(packets(&pack, size), &dir, LIMIT, deadline, "cannot fetch").unwrap().expect("it is sound")
+                    receive(packets(&pack, size), &dir, LIMIT, deadline, "cannot fetch", &mut Nobody)
+                        .unwrap()
+                        .expect("it is sound")
                 };
                 let listed = git(&["cat-file", "--batch-all-objects", "--batch-check"], b"");
                 let listed = String::from_utf8(listed).unwrap();

@@ -1,7 +1,9 @@
-//! A Git repository over HTTP: its list of references, and packs (gitprotocol-http, the smart protocol, version
-//! 0). Every failure of a server becomes an [`Error`] here.
+//! A Git repository over HTTP: its list of references, and packs (gitprotocol-http, the smart protocol). Every failure of
+//! a server becomes an [`Error`] here.
 //!
-//! podstrap follows a redirect only for the list of references, as Git does. Later requests go to its target.
+//! podstrap asks in version 2 for the references that it needs, without the usual discovery. If the server does not answer
+//! as expected, podstrap starts again in version 0, which lists all references. It follows a redirect only for this
+//! list, as Git does. Later requests go to its target.
 
 use std::fmt;
 
@@ -31,8 +33,8 @@ pub(crate) struct Endpoint(Url);
 pub(crate) struct Listing {
     pub(crate) endpoint: Endpoint,
     pub(crate) refs: Refs,
-    /// As received.
-    pub(crate) body: Vec<u8>,
+    /// As received. `None`: some references, in version 2.
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 impl fmt::Display for Remote {
@@ -44,6 +46,54 @@ impl fmt::Display for Remote {
 impl Remote {
     pub(crate) fn new(url: RemoteUrl, access: Access) -> Result<Self> {
         Ok(Self(Site::new(url, access)?))
+    }
+
+    /// Requests the references that `reference` may mean (gitprotocol-v2). `None`: the server does not answer this at this
+    /// address.
+    pub(crate) async fn ask(&self, reference: Option<&str>, deadline: Deadline) -> Result<Option<Listing>> {
+        let what = format!("cannot list the references of {self}");
+        let endpoint = Endpoint(self.0.url.url().clone());
+        let reply = self.post(&what, &endpoint, Refs::request(reference), true, deadline).await?;
+        // These have nothing to do with the version.
+        if matches!(reply.response.status().as_u16(), 401 | 403 | 407 | 408 | 429 | 502..=504) {
+            return Err(self.0.refused(&what, "repository", &endpoint, reply, deadline).await);
+        }
+        if !is_ok(&reply.response) || !is_of(&reply.response, "result") {
+            return Ok(None);
+        }
+        let body = self.body(&what, reply.response, deadline).await?;
+        Ok(Refs::parse_some(&body).ok().map(|refs| Listing { endpoint, refs, body: None }))
+    }
+
+    /// The body of a list.
+    async fn body(&self, what: &str, mut response: reqwest::Response, deadline: Deadline) -> Result<Vec<u8>> {
+        let (mut body, mut pace) = (Vec::new(), Pace::new(deadline));
+        while let Some(chunk) = self.0.chunk(what, &mut response, body.len() as u64, &mut pace).await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_LIST {
+                return Err(Error::source(what).because(format!("the list is longer than {MAX_LIST} bytes")));
+            }
+        }
+        Ok(body)
+    }
+
+    async fn post(
+        &self,
+        what: &str,
+        endpoint: &Endpoint,
+        body: Vec<u8>,
+        is_version_2: bool,
+        deadline: Deadline,
+    ) -> Result<WebReply> {
+        let post = |client: &reqwest::Client, url| {
+            let request = client
+                .post(url)
+                .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
+                .header(ACCEPT, "application/x-git-upload-pack-result")
+                .body(body);
+            if is_version_2 { request.header("Git-Protocol", "version=2") } else { request }
+        };
+        self.0.send(what, endpoint.url("/git-upload-pack", false), post, deadline).await
     }
 
     /// Requests the references: one request, and one more for each redirect.
@@ -58,20 +108,14 @@ impl Remote {
                 tracing::debug!("{self} redirects to {endpoint}");
                 continue;
             }
-            let mut response = self.check(&what, &endpoint, reply, "advertisement", deadline).await?;
-            let (mut body, mut pace) = (Vec::new(), Pace::new(deadline));
-            while let Some(chunk) = self.0.chunk(&what, &mut response, body.len() as u64, &mut pace).await? {
-                body.extend_from_slice(&chunk);
-                if body.len() > MAX_LIST {
-                    return Err(Error::source(what).because(format!("the list is longer than {MAX_LIST} bytes")));
-                }
-            }
+            let response = self.check(&what, &endpoint, reply, "advertisement", deadline).await?;
+            let body = self.body(&what, response, deadline).await?;
             let refs = Refs::parse(&body).map_err(|error| {
                 let cut = matches!(error, Unreadable::Truncated);
                 let error = Error::source(&what).because(self.0.hide(&error.to_string()));
                 if cut { error.transient(None) } else { error }
             })?;
-            return Ok(Listing { endpoint, refs, body });
+            return Ok(Listing { endpoint, refs, body: Some(body) });
         }
         Err(Error::source(what).because(format!("more than {MAX_REDIRECTS} redirects, the last to {endpoint}")))
     }
@@ -81,20 +125,13 @@ impl Remote {
     pub(crate) async fn upload_pack(
         &self,
         what: &str,
-        endpoint: &Endpoint,
+        listing: &Listing,
         body: Vec<u8>,
         packets: mpsc::Sender<Vec<u8>>,
         deadline: Deadline,
     ) -> Result<Option<String>> {
-        let url = endpoint.url("/git-upload-pack", false);
-        let post = |client: &reqwest::Client, url| {
-            client
-                .post(url)
-                .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
-                .header(ACCEPT, "application/x-git-upload-pack-result")
-                .body(body)
-        };
-        let reply = self.0.send(what, url, post, deadline).await?;
+        let endpoint = &listing.endpoint;
+        let reply = self.post(what, endpoint, body, listing.body.is_none(), deadline).await?;
         let mut response = self.check(what, endpoint, reply, "result", deadline).await?;
         let chunk = async |received, pace: &mut Pace| self.0.chunk(what, &mut response, received, pace).await;
         answer::pass_on(what, chunk, |text| self.0.hide(text), &packets, deadline).await
@@ -112,10 +149,10 @@ impl Remote {
         if !is_ok(&reply.response) {
             return Err(self.0.refused(what, "repository", endpoint, reply, deadline).await);
         }
-        let content_type = text(reply.response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
-        if content_type == format!("application/x-git-upload-pack-{kind}") {
+        if is_of(&reply.response, kind) {
             return Ok(reply.response);
         }
+        let content_type = text(reply.response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
         let html = is_html(&reply.response);
         let mut response = reply.response;
         // A web page says enough by its type.
@@ -136,6 +173,12 @@ impl Remote {
         let error = error.hint("give the address for git clone, which often ends with .git");
         Err(if html { error } else { error.hint("add --file NAME or #sha256=… to download a file or an archive") })
     }
+}
+
+/// Whether a response has the content type of the smart protocol.
+fn is_of(response: &reqwest::Response, kind: &str) -> bool {
+    let found = text(response.headers(), CONTENT_TYPE.as_str());
+    found.and_then(|found| found.strip_prefix("application/x-git-upload-pack-")) == Some(kind)
 }
 
 /// Whether a body is the file `info/refs` of a repository: object name, tab, reference (gitrepository-layout(5)).

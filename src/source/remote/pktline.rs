@@ -1,5 +1,5 @@
 //! Git's framing: a length of four hexadecimal digits, which includes these digits, then the payload
-//! (gitprotocol-common, "pkt-line Format"). `0000` is a flush.
+//! (gitprotocol-common, "pkt-line Format"). `0000` is a flush. In version 2, `0001` ends a section.
 
 /// The longest packet, in bytes, including its length.
 const LONGEST: usize = 65_520;
@@ -33,7 +33,7 @@ impl Framer {
             .filter(|digits| !digits.starts_with('+'))
             .and_then(|digits| usize::from_str_radix(digits, 16).ok());
         let length = match length {
-            Some(0) => 4,
+            Some(0 | 1) => 4,
             Some(length @ 4..=LONGEST) => length,
             _ => return Err(Malformed),
         };
@@ -55,6 +55,11 @@ impl Framer {
 pub(crate) fn payload(packet: &[u8]) -> Option<&[u8]> {
     (packet != b"0000").then(|| packet.get(4..).unwrap_or_default())
 }
+
+/// Ends a section of a message in version 2 (gitprotocol-v2, "Packet-Line Framing").
+pub(crate) const SECTION: &[u8] = b"0001";
+/// Ends a message or a list.
+pub(crate) const FLUSH: &[u8] = b"0000";
 
 /// A packet with `payload`, which must be far shorter than the limit.
 pub(crate) fn packet(payload: &[u8]) -> Vec<u8> {
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_is_no_packet_is_refused() {
-        for bad in ["<htm", "+004", "0001", "fff1"] {
+        for bad in ["<htm", "+004", "0002", "fff1"] {
             let mut framer = Framer::default();
             framer.push(bad.as_bytes());
             framer.next().unwrap_err();

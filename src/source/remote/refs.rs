@@ -8,7 +8,7 @@ use std::fmt::Display;
 use git2::Oid;
 
 use crate::error::{Error, Result};
-use crate::source::remote::pktline::{Framer, Malformed, payload};
+use crate::source::remote::pktline::{FLUSH, Framer, Malformed, SECTION, packet, payload};
 
 /// Number of names in a hint.
 const LISTED: usize = 5;
@@ -84,6 +84,50 @@ impl Refs {
         Ok(refs)
     }
 
+    /// The request for the references that [`choose`](Self::choose) needs for `reference` (gitprotocol-v2, "ls-refs").
+    pub(crate) fn request(reference: Option<&str>) -> Vec<u8> {
+        let prefixes = match reference {
+            Some(name) if name.starts_with("refs/") => vec![name.to_owned()],
+            Some(name) if name != "HEAD" => {
+                ["refs/heads/", "refs/tags/", "refs/"].iter().map(|above| format!("{above}{name}")).collect()
+            }
+            _ => Vec::new(),
+        };
+        // HEAD shows whether the repository is empty.
+        let prefixes = prefixes.iter().map(String::as_str).chain(["HEAD"]);
+        let mut body = [packet(b"command=ls-refs\n").as_slice(), SECTION].concat();
+        body.extend([packet(b"peel\n"), packet(b"symrefs\n")].concat());
+        body.extend(prefixes.flat_map(|prefix| packet(format!("ref-prefix {prefix}\n").as_bytes())));
+        body.extend(FLUSH);
+        body
+    }
+
+    /// Parses the answer to [`request`](Self::request).
+    pub(crate) fn parse_some(body: &[u8]) -> Result<Self, Unreadable> {
+        let mut framer = Framer::default();
+        framer.push(body);
+        let mut refs = Self::default();
+        loop {
+            let Some(line) = framer.next()?.map(payload) else { return Err(Unreadable::Truncated) };
+            let Some(line) = line else { return if framer.is_empty() { Ok(refs) } else { Err(Malformed.into()) } };
+            let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
+            let mut words = line.trim_end_matches('\n').split(' ');
+            let (Some(oid), Some(name)) = (words.next(), words.next()) else { return Err(Malformed.into()) };
+            let oid = Oid::from_str(oid).ok().filter(|_| oid.len() == 40).ok_or(Malformed)?;
+            let mut found = Ref { name: name.to_owned(), oid, peeled: None };
+            for attribute in words {
+                match attribute.split_once(':') {
+                    Some(("peeled", oid)) => found.peeled = Some(Oid::from_str(oid).map_err(|_| Malformed)?),
+                    Some(("symref-target", target)) if name == "HEAD" => refs.head = Some(target.to_owned()),
+                    _ => {}
+                }
+            }
+            if is_name(name) {
+                refs.all.push(found);
+            }
+        }
+    }
+
     fn line(&mut self, line: &str) -> Result<(), Unreadable> {
         let line = line.trim_end_matches('\n');
         let (line, capabilities) = line.split_once('\0').unwrap_or((line, ""));
@@ -115,7 +159,7 @@ impl Refs {
             ("capabilities^{}", _) => {}
             (peeled, Some(tag)) if peeled.strip_suffix("^{}") == Some(&tag.name) => tag.peeled = Some(oid),
             // No repository can have other names (git-check-ref-format): `..`, control characters.
-            _ if name.len() <= NAME_MAX && git2::Reference::is_valid_name(name) => {
+            _ if is_name(name) => {
                 self.all.push(Ref { name: name.to_owned(), oid, peeled: None });
             }
             _ => tracing::debug!("ignored a reference with an invalid name"),
@@ -226,6 +270,11 @@ impl Ref {
     }
 }
 
+/// Whether a repository can have a reference of this name.
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_MAX && git2::Reference::is_valid_name(name)
+}
+
 fn is_hex(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -234,7 +283,8 @@ fn is_hex(name: &str) -> bool {
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let printable = |text: String| assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
-    let refs = match Refs::parse(data) {
+    let parsed = Refs::parse(data).or_else(|error| Refs::parse_some(data).map_err(|_| error));
+    let refs = match parsed {
         Ok(refs) => refs,
         Err(error) => return printable(Error::source("x").because(error).to_string()),
     };
@@ -261,7 +311,6 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::remote::pktline::packet;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -349,6 +398,29 @@ mod tests {
         error: URL is an empty repository
         hint: push a commit to it first
         ");
+    }
+
+    #[test]
+    fn the_references_of_one_name_are_enough() {
+        let line = |text: &str| packet(format!("{text}\n").as_bytes());
+        let answer = |lines: &[String]| {
+            let lines: Vec<u8> = lines.iter().flat_map(|text| line(text)).collect();
+            Refs::parse_some(&[&lines, FLUSH].concat())
+        };
+        let tag = format!("{A} refs/tags/v1 peeled:{B}");
+        let refs = answer(&[format!("{A} HEAD symref-target:refs/heads/trunk"), tag]).unwrap();
+        assert_eq!(chosen(&refs, None).as_deref(), Some("refs/heads/trunk"));
+        let choice = refs.choose(Some("v1"), &"URL").unwrap();
+        assert_eq!((choice.want.to_string().as_str(), choice.commit.to_string().as_str()), (A, B));
+        assert!(refs.choose(Some("trunk"), &"URL").is_err());
+        assert!(answer(&[]).unwrap().all.is_empty());
+        assert!(answer(&[format!("{A} refs/heads/a..b")]).unwrap().all.is_empty());
+        for bad in [&b"<html>"[..], b"", b"0000x", b"0009ERR x", &line(&format!("{A}{A} HEAD")), &line(A)] {
+            assert!(Refs::parse_some(&[bad, FLUSH][..=usize::from(!bad.is_empty())].concat()).is_err(), "{bad:?}");
+        }
+        let asked = |name| String::from_utf8(Refs::request(name)).unwrap();
+        assert_eq!(asked(None), "0014command=ls-refs\n00010009peel\n000csymrefs\n0014ref-prefix HEAD\n0000");
+        assert!(asked(Some("v1")).contains("ref-prefix refs/heads/v1\n001cref-prefix refs/tags/v1\n"));
     }
 
     #[test]

@@ -61,7 +61,9 @@ fn servers_that_refuse() {
                 "" => fails(&server.url("app.git"), None),
                 login => fails(&server.url_as(login, "app.git"), None),
             };
-            assert_eq!(server.seen().len(), 1, "no second try");
+            // Any other answer may mean that the server does not speak version 2.
+            let is_refusal = text.contains("answers 401") || text.contains("answers 403");
+            assert_eq!(server.seen().len(), if is_refusal { 1 } else { 2 }, "no second try");
             text
         });
     }
@@ -248,10 +250,10 @@ fn podstraps_own_name_is_refused() {
 fn a_server_that_stalls_is_left_at_the_deadline() {
     let dir = tempfile::tempdir().unwrap();
     Repo::new(&dir.path().join("app.git")).file("a", "1").commit("one");
-    for method in ["GET", "POST"] {
+    for command in ["command=ls-refs", "command=fetch"] {
         let server = GitServer::start(dir.path());
         server.instead(move |request| {
-            if request.method == method {
+            if String::from_utf8_lossy(&request.body).contains(command) {
                 std::thread::sleep(Duration::from_secs(3));
             }
             None
@@ -262,7 +264,10 @@ fn a_server_that_stalls_is_left_at_the_deadline() {
         // The length of the pause decides whether there is time for a second try.
         assert!(text.contains("the server stalls: 0 bytes in [TIME]"), "{text}");
         assert!(text.contains("because: gave up after ") && text.contains(" in [TIME] (--timeout 900ms)"), "{text}");
-        assert!(text.starts_with(if method == "GET" { "error: cannot list" } else { "error: cannot fetch" }), "{text}");
+        assert!(
+            text.starts_with(if command == "command=ls-refs" { "error: cannot list" } else { "error: cannot fetch" }),
+            "{text}"
+        );
     }
 }
 

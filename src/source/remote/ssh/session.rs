@@ -15,16 +15,13 @@ use crate::retry::Deadline;
 use crate::source::access::auth::Keys;
 use crate::source::access::pace::Pace;
 use crate::source::remote::answer::{self, MAX_LIST};
-use crate::source::remote::pktline::{Framer, packet, payload};
+use crate::source::remote::pktline::{FLUSH, Framer, packet, payload};
 use crate::source::remote::refs::{Refs, Unreadable};
 use crate::source::remote::ssh::connection::{Connection, SAID, locked, lost, step};
 use crate::source::remote::ssh::login::{first_lines, log_in};
 
 /// How long podstrap waits for a server to receive a goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Ends the first part of a list over HTTP. As a request over SSH, it asks for nothing (gitprotocol-pack,
-/// "Packfile Negotiation").
-const FLUSH: &[u8] = b"0000";
 
 /// `git-upload-pack` on a server, which has sent its list and waits for a request. Dropped without one, it gets
 /// a goodbye.
@@ -167,6 +164,7 @@ impl Command {
     async fn end(mut self, unasked: bool) {
         let farewell = async {
             if unasked {
+                // As a request, it asks for nothing (gitprotocol-pack, "Packfile Negotiation").
                 self.channel.data_bytes(FLUSH).await?;
             }
             self.channel.eof().await?;

@@ -1,0 +1,341 @@
+//! Writes a commit's files while its pack arrives. Git sends a directory before its files, so most files go from the network
+//! straight to their places.
+//!
+//! This is an attempt. [`plain::write`](super::plain::write) inspects the complete commit and writes what is missing. If
+//! anything is unusual, this module deletes what it wrote, and the checkout reports the reason if there is one.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use git2::{ObjectType, Oid};
+use rustix::fs::{Timespec, Timestamps};
+
+use crate::plan::TreePath;
+use crate::size::Size;
+use crate::source::checkout::entries::{PATH_MAX, is_valid};
+use crate::source::checkout::plain::{Begun, Place, TOGETHER};
+use crate::source::checkout::scan::dubious;
+use crate::source::destination::Destination;
+use crate::source::objects::{Arrived, Entry, FileKind, Taker, commit, tag};
+
+/// Writes files of a commit as they arrive.
+pub(crate) struct Early {
+    tree: PathBuf,
+    limit: Size,
+    /// The names of the directories above the part that becomes the tree, the last one first.
+    above: Vec<OsString>,
+    /// The commit, or a tag that leads to it. `None` when it is here.
+    wanted: Option<Oid>,
+    /// The times of all files.
+    times: Timestamps,
+    /// The paths of the directories that are not here yet.
+    awaited: HashMap<Oid, Vec<PathBuf>>,
+    /// The places of files that are not here yet.
+    files: HashMap<Oid, Vec<Place>>,
+    /// Noted files and directories.
+    count: usize,
+    /// Space of the files.
+    occupied: u64,
+    begun: Option<Begun>,
+    has_ended: bool,
+}
+
+/// Why the attempt ends.
+type Ended = Box<dyn std::error::Error>;
+
+impl Early {
+    /// For the commit `wanted`, or a tag that leads to it.
+    pub(crate) fn new(wanted: Oid, to: Destination<'_>) -> Self {
+        let above = to.subdir.map_or(Path::new(""), TreePath::as_path).iter().rev();
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Self {
+            tree: to.tree.to_owned(),
+            limit: to.limit,
+            above: above.map(OsStr::to_owned).collect(),
+            wanted: Some(wanted),
+            times: Timestamps { last_access: never, last_modification: never },
+            awaited: HashMap::new(),
+            files: HashMap::new(),
+            count: 0,
+            occupied: 0,
+            begun: None,
+            has_ended: false,
+        }
+    }
+
+    /// The tree, if some of its files are written.
+    pub(crate) fn begun(self) -> Option<Begun> {
+        self.begun
+    }
+
+    /// Follows tags to the commit, and the commit to its directory.
+    fn find(&mut self, arrived: &Arrived) -> Result<(), Ended> {
+        while let Some((kind, contents)) = self.wanted.and_then(|wanted| arrived.get(wanted)) {
+            self.wanted = match kind {
+                ObjectType::Tag => Some(tag(contents).ok_or("a damaged tag")?),
+                ObjectType::Commit => {
+                    let (directory, time) = commit(contents).ok_or("a damaged commit")?;
+                    let time = Timespec { tv_sec: time, tv_nsec: 0 };
+                    self.times = Timestamps { last_access: time, last_modification: time };
+                    self.expect(directory, PathBuf::new(), arrived)?;
+                    None
+                }
+                _ => return Err("no commit".into()),
+            };
+        }
+        Ok(())
+    }
+
+    /// Enters a directory now if it is here, or else when it is.
+    fn expect(&mut self, directory: Oid, path: PathBuf, arrived: &Arrived) -> Result<(), Ended> {
+        self.awaited.entry(directory).or_default().push(path);
+        self.enter(directory, arrived)
+    }
+
+    /// Enters a directory at all its paths, and those below that are here.
+    fn enter(&mut self, directory: Oid, arrived: &Arrived) -> Result<(), Ended> {
+        let mut open = vec![directory];
+        while let Some(directory) = open.pop() {
+            let Some((ObjectType::Tree, contents)) = arrived.get(directory) else { continue };
+            for path in self.awaited.remove(&directory).unwrap_or_default() {
+                if let Some(name) = self.above.pop() {
+                    let mut entries = Entry::all(contents).map_while(|entry| entry);
+                    let part = entries.find(|entry| entry.name == name.as_bytes() && entry.kind == FileKind::Directory);
+                    let part = part.ok_or("no such part")?.id;
+                    self.awaited.entry(part).or_default().push(path);
+                    open.push(part);
+                    continue;
+                }
+                if self.begun.is_none() {
+                    self.begun = Some(Begun::new(&self.tree, &self.times).map_err(|error| error.summary())?);
+                }
+                let mut names = HashSet::new();
+                for entry in Entry::all(contents) {
+                    let Entry { name, id, kind } = entry.ok_or("a damaged directory")?;
+                    if !names.insert(name) {
+                        return Err("two entries with one name".into());
+                    }
+                    if let Some(directory) = self.entry(path.join(OsStr::from_bytes(name)), name, id, kind)? {
+                        open.push(directory);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes an entry. Returns the directory to enter.
+    fn entry(&mut self, path: PathBuf, name: &[u8], id: Oid, kind: FileKind) -> Result<Option<Oid>, Ended> {
+        self.count += 1;
+        if !is_valid(name) || dubious(name) || self.count > TOGETHER {
+            return Err("names that need a closer look, or too many of them".into());
+        }
+        if self.tree.as_os_str().len() + 1 + path.as_os_str().len() >= PATH_MAX {
+            return Err("a long path".into());
+        }
+        match kind {
+            FileKind::Directory | FileKind::Submodule => {
+                let begun = self.begun.as_mut().ok_or("no tree")?;
+                begun.early_directory(&path)?;
+            }
+            FileKind::Regular { .. } => self.files.entry(id).or_default().push((path.clone(), kind)),
+            FileKind::Link => {}
+        }
+        if kind != FileKind::Directory {
+            return Ok(None);
+        }
+        self.awaited.entry(id).or_default().push(path);
+        Ok(Some(id))
+    }
+
+    fn put(&mut self, places: Vec<Place>, contents: &[u8]) -> Result<(), Ended> {
+        let size = Size::occupied(contents.len() as u64).saturating_mul(places.len() as u64);
+        self.occupied = self.occupied.saturating_add(size);
+        if self.occupied > self.limit.0 {
+            return Err("larger than the limit".into());
+        }
+        Ok(self.begun.as_mut().ok_or("no tree")?.early_files(places, contents)?)
+    }
+
+    /// Whether the attempt goes on. Otherwise deletes everything.
+    fn goes_on(&mut self, done: Result<(), Ended>) -> bool {
+        let Err(why) = done else { return true };
+        tracing::debug!("no file is written before the whole commit is here: {why}");
+        (self.begun, self.has_ended) = (None, true);
+        (self.awaited, self.files) = (HashMap::new(), HashMap::new());
+        false
+    }
+}
+
+impl Taker for Early {
+    fn note(&mut self, id: Oid, arrived: &Arrived) {
+        if self.has_ended {
+            return;
+        }
+        let done = if self.wanted.is_some() { self.find(arrived) } else { self.enter(id, arrived) };
+        self.goes_on(done);
+    }
+
+    fn take(&mut self, id: Oid, contents: &[u8]) -> bool {
+        let Some(places) = self.files.remove(&id) else { return false };
+        let done = self.put(places, contents);
+        self.goes_on(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::walk::walk;
+
+    /// Objects in Git's order.
+    #[derive(Default)]
+    struct Objects(Vec<(Oid, ObjectType, Vec<u8>)>);
+
+    impl Objects {
+        fn add(&mut self, kind: ObjectType, contents: Vec<u8>) -> Oid {
+            let id = Oid::hash_object(kind, &contents).unwrap();
+            self.0.insert(0, (id, kind, contents));
+            id
+        }
+
+        fn directory(&mut self, entries: &[(&str, &[u8], Oid)]) -> Oid {
+            let entries =
+                entries.iter().map(|(mode, name, id)| [mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat());
+            self.add(ObjectType::Tree, entries.collect::<Vec<_>>().concat())
+        }
+
+        fn commit(&mut self, directory: Oid) -> Oid {
+            let text = format!("tree {directory}\ncommitter A <a@b> 1700000000 +0000\n\nx");
+            self.add(ObjectType::Commit, text.into_bytes())
+        }
+
+        /// What is written of the part `subdir` if the objects arrive in this order; `None` if the attempt has ended.
+        fn arrive(&self, wanted: Oid, subdir: Option<&str>, order: &[usize], limit: u64) -> Option<Vec<String>> {
+            let dir = tempfile::tempdir().unwrap();
+            let tree = dir.path().join("tree");
+            let subdir = subdir.map(|path| TreePath::new(Path::new(path)).unwrap());
+            let (subdir, limit) = (subdir.as_ref(), Size(limit));
+            let to = Destination { tree: &tree, scratch: dir.path(), subdir, limit, lfs_pointers: false };
+            let (mut early, mut arrived) = (Early::new(wanted, to), Arrived::default());
+            for at in order {
+                let (id, kind, contents) = &self.0[*at];
+                if *kind == ObjectType::Blob {
+                    early.take(*id, contents);
+                } else {
+                    arrived.add(*id, *kind, contents);
+                    early.note(*id, &arrived);
+                }
+            }
+            let (has_ended, begun) = (early.has_ended, early.begun());
+            let shown = |entry: crate::walk::Entry| {
+                let (name, meta) = (entry.name.display(), entry.metadata().unwrap());
+                if meta.is_dir() {
+                    return format!("{name}/");
+                }
+                assert_eq!(meta.modified().unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+                let contents = fs::read_to_string(&entry.path).unwrap();
+                format!("{name} {:o} {contents}", meta.permissions().mode() & 0o777)
+            };
+            let mut found: Vec<String> = walk(&tree).filter_map(Result::ok).skip(1).map(shown).collect();
+            found.sort();
+            drop(begun);
+            assert!(!tree.exists(), "what is not finished is deleted");
+            (!has_ended).then_some(found)
+        }
+    }
+
+    const MUCH: u64 = 1 << 30;
+
+    /// `a`, `bin/run`, `bin/lib/a`, a link and a submodule.
+    fn example() -> (Objects, Oid) {
+        let mut objects = Objects::default();
+        let a = objects.add(ObjectType::Blob, b"A".to_vec());
+        let run = objects.add(ObjectType::Blob, b"R".to_vec());
+        let lib = objects.directory(&[("100644", b"a", a)]);
+        let bin = objects.directory(&[("40000", b"lib", lib), ("100755", b"run", run)]);
+        let to = objects.add(ObjectType::Blob, b"a".to_vec());
+        let entries =
+            [("100644", &b"a"[..], a), ("40000", b"bin", bin), ("120000", b"link", to), ("160000", b"sub", a)];
+        let root = objects.directory(&entries);
+        let commit = objects.commit(root);
+        let tag = objects.add(ObjectType::Tag, format!("object {commit}\ntype commit\n").into_bytes());
+        (objects, tag)
+    }
+
+    #[test]
+    fn files_are_written_in_any_order_of_arrival_after_their_directories() {
+        let (objects, tag) = example();
+        let whole = ["a 644 A", "bin/", "bin/lib/", "bin/lib/a 644 A", "bin/run 755 R", "sub/"];
+        let order: Vec<usize> = (0..objects.0.len()).collect();
+        assert_eq!(objects.arrive(tag, None, &order, MUCH).unwrap(), whole);
+        assert_eq!(objects.arrive(tag, Some("bin"), &order, MUCH).unwrap(), ["lib/", "lib/a 644 A", "run 755 R"]);
+        assert_eq!(objects.arrive(tag, Some("bin/lib"), &order, MUCH).unwrap(), ["a 644 A"]);
+        for seed in 0..200 {
+            let mut order = order.clone();
+            fastrand::Rng::with_seed(seed).shuffle(&mut order);
+            let found = objects.arrive(tag, None, &order, MUCH).unwrap();
+            assert!(found.iter().all(|line| whole.contains(&line.as_str())), "{order:?} {found:?}");
+        }
+        // Directories before files, in any order.
+        let (mut first, mut last): (Vec<usize>, Vec<usize>) =
+            order.iter().partition(|at| objects.0[**at].1 != ObjectType::Blob);
+        for seed in 0..50 {
+            fastrand::Rng::with_seed(seed).shuffle(&mut first);
+            fastrand::Rng::with_seed(seed).shuffle(&mut last);
+            assert_eq!(objects.arrive(tag, None, &[&first[..], &last].concat(), MUCH).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn what_is_unusual_ends_the_attempt() {
+        let (objects, tag) = example();
+        let order: Vec<usize> = (0..objects.0.len()).collect();
+        // Three files take a block each.
+        assert_eq!(objects.arrive(tag, None, &order, 4096 * 3 - 1), None);
+        assert!(objects.arrive(tag, None, &order, 4096 * 3).is_some());
+        assert_eq!(objects.arrive(tag, Some("a"), &order, MUCH), None);
+        assert_eq!(objects.arrive(tag, Some("bin/no"), &order, MUCH), None);
+        let long = [b'x'; 200];
+        let cases: [&[(&str, &[u8])]; 7] = [
+            &[("100644", b"x"), ("100644", b"x")],
+            &[("100644", b".git")],
+            &[("40000", b"GIT~1")],
+            &[("100644", b"..")],
+            &[("100644", b"a/b")],
+            &[("120000", b"x"), ("160000", b"x")],
+            &[("160000", &[b'x'; 300])],
+        ];
+        for entries in cases {
+            let mut objects = Objects::default();
+            let file = objects.add(ObjectType::Blob, b"A".to_vec());
+            let entries: Vec<_> = entries.iter().map(|(mode, name)| (*mode, *name, file)).collect();
+            let root = objects.directory(&entries);
+            let commit = objects.commit(root);
+            assert_eq!(objects.arrive(commit, None, &[0, 1, 2], MUCH), None, "{entries:?}");
+        }
+        // Directories in directories, and two of each: longer than a path may be, or too many.
+        for (name, twice) in [(&long[..], false), (b"x", true)] {
+            let mut objects = Objects::default();
+            let mut at = objects.add(ObjectType::Tree, Vec::new());
+            for _ in 0..30 {
+                at = objects.directory(&[("40000", &b"a"[..], at), ("40000", name, at)][usize::from(!twice)..]);
+            }
+            let commit = objects.commit(at);
+            let order: Vec<usize> = (0..objects.0.len()).collect();
+            assert_eq!(objects.arrive(commit, None, &order, MUCH), None);
+        }
+        // A file instead of a commit, and a damaged directory.
+        let mut objects = Objects::default();
+        let tree = objects.add(ObjectType::Tree, b"100644 x".to_vec());
+        assert_eq!(objects.arrive(tree, None, &[0], MUCH), None);
+        let commit = objects.commit(tree);
+        assert_eq!(objects.arrive(commit, None, &[0, 1], MUCH), None);
+    }
+}
