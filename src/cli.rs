@@ -138,6 +138,9 @@ pub struct CheckoutArgs {
     /// Keep a usable .git in the tree
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_KEEP_GIT")]
     pub keep_git: bool,
+    /// Publish only a commit with an SSH signature of a key in this file (or with such a tag)
+    #[arg(id = "verify_source", long = "verify", value_name = "ALLOWED_SIGNERS", env = "PODSTRAP_VERIFY")]
+    pub verify: Option<PathBuf>,
     /// Publish Git LFS pointer files, with a warning, instead of failing
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ALLOW_LFS_POINTERS")]
     pub allow_lfs_pointers: bool,

@@ -8,6 +8,7 @@ use crate::plan::{CopySelf, Init, Wanted};
 use crate::prepare::{Prepared, prepare};
 use crate::runtime::blocking;
 use crate::selfcopy;
+use crate::source;
 use crate::telemetry::{PhaseTime, Phases};
 use crate::venv::EnvironmentRecord;
 use crate::volume::{Release, Usage, Volume};
@@ -58,7 +59,7 @@ pub async fn run(plan: &Init) -> Result<Done> {
     let phases = Phases::default();
     let prepared = match Box::pin(prepare(plan, &volume, &phases, plan.deadline)).await {
         Err(error) if plan.stale_ok && error.is_unreachable() => {
-            let kept = stale(plan, &volume, error)?;
+            let kept = stale(plan, &volume, error).await?;
             volume.vouch(&kept.release).await?;
             return Ok(Done::Published(Box::new(kept)));
         }
@@ -88,7 +89,7 @@ pub async fn run(plan: &Init) -> Result<Done> {
 }
 
 /// Keeps the published release if it has the same repository and paths.
-fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
+async fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
     let wanted = &plan.environment;
     let fits = |release: &Release| {
         let environment = release.manifest.environment.as_ref();
@@ -103,7 +104,13 @@ fn stale(plan: &Init, volume: &Volume, error: Error) -> Result<Outcome> {
             && (environment.is_some() || wanted.wanted != Wanted::Always)
     };
     let release = match volume.published(&plan.target)? {
-        Some(release) if fits(&release) && volume.is_whole(&release)? => release,
+        Some(release)
+            if fits(&release)
+                && source::is_trusted(&plan.source, release.manifest.source.signer.as_ref()).await?
+                && volume.is_whole(&release)? =>
+        {
+            release
+        }
         _ => {
             return Err(error.hint(
                 "restore the connection: --stale-ok found no complete release of this repository for these paths",

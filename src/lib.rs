@@ -21,6 +21,7 @@ pub mod report;
 pub mod retry;
 mod runtime;
 pub mod selfcopy;
+mod signature;
 pub mod size;
 pub mod source;
 mod store;
@@ -140,6 +141,7 @@ pub mod fuzzing {
     pub use crate::plan::platform::fuzz as platform;
     pub use crate::plan::{fuzz as plan, ssh_address};
     pub use crate::redact::fuzz as redact;
+    pub use crate::signature::fuzz as allowed_signers;
     pub use crate::size::fuzz as size;
     pub use crate::source::fuzzing::*;
     pub use crate::store::fuzzing::*;

@@ -136,6 +136,9 @@ impl Preparation<'_> {
             return Ok(None);
         }
         let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target)? else { return Ok(None) };
+        if !source::is_trusted(&self.plan.source, release.manifest.source.signer.as_ref()).await? {
+            return Ok(None);
+        }
         let elsewhere = self.provision.elsewhere(self.volume.tree(&release)).await;
         if elsewhere.ok().as_ref() != Some(&release.manifest.elsewhere) {
             tracing::info!("the requirements refer to files outside the tree, and these have changed");
@@ -170,6 +173,7 @@ impl Preparation<'_> {
             source: SourceRecord {
                 repo: self.plan.source.to_string(),
                 validator: resolved.validator(),
+                signer: resolved.signer(),
                 revision: resolved.revision,
                 shape: self.plan.source.shape(),
                 files: checkout.files,

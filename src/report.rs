@@ -90,6 +90,9 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
             .map_or_else(|| revision.commit.clone(), |reference| format!("{} ({reference})", revision.commit)),
         manifest.source.repo,
     );
+    if let Some(signer) = &manifest.source.signer {
+        let _ = write!(text, ", signed by {}", signer.principals);
+    }
     if let Some(record) = &manifest.environment {
         let _ = write!(text, "\n{}", environment(record));
     }

@@ -47,6 +47,8 @@ pub struct GitSource {
     pub submodules: Submodules,
     /// Keep a `.git` in the tree.
     pub keep_git: bool,
+    /// The keys of which one must have signed the commit, or the annotated tag that names it.
+    pub verify: Option<PathBuf>,
 }
 
 /// The submodules to fetch.
@@ -287,6 +289,7 @@ impl Origin {
             depth: args.depth,
             submodules: args.submodules.into(),
             keep_git: args.keep_git,
+            verify: args.verify.as_deref().map(|path| absolute("--verify", path)).transpose()?,
         }))
     }
 }
@@ -315,6 +318,7 @@ fn only_git(args: &CheckoutArgs, what: &dyn fmt::Display, hint: &str) -> Result<
     let flag = match args {
         CheckoutArgs { reference: Some(_), .. } => "--ref",
         CheckoutArgs { keep_git: true, .. } => "--keep-git",
+        CheckoutArgs { verify: Some(_), .. } => "--verify",
         _ => return Ok(()),
     };
     Err(Error::usage(format!("{flag} cannot be used with {what}, which is not a Git repository")).hint(hint))

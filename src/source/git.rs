@@ -11,6 +11,7 @@
 //! podstrap reads a `file://` repository in place.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use git2::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +21,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::plan::{GitSource, GitUrl, Ssh, Submodules};
 use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
+use crate::signature::{AllowedSigners, Purpose, SignedBy};
 use crate::size::Size;
 use crate::source::access::auth::Auth;
 use crate::source::access::web::Access;
@@ -55,6 +57,9 @@ pub(crate) struct Git {
     choice: Choice,
     /// Whether the choice is out of date.
     moved: bool,
+    /// The signers of whom one must have signed.
+    signers: Option<Arc<AllowedSigners>>,
+    signer: Option<SignedBy>,
 }
 
 /// The transport to the repository, and its references.
@@ -108,6 +113,10 @@ impl Git {
     pub(crate) async fn resolve(source: &GitSource, access: &Access, deadline: Deadline) -> Result<Self> {
         // Must precede every other use of libgit2.
         transport::set_up().map_err(|error| Error::internal("cannot set up libgit2").because(error.message()))?;
+        let signers = match source.verify.clone() {
+            Some(file) => Some(Arc::new(blocking(move || AllowedSigners::read(&file, Purpose::Git)).await?)),
+            None => None,
+        };
         let url = source.url.to_string();
         let listing = format!("listing the references of {url}");
         let (reached, choice) = match &source.url {
@@ -144,11 +153,24 @@ impl Git {
                 (Reached::Ssh(Box::new(shell)), choice)
             }
         };
-        Ok(Self { source: source.clone(), access: access.clone(), reached, choice, moved: false })
+        Ok(Self {
+            source: source.clone(),
+            access: access.clone(),
+            reached,
+            choice,
+            moved: false,
+            signers,
+            signer: None,
+        })
     }
 
     pub(crate) fn revision(&self) -> Revision {
         Revision { commit: self.choice.commit.to_string(), reference: self.choice.reference.clone() }
+    }
+
+    /// Who signed what was checked out, if somebody had to.
+    pub(crate) fn signer(&self) -> Option<&SignedBy> {
+        self.signer.as_ref()
     }
 
     /// Checks out the chosen commit. The reference may move meanwhile: afterwards [`revision`](Self::revision)
@@ -163,6 +185,7 @@ impl Git {
         let repository = to.scratch.join(format!("git-{nesting}"));
         let (fetched, begun) = self.fetch_objects(&repository, to, deadline).await?;
         let mut done = self.write(fetched, begun, to, deadline).await?;
+        self.signer = done.signer.take();
         if !done.submodules.is_empty() {
             let left = Size(to.limit.0.saturating_sub(done.written.bytes));
             let below = self.submodules(&done.submodules, Destination { limit: left, ..to }, nesting, deadline).await?;
@@ -222,14 +245,14 @@ impl Git {
         deadline: Deadline,
     ) -> Result<CheckedOut> {
         let doing = format!("cannot check out {} of {}", self.choice.commit, self.source.url);
-        let (choice, source) = (self.choice.clone(), self.source.clone());
+        let (choice, source, signers) = (self.choice.clone(), self.source.clone(), self.signers.clone());
         let (tree, scratch) = (to.tree.to_owned(), to.scratch.to_owned());
         let (subdir, limit, lfs_pointers) = (to.subdir.cloned(), to.limit, to.lfs_pointers);
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
             let limit = Size(limit.0.saturating_sub(fetched.occupied()?));
             let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
-            checkout::write(&fetched, begun, &source, &choice, to, deadline)
+            checkout::write(&fetched, begun, signers.as_deref(), &source, &choice, to, deadline)
         });
         // Nothing can stop libgit2's writer, or an attribute pattern that is made to run for ever. They end with
         // the process.
@@ -273,6 +296,8 @@ impl Git {
                     self.source.submodules
                 },
                 keep_git: false,
+                // The signed commit names this one.
+                verify: None,
                 ..self.source.clone()
             };
             tracing::info!("{named}: {} of {}", submodule.commit, source.url);

@@ -39,6 +39,8 @@ use crate::files;
 use crate::plan::{GitSource, GitUrl, Origin, Source, Submodules, TreePath};
 use crate::redact::{RemoteUrl, Userinfo};
 use crate::retry::Deadline;
+use crate::runtime::blocking;
+use crate::signature::{AllowedSigners, Purpose, SignedBy};
 use crate::size::Size;
 use crate::tree::Written;
 
@@ -94,7 +96,7 @@ pub(crate) async fn revision_of(
     deadline: Deadline,
 ) -> Result<Revision> {
     let access = Access { home, auth: auth.to_owned(), named_in_clear: true };
-    let git = GitSource { url, reference, depth: 1, submodules: Submodules::Off, keep_git: false };
+    let git = GitSource { url, reference, depth: 1, submodules: Submodules::Off, keep_git: false, verify: None };
     Ok(Git::resolve(&git, &access, deadline).await?.revision())
 }
 
@@ -137,6 +139,20 @@ pub fn pinned(source: &Source) -> Option<Revision> {
         Origin::Download(download) => Some(Revision::of_file(download.sha256.as_ref()?)),
         Origin::Local(..) => None,
     }
+}
+
+/// Whether a published tree has what --verify requires: its signer is still in the file.
+///
+/// # Errors
+/// Usage: the file cannot be used.
+pub async fn is_trusted(source: &Source, signer: Option<&SignedBy>) -> Result<bool> {
+    let Origin::Git(GitSource { verify: Some(file), .. }) = &source.origin else { return Ok(true) };
+    let (file, signer) = (file.clone(), signer.cloned());
+    blocking(move || {
+        let signers = AllowedSigners::read(&file, Purpose::Git)?;
+        Ok(signer.is_some_and(|signer| signers.allow(&signer)))
+    })
+    .await
 }
 
 /// Finds the revision. Sends one request for Git over HTTP, and reads a directory once, up to `limit`. Downloads
@@ -214,6 +230,14 @@ impl Resolved {
         };
         self.revision = self.found.revision();
         written
+    }
+
+    /// Who signed the commit that was checked out, with --verify.
+    pub fn signer(&self) -> Option<SignedBy> {
+        match &self.found {
+            Found::Git(git) => git.signer().cloned(),
+            _ => None,
+        }
     }
 
     /// The validator for the next request.

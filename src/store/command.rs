@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::directory::Place;
 use super::entry::{self, short};
 use super::prune::{self, Entry};
-use super::sign::AllowedSigners;
 use crate::error::{Error, Result};
 use crate::plan::{Shelves, StoreAction};
+use crate::signature::{AllowedSigners, Purpose};
 use crate::size::{Size, count};
 
 /// The columns of the table.
@@ -22,7 +22,7 @@ const COLUMNS: [&str; 7] = ["KEY", "PYTHON", "PACKAGES", "SIZE", "BUILT", "USED"
 /// Volume: the store is missing, unreadable or not writable. Usage: the file of --store-verify is invalid.
 pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
     let store = Place::new(&plan.dir).open()?;
-    let verifier = plan.verify.as_deref().map(AllowedSigners::read).transpose()?;
+    let verifier = plan.verify.as_deref().map(|file| AllowedSigners::read(file, Purpose::Store)).transpose()?;
     if plan.action == StoreAction::Prune {
         let deleted = prune::prune(&store, plan.limit.unwrap_or(Size(u64::MAX)))?;
         let text = if plan.json {

@@ -22,13 +22,13 @@ use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 
 use super::entry::{self, Archive, Draft, Manifest};
-use super::sign::Signer;
 use crate::archive::{self, Rules};
 use crate::dir::{Dir, random};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::files;
 use crate::retry::Deadline;
 use crate::runtime::hex;
+use crate::signature::Signer;
 use crate::size::Size;
 use crate::tree;
 

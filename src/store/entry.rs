@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::sign::{AllowedSigners, Signer};
 use crate::error::{Error, Result};
+use crate::signature::{AllowedSigners, Signer};
 
 /// The version of this format.
 const FORMAT: u32 = 1;
@@ -119,7 +119,9 @@ pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) ->
         let signature = signature
             .ok_or_else(|| Error::volume("it has no signature, which --store-verify and --store-sign require"))?;
         // The same bytes as the signer's: parsing keeps the order, and JSON has one shortest form for these values.
-        verifier.verify(value.to_string().as_bytes(), signature, SystemTime::now())?;
+        verifier
+            .verify(value.to_string().as_bytes(), signature, SystemTime::now())
+            .map_err(|why| Error::volume("its signature is not valid").because(why))?;
     }
     // From the verified value, never from the text.
     let manifest: Manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;

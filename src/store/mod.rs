@@ -9,7 +9,6 @@
 //! | `entry` | the manifest: written, signed, read, verified |
 //! | `directory` | entries in a directory |
 //! | `lease` | who builds an entry |
-//! | `sign` | SSH signatures, and the file of allowed signers |
 //! | `prune` | deletes the entries that nobody used for the longest time |
 //! | `command` | `podstrap store` |
 //!
@@ -23,7 +22,6 @@ mod directory;
 mod entry;
 mod lease;
 mod prune;
-mod sign;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,11 +35,11 @@ use self::entry::short;
 pub(crate) use self::entry::{Draft, Manifest};
 pub(crate) use self::lease::Lease;
 use self::lease::Taken;
-use self::sign::{AllowedSigners, Signer};
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
+use crate::signature::{AllowedSigners, Purpose, Signer};
 use crate::size::Size;
 
 /// Time limit for a look at an entry.
@@ -82,7 +80,8 @@ impl Store {
             let signer = sign.as_deref().map(Signer::read).transpose()?;
             // Whoever signs replaces entries without a signature.
             let own = || signer.as_ref().map(AllowedSigners::only);
-            let verifier = verify.as_deref().map(AllowedSigners::read).transpose()?.or_else(own);
+            let verifier =
+                verify.as_deref().map(|file| AllowedSigners::read(file, Purpose::Store)).transpose()?.or_else(own);
             Ok((signer, verifier))
         })
         .await?;
@@ -262,5 +261,4 @@ impl Store {
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use super::entry::fuzz as store_entry;
-    pub use super::sign::fuzz as allowed_signers;
 }

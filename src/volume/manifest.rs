@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Shape;
+use crate::signature::SignedBy;
 use crate::source::{Revision, Validator};
 use crate::venv::{EnvironmentRecord, Identified};
 
@@ -37,6 +38,9 @@ pub struct SourceRecord {
     pub revision: Revision,
     /// Options that decide the tree.
     pub shape: Shape,
+    /// Who signed the commit or its tag, with --verify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<SignedBy>,
     /// For a download without a pin: the validator of the next conditional request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validator: Option<Validator>,

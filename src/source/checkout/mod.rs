@@ -13,6 +13,7 @@
 //! | scan | the size of a tree, and the writer that it needs |
 //! | plain | the plain writer |
 //! | early | begins to write while the pack arrives |
+//! | signed | the signature of a commit or a tag |
 //! | settle | modes and times after libgit2's writer |
 
 mod attributes;
@@ -22,6 +23,7 @@ mod layout;
 mod plain;
 mod scan;
 mod settle;
+mod signed;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +32,7 @@ use git2::{Oid, Repository};
 use crate::error::Result;
 use crate::plan::{GitSource, Submodules, TreePath};
 use crate::retry::Deadline;
+use crate::signature::{AllowedSigners, SignedBy};
 use crate::source::checkout::entries::{Entries, Step};
 use crate::source::checkout::layout::{Layout, doing};
 use crate::source::destination::Destination;
@@ -47,6 +50,8 @@ pub use scan::fuzz;
 /// A checked-out commit, and its submodules.
 pub(crate) struct CheckedOut {
     pub(crate) written: Written,
+    /// Who signed the commit or its tag, if somebody must.
+    pub(crate) signer: Option<SignedBy>,
     /// To fetch from elsewhere. Their directories exist and are empty.
     pub(crate) submodules: Vec<Submodule>,
 }
@@ -64,6 +69,7 @@ pub(crate) struct Submodule {
 pub(crate) fn write(
     fetched: &Fetched,
     begun: Option<Begun>,
+    signers: Option<&AllowedSigners>,
     source: &GitSource,
     choice: &Choice,
     to: Destination<'_>,
@@ -82,6 +88,7 @@ pub(crate) fn write(
         }
     };
     let objects = Objects { store, what: &what, deadline };
+    let signer = signers.map(|signers| signed::verify(&objects, choice, signers)).transpose()?;
     let Layout { whole, files, scan, times } = Layout::new(&objects, source, choice, tree, subdir, limit)?;
     scan.attributes.warn();
     let settled = if scan.plain() {
@@ -111,7 +118,7 @@ pub(crate) fn write(
         }
         _ => named_submodules(&objects, whole, files, subdir, scratch)?,
     };
-    Ok(CheckedOut { written: settled.written, submodules })
+    Ok(CheckedOut { written: settled.written, signer, submodules })
 }
 
 /// The submodules of a tree, with their paths.

@@ -65,8 +65,8 @@ pub(crate) fn commit(contents: &[u8]) -> Option<(Oid, i64)> {
     Some((id(field(contents, b"tree ")?)?, field(contents, b"committer ").map_or(0, time)))
 }
 
-/// The seconds in a committer's line, which follow its address. A commit without them is usable too: 0.
-fn time(committer: &[u8]) -> i64 {
+/// The seconds in a committer's or a tagger's line, which follow its address. A commit without them is usable too: 0.
+pub(crate) fn time(committer: &[u8]) -> i64 {
     let after = committer.rsplit(|byte| *byte == b'>').next().unwrap_or_default().trim_ascii_start();
     let seconds = after.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     std::str::from_utf8(seconds).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
@@ -78,7 +78,7 @@ pub(crate) fn tag(contents: &[u8]) -> Option<Oid> {
 }
 
 /// The value of a field in the header, which ends with an empty line.
-fn field<'a>(contents: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn field<'a>(contents: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let lines = contents.split(|byte| *byte == b'\n');
     lines.take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(name))
 }

@@ -17,7 +17,7 @@ mod store;
 pub(crate) mod transport;
 
 pub(crate) use arrived::{Arrived, Taker};
-pub(crate) use entry::{Entry, FileKind, commit, tag};
+pub(crate) use entry::{Entry, FileKind, commit, field, tag, time};
 #[cfg(fuzzing)]
 pub use pack::fuzz;
 pub(crate) use pack::receive;

@@ -10,5 +10,6 @@ mod hostile;
 mod network;
 mod private;
 mod proxy;
+mod signed;
 mod ssh;
 mod submodules;

@@ -64,6 +64,7 @@ pub(crate) fn git_source(url: &str, reference: Option<&str>, depth: u32) -> Sour
         depth,
         submodules: Submodules::Off,
         keep_git: false,
+        verify: None,
     };
     Source { origin: Origin::Git(git), lfs_pointers: true, ..Source::directory(PathBuf::new()) }
 }

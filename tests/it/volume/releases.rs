@@ -27,6 +27,7 @@ fn manifest(key: &str) -> Manifest {
         podstrap: "test".into(),
         built_at: "2026-01-01T00:00:00Z".into(),
         source: SourceRecord {
+            signer: None,
             repo: "https://host/app.git".into(),
             revision: Revision { commit: key.repeat(40), reference: None },
             shape: Shape::default(),

@@ -1,5 +1,5 @@
-//! Signatures of manifests, as `ssh-keygen -Y sign -n podstrap` makes them, and the file with allowed signers
-//! (`ssh-keygen(1)`, "ALLOWED SIGNERS"; SSHSIG: `PROTOCOL.sshsig` of OpenSSH).
+//! SSH signatures, as `ssh-keygen -Y sign` and Git make them, and the file with allowed signers (`ssh-keygen(1)`, "ALLOWED
+//! SIGNERS"; SSHSIG: `PROTOCOL.sshsig` of OpenSSH).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,39 @@ use std::time::SystemTime;
 
 use russh::keys::ssh_key::{LineEnding, PublicKey, SshSig};
 use russh::keys::{HashAlg, PrivateKey};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, WRITTEN};
 
-/// The namespace of the signatures. A signature for another purpose is not valid here.
-const NAMESPACE: &str = "podstrap";
+/// What a signature is for. One for another purpose is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A commit or a tag.
+    Git,
+    /// An entry of the store.
+    Store,
+}
+
+impl Purpose {
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::Store => "podstrap",
+        }
+    }
+
+    /// The flag for the file with allowed signers.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Git => "--verify",
+            Self::Store => "--store-verify",
+        }
+    }
+}
 
 /// A private key.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     key: PrivateKey,
     file: PathBuf,
 }
@@ -28,9 +52,10 @@ impl fmt::Debug for Signer {
 
 /// The public keys that may sign.
 #[derive(Debug)]
-pub(super) struct AllowedSigners {
+pub(crate) struct AllowedSigners {
     keys: Vec<Allowed>,
     file: PathBuf,
+    purpose: Purpose,
 }
 
 #[derive(Debug)]
@@ -44,7 +69,7 @@ struct Allowed {
 impl Signer {
     /// # Errors
     /// Usage: the file is missing, or has no private key without a passphrase.
-    pub(super) fn read(file: &Path) -> Result<Self> {
+    pub(crate) fn read(file: &Path) -> Result<Self> {
         let what = || format!("cannot use the key of --store-sign, {}", file.display());
         let hint = "give an Ed25519, ECDSA or RSA key without a passphrase (ssh-keygen -t ed25519 -N '')";
         let text = files::read_text(file, WRITTEN).map_err(|error| files::unreadable(Kind::Usage, what(), &error))?;
@@ -60,8 +85,11 @@ impl Signer {
     }
 
     /// The signature in PEM.
-    pub(super) fn sign(&self, text: &[u8]) -> Result<String> {
-        let signature = self.key.sign(NAMESPACE, HashAlg::Sha512, text).and_then(|found| found.to_pem(LineEnding::LF));
+    pub(crate) fn sign(&self, text: &[u8]) -> Result<String> {
+        let signature = self
+            .key
+            .sign(Purpose::Store.namespace(), HashAlg::Sha512, text)
+            .and_then(|found| found.to_pem(LineEnding::LF));
         signature.map_err(|error| {
             Error::usage(format!("cannot sign with the key of --store-sign, {}", self.file.display()))
                 .because(error)
@@ -73,48 +101,68 @@ impl Signer {
 impl AllowedSigners {
     /// # Errors
     /// Usage: the file is missing, invalid, or allows nobody.
-    pub(super) fn read(file: &Path) -> Result<Self> {
-        let what = || format!("cannot use the file of --store-verify, {}", file.display());
+    pub(crate) fn read(file: &Path, purpose: Purpose) -> Result<Self> {
+        let what = || format!("cannot use the file of {}, {}", purpose.flag(), file.display());
         let text = files::read_text(file, WRITTEN).map_err(|error| files::unreadable(Kind::Usage, what(), &error))?;
-        let keys = parse(&text).map_err(|why| {
-            Error::usage(what())
-                .because(why)
-                .hint("write lines as for ssh-keygen: ci@example.org namespaces=\"podstrap\" ssh-ed25519 AAAA…")
+        let keys = parse(&text, purpose).map_err(|why| {
+            let namespace = purpose.namespace();
+            Error::usage(what()).because(why).hint(format!(
+                "write lines as for ssh-keygen: ci@example.org namespaces=\"{namespace}\" ssh-ed25519 AAAA…"
+            ))
         })?;
-        Ok(Self { keys, file: file.to_owned() })
+        Ok(Self { keys, file: file.to_owned(), purpose })
     }
 
     /// The key of a signer, and no other.
-    pub(super) fn only(signer: &Signer) -> Self {
+    pub(crate) fn only(signer: &Signer) -> Self {
         let key = signer.key.public_key().clone();
         let allowed = Allowed { principals: "--store-sign".to_owned(), key, after: None, before: None };
-        Self { keys: vec![allowed], file: signer.file.clone() }
+        Self { keys: vec![allowed], file: signer.file.clone(), purpose: Purpose::Store }
     }
 
-    /// Verifies a signature, and returns the principals of its key.
+    /// Verifies a signature that was made at the time `at`.
     ///
     /// # Errors
-    /// Volume: it is invalid, of an unknown key, or of a key that is not valid at this time.
-    pub(super) fn verify(&self, text: &[u8], signature: &str, now: SystemTime) -> Result<&str> {
-        let refused = |why: String| Error::volume("its signature is not valid").because(why);
-        let signature =
-            SshSig::from_pem(signature).map_err(|error| refused(format!("it is no SSH signature: {error}")))?;
+    /// Why it is not valid: it is of an unknown key, of a key that was not valid at that time, or of another text.
+    pub(crate) fn verify(&self, text: &[u8], signature: &str, at: SystemTime) -> Result<SignedBy, String> {
+        let signature = SshSig::from_pem(signature).map_err(|error| format!("it is no SSH signature: {error}"))?;
         let allowed = self.keys.iter().filter(|allowed| allowed.key.key_data() == signature.public_key());
-        let mut found = Err(refused(format!("{} does not have its key", self.file.display())));
+        let mut found = Err(format!("{} does not have its key", self.file.display()));
         for allowed in allowed {
-            if allowed.after.is_some_and(|after| now < after) || allowed.before.is_some_and(|before| now >= before) {
-                found = Err(refused(format!("the key of {} is not valid at this time", allowed.principals)));
+            if allowed.after.is_some_and(|after| at < after) || allowed.before.is_some_and(|before| at >= before) {
+                found = Err(format!("the key of {} is not valid at this time", allowed.principals));
                 continue;
             }
-            allowed.key.verify(NAMESPACE, text, &signature).map_err(|error| refused(error.to_string()))?;
-            return Ok(&allowed.principals);
+            let namespace = self.purpose.namespace();
+            allowed.key.verify(namespace, text, &signature).map_err(|error| error.to_string())?;
+            return Ok(allowed.signed_by());
         }
         found
+    }
+
+    /// Whether the file still has a signer.
+    pub(crate) fn allow(&self, signer: &SignedBy) -> bool {
+        self.keys.iter().any(|allowed| allowed.signed_by() == *signer)
+    }
+}
+
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedBy {
+    /// As in the file: `ci@example.org`.
+    pub principals: String,
+    /// `SHA256:nThbg6k…`
+    pub key: String,
+}
+
+impl Allowed {
+    fn signed_by(&self) -> SignedBy {
+        SignedBy { principals: self.principals.clone(), key: self.key.fingerprint(HashAlg::Sha256).to_string() }
     }
 }
 
 /// Parses the lines. Leaves out certificate authorities and keys for other namespaces.
-fn parse(text: &str) -> Result<Vec<Allowed>, String> {
+fn parse(text: &str, purpose: Purpose) -> Result<Vec<Allowed>, String> {
     let mut keys = Vec::new();
     let mut left_out = 0;
     for (number, line) in text.lines().enumerate() {
@@ -122,7 +170,7 @@ fn parse(text: &str) -> Result<Vec<Allowed>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match of_line(line).map_err(|why| format!("line {}: {why}", number + 1))? {
+        match of_line(line, purpose).map_err(|why| format!("line {}: {why}", number + 1))? {
             Some(allowed) => keys.push(allowed),
             None => left_out += 1,
         }
@@ -134,7 +182,7 @@ fn parse(text: &str) -> Result<Vec<Allowed>, String> {
     }
 }
 
-fn of_line(line: &str) -> Result<Option<Allowed>, String> {
+fn of_line(line: &str, purpose: Purpose) -> Result<Option<Allowed>, String> {
     let (principals, rest) = word(line).ok_or("it has no key")?;
     let (mut after, mut before, mut usable) = (None, None, true);
     let mut rest = rest;
@@ -151,7 +199,7 @@ fn of_line(line: &str) -> Result<Option<Allowed>, String> {
             let (name, value) =
                 option.split_once('=').map_or((option, ""), |(name, value)| (name, value.trim_matches('"')));
             match name.to_ascii_lowercase().as_str() {
-                "namespaces" => usable &= matches(value, NAMESPACE),
+                "namespaces" => usable &= matches(value, purpose.namespace()),
                 "valid-after" => after = Some(time(value)?),
                 "valid-before" => before = Some(time(value)?),
                 "cert-authority" => usable = false,
@@ -223,9 +271,10 @@ fn time(text: &str) -> Result<SystemTime, String> {
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(keys) = parse(text) {
+    for purpose in [Purpose::Git, Purpose::Store] {
+        let Ok(keys) = parse(text, purpose) else { continue };
         assert!(!keys.is_empty());
-        let signers = AllowedSigners { keys, file: PathBuf::new() };
+        let signers = AllowedSigners { keys, file: PathBuf::new(), purpose };
         assert!(signers.verify(data, text, SystemTime::now()).is_err(), "a text without a signature");
     }
 }
@@ -238,7 +287,7 @@ mod tests {
 
     #[test]
     fn lines_of_allowed_signers_are_read() {
-        let usable = |line: &str| of_line(line).map(|found| found.is_some());
+        let usable = |line: &str| of_line(line, Purpose::Store).map(|found| found.is_some());
         for line in [
             format!("ci@example.org {KEY}"),
             format!("ci@example.org,other {KEY} a comment"),
@@ -259,8 +308,10 @@ mod tests {
         }
         assert!(usable(&format!("ci verify-required {KEY}")).is_err());
         assert!(usable(&format!("ci valid-before=\"soon\" {KEY}")).is_err());
-        assert!(parse("# nothing\n\n").is_err());
-        assert!(parse(&format!("ci namespaces=\"git\" {KEY}\n")).unwrap_err().contains("other namespaces"));
+        assert!(parse("# nothing\n\n", Purpose::Store).is_err());
+        assert!(
+            parse(&format!("ci namespaces=\"git\" {KEY}\n"), Purpose::Store).unwrap_err().contains("other namespaces")
+        );
     }
 
     #[test]
@@ -282,13 +333,14 @@ mod tests {
         };
         let signer = Signer { key: key(1), file: PathBuf::new() };
         let public = key(1).public_key().to_openssh().unwrap();
-        let signers = |line: &str| AllowedSigners { keys: parse(line).unwrap(), file: "signers".into() };
+        let signers = |line: &str| AllowedSigners {
+            keys: parse(line, Purpose::Store).unwrap(),
+            file: "signers".into(),
+            purpose: Purpose::Store,
+        };
         let signature = signer.sign(b"text").unwrap();
         let said = |line: &str, text: &[u8], signature: &str| {
-            signers(line)
-                .verify(text, signature, SystemTime::now())
-                .map(str::to_owned)
-                .map_err(|error| error.to_string())
+            signers(line).verify(text, signature, SystemTime::now()).map(|signer| signer.principals)
         };
         assert_eq!(said(&format!("ci {public}"), b"text", &signature), Ok("ci".to_owned()));
         assert!(said(&format!("ci {public}"), b"texT", &signature).is_err());
