@@ -208,7 +208,7 @@ impl Preparation<'_> {
             Provided::Filled(filled) => {
                 // Usage may peak here, with the engine's cache.
                 meter.look().await?;
-                Some(self.provision.finish(filled, &dirs).await?)
+                Some(self.provision.finish(filled, &dirs, &self.ready).await?)
             }
         };
         Ok(Parts { resolved, checkout, elsewhere, environment })

@@ -138,8 +138,8 @@ impl Builder {
     }
 
     /// Relocates the environment to its final path, verifies that the files of all records exist, and
-    /// compiles the bytecode.
-    pub async fn finish(self, deadline: Deadline) -> Result<Built> {
+    /// compiles the bytecode. `earlier` is an unchanged environment for the same interpreter and path, with bytecode to take.
+    pub async fn finish(self, earlier: Option<&Path>, deadline: Deadline) -> Result<Built> {
         let site = &self.python.site;
         let (mut files, mut missing) = self.look().await?;
         if let (Some(first), Some(asked)) = (missing.first(), self.installed.get()) {
@@ -165,7 +165,7 @@ impl Builder {
         .await?;
         let files = Arc::new(files);
         // The compiler and the checks need nothing from each other.
-        let (compiled, checked) = tokio::join!(self.compile(&files, deadline), self.check(&files, deadline));
+        let (compiled, checked) = tokio::join!(self.compile(&files, earlier, deadline), self.check(&files, deadline));
         let Checked { dists, archives, problems: found } = checked?;
         problems.extend(found);
         self.report(problems)?;
@@ -283,7 +283,12 @@ impl Builder {
         Ok(())
     }
 
-    async fn compile(&self, files: &installed::EnvironmentFiles, deadline: Deadline) -> Result<()> {
+    async fn compile(
+        &self,
+        files: &installed::EnvironmentFiles,
+        earlier: Option<&Path>,
+        deadline: Deadline,
+    ) -> Result<()> {
         if self.app.other_python {
             tracing::warn!(
                 "no bytecode: Python {} cannot compile for Python {}; run podstrap with Python {}, or every start of \
@@ -299,10 +304,9 @@ impl Builder {
             root: &self.dirs.venv,
             final_path: &self.final_path,
             scratch: &self.dirs.scratch,
+            earlier,
         };
-        let compiled = compile::compile(job, files, &self.app.site, &self.settings, deadline).await?;
-        tracing::debug!("compiled {compiled} files");
-        Ok(())
+        compile::compile(job, files, &self.app.site, &self.settings, deadline).await
     }
 
     /// The archives of the installed packages. Asks the engine, and continues without an unknown one.

@@ -35,6 +35,8 @@ pub(super) struct Job<'a> {
     /// The path that tracebacks show.
     pub(super) final_path: &'a Path,
     pub(super) scratch: &'a Path,
+    /// An unchanged environment of an earlier release for the same interpreter and path.
+    pub(super) earlier: Option<&'a Path>,
 }
 
 /// A Python file that is no test. Apps do import other modules in directories named `tests`, such as astropy's runner.
@@ -44,14 +46,14 @@ fn is_for_apps(name: &Path) -> bool {
     !is_test && name.extension().is_some_and(|extension| extension == "py")
 }
 
-/// Compiles the `*.py` in site-packages. Skips files with invalid syntax, as pip does. Returns the number of files.
+/// Compiles the `*.py` in site-packages. Skips files with invalid syntax, as pip does.
 pub(super) async fn compile(
     job: Job<'_>,
     files: &EnvironmentFiles,
     site: &Path,
     settings: &Settings,
     deadline: Deadline,
-) -> Result<usize> {
+) -> Result<()> {
     let mut sources: Vec<(u64, &str)> = files
         .iter()
         .filter(|(name, _)| name.starts_with(site) && is_for_apps(name))
@@ -59,7 +61,7 @@ pub(super) async fn compile(
         .collect();
     let count = sources.len();
     if count == 0 {
-        return Ok(0);
+        return Ok(());
     }
     let bytes: u64 = sources.iter().map(|(size, _)| size).sum();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -75,7 +77,7 @@ pub(super) async fn compile(
             share.1.push(name);
         }
     }
-    let mut running = JoinSet::new();
+    let (mut running, mut taken) = (JoinSet::new(), 0);
     for (_, names) in shares {
         let command = settings
             .command(job.python, job.scratch)
@@ -83,6 +85,7 @@ pub(super) async fn compile(
             .args(["-W", "ignore", "-X", "utf8", "-c", SCRIPT])
             .arg(job.root)
             .arg(job.final_path)
+            .args(job.earlier)
             .stdin(names.join("\0"));
         running.spawn(command.run(deadline));
     }
@@ -91,7 +94,11 @@ pub(super) async fn compile(
             .map_err(|error| Error::internal("a compile task failed").because(error))?
             .map_err(|failure| child_error("cannot compile the bytecode", failure))?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
-            tracing::debug!("not compiled: {line}");
+            if let Some(number) = line.strip_prefix("taken ").and_then(|number| number.parse::<usize>().ok()) {
+                taken += number;
+            } else {
+                tracing::debug!("not compiled: {line}");
+            }
         }
         if !output.status.success() {
             if let Some(error) = explain::full("cannot write the bytecode", &output.stderr) {
@@ -102,5 +109,7 @@ pub(super) async fn compile(
                 .hint(explain::limit(&output.status.to_string(), "").unwrap_or(explain::READ_OUTPUT)));
         }
     }
-    Ok(count)
+    let rest = if taken == 0 { String::new() } else { format!(", {taken} of them from an earlier environment") };
+    tracing::debug!("bytecode of {count} files{rest}");
+    Ok(())
 }

@@ -207,9 +207,15 @@ impl<'a> Provision<'a> {
     }
 
     /// Relocates, compiles and verifies the environment. The tree must still be at the same path.
-    pub async fn finish(&self, filled: Filled, dirs: &BuildDirs) -> Result<EnvironmentRecord> {
+    pub async fn finish(
+        &self,
+        filled: Filled,
+        dirs: &BuildDirs,
+        ready: &[(PathBuf, EnvironmentRecord)],
+    ) -> Result<EnvironmentRecord> {
         let phase = self.phases.start("finish", "relocate, compile, verify");
-        let built = filled.builder.finish(self.deadline).await?;
+        let earlier = self.earlier(ready).await?;
+        let built = filled.builder.finish(earlier.as_deref(), self.deadline).await?;
         phase.done(&format!(
             "{} for Python {}",
             count(built.distributions.len() as u64, "package"),
@@ -218,6 +224,19 @@ impl<'a> Provision<'a> {
         let record = self.record(built, filled.keyed.key.clone());
         self.save(&record, &filled.keyed, filled.since.elapsed(), dirs).await?;
         Ok(record)
+    }
+
+    /// An unchanged environment of a release whose bytecode this one may take.
+    async fn earlier(&self, ready: &[(PathBuf, EnvironmentRecord)]) -> Result<Option<PathBuf>> {
+        let Some(toolchain) = &self.toolchain else { return Ok(None) };
+        let fits = |record: &EnvironmentRecord| self.fits(record) && record.toolchain.python == toolchain.python;
+        let Some((dir, record)) = ready.iter().find(|(_, record)| fits(record)) else { return Ok(None) };
+        let (dir, record) = (dir.clone(), record.clone());
+        blocking(move || {
+            let is_unchanged = reuse::fingerprint(&dir).is_ok_and(|found| found == record.fingerprint);
+            Ok(is_unchanged.then_some(dir))
+        })
+        .await
     }
 
     /// Takes the environment with this key from a release, or else from the store.

@@ -100,7 +100,7 @@ impl Bench {
             builder.install(&self.inputs, Some(&path("tree")), deadline).await?;
             let installed = started.elapsed();
             meanwhile(&self.staging());
-            let built = builder.finish(deadline).await?;
+            let built = builder.finish(None, deadline).await?;
             eprintln!(
                 "{:?}: create {created:.2?}, install {:.2?}, finish {:.2?}",
                 built.engine,

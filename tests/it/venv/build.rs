@@ -140,7 +140,7 @@ fn a_long_final_path_gets_scripts_that_still_run() {
             let builder = Builder::create(bench.settings(), &toolchain, &wanted, public, bench.dirs(), deadline);
             let builder = builder.await.unwrap();
             builder.install(&bench.inputs, None, deadline).await.unwrap();
-            builder.finish(deadline).await.unwrap();
+            builder.finish(None, deadline).await.unwrap();
         });
         std::fs::create_dir_all(long.parent().unwrap()).unwrap();
         std::fs::rename(bench.staging(), &long).unwrap();

@@ -166,6 +166,42 @@ fn a_changed_commit_keeps_the_environment() {
 }
 
 #[test]
+fn bytecode_of_unchanged_files_is_taken_from_the_release_before() {
+    let counts = regex::Regex::new(r"bytecode of (\d+) files(?:, (\d+) of them)?").unwrap();
+    for engine in ["uv", "pip"] {
+        let article = Article::new();
+        let init = |packages: &[&str], more: &[&str]| {
+            let mut command = article.init(engine);
+            article.ok(command.args(["--log-level", "debug"]).args(more).args(packages)).raw
+        };
+        let taken = |raw: &str| {
+            let found = counts.captures(raw).unwrap_or_else(|| panic!("{raw}"));
+            let count = |at| found.get(at).map_or(0, |text| text.as_str().parse::<usize>().unwrap());
+            (count(1), count(2))
+        };
+        let bytecode = || {
+            let site =
+                article.root("venv/lib").read_dir().unwrap().next().unwrap().unwrap().path().join("site-packages");
+            let mut files: Vec<_> =
+                fs::read_dir(site.join("click/__pycache__")).unwrap().map(|file| file.unwrap().path()).collect();
+            files.sort();
+            files
+        };
+        let (all, none) = taken(&init(&["click==8.1.8"], &[]));
+        assert!(all > 10 && none == 0, "{engine}: {all} {none}");
+        let before: Vec<_> = bytecode().iter().map(|file| fs::read(file).unwrap()).collect();
+        let (more, kept) = taken(&init(&["click==8.1.8", "docopt"], &[]));
+        assert!(more > all && kept == all, "{engine}: {more} {kept} {all}");
+        assert_eq!(bytecode().iter().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>(), before);
+        // Other contents, a changed environment, and another path.
+        assert!(taken(&init(&["Flask"], &[])).1 > 10, "click is a part of Flask");
+        fs::write(&bytecode()[0], "x").unwrap();
+        assert_eq!(taken(&init(&["click==8.1.8"], &[])).1, 0, "somebody has changed the environment");
+        assert_eq!(taken(&init(&["click==8.1.8", "docopt"], &["--venv-final-path", "/other/venv"])).1, 0);
+    }
+}
+
+#[test]
 fn changed_requirements_are_another_environment_wherever_they_are_written() {
     let article = Article::new();
     article
