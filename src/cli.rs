@@ -150,8 +150,9 @@ pub struct CheckoutArgs {
     /// Treat the URL as a single file and publish it as NAME
     #[arg(long, value_name = "NAME", env = "PODSTRAP_FILE")]
     pub file: Option<String>,
-    /// Credentials: the directory of a mounted Secret (kubernetes.io/basic-auth, kubernetes.io/ssh-auth, or
-    /// with a key token or netrc), or a file (token, netrc, private key, known hosts); repeatable
+    /// Credentials: the directory of a mounted Secret (kubernetes.io/basic-auth, kubernetes.io/ssh-auth,
+    /// kubernetes.io/dockerconfigjson, or with a key token or netrc), or a file (token, netrc, private key, known
+    /// hosts, Docker's config.json); repeatable
     #[arg(long, value_name = "PATH", env = "PODSTRAP_AUTH")]
     pub auth: Vec<PathBuf>,
     /// Extra CA certificates to trust, in PEM
@@ -224,8 +225,9 @@ pub struct EnvironmentArgs {
 /// The store of ready environments.
 #[derive(Debug, Args)]
 pub struct StoreFlags {
-    /// Directory with ready environments that Pods share: restore the environment from it, or build and save it
-    #[arg(long, value_name = "DIR", env = "PODSTRAP_STORE")]
+    /// Directory or registry with ready environments that Pods share: restore the environment from it, or build and
+    /// save it
+    #[arg(long, value_name = "DIR|oci://HOST/NAME", env = "PODSTRAP_STORE")]
     pub store: Option<PathBuf>,
     /// Build again after this time if the requirements do not name every version
     #[arg(long = "store-max-age", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration, env = "PODSTRAP_STORE_MAX_AGE")]
@@ -336,9 +338,15 @@ pub enum OutputFormat {
 pub struct StoreArgs {
     #[arg(value_enum)]
     pub action: StoreAction,
-    /// Directory of the store
-    #[arg(value_name = "DIR", env = "PODSTRAP_STORE")]
+    /// Directory or registry of the store
+    #[arg(value_name = "DIR|oci://HOST/NAME", env = "PODSTRAP_STORE")]
     pub store: PathBuf,
+    /// Login for a registry: the directory of a mounted Secret (kubernetes.io/dockerconfigjson), or a file; repeatable
+    #[arg(long, value_name = "PATH", env = "PODSTRAP_AUTH")]
+    pub auth: Vec<PathBuf>,
+    /// Extra CA certificates to trust, in PEM
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// For verify: also require a signature by a key in this file
     #[arg(long = "store-verify", value_name = "FILE", env = "PODSTRAP_STORE_VERIFY")]
     pub verify: Option<PathBuf>,
@@ -400,6 +408,9 @@ impl Cli {
     pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = with_variables(Self::command()).try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
+        if let (Some((_, matches)), Command::Store(args)) = (matches.subcommand(), &mut cli.command) {
+            split(matches, "auth", &mut args.auth);
+        }
         let lists = match &mut cli.command {
             Command::Init(InitArgs { checkout, environment, .. })
             | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),

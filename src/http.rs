@@ -1,4 +1,4 @@
-//! The HTTP client for Git, indexes and probes: one policy for TLS roots, proxies and time-outs.
+//! The HTTP client for Git, indexes, registries and probes: one policy for TLS roots, proxies and time-outs.
 //!
 //! The roots are those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else the image's own. An image without any gets
 //! the built-in Mozilla roots. `--ca-file` adds to the roots. Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`,
@@ -49,12 +49,26 @@ pub fn client_verbatim() -> Result<Client> {
     through_proxies(Client::builder().no_gzip())
 }
 
+/// Like [`client_verbatim`], but an answer may take any time, as after a long upload: the caller limits each request. A
+/// server on this host is asked without a proxy.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_of_registry(is_here: bool) -> Result<Client> {
+    let builder = Client::builder().no_gzip();
+    if is_here { patient(builder.no_proxy()) } else { patient(proxied(builder)?) }
+}
+
 fn through_proxies(builder: ClientBuilder) -> Result<Client> {
+    build(proxied(builder)?)
+}
+
+fn proxied(builder: ClientBuilder) -> Result<ClientBuilder> {
     if proxies().is_none() {
-        return build(builder.no_proxy());
+        return Ok(builder.no_proxy());
     }
     check_proxies()?;
-    build(builder)
+    Ok(builder)
 }
 
 /// Like [`client`], but without a proxy: for a server in this Pod, which no proxy can reach.
@@ -66,6 +80,10 @@ pub fn client_without_proxy() -> Result<Client> {
 }
 
 fn build(builder: ClientBuilder) -> Result<Client> {
+    patient(builder.read_timeout(READ_TIMEOUT))
+}
+
+fn patient(builder: ClientBuilder) -> Result<Client> {
     // Fails if a provider is already installed, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder
@@ -73,7 +91,6 @@ fn build(builder: ClientBuilder) -> Result<Client> {
         // Skip certificates that rustls cannot read: they cannot verify anything.
         .tls_certs_only(roots()?.iter().filter_map(|der| Certificate::from_der(der).ok()))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::none())
         .build()
         .map_err(|error| Error::internal("cannot set up the HTTP client").because(error))

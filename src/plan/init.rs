@@ -58,7 +58,8 @@ impl Init {
                     .hint("give the private key for the new entry, or remove --store-verify"));
             }
         } else if args.store_only {
-            return Err(Error::usage("--store-only needs --store").hint("give the directory of the store with --store"));
+            return Err(Error::usage("--store-only needs --store")
+                .hint("give the store with --store: a directory, or oci://HOST/REPOSITORY"));
         }
         if args.store_only && environment.wanted == Wanted::Never {
             return Err(Error::usage("--store-only conflicts with --venv none")

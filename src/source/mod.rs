@@ -19,7 +19,7 @@
 //! | objects | libgit2, which stores the objects |
 //! | checkout, keep | a commit's files; a `.git` next to them |
 
-mod access;
+pub(crate) mod access;
 mod checkout;
 mod destination;
 mod directory;

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::directory::Place;
-use super::entry::{self, short};
-use super::prune::{self, Entry};
+use super::entry::{Entry, short};
+use super::place::Place;
 use crate::error::{Error, Result};
+use crate::http;
 use crate::plan::{Shelves, StoreAction};
 use crate::signature::{AllowedSigners, Purpose};
 use crate::size::{Size, count};
@@ -21,10 +21,11 @@ const COLUMNS: [&str; 7] = ["KEY", "PYTHON", "PACKAGES", "SIZE", "BUILT", "USED"
 /// # Errors
 /// Volume: the store is missing, unreadable or not writable. Usage: the file of --store-verify is invalid.
 pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
-    let store = Place::new(&plan.dir).open()?;
+    plan.ca_file.as_deref().map_or(Ok(()), http::trust)?;
+    let store = Place::new(&plan.at, &plan.auth);
     let verifier = plan.verify.as_deref().map(|file| AllowedSigners::read(file, Purpose::Store)).transpose()?;
     if plan.action == StoreAction::Prune {
-        let deleted = prune::prune(&store, plan.limit.unwrap_or(Size(u64::MAX)))?;
+        let deleted = store.prune(plan.limit.unwrap_or(Size(u64::MAX)))?;
         let text = if plan.json {
             format!("{}\n", json!({ "deleted": deleted }))
         } else {
@@ -32,22 +33,21 @@ pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
         };
         return Ok((text, Ok(())));
     }
-    let (mut entries, _) = prune::entries(&store)?;
+    let mut entries = store.entries()?;
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
     let mut damaged = 0;
     let rows: Vec<(Entry, String)> = entries
         .into_iter()
         .map(|found| {
             let state = match (plan.action, &found.manifest) {
-                (_, None) => Err("damaged manifest".to_owned()),
-                (StoreAction::Verify, Some(manifest)) => store
-                    .manifest(&found.key)
-                    .and_then(|text| entry::open(&text.unwrap_or_default(), &found.key, verifier.as_ref()))
-                    .and_then(|_| store.verify(manifest))
-                    .map(|()| "ok".to_owned())
-                    .map_err(|error| error.summary()),
-                (_, Some(_)) if found.is_signed => Ok("signed".to_owned()),
-                (_, Some(_)) => Ok("unsigned".to_owned()),
+                (_, Err(_)) if found.is_newer => Ok("newer".to_owned()),
+                (_, Err(why)) => Err(why.clone()),
+                (StoreAction::Verify, Ok(_)) => match store.verify(&found.key, verifier.as_ref()) {
+                    Ok(()) => Ok("ok".to_owned()),
+                    Err(why) => Err(why.error().summary()),
+                },
+                (_, Ok(_)) if found.is_signed => Ok("signed".to_owned()),
+                (_, Ok(_)) => Ok("unsigned".to_owned()),
             };
             damaged += u64::from(state.is_err());
             (found, state.unwrap_or_else(|why| why))
@@ -60,8 +60,8 @@ pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
         table(&rows)
     };
     let result = if damaged > 0 && plan.action == StoreAction::Verify {
-        Err(Error::volume(format!("{} of {} cannot be used", count(damaged, "environment"), plan.dir.display()))
-            .hint("nothing uses them: delete their files, or let podstrap replace them at the next build"))
+        Err(Error::volume(format!("{} of {} cannot be used", count(damaged, "environment"), plan.at))
+            .hint("delete them, or let podstrap replace them at the next build"))
     } else {
         Ok(())
     };
@@ -70,16 +70,16 @@ pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
 
 fn packages(entry: &Entry) -> usize {
     let of = |manifest: &super::Manifest| manifest.environment.get("packages").and_then(Value::as_array).map(Vec::len);
-    entry.manifest.as_ref().and_then(of).unwrap_or(0)
+    entry.manifest.as_ref().ok().and_then(of).unwrap_or(0)
 }
 
 fn python(entry: &Entry) -> &str {
-    entry.manifest.as_ref().and_then(|manifest| manifest.environment.get("python")?.as_str()).unwrap_or("-")
+    entry.manifest.as_ref().ok().and_then(|manifest| manifest.environment.get("python")?.as_str()).unwrap_or("-")
 }
 
 fn row_in_json(entry: &Entry, state: &str) -> Value {
-    let used = humantime::format_rfc3339_seconds(entry.used).to_string();
-    let manifest = entry.manifest.as_ref().map(|manifest| json!(manifest));
+    let used = entry.used.map(|used| humantime::format_rfc3339_seconds(used).to_string());
+    let manifest = entry.manifest.as_ref().ok().map(|manifest| json!(manifest));
     json!({"key": entry.key, "bytes": entry.bytes, "used_at": used, "state": state, "signed": entry.is_signed,
            "manifest": manifest})
 }
@@ -87,14 +87,15 @@ fn row_in_json(entry: &Entry, state: &str) -> Value {
 fn table(rows: &[(Entry, String)]) -> String {
     let mut lines = vec![COLUMNS.map(str::to_owned)];
     lines.extend(rows.iter().map(|(entry, state)| {
-        let built = entry.manifest.as_ref().and_then(super::Manifest::age);
+        let built = entry.manifest.as_ref().ok().and_then(super::Manifest::age);
+        let used = entry.used.and_then(|used| SystemTime::now().duration_since(used).ok());
         [
             short(&entry.key).to_owned(),
             python(entry).to_owned(),
             packages(entry).to_string(),
             Size(entry.bytes).to_string(),
             built.map_or_else(|| "-".to_owned(), ago),
-            SystemTime::now().duration_since(entry.used).map_or_else(|_| "-".to_owned(), ago),
+            used.map_or_else(|| "-".to_owned(), ago),
             state.clone(),
         ]
     }));

@@ -12,39 +12,25 @@
 //! everybody who can read the directory. Nobody writes to an existing file, except to a lease of its own.
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::Mode;
-use sha2::{Digest, Sha256};
-use zstd::stream::read::Decoder;
-use zstd::stream::write::Encoder;
 
 use super::entry::{self, Archive, Draft, Manifest};
-use crate::archive::{self, Rules};
+use super::transfer;
+use super::unusable::Unusable;
 use crate::dir::{Dir, random};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::retry::Deadline;
-use crate::runtime::hex;
 use crate::signature::Signer;
-use crate::size::Size;
-use crate::tree;
 
 /// The start of every name, with the version of the layout. Other files are not podstrap's.
 const START: &str = "v1-";
-/// Level of the compression: zstd's default.
-const LEVEL: i32 = 3;
-/// Largest window of an archive that podstrap unpacks, as a power of two. At [`LEVEL`], zstd uses 2^21.
-const WINDOW: u32 = 24;
 /// A mark of use is not renewed before it has this age.
 const FRESH: Duration = Duration::from_mins(1);
-const BUFFER: usize = 128 << 10;
-
-/// Where the store is. Not opened yet, because the path may hang.
-#[derive(Debug, Clone)]
-pub(super) struct Place(PathBuf);
 
 /// An open store.
 #[derive(Debug)]
@@ -52,15 +38,6 @@ pub(super) struct Directory {
     dir: Dir,
     /// The mode of new files.
     mode: u32,
-}
-
-/// Why an entry cannot be used.
-#[derive(Debug)]
-pub(super) enum Unusable {
-    /// It is not what it claims to be.
-    Damaged(Error),
-    /// The store or the volume failed, or was too slow.
-    Failed(Error),
 }
 
 /// The kinds of files, by the ends of their names.
@@ -81,24 +58,6 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) bytes: u64,
     pub(super) modified: SystemTime,
-}
-
-impl Place {
-    pub(super) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
-    }
-
-    /// # Errors
-    /// Volume: it is missing or unreadable.
-    pub(super) fn open(&self) -> Result<Directory> {
-        let what = || format!("cannot open the store {}", self.0.display());
-        let dir = Dir::open(&self.0).map_err(|error| {
-            let hint = "mount a directory there that podstrap's user can read";
-            Error::volume(what()).because(error).hint(hint)
-        })?;
-        let mode = dir.metadata().on_volume(what)?.st_mode;
-        Ok(Directory { dir, mode: 0o600 | mode & 0o044 })
-    }
 }
 
 impl What {
@@ -127,6 +86,18 @@ impl What {
 }
 
 impl Directory {
+    /// # Errors
+    /// Volume: it is missing or unreadable.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let what = || format!("cannot open the store {}", path.display());
+        let dir = Dir::open(path).map_err(|error| {
+            let hint = "mount a directory there that podstrap's user can read";
+            Error::volume(what()).because(error).hint(hint)
+        })?;
+        let mode = dir.metadata().on_volume(what)?.st_mode;
+        Ok(Self { dir, mode: 0o600 | mode & 0o044 })
+    }
+
     /// The text of a manifest; `None` if there is no such entry.
     pub(super) fn manifest(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let name = What::Manifest.file(key);
@@ -134,68 +105,18 @@ impl Directory {
             .on_volume(|| format!("cannot read {}", self.dir.path().join(&name).display()))
     }
 
-    /// Unpacks the archive of an entry to `to`, which must not exist yet. Leaves nothing there after an error.
-    pub(super) fn unpack(
-        &self,
-        manifest: &Manifest,
-        to: &Path,
-        most: Size,
-        deadline: Deadline,
-    ) -> Result<(), Unusable> {
-        let wanted = &manifest.archive;
-        let damaged = |why: &str| Unusable::Damaged(Error::volume("the archive is damaged").because(why));
+    /// The archive of an entry, if it has the right length.
+    pub(super) fn archive(&self, archive: &Archive) -> Result<File, Unusable> {
         let failed = |error: io::Error| Unusable::Failed(Error::volume("cannot read the archive").because(error));
-        let file = match self.dir.file(What::Archive.file(&wanted.sha256)) {
+        let file = match self.dir.file(What::Archive.file(&archive.sha256)) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged("it is missing")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Unusable::damaged("it is missing")),
             Err(error) => return Err(failed(error)),
         };
-        let length = file.metadata().map_err(failed)?.len();
-        if length != wanted.bytes {
-            return Err(damaged(&format!("it has {length} bytes instead of {}", wanted.bytes)));
+        match file.metadata().map_err(failed)?.len() {
+            length if length == archive.bytes => Ok(file),
+            length => Err(Unusable::length(length, archive.bytes)),
         }
-        if wanted.occupied_bytes > most.0 {
-            let (takes, limit) = (Size(wanted.occupied_bytes), most);
-            let why = format!("the environment takes {takes}, and --size-limit is {limit}");
-            return Err(Unusable::Failed(Error::volume("cannot unpack the archive").because(why)));
-        }
-        let mut hashed = Hashed::new(file);
-        let rules = Rules { strip: 0, forbidden: None, limit: Size(wanted.occupied_bytes), deadline };
-        let unpacked = decoder(&mut hashed)
-            .map_err(|error| Error::source("cannot decompress it").because(error))
-            .and_then(|decoder| archive::unpack_environment(decoder, to, "it", rules));
-        let result = match unpacked {
-            _ if hashed.failed.is_some() => Err(failed(hashed.failed.take().unwrap_or(ErrorKind::Other.into()))),
-            Err(error) if error.kind() == Kind::Volume || deadline.passed() => Err(Unusable::Failed(error)),
-            Err(error) => Err(Unusable::Damaged(Error::volume("the archive is damaged").because(error.summary()))),
-            Ok(_) if hex(&hashed.digest.finalize()) != wanted.sha256 => Err(damaged("it has another hash")),
-            Ok(done) if (done.files, done.bytes) != (wanted.files, wanted.unpacked_bytes) => {
-                Err(damaged("it has other files than its manifest says"))
-            }
-            Ok(_) => Ok(()),
-        };
-        if result.is_err() {
-            // Whatever is left is in staging, which podstrap empties.
-            let _ = tree::remove(to);
-        }
-        result
-    }
-
-    /// Whether the archive of an entry has its hash.
-    ///
-    /// # Errors
-    /// Volume: it is missing, damaged or unreadable.
-    pub(super) fn verify(&self, manifest: &Manifest) -> Result<()> {
-        let name = What::Archive.file(&manifest.archive.sha256);
-        let what = || format!("cannot read {}", self.dir.path().join(&name).display());
-        let file = self.dir.file(&name).on_volume(what)?;
-        let mut hashed = Hashed::new(file);
-        io::copy(&mut hashed, &mut io::sink()).on_volume(what)?;
-        if hex(&hashed.digest.finalize()) != manifest.archive.sha256 {
-            return Err(Error::volume(format!("{} is damaged", self.dir.path().join(&name).display()))
-                .because("it has another hash"));
-        }
-        Ok(())
     }
 
     /// Saves an environment as an entry. Replaces an entry of the same key.
@@ -211,22 +132,7 @@ impl Directory {
     ) -> Result<Manifest> {
         let what = || format!("cannot save the environment in the store {}", self.dir.path().display());
         let unfinished = self.create().on_volume(what)?;
-        let mut hashed = Hashed::new(&unfinished.file);
-        let mut encoder = Encoder::new(&mut hashed, LEVEL).on_volume(what)?;
-        let packed = archive::pack(venv, &mut encoder, deadline);
-        let finished = encoder.finish().map(drop);
-        if let Some(error) = hashed.failed.take() {
-            return Err(error).on_volume(what);
-        }
-        let packed = packed?;
-        finished.on_volume(what)?;
-        let archive = Archive {
-            sha256: hex(&hashed.digest.finalize()),
-            bytes: hashed.bytes,
-            files: packed.written.files,
-            unpacked_bytes: packed.written.bytes,
-            occupied_bytes: packed.occupied,
-        };
+        let archive = transfer::pack(venv, &unfinished.file, &what(), deadline)?;
         let manifest = Manifest::new(draft, archive);
         let before = self.archive_of(&draft.key).filter(|before| *before != manifest.archive);
         unfinished.publish(&What::Archive.file(&manifest.archive.sha256)).on_volume(what)?;
@@ -347,59 +253,6 @@ impl Drop for Unfinished<'_> {
             let _ = self.place.dir.remove_file(name);
         }
     }
-}
-
-/// Counts and hashes the bytes that pass.
-struct Hashed<T> {
-    inner: T,
-    digest: Sha256,
-    bytes: u64,
-    /// The first error of the store itself.
-    failed: Option<io::Error>,
-}
-
-impl<T> Hashed<T> {
-    fn new(inner: T) -> Self {
-        Self { inner, digest: Sha256::new(), bytes: 0, failed: None }
-    }
-
-    fn pass(&mut self, bytes: &[u8]) {
-        self.digest.update(bytes);
-        self.bytes += bytes.len() as u64;
-    }
-
-    fn fail(&mut self, error: io::Error) -> io::Error {
-        let copy = io::Error::new(error.kind(), error.to_string());
-        if error.kind() != ErrorKind::Interrupted {
-            self.failed.get_or_insert(error);
-        }
-        copy
-    }
-}
-
-impl<T: Read> Read for Hashed<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer).map_err(|error| self.fail(error))?;
-        self.pass(&buffer[..length]);
-        Ok(length)
-    }
-}
-
-impl<T: Write> Write for Hashed<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.inner.write(bytes).map_err(|error| self.fail(error))?;
-        self.pass(&bytes[..length]);
-        Ok(length)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-fn decoder(from: &mut Hashed<File>) -> io::Result<Decoder<'static, BufReader<&mut Hashed<File>>>> {
-    let mut decoder = Decoder::with_buffer(BufReader::with_capacity(BUFFER, from))?;
-    decoder.window_log_max(WINDOW)?;
-    Ok(decoder)
 }
 
 fn modified(stat: &rustix::fs::Stat) -> SystemTime {

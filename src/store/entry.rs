@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::unusable::Unusable;
 use crate::error::{Error, Result};
 use crate::signature::{AllowedSigners, Signer};
 
@@ -105,28 +106,60 @@ impl Manifest {
     }
 }
 
+/// An entry, as a list shows it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    /// The manifest, or why podstrap cannot use the entry.
+    pub(super) manifest: Result<Manifest, String>,
+    /// A newer podstrap saved it.
+    pub(super) is_newer: bool,
+    pub(super) is_signed: bool,
+    /// Of all its files.
+    pub(super) bytes: u64,
+    /// `None`: nobody knows.
+    pub(super) used: Option<SystemTime>,
+}
+
+impl Entry {
+    /// From the text of its manifest. Its archive has `bytes`.
+    pub(super) fn new(key: &str, text: Result<Vec<u8>, Unusable>, used: Option<SystemTime>) -> Self {
+        let is_signed = text.as_ref().is_ok_and(|text| is_signed(text));
+        let bytes = text.as_ref().map_or(0, |text| text.len() as u64);
+        let manifest = text.and_then(|text| open(&text, key, None));
+        let is_newer = matches!(manifest, Err(Unusable::Newer(_)));
+        let manifest = manifest.map_err(|why| why.error().summary());
+        Self { key: key.to_owned(), manifest, is_newer, is_signed, bytes, used }
+    }
+}
+
 /// Reads the text of a manifest. With a `verifier`, it must have a valid signature.
 ///
 /// # Errors
-/// It is no manifest, is one of another key, or has no valid signature.
-pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) -> Result<Manifest> {
-    let invalid = |why: String| Error::volume("the manifest is damaged").because(why);
+/// It is no manifest, is one of another key or of a newer podstrap, or has no valid signature.
+pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) -> Result<Manifest, Unusable> {
+    let invalid = |why: String| Unusable::Damaged(Error::volume("the manifest is damaged").because(why));
     let mut value: Value = serde_json::from_slice(text).map_err(|error| invalid(error.to_string()))?;
     let members = value.as_object_mut().ok_or_else(|| invalid("it is no object".to_owned()))?;
     let signature = members.shift_remove(SIGNATURE);
+    if let Some(format) = members.get("format").and_then(Value::as_u64).filter(|format| *format > FORMAT.into()) {
+        let why = format!("it has format {format}, and this podstrap reads format {FORMAT}");
+        return Err(Unusable::Newer(Error::volume("a newer podstrap saved this environment").because(why)));
+    }
     if let Some(verifier) = verifier {
         let signature = signature.as_ref().and_then(Value::as_str);
         let signature = signature
-            .ok_or_else(|| Error::volume("it has no signature, which --store-verify and --store-sign require"))?;
+            .ok_or_else(|| Error::volume("it has no signature, which --store-verify and --store-sign require"))
+            .map_err(Unusable::Damaged)?;
         // The same bytes as the signer's: parsing keeps the order, and JSON has one shortest form for these values.
-        verifier
-            .verify(value.to_string().as_bytes(), signature, SystemTime::now())
-            .map_err(|why| Error::volume("its signature is not valid").because(why))?;
+        let verified = verifier.verify(value.to_string().as_bytes(), signature, SystemTime::now());
+        let invalid = |why| Unusable::Damaged(Error::volume("its signature is not valid").because(why));
+        verified.map_err(invalid)?;
     }
     // From the verified value, never from the text.
     let manifest: Manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
     if manifest.format != FORMAT {
-        return Err(invalid(format!("it has format {}, and this podstrap reads format {FORMAT}", manifest.format)));
+        return Err(invalid(format!("it has format {}", manifest.format)));
     }
     if manifest.key != key {
         return Err(invalid("it belongs to another environment".to_owned()));
@@ -144,7 +177,7 @@ pub(crate) fn short(key: &str) -> &str {
 }
 
 /// Whether the text has a signature, valid or not.
-pub(super) fn is_signed(text: &[u8]) -> bool {
+fn is_signed(text: &[u8]) -> bool {
     serde_json::from_slice::<Value>(text).is_ok_and(|value| value.get(SIGNATURE).is_some())
 }
 
@@ -197,7 +230,8 @@ pub(super) mod tests {
         let good = String::from_utf8(manifest().seal(None).unwrap()).unwrap();
         let hash = "ab".repeat(32);
         for (text, why) in [
-            (good.replace("\"format\": 1", "\"format\": 2"), "format 2"),
+            (good.replace("\"format\": 1", "\"format\": 2"), "a newer podstrap"),
+            (good.replace("\"format\": 1", "\"format\": 0"), "format 0"),
             (good.replace(&hash, "../../etc/passwd"), "invalid hash"),
             (good.replace(&hash, &"AB".repeat(32)), "invalid hash"),
             (good.replace("\"key\": \"key\"", "\"key\": \"other\""), "another environment"),
@@ -205,7 +239,7 @@ pub(super) mod tests {
             ("[]".to_owned(), "no object"),
             ("{}".to_owned(), "missing field"),
         ] {
-            let error = open(text.as_bytes(), "key", None).unwrap_err().to_string();
+            let error = open(text.as_bytes(), "key", None).unwrap_err().error().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -67,15 +67,14 @@ pub(super) fn take(store: &Directory, key: &str, before: Option<Seen>) -> Result
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let same = before.filter(|seen| seen.text == text);
-        let is_dead = is_over(&text) || same.as_ref().is_some_and(|seen| seen.since.elapsed() > TIME);
-        if is_dead && bury(store.dir(), &file, &text)? {
+        let seen = Seen::again(text, before);
+        if seen.is_dead() && bury(store.dir(), &file, &seen.text)? {
             tracing::debug!("the podstrap that built an entry of the store is dead");
             if let Some(lease) = create(store.dir(), &file)? {
                 return Ok(Taken::Ours(lease));
             }
         }
-        Ok(Taken::By(same.unwrap_or_else(|| Seen { text, since: Instant::now() })))
+        Ok(Taken::By(seen))
     };
     taken().on_volume(what)
 }
@@ -94,33 +93,63 @@ fn create(dir: &Dir, file: &str) -> io::Result<Option<Lease>> {
         let _ = dir.remove_file(file);
         return Err(error);
     }
-    let (stop, stopped) = sync_channel::<()>(0);
-    let (end, ended) = sync_channel(1);
-    let (dir, file) = (dir.again()?, file.to_owned());
-    let keep = move || {
-        let mut count = 1;
-        while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = write(&handle, &name, count) {
-                tracing::debug!("cannot renew the lease of an entry of the store: {error}");
-            }
-            count += 1;
-        }
-        if dir.read(&file, SIZE).is_ok_and(|text| text.starts_with(name.as_bytes())) {
+    let (dir, file, own) = (dir.again()?, file.to_owned(), name.clone());
+    let end = move || {
+        if dir.read(&file, SIZE).is_ok_and(|text| text.starts_with(own.as_bytes())) {
             let _ = dir.remove_file(&file);
         }
-        let _ = end.send(());
     };
-    thread::Builder::new().name("lease".into()).spawn(keep)?;
-    Ok(Some(Lease { stop: Some(stop), ended }))
+    Lease::hold(BEAT, move |count| write(&handle, &name, count).map_err(|error| error.to_string()), end).map(Some)
 }
 
-/// Always of the same length, in one write.
-fn write(file: &File, name: &str, count: u32) -> io::Result<()> {
+impl Lease {
+    /// Renews a lease with a count every `beat`, from a thread, and ends it at the drop.
+    pub(super) fn hold(
+        beat: Duration,
+        renew: impl Fn(u32) -> Result<(), String> + Send + 'static,
+        end: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = sync_channel::<()>(0);
+        let (finish, ended) = sync_channel(1);
+        let keep = move || {
+            let mut count = 1;
+            while stopped.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+                if let Err(error) = renew(count) {
+                    tracing::debug!("cannot renew the lease of an entry of the store: {error}");
+                }
+                count += 1;
+            }
+            end();
+            let _ = finish.send(());
+        };
+        thread::Builder::new().name("lease".into()).spawn(keep)?;
+        Ok(Self { stop: Some(stop), ended })
+    }
+}
+
+/// The text of a lease, always of the same length.
+pub(super) fn text(name: &str, count: u32) -> String {
     let end = SystemTime::now().checked_add(TIME).and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let text = format!("{name} {count:010} {:012}\n", end.unwrap_or_default().as_secs());
-    file.write_all_at(text.as_bytes(), 0)?;
+    format!("{name} {count:010} {:012}\n", end.unwrap_or_default().as_secs())
+}
+
+/// In one write.
+fn write(file: &File, name: &str, count: u32) -> io::Result<()> {
+    file.write_all_at(text(name, count).as_bytes(), 0)?;
     // Otherwise other nodes see it only later.
     file.sync_data()
+}
+
+impl Seen {
+    /// The lease of another process with this text. `before` is what the last look saw.
+    pub(super) fn again(text: Vec<u8>, before: Option<Self>) -> Self {
+        before.filter(|seen| seen.text == text).unwrap_or_else(|| Self { text, since: Instant::now() })
+    }
+
+    /// Whether its holder no longer renews it.
+    pub(super) fn is_dead(&self) -> bool {
+        is_over(&self.text) || self.since.elapsed() > TIME
+    }
 }
 
 /// Whether a lease ended long ago, by the clock.
@@ -158,12 +187,11 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
-    use super::super::directory::Place;
     use super::*;
 
     fn store() -> (tempfile::TempDir, Directory) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Place::new(dir.path()).open().unwrap();
+        let store = Directory::open(dir.path()).unwrap();
         (dir, store)
     }
 

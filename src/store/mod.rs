@@ -1,18 +1,23 @@
 //! Ready environments that the Pods of a node or a cluster share: one builds, the others restore.
 //!
-//! An entry of the store is an archive, named after its hash, and a manifest, named after the environment's key. A
-//! rename publishes each of them, and nothing changes them afterwards. A reader verifies the hash while it unpacks. A
-//! lease lets one of several builders build while the others wait.
+//! An entry of the store is an archive, named after its hash, and a manifest, named after the environment's key. It
+//! appears at once, and nothing changes it afterwards. A reader verifies the hash while it unpacks. A lease lets one of
+//! several builders build while the others wait.
 //!
 //! | file | purpose |
 //! |---|---|
 //! | `entry` | the manifest: written, signed, read, verified |
+//! | `transfer` | the archive: packed, unpacked, hashed |
+//! | `unusable` | why an entry is not used |
+//! | `place` | a directory or a registry |
 //! | `directory` | entries in a directory |
+//! | `registry` | entries in an OCI registry |
+//! | `oci` | the client of a registry |
 //! | `lease` | who builds an entry |
-//! | `prune` | deletes the entries that nobody used for the longest time |
+//! | `prune` | deletes the entries of a directory that nobody used for the longest time |
 //! | `command` | `podstrap store` |
 //!
-//! Only `directory`, `lease` and `prune` know where the entries are. Another kind of place needs its own three.
+//! Only `place` and the files that it uses know where the entries are.
 //!
 //! A store must not fail a run, and must not delay it for long. Each access has a time limit, and runs on a thread that
 //! podstrap gives up after it. Then podstrap leaves the store alone for the rest of the run.
@@ -21,20 +26,26 @@ mod command;
 mod directory;
 mod entry;
 mod lease;
+mod oci;
+mod place;
 mod prune;
+mod registry;
+mod transfer;
+mod unusable;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::command::ago;
 pub use self::command::run;
-use self::directory::{Place, Unusable};
 use self::entry::short;
 pub(crate) use self::entry::{Draft, Manifest};
 pub(crate) use self::lease::Lease;
 use self::lease::Taken;
+use self::place::Place;
+use self::unusable::Unusable;
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::retry::Deadline;
@@ -53,10 +64,13 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(
 #[derive(Debug)]
 pub struct Store {
     plan: plan::Store,
+    place: Place,
     signer: Option<Arc<Signer>>,
     verifier: Option<Arc<AllowedSigners>>,
     /// A call did not return in time. There is no other call.
     is_given_up: AtomicBool,
+    /// The entry is one of a newer podstrap, which keeps it.
+    is_newer: AtomicBool,
     has_warned: AtomicBool,
 }
 
@@ -70,11 +84,11 @@ pub(crate) enum Fetched {
 }
 
 impl Store {
-    /// Reads the keys for the signatures.
+    /// Reads the keys for the signatures. `auth` are the files with logins.
     ///
     /// # Errors
     /// A file with keys is missing or invalid.
-    pub async fn new(plan: &plan::Store) -> Result<Self> {
+    pub async fn new(plan: &plan::Store, auth: &[PathBuf]) -> Result<Self> {
         let (sign, verify) = (plan.sign.clone(), plan.verify.clone());
         let (signer, verifier) = blocking(move || {
             let signer = sign.as_deref().map(Signer::read).transpose()?;
@@ -87,42 +101,48 @@ impl Store {
         .await?;
         Ok(Self {
             plan: plan.clone(),
+            place: Place::new(&plan.at, auth),
             signer: signer.map(Arc::new),
             verifier: verifier.map(Arc::new),
             is_given_up: AtomicBool::new(false),
+            is_newer: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
         })
     }
 
     /// Restores the environment with this key to `to`, which must not exist yet. Waits for another podstrap that
     /// builds it, at most for half of the remaining time.
-    pub(crate) async fn fetch(&self, key: &str, to: &Path, deadline: Deadline) -> Fetched {
+    ///
+    /// # Errors
+    /// With `--store-only`, the store cannot be read or written: there is no use in building.
+    pub(crate) async fn fetch(&self, key: &str, to: &Path, deadline: Deadline) -> Result<Fetched> {
         let until = Instant::now() + deadline.remaining() / 2;
         let (mut pause, mut seen, mut lease, mut is_first) = (PAUSES[0], None, None, true);
         loop {
             match self.restore(key, to, deadline, std::mem::take(&mut is_first)).await {
-                Ok(Some(manifest)) => return Fetched::Restored(Box::new(manifest)),
+                Ok(Some(manifest)) => return Ok(Fetched::Restored(Box::new(manifest))),
                 Ok(None) => {}
                 // The next entry replaces it.
                 Err(Unusable::Damaged(error)) => self.warn(&error),
-                Err(Unusable::Failed(error)) => {
-                    self.warn(&error);
-                    return Fetched::Missing(None);
+                Err(Unusable::Newer(error)) => {
+                    self.is_newer.store(true, Ordering::Relaxed);
+                    return self.without(error);
                 }
+                Err(Unusable::Failed(error)) => return self.without(error),
             }
             if lease.is_some() || !self.is_writable() {
-                return Fetched::Missing(lease);
+                return Ok(Fetched::Missing(lease));
             }
-            let (place, name, known) = (self.place(), key.to_owned(), seen.take());
-            let what = format!("cannot announce the build in the store {}", self.plan.dir.display());
-            match self.bounded(LOOK, what, move || lease::take(&place.open()?, &name, known)).await {
+            let (place, name, known) = (self.place.clone(), key.to_owned(), seen.take());
+            let what = format!("cannot announce the build in the store {}", self.plan.at);
+            match self.bounded(LOOK, what, move || place.take(&name, known)).await {
                 // Another podstrap may have finished since the look.
                 Ok(Taken::Ours(ours)) => lease = Some(ours),
                 Ok(Taken::By(_)) if Instant::now() >= until => {
                     tracing::warn!(
                         "another podstrap still builds this environment for the store: building it here too"
                     );
-                    return Fetched::Missing(None);
+                    return Ok(Fetched::Missing(None));
                 }
                 Ok(Taken::By(other)) => {
                     if pause == PAUSES[0] {
@@ -132,12 +152,18 @@ impl Store {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSES[1]);
                 }
-                Err(error) => {
-                    self.warn(&error);
-                    return Fetched::Missing(None);
-                }
+                Err(error) => return self.without(error),
             }
         }
+    }
+
+    /// This run must build without the store, unless it is there to fill the store.
+    fn without(&self, error: Error) -> Result<Fetched> {
+        if self.is_required() {
+            return Err(error);
+        }
+        self.warn(&error);
+        Ok(Fetched::Missing(None))
     }
 
     /// Restores the entry with this key, if there is a good one. Only the first try says why there is none.
@@ -148,18 +174,16 @@ impl Store {
         deadline: Deadline,
         is_first: bool,
     ) -> Result<Option<Manifest>, Unusable> {
-        let what = format!("cannot read the store {}", self.plan.dir.display());
-        let (place, name, verifier) = (self.place(), key.to_owned(), self.verifier.clone());
-        let found = self.bounded(LOOK, what.clone(), move || {
-            let place = place.open()?;
-            let Some(text) = place.manifest(&name)? else { return Ok(None) };
-            Ok(Some(entry::open(&text, &name, verifier.as_deref())))
-        });
-        let shown = format!("the entry {} of the store {}", short(key), self.plan.dir.display());
-        let manifest = match found.await.map_err(Unusable::Failed)? {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(Unusable::Damaged(error.within(&shown))),
-            Some(Ok(manifest)) => manifest,
+        let what = format!("cannot read the store {}", self.plan.at);
+        let (place, name, verifier) = (self.place.clone(), key.to_owned(), self.verifier.clone());
+        let found = self.bounded(LOOK, what.clone(), move || Ok(place.look(&name, verifier.as_deref())));
+        let shown = format!("the entry {} of the store {}", short(key), self.plan.at);
+        let manifest = match found.await? {
+            Ok(None) => return Ok(None),
+            Ok(Some(manifest)) => manifest,
+            // It says which store.
+            Err(Unusable::Failed(error)) => return Err(Unusable::Failed(error)),
+            Err(why) => return Err(why.within(&shown)),
         };
         if !manifest.is_fixed && manifest.age().is_none_or(|age| age > self.plan.max_age) {
             if is_first {
@@ -170,26 +194,19 @@ impl Store {
         let limit = manifest.took().max(TRANSFER).min(deadline.remaining() / 2);
         // A thread that is given up may still write there.
         let beside = to.with_extension("restored");
-        let (place, wanted, target, most) = (self.place(), manifest.clone(), beside.clone(), self.plan.size_limit);
-        let unpacked = self.bounded(limit, what, move || {
-            let place = place.open()?;
-            place.touch(&wanted.key);
-            Ok(place.unpack(&wanted, &target, most, Deadline::after(limit)))
-        });
-        match unpacked.await.map_err(Unusable::Failed)? {
-            Ok(()) => {}
-            Err(Unusable::Damaged(error)) if !self.is_writable() => {
-                return Err(Unusable::Damaged(error.within(&shown)));
-            }
-            Err(Unusable::Damaged(error)) => {
-                let (place, wanted) = (self.place(), manifest.clone());
-                let discard = move || place.open()?.discard(&wanted);
+        let (place, wanted, target, most) =
+            (self.place.clone(), manifest.clone(), beside.clone(), self.plan.size_limit);
+        let unpacked =
+            self.bounded(limit, what, move || Ok(place.restore(&wanted, &target, most, Deadline::after(limit))));
+        if let Err(why) = unpacked.await? {
+            if matches!(why, Unusable::Damaged(_)) && self.is_writable() {
+                let (place, wanted) = (self.place.clone(), manifest.clone());
+                let discard = move || place.discard(&wanted);
                 if let Err(error) = self.bounded(LOOK, "cannot delete the entry".to_owned(), discard).await {
                     tracing::debug!("{}", error.summary());
                 }
-                return Err(Unusable::Damaged(error.within(&shown)));
             }
-            Err(Unusable::Failed(error)) => return Err(Unusable::Failed(error.within(&shown))),
+            return Err(why.within(&shown));
         }
         let moved = std::fs::rename(&beside, to);
         moved.map_err(|error| Unusable::Failed(Error::volume("cannot move the environment").because(error)))?;
@@ -201,20 +218,15 @@ impl Store {
     /// # Errors
     /// Volume: the store is full, read-only, or too slow.
     pub(crate) async fn save(&self, draft: Draft, venv: &Path, deadline: Deadline) -> Result<Manifest> {
+        if self.is_newer.load(Ordering::Relaxed) {
+            return Err(Error::volume("a newer podstrap saved this environment: leaving its entry alone"));
+        }
         let limit = draft.took.max(TRANSFER).min(deadline.remaining() / 2);
-        let what = format!("cannot save the environment in the store {}", self.plan.dir.display());
-        let (place, venv, signer, most) = (self.place(), venv.to_owned(), self.signer.clone(), self.plan.limit);
-        self.bounded(limit, what, move || {
-            let place = place.open()?;
-            let manifest = place.save(&draft, &venv, signer.as_deref(), Deadline::after(limit))?;
-            // Replaced archives and the leftovers of killed runs are there without a limit too.
-            match prune::prune(&place, most.unwrap_or(Size(u64::MAX))) {
-                Ok(deleted) => tracing::debug!("deleted from the store: {deleted:?}"),
-                Err(error) => tracing::debug!("{}", error.summary()),
-            }
-            Ok(manifest)
-        })
-        .await
+        let what = format!("cannot save the environment in the store {}", self.plan.at);
+        let (place, venv, signer) = (self.place.clone(), venv.to_owned(), self.signer.clone());
+        let most = self.plan.limit.unwrap_or(Size(u64::MAX));
+        self.bounded(limit, what, move || place.save(&draft, &venv, signer.as_deref(), most, Deadline::after(limit)))
+            .await
     }
 
     /// Whether this run may add entries: not if it trusts only signed ones and has no key to sign.
@@ -234,10 +246,6 @@ impl Store {
         } else {
             tracing::warn!("{}: continuing without the store", error.summary());
         }
-    }
-
-    fn place(&self) -> Place {
-        Place::new(&self.plan.dir)
     }
 
     /// Runs work on the store, and gives up after `limit`.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use super::directory::{Directory, Found, What};
-use super::entry;
+use super::entry::Entry;
+use super::unusable::Unusable;
 use crate::error::Result;
 use crate::size::Size;
 
@@ -12,18 +13,6 @@ use crate::size::Size;
 const GRACE: Duration = Duration::from_mins(10);
 /// A file that no entry has and nobody changed since is a leftover.
 const LEFTOVER: Duration = Duration::from_hours(1);
-
-/// An entry, as its files show it.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    /// `None`: its manifest is damaged.
-    pub(super) manifest: Option<entry::Manifest>,
-    pub(super) is_signed: bool,
-    /// Of all its files.
-    pub(super) bytes: u64,
-    pub(super) used: SystemTime,
-}
 
 /// All entries, and all files.
 ///
@@ -35,16 +24,13 @@ pub(super) fn entries(store: &Directory) -> Result<(Vec<Entry>, Vec<Found>)> {
     let used: BTreeMap<&str, &Found> = of(&files, What::Used).collect();
     let entries = of(&files, What::Manifest).filter_map(|(key, file)| {
         // It may be gone meanwhile.
-        let text = store.manifest(key).ok().flatten()?;
-        let manifest = entry::open(&text, key, None).ok();
-        let archive = manifest.as_ref().and_then(|manifest| archives.get(manifest.archive.sha256.as_str()));
-        Some(Entry {
-            key: key.to_owned(),
-            is_signed: entry::is_signed(&text),
-            bytes: file.bytes + archive.map_or(0, |archive| archive.bytes),
-            used: used.get(key).map_or(file.modified, |used| used.modified.max(file.modified)),
-            manifest,
-        })
+        let text = store.manifest(key).map_err(Unusable::from).transpose()?;
+        let used = used.get(key).map_or(file.modified, |used| used.modified.max(file.modified));
+        let mut entry = Entry::new(key, text, Some(used));
+        let archive = entry.manifest.as_ref().ok();
+        let archive = archive.and_then(|manifest| archives.get(manifest.archive.sha256.as_str()));
+        entry.bytes = file.bytes + archive.map_or(0, |archive| archive.bytes);
+        Some(entry)
     });
     let entries = entries.collect();
     Ok((entries, files))
@@ -62,13 +48,15 @@ pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
     let (mut entries, files) = entries(store)?;
     let old = |time: SystemTime, than: Duration| time.elapsed().is_ok_and(|age| age > than);
     let named: BTreeSet<&str> =
-        entries.iter().filter_map(|entry| Some(entry.manifest.as_ref()?.archive.sha256.as_str())).collect();
+        entries.iter().filter_map(|entry| Some(entry.manifest.as_ref().ok()?.archive.sha256.as_str())).collect();
+    // Nobody knows which archives are theirs.
+    let has_newer = entries.iter().any(|entry| entry.is_newer);
     let keys: BTreeSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
     let mut left = 0;
     for file in &files {
         let is_leftover = match file.what {
             What::Manifest => false,
-            What::Archive => !named.contains(file.name.as_str()),
+            What::Archive => !has_newer && !named.contains(file.name.as_str()),
             What::Used => !keys.contains(file.name.as_str()),
             What::Lease | What::Unfinished => true,
         };
@@ -84,11 +72,11 @@ pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
         if left <= most.0 {
             break;
         }
-        if !old(entry.used, GRACE) {
+        if entry.is_newer || !entry.used.is_some_and(|used| old(used, GRACE)) {
             continue;
         }
         store.remove(What::Manifest, &entry.key)?;
-        if let Some(manifest) = &entry.manifest {
+        if let Ok(manifest) = &entry.manifest {
             store.remove(What::Archive, &manifest.archive.sha256)?;
         }
         store.remove(What::Used, &entry.key)?;

@@ -108,7 +108,7 @@ impl<'a> Provision<'a> {
             blocking(move || Recipe::new(&plan, &public, &settings, toolchain.as_ref(), &identities, deadline)).await?
         };
         let store = match &plan.store {
-            Some(store) => Some(Store::new(store).await?),
+            Some(store) => Some(Store::new(store, &source.auth).await?),
             None => None,
         };
         let shape = serde_json::json!(source.shape()).to_string();
@@ -285,7 +285,7 @@ impl<'a> Provision<'a> {
             return Ok(None);
         }
         let phase = self.phases.start("store", "looking for the environment");
-        let manifest = match store.fetch(&keyed.key, &dirs.venv, self.deadline).await {
+        let manifest = match store.fetch(&keyed.key, &dirs.venv, self.deadline).await? {
             Fetched::Restored(manifest) => manifest,
             Fetched::Missing(lease) => {
                 phase.done(if lease.is_some() { "no environment for these inputs: building it" } else { "building" });

@@ -2,11 +2,11 @@
 //!
 //! | path | credentials |
 //! |---|---|
-//! | a directory | `username` and `password`, as in a kubernetes.io/basic-auth Secret; private keys and `known_hosts`, as in a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc` |
-//! | a file | a private key in PEM, a netrc, a `known_hosts`; any other file of one word is a token |
+//! | a directory | `username` and `password`, as in a kubernetes.io/basic-auth Secret; private keys and `known_hosts`, as in a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc`; `.dockerconfigjson` or `config.json` |
+//! | a file | a private key in PEM, a netrc, a `known_hosts`, Docker's configuration; any other file of one word is a token |
 //!
 //! A login or a token is for the scheme, host and port of the URL that the user gave. A netrc (the format of
-//! curl(1), `--netrc`) is for the hosts that it names. podstrap reads everything again for each try: a Secret
+//! curl(1), `--netrc`) is for the hosts that it names, and so is Docker's configuration, which only registries use. podstrap reads everything again for each try: a Secret
 //! may have been renewed meanwhile.
 
 use std::fmt;
@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
@@ -72,6 +73,7 @@ pub(crate) struct Keys {
 pub(crate) struct Auth {
     login: Option<Credential>,
     netrc: Vec<(Machine, String)>,
+    registries: Vec<RegistryLogin>,
     pub(crate) keys: Keys,
 }
 
@@ -82,6 +84,18 @@ struct Machine {
     username: String,
     password: Option<Secret>,
 }
+
+/// An entry of Docker's configuration.
+#[derive(Debug)]
+struct RegistryLogin {
+    /// `HOST`, `HOST:PORT`, or with a path behind it.
+    place: String,
+    login: Usable,
+    from: String,
+}
+
+/// A login, or why podstrap cannot use it.
+type Usable = Result<Userinfo, &'static str>;
 
 impl Auth {
     /// # Errors
@@ -144,6 +158,31 @@ impl Auth {
         Some(Credential { login, from: from.clone() })
     }
 
+    /// The login for a registry, or for a server that hands out its tokens. `repository` is empty for the latter.
+    ///
+    /// # Errors
+    /// Usage: Docker's configuration names a login that podstrap cannot use.
+    pub(crate) fn registry(&self, url: &Url, repository: &str) -> Result<Option<Credential>> {
+        let most_specific = self
+            .registries
+            .iter()
+            .filter_map(|entry| Some((entry.fits(url, repository)?, entry)))
+            .rev()
+            .max_by_key(|(length, _)| *length);
+        match most_specific {
+            Some((_, RegistryLogin { login: Ok(login), from, .. })) => {
+                Ok(Some(Credential { login: Login::Basic(login.clone()), from: from.clone() }))
+            }
+            Some((_, RegistryLogin { place, login: Err(why), from })) => {
+                Err(Error::usage(format!("{from} has no usable login for {place}")).because((*why).to_owned()).hint(
+                    "make the Secret with `kubectl create secret docker-registry`, which saves the user name and the \
+                     password",
+                ))
+            }
+            None => Ok(self.named(url)),
+        }
+    }
+
     /// The logins of a netrc for the hosts that it names. For each host, the first one applies.
     pub(crate) fn machines(self) -> Vec<(String, Userinfo)> {
         let named = self.netrc.into_iter().filter_map(|(machine, _)| {
@@ -161,7 +200,8 @@ impl Auth {
         });
         let line = |key: &Secret| key.reveal().lines().max_by_key(|line| line.len()).map(Secret::new);
         let keys = self.keys.private.iter().filter_map(|(_, key)| line(key)).map(alone);
-        let found: Vec<Userinfo> = login.chain(keys).collect();
+        let registries = self.registries.iter().filter_map(|entry| entry.login.as_ref().ok().cloned());
+        let found: Vec<Userinfo> = login.chain(keys).chain(registries).collect();
         let named = self
             .netrc
             .into_iter()
@@ -194,6 +234,7 @@ impl Auth {
             let bytes = read(&path, from)?;
             match &*name {
                 "netrc" | ".netrc" => self.netrc(&bytes, &path, from)?,
+                ".dockerconfigjson" | "config.json" if self.docker(&bytes, &path, from)? => {}
                 "known_hosts" => self.keys.known_hosts.push((path, bytes)),
                 _ if is_private_key(&bytes) => self.private_key(path, &bytes),
                 _ => continue,
@@ -209,6 +250,7 @@ impl Auth {
         let first = text.split_whitespace().next();
         if is_private_key(&bytes) {
             self.private_key(path.to_owned(), &bytes);
+        } else if self.docker(&bytes, path, from)? {
         } else if text.lines().any(is_known_host) {
             self.keys.known_hosts.push((path.to_owned(), bytes));
         } else if text.split_whitespace().any(|word| word == "machine" || word == "default") {
@@ -230,6 +272,22 @@ impl Auth {
         self.keys.private.push((path, Secret::new(String::from_utf8_lossy(bytes))));
     }
 
+    /// False: it is no configuration of Docker.
+    fn docker(&mut self, bytes: &[u8], path: &Path, from: &str) -> Result<bool> {
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Ok(false);
+        }
+        let entries = docker(bytes).map_err(|why| {
+            Error::usage(format!("{from}: {} is not a valid configuration of Docker", path.display()))
+                .because(why)
+                .hint("make the Secret with `kubectl create secret docker-registry`")
+        })?;
+        let Some(entries) = entries else { return Ok(false) };
+        let entry = |(place, login)| RegistryLogin { place, login, from: from.to_owned() };
+        self.registries.extend(entries.into_iter().map(entry));
+        Ok(true)
+    }
+
     fn netrc(&mut self, bytes: &[u8], path: &Path, from: &str) -> Result<()> {
         let machines = netrc(&String::from_utf8_lossy(bytes)).map_err(|why| {
             Error::usage(format!("{from}: {} is not a valid netrc file", path.display()))
@@ -248,6 +306,67 @@ impl Machine {
             && self.password.is_some()
             && named.is_none_or(|userinfo| userinfo.username.is_empty() || userinfo.username == self.username)
     }
+}
+
+/// The names of Docker Hub: in its configuration, of its registry, and of the server for its tokens.
+const HUB: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "auth.docker.io"];
+
+impl RegistryLogin {
+    /// The length of the entry's path, if the entry is for this place. As Docker does, ignores the scheme and the path of
+    /// an API; as the kubelet does, takes another path as the start of the repository.
+    fn fits(&self, url: &Url, repository: &str) -> Option<usize> {
+        let place = self.place.split_once("://").map_or(&*self.place, |(_, place)| place);
+        let (host, path) = place.split_once('/').unwrap_or((place, ""));
+        let own = Url::parse(&format!("{}://{host}/", url.scheme())).ok()?;
+        let name = |url: &Url| {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            if HUB.contains(&&*host) { HUB[0].to_owned() } else { host }
+        };
+        let path = path.trim_end_matches('/');
+        let path = if matches!(path, "v1" | "v2") { "" } else { path };
+        let below = || repository.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let same = name(&own) == name(url) && own.port_or_known_default() == url.port_or_known_default();
+        (same && (path.is_empty() || below())).then_some(path.len())
+    }
+}
+
+/// Parses the configuration of Docker: places and their logins. `None`: it is another JSON file.
+fn docker(bytes: &[u8]) -> Result<Option<Vec<(String, Usable)>>, String> {
+    const HELPER: &str = "it names a credential helper, which podstrap does not run";
+    // Its errors have a line and a column, and no text of the file.
+    let config: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let [logins, helpers] = ["auths", "credHelpers"].map(|name| config.get(name).and_then(Value::as_object));
+    let has_helper = config.get("credsStore").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    if logins.is_none() && helpers.is_none() && !has_helper {
+        return Ok(None);
+    }
+    let mut found: Vec<_> = helpers.into_iter().flatten().map(|(place, _)| (place.clone(), Err(HELPER))).collect();
+    for (place, entry) in logins.into_iter().flatten() {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let pair = || {
+            let decoded = BASE64_STANDARD.decode(text("auth")?.trim()).ok()?;
+            let (username, password) = String::from_utf8(decoded).ok()?.split_once(':').map(|(name, password)| {
+                // Docker fills the password with zeros.
+                (name.to_owned(), password.trim_end_matches('\0').to_owned())
+            })?;
+            Some(Userinfo { username, password: Secret::new(password) })
+        };
+        let written =
+            || Some(Userinfo { username: text("username")?.to_owned(), password: Secret::new(text("password")?) });
+        let login = if text("identitytoken").is_some() || text("registrytoken").is_some() {
+            Err("it is an identity token or a registry token, and podstrap needs a user name and a password")
+        } else if let Some(login) = written().or_else(pair) {
+            Ok(login)
+        } else if text("auth").is_some() {
+            Err("its `auth` is not NAME:PASSWORD in base64")
+        } else if has_helper {
+            Err(HELPER)
+        } else {
+            Err("it has neither `auth` nor `username` and `password`")
+        };
+        found.push((place.clone(), login));
+    }
+    Ok(Some(found))
 }
 
 /// Parses a netrc: words, quoted or not. A macro ends at an empty line. `#` starts a comment where a keyword
@@ -363,11 +482,13 @@ fn nothing(path: &Path, from: &str) -> Error {
     let holds = match (files::is_dir(path).unwrap_or_default(), names.is_empty()) {
         (true, true) => "the directory is empty".to_owned(),
         (true, false) => format!("it has {}", names.join(", ")),
-        (false, _) => "it is neither a token, a netrc, a private key nor a known_hosts".to_owned(),
+        (false, _) => {
+            "it is neither a token, a netrc, a private key, a known_hosts nor a configuration of Docker".to_owned()
+        }
     };
     Error::usage(format!("{from} has no credentials"))
         .because(holds)
-        .hint("give a directory with one of: username and password; ssh-privatekey and known_hosts; token; netrc")
+        .hint("give a directory with one of: username and password; ssh-privatekey and known_hosts; token; netrc; .dockerconfigjson")
 }
 
 impl fmt::Display for Credential {
@@ -490,6 +611,58 @@ mod tests {
     }
 
     #[test]
+    fn a_login_of_docker_is_for_the_registry_that_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = r#"{"auths": {
+            "registry.example": {"auth": "bWU6czNjcmV0OjE="},
+            "https://registry.example:5000/v2/": {"username": "you", "password": "s3cret2"},
+            "registry.example/team": {"auth": "dGVhbTpzM2NyZXQz"},
+            "https://index.docker.io/v1/": {"auth": "aHViOnMzY3JldDQ="},
+            "azure.example": {"auth": "MDA6", "identitytoken": "s3cret5"},
+            "empty.example": {}, "odd.example": {"auth": "s3cret6"}},
+            "credHelpers": {"gcr.example": "gcloud"}}"#;
+        for name in [".dockerconfigjson", "config.json"] {
+            let auth = from(dir.path(), &[(name, config), ("other.json", "{}")]).unwrap();
+            let login = |url: &str, repository: &str| {
+                let found = auth.registry(&Url::parse(url).unwrap(), repository);
+                assert!(!format!("{found:?} {auth:?}").contains("s3cret"));
+                found.map_err(|error| error.to_string()).map(|found| match found.map(|found| found.login) {
+                    Some(Login::Basic(Userinfo { username, password })) => format!("{username}:{}", password.reveal()),
+                    other => format!("{other:?}"),
+                })
+            };
+            for (url, repository, wanted) in [
+                ("https://registry.example/v2/", "envs", "me:s3cret:1"),
+                ("https://registry.example:443/v2/", "teams/envs", "me:s3cret:1"),
+                ("https://REGISTRY.example/v2/", "team/envs", "team:s3cret3"),
+                ("https://registry.example:5000/v2/", "team", "you:s3cret2"),
+                ("https://registry.example:5001/v2/", "envs", "None"),
+                ("https://sub.registry.example/v2/", "envs", "None"),
+                ("https://registry-1.docker.io/v2/", "me/envs", "hub:s3cret4"),
+                ("https://auth.docker.io/token", "", "hub:s3cret4"),
+            ] {
+                assert_eq!(login(url, repository).as_deref(), Ok(wanted), "{url} {repository}");
+            }
+            for (host, why) in [
+                ("azure", "identity token"),
+                ("gcr", "credential helper"),
+                ("empty", "neither `auth`"),
+                ("odd", "in base64"),
+            ] {
+                let error = login(&format!("https://{host}.example/"), "envs").unwrap_err();
+                assert!(error.contains(why) && error.contains("hint:"), "{error}");
+            }
+            assert_eq!(auth.secrets().len(), 4);
+        }
+        let stored =
+            from(dir.path(), &[("config.json", r#"{"auths": {"a.example": {}}, "credsStore": "pass"}"#)]).unwrap();
+        let error = stored.registry(&Url::parse("https://a.example/").unwrap(), "").unwrap_err().to_string();
+        assert!(error.contains("credential helper"), "{error}");
+        let error = from(dir.path(), &[(".dockerconfigjson", "{\"auths\": s3cret}")]).unwrap_err().to_string();
+        assert!(error.contains("line 1") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
     fn files_are_known_by_what_they_hold() {
         let dir = tempfile::tempdir().unwrap();
         let write = |text: &str| {
@@ -502,6 +675,7 @@ mod tests {
         assert_eq!(write("# the default machine\n[host]:22 ssh-ed25519 AAAA\n").unwrap().keys.known_hosts.len(), 1);
         assert_eq!(write("machine a login b password c").unwrap().netrc.len(), 1);
         assert!(write("ghp_s3cret\n").unwrap().login.is_some());
+        assert_eq!(write("{\"auths\":{\"a\":{}}}").unwrap().registries.len(), 1);
         assert!(write("tok\u{e9}n").unwrap_err().to_string().contains("invalid token"));
         for useless in ["", "two words", "\n"] {
             let error = write(useless).unwrap_err().to_string();

@@ -315,7 +315,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 }
 
 /// The error of a request without a response: unknown host, refused, reset, unknown CA.
-fn unreachable(what: &str, error: reqwest::Error) -> Error {
+pub(crate) fn unreachable(what: &str, error: reqwest::Error) -> Error {
     let url = error.url().cloned();
     let proxy = url.as_ref().and_then(crate::http::proxy);
     let error = error.without_url();
