@@ -25,6 +25,59 @@ fn a_store_is_filled_without_publishing_anything() {
     let ran = bench.app.sandbox.run(bench.init("uv", "ci").arg("--store-only"));
     assert_eq!(ran.code, Some(5), "{}", ran.raw);
     assert!(ran.error().contains("cannot open the store"), "{}", ran.raw);
+    assert!(!ran.raw.contains("podstrap: install "), "it fails before the build: {}", ran.raw);
+}
+
+#[test]
+fn an_entry_of_a_newer_podstrap_is_left_alone() {
+    let bench = Bench::new();
+    bench.builds(&mut bench.init("uv", "one"));
+    let (manifest, archive) = (bench.files(".json").remove(0), bench.files(".tar.zst").remove(0));
+    let newer = fs::read_to_string(&manifest).unwrap().replace("\"format\": 1", "\"format\": 2");
+    fs::write(&manifest, &newer).unwrap();
+    let ran = bench.builds(&mut bench.init("uv", "two"));
+    assert!(warnings(&ran).len() == 1 && ran.raw.contains("it has format 2"), "{}", ran.raw);
+    let ran = bench.app.sandbox.run(bench.init("uv", "only").arg("--store-only"));
+    assert!(ran.code == Some(5) && ran.error().contains("a newer podstrap saved"), "{}", ran.raw);
+    let run = |args: &[&str]| {
+        let mut command = bench.app.sandbox.podstrap();
+        bench.app.sandbox.run(command.arg("store").args(args).arg(&bench.store))
+    };
+    for file in bench.files("") {
+        let time = SystemTime::now() - Duration::from_hours(9);
+        fs::File::options().write(true).open(file).unwrap().set_modified(time).unwrap();
+    }
+    assert_eq!(run(&["prune", "--store-limit", "0"]).stdout, "");
+    for action in ["list", "verify"] {
+        let ran = run(&[action]);
+        assert!(ran.code == Some(0) && ran.stdout.trim_end().ends_with("newer"), "{}{}", ran.stdout, ran.raw);
+    }
+    assert!(fs::read_to_string(&manifest).unwrap() == newer && archive.exists());
+}
+
+#[test]
+fn a_list_says_what_is_wrong_with_an_entry() {
+    let bench = Bench::new();
+    bench.builds(&mut bench.init("uv", "one"));
+    let manifest = bench.files(".json").remove(0);
+    let run = |action: &str| {
+        let mut command = bench.app.sandbox.podstrap();
+        bench.app.sandbox.run(command.args(["store", action]).arg(&bench.store))
+    };
+    fs::rename(&manifest, bench.store.join("aside")).unwrap();
+    fs::create_dir(&manifest).unwrap();
+    for (action, code) in [("list", 0), ("verify", 5)] {
+        let ran = run(action);
+        assert_eq!(ran.code, Some(code), "{}", ran.raw);
+        assert!(ran.stdout.contains("cannot read"), "{}", ran.stdout);
+    }
+    fs::remove_dir(&manifest).unwrap();
+    fs::write(&manifest, "{").unwrap();
+    assert!(run("list").stdout.contains("the manifest is damaged: EOF"), "{}", run("list").stdout);
+    fs::rename(bench.store.join("aside"), &manifest).unwrap();
+    let archive = bench.files(".tar.zst").remove(0);
+    fs::OpenOptions::new().append(true).open(&archive).unwrap().set_len(2000).unwrap();
+    assert!(run("verify").stdout.contains("it has 2000 bytes instead of"), "{}", run("verify").stdout);
 }
 
 #[test]

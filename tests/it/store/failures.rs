@@ -13,7 +13,7 @@ use crate::support::namespaces::namespaced;
 use crate::support::strace::{injected, works};
 
 /// Runs it, and asserts that it warns once and builds.
-fn warns(bench: &Bench, command: &mut Command, why: &str) {
+pub(super) fn warns(bench: &Bench, command: &mut Command, why: &str) {
     let ran = bench.builds(command);
     let warnings = warnings(&ran);
     assert!(warnings.len() == 1 && warnings[0].contains(why), "{why}: {}", ran.raw);
@@ -86,7 +86,7 @@ fn truncate(file: &Path, length: u64) {
     fs::File::options().write(true).open(file).unwrap().set_len(length).unwrap();
 }
 
-fn flip(file: &Path, at: usize) {
+pub(super) fn flip(file: &Path, at: usize) {
     let mut bytes = fs::read(file).unwrap();
     let at = at.min(bytes.len() - 1);
     bytes[at] ^= 4;

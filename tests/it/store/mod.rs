@@ -3,6 +3,7 @@
 mod command;
 mod failures;
 mod keys;
+mod registry;
 mod restore;
 mod shared;
 mod signed;

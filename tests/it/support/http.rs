@@ -52,6 +52,27 @@ impl Response {
 
 type Handler = dyn Fn(Request) -> Response + Send + Sync;
 
+/// A certificate for `localhost`, its key, and the PEM of its CA.
+pub(super) struct Localhost {
+    pub(super) leaf: rcgen::Certificate,
+    pub(super) key: rcgen::KeyPair,
+    pub(super) ca: String,
+}
+
+pub(super) fn localhost() -> Localhost {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    let key = KeyPair::generate().expect("a key");
+    let mut ca = CertificateParams::new(vec![]).expect("no names");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Each CA has a unique name: a client that trusts several finds the issuer by its name.
+    ca.distinguished_name.push(DnType::CommonName, format!("CA of {:?}", std::time::Instant::now()));
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
+    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    leaf.use_authority_key_identifier_extension = true;
+    let leaf = leaf.signed_by(&key, &ca).expect("a certificate");
+    Localhost { leaf, key, ca: ca.pem() }
+}
+
 /// The running server, on a free port of 127.0.0.1; dropping it stops it.
 pub struct Server {
     address: SocketAddr,
@@ -67,18 +88,9 @@ impl Server {
 
     /// The same with TLS, for `localhost`; also returns the PEM of its CA.
     pub fn start_for_localhost(handler: impl Fn(Request) -> Response + Send + Sync + 'static) -> (Self, String) {
-        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-        let key = KeyPair::generate().expect("a key");
-        let mut ca = CertificateParams::new(vec![]).expect("no names");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each CA has a unique name: a client that trusts several finds the issuer by its name.
-        ca.distinguished_name.push(DnType::CommonName, format!("CA of {:?}", std::time::Instant::now()));
-        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
-        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        leaf.use_authority_key_identifier_extension = true;
-        let leaf = leaf.signed_by(&key, &ca).expect("a certificate");
+        let Localhost { leaf, key, ca } = localhost();
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        (Self::start_tls(vec![leaf.der().clone()], key, handler), ca.pem())
+        (Self::start_tls(vec![leaf.der().clone()], key, handler), ca)
     }
 
     /// The same with TLS, with this certificate chain and key.
@@ -187,4 +199,42 @@ pub(super) fn read_request(stream: &mut impl Read) -> std::io::Result<Option<Req
         }
     }
     Ok(Some(Request { method, target, headers, body }))
+}
+
+/// The answer of another server on this machine. Its body is complete, whatever the head says.
+pub(super) fn forward(request: &Request, port: u16) -> Response {
+    let answer = || -> std::io::Result<Response> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.target);
+        let sized = ["content-length", "transfer-encoding", "connection", "authorization"];
+        for (name, value) in request.headers.iter().filter(|(name, _)| !sized.contains(&name.as_str())) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Connection: close\r\nContent-Length: {}\r\n\r\n", request.body.len()));
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(&request.body)?;
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(502);
+        let mut response = Response::new(status, "");
+        let mut length = None;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            match name.to_lowercase().as_str() {
+                "connection" => {}
+                "content-length" => length = value.trim().parse().ok(),
+                _ => response.headers.push((name.to_owned(), value.trim().to_owned())),
+            }
+        }
+        if request.method == "HEAD" {
+            let length: u64 = length.unwrap_or(0);
+            return Ok(response.header("Content-Length", length.to_string()));
+        }
+        reader.read_to_end(&mut response.body)?;
+        Ok(response)
+    };
+    answer().unwrap_or_else(|error| Response::new(502, error.to_string()))
 }

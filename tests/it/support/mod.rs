@@ -13,6 +13,7 @@ pub mod kill;
 pub mod namespaces;
 pub mod packages;
 pub mod proxy;
+pub mod registry;
 pub mod sandbox;
 pub mod source;
 pub mod sshd;
