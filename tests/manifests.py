@@ -28,7 +28,7 @@ PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 SHA = "0123456789abcdef0123456789abcdef01234567"
 APP = {"repo": "https://git.example/app.git", "ref": SHA, "module": "index"}
 # Created by hand, as the comments in the examples say.
-FOREIGN = {"git-login", "package-index", "shop", "ssh", "pins"}
+FOREIGN = {"git-login", "package-index", "registry", "shop", "ssh", "pins"}
 # In the article's Pod, Unit runs as root.
 UNRESTRICTED = {"test-pod", "nginx-unit"}
 # Values that no example uses.
@@ -55,6 +55,8 @@ REFUSED = [
     ({}, "repo is not set"),
     (APP | {"module": ""}, "neither module nor config is set"),
     (APP | {"config": {"listeners": {}}}, "module and config are both set"),
+    (APP | {"store": "oci://registry.example/envs", "storeClaim": "envs"}, "store and storeClaim are both set"),
+    (APP | {"store": "oci://ci:s3cret@registry.example/envs"}, "does not match"),
     (APP | {"repo": "https://git:s3cret@git.example/app.git"}, "put it into a Secret"),
     (APP | {"replica": 3}, "additional properties 'replica' not allowed"),
     (APP | {"ref": 1234567890}, "at '/ref': got number, want string"),

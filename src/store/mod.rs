@@ -13,6 +13,7 @@
 //! | `directory` | entries in a directory |
 //! | `registry` | entries in an OCI registry |
 //! | `oci` | the client of a registry |
+//! | `challenge` | the ways to log in that a registry names |
 //! | `lease` | who builds an entry |
 //! | `prune` | deletes the entries of a directory that nobody used for the longest time |
 //! | `command` | `podstrap store` |
@@ -22,6 +23,7 @@
 //! A store must not fail a run, and must not delay it for long. Each access has a time limit, and runs on a thread that
 //! podstrap gives up after it. Then podstrap leaves the store alone for the rest of the run.
 
+mod challenge;
 mod command;
 mod directory;
 mod entry;
@@ -268,5 +270,6 @@ impl Store {
 
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::challenge::fuzz as challenge;
     pub use super::entry::fuzz as store_entry;
 }

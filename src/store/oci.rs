@@ -25,9 +25,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout_at};
 use url::Url;
 
-use crate::error::{Error, Result};
+use super::challenge::{self, Challenge};
+use crate::error::{Error, Kind, Result};
 use crate::http;
 use crate::plan;
+use crate::redact::Secret;
 use crate::retry::Deadline;
 use crate::source::access::auth::{Auth, Login};
 use crate::source::access::pace::Pace;
@@ -301,7 +303,7 @@ impl Client {
             return Ok(response);
         }
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let challenges: Vec<Challenge> = challenges.flat_map(challenges_of).collect();
+        let challenges: Vec<Challenge> = challenges.flat_map(challenge::read).collect();
         let Some(grant) = self.log_in(what, &challenges, call.rights, deadline).await? else { return Ok(response) };
         self.grants.lock().unwrap_or_else(PoisonError::into_inner)[call.rights as usize] = Some(grant);
         self.send_once(what, call, deadline).await
@@ -390,7 +392,7 @@ impl Client {
         if !has_own {
             tracing::debug!("{server} gets no login: --auth has none for its host");
         }
-        secret_header(what, &Login::Bearer(crate::redact::Secret::new(token))).map(Some)
+        secret_header(what, &Login::Bearer(Secret::new(token))).map(Some)
     }
 
     /// The body of an answer; `None` for 404.
@@ -527,7 +529,7 @@ impl Upload {
         let what = self.what.clone();
         match timeout_at(self.deadline.instant(), &mut self.answer).await {
             Ok(Ok(Ok(response))) => Ok(response),
-            Ok(Ok(Err(error))) => Err(web::unreachable(&what, error).of_kind(crate::error::Kind::Volume)),
+            Ok(Ok(Err(error))) => Err(web::unreachable(&what, error).of_kind(Kind::Volume)),
             Ok(Err(error)) => Err(Error::internal(what).because(error)),
             Err(_) => Err(Error::volume(what).because("the registry did not answer in time")),
         }
@@ -571,7 +573,7 @@ async fn answer(
     request: impl Future<Output = reqwest::Result<Response>>,
     deadline: Deadline,
 ) -> Result<Response> {
-    let volume = crate::error::Kind::Volume;
+    let volume = Kind::Volume;
     match timeout_at(deadline.instant(), request).await {
         Ok(Ok(response)) => {
             tracing::debug!("{} answers {}", shown(response.url()), response.status());
@@ -642,92 +644,9 @@ fn code(body: &[u8]) -> Option<String> {
     (code.len() <= 40 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')).then(|| code.to_owned())
 }
 
-/// A way to log in (RFC 9110, 11.6.1).
-#[derive(Debug, PartialEq, Eq)]
-struct Challenge {
-    scheme: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl Challenge {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
-    }
-}
-
-/// Parses `Bearer realm="…",service="…", Basic realm="…"`.
-fn challenges_of(text: &str) -> Vec<Challenge> {
-    let mut found: Vec<Challenge> = Vec::new();
-    let mut rest = text;
-    loop {
-        rest = rest.trim_start_matches([' ', '\t', ',']);
-        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        if word.is_empty() {
-            return found;
-        }
-        let value = after.trim_start().strip_prefix('=').map(str::trim_start);
-        let Some(value) = value else {
-            found.push(Challenge { scheme: word.to_owned(), parameters: Vec::new() });
-            rest = after;
-            continue;
-        };
-        let (value, after) = if let Some(quoted) = value.strip_prefix('"') {
-            quoted_value(quoted)
-        } else {
-            let end = value.find([' ', '\t', ',']).unwrap_or(value.len());
-            (value[..end].to_owned(), &value[end..])
-        };
-        if let Some(challenge) = found.last_mut() {
-            challenge.parameters.push((word.to_owned(), value));
-        }
-        rest = after;
-    }
-}
-
-/// The value up to the closing quotation mark, and the rest behind it.
-fn quoted_value(text: &str) -> (String, &str) {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return (value, &text[at + 1..]),
-            '\\' => value.extend(chars.next().map(|(_, c)| c)),
-            c => value.push(c),
-        }
-    }
-    (value, "")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn challenges_are_read() {
-        let read = |text: &str| -> Vec<String> {
-            let shown = |challenge: Challenge| {
-                let parameters = challenge.parameters.iter().map(|(name, value)| format!(" {name}={value}"));
-                challenge.scheme + &parameters.collect::<String>()
-            };
-            challenges_of(text).into_iter().map(shown).collect()
-        };
-        for (text, wanted) in [
-            ("Basic realm=\"a b\"", &["Basic realm=a b"][..]),
-            (
-                "Bearer realm=\"https://auth.example/token\",service=\"r, s\",scope=\"repository:a:pull,push\"",
-                &["Bearer realm=https://auth.example/token service=r, s scope=repository:a:pull,push"],
-            ),
-            ("Negotiate, bearer realm = x , error=\"a\\\"b\"", &["Negotiate", "bearer realm=x error=a\"b"]),
-            ("Basic realm=\"a\", Bearer realm=\"b\"", &["Basic realm=a", "Bearer realm=b"]),
-            ("realm=\"x\"", &[]),
-            ("Bearer realm=\"open", &["Bearer realm=open"]),
-            ("", &[]),
-            (" ,, = ", &[]),
-        ] {
-            assert_eq!(read(text), wanted, "{text}");
-        }
-    }
 
     #[test]
     fn only_the_code_of_an_error_is_shown() {

@@ -8,6 +8,8 @@
 {{ fail "module and config are both set: set module if the chart is to write the configuration, or config for your own" }}
 {{- else if not (or .Values.module .Values.config) -}}
 {{ fail "neither module nor config is set: set module for a Python app (for example module: wsgi), or config to Unit's configuration" }}
+{{- else if and .Values.store .Values.storeClaim -}}
+{{ fail "store and storeClaim are both set: set store for a registry, or storeClaim for a volume" }}
 {{- end }}
 {{- range list "automountServiceAccountToken" "enableServiceLinks" "securityContext" "terminationGracePeriodSeconds" "topologySpreadConstraints" "initContainers" "containers" "volumes" }}
 {{- if hasKey $.Values.pod . }}{{ fail (printf "pod.%s: the chart sets %s itself" . .) }}{{ end }}

@@ -504,6 +504,15 @@ pub fn fuzz(data: &[u8]) {
     if let Err(why) = netrc(&format!("machine a login b password s3cretX {text}")) {
         assert!(!why.contains("s3cretX") || text.contains("s3cretX"), "{why}");
     }
+    if let Err(why) = docker(format!("{{\"auths\": {{\"a\": {{\"password\": \"s3cretX\"}}}}, {text}").as_bytes()) {
+        assert!(!why.contains("s3cretX") || text.contains("s3cretX"), "{why}");
+    }
+    if let Ok(Some(entries)) = docker(data) {
+        let url = Url::parse("https://registry.example/").expect("a URL");
+        for (place, login) in entries {
+            let _ = RegistryLogin { place, login, from: String::new() }.fits(&url, "team/envs");
+        }
+    }
     let Ok(machines) = netrc(&text) else { return };
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let mut again = String::new();
