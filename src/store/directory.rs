@@ -132,7 +132,7 @@ impl Directory {
     ) -> Result<Manifest> {
         let what = || format!("cannot save the environment in the store {}", self.dir.path().display());
         let unfinished = self.create().on_volume(what)?;
-        let archive = transfer::pack(venv, &unfinished.file, &what(), deadline)?;
+        let archive = transfer::pack(venv, &mut &unfinished.file, &what(), deadline)?;
         let manifest = Manifest::new(draft, archive);
         let before = self.archive_of(&draft.key).filter(|before| *before != manifest.archive);
         unfinished.publish(&What::Archive.file(&manifest.archive.sha256)).on_volume(what)?;

@@ -117,7 +117,7 @@ impl Client {
             let body = Some((kind, text.clone()));
             let call = Call { method: Method::PUT, url, rights: Rights::Push, accept: "*/*", body };
             let response = self.send(&what, &call, deadline).await?;
-            self.expect(&what, response, StatusCode::CREATED, deadline).await.map(drop)
+            self.expect(&what, response, deadline).await.map(drop)
         })
     }
 
@@ -156,7 +156,7 @@ impl Client {
             if response.status() == StatusCode::NOT_FOUND {
                 return Ok(None);
             }
-            self.expect(&what, response, StatusCode::OK, soon).await.map(Some)
+            self.expect(&what, response, soon).await.map(Some)
         })?;
         let Some(mut response) = response else { return Ok(None) };
         let length = text(response.headers(), CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
@@ -229,7 +229,7 @@ impl Client {
             found.extend(tags.filter_map(|tag| tag.as_str().map(str::to_owned)));
             next = link.and_then(|link| Some(link.split_once('<')?.1.split_once('>')?.0.to_owned()));
         }
-        Ok(found)
+        Err(Error::volume(what).because(format!("its list has more than {PAGES} pages")))
     }
 
     /// Runs a request with a small answer. Tries it again after a failure that may pass.
@@ -339,35 +339,45 @@ impl Client {
     ) -> Result<Option<HeaderValue>> {
         let auth = Auth::read(&self.auth)?;
         let base = self.url("", deadline).await?;
-        let own = auth.registry(&base, &self.at.repository);
+        let own = auth.registry(&base, &self.at.repository)?;
         let by = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme));
-        let Some(bearer) = by("bearer") else {
-            return Ok(match own?.filter(|_| by("basic").is_some()) {
-                Some(credential) => Some(secret_header(what, &credential.login)?),
-                None => None,
-            });
-        };
+        match (by("bearer"), by("basic"), own) {
+            (Some(bearer), ..) => self.token(what, bearer, &auth, rights, deadline).await.map(Some),
+            (None, Some(_), Some(own)) => secret_header(what, &own.login).map(Some),
+            (None, ..) => Ok(None),
+        }
+    }
+
+    /// Gets a token from the server that the registry names.
+    async fn token(
+        &self,
+        what: &str,
+        bearer: &Challenge,
+        auth: &Auth,
+        rights: Rights,
+        deadline: Deadline,
+    ) -> Result<HeaderValue> {
         let refused = |why: String| Error::volume(what).because(why);
-        let host = &self.at.host;
-        let realm = bearer.get("realm").and_then(|realm| Url::parse(realm).ok());
-        let mut realm = realm.ok_or_else(|| refused(format!("{host} names no server for tokens")))?;
+        let (host, base) = (&self.at.host, self.url("", deadline).await?);
+        // Without a login of somebody else.
+        let realm = bearer.get("realm").and_then(|realm| web::target(&base, realm).ok()?.ok());
+        let mut realm = realm.ok_or_else(|| refused(format!("{host} names no usable server for tokens")))?;
         // As for the registry itself.
         if realm.scheme() != "https" && !(self.at.is_here && realm.host_str() == base.host_str()) {
-            return Err(refused(format!(
-                "the server for tokens that {host} names does not use HTTPS: {}",
-                shown(&realm)
-            )));
+            return Err(refused(format!("the server for tokens that {host} names does not use HTTPS")));
         }
         let server = shown(&realm);
-        let at_home = realm.origin() == base.origin();
-        let login = if at_home { own? } else { auth.registry(&realm, "")? };
-        let has_own =
-            at_home || login.is_some() || !auth.registry(&base, &self.at.repository).is_ok_and(|own| own.is_some());
-        let actions = if rights == Rights::Push { "pull,push" } else { "pull" };
-        let scope = format!("repository:{}:{actions}", self.at.repository);
+        let own = auth.registry(&base, &self.at.repository)?;
+        let login = if realm.origin() == base.origin() { own.clone() } else { auth.registry(&realm, "")? };
+        if login.is_none() && own.is_some() {
+            return Err(refused(format!("its tokens come from {server}, and --auth has no login for that host"))
+                .hint("if you trust that host, add it with its login to the Secret"));
+        }
         if let Some(service) = bearer.get("service") {
             realm.query_pairs_mut().append_pair("service", service);
         }
+        let actions = if rights == Rights::Push { "pull,push" } else { "pull" };
+        let scope = format!("repository:{}:{actions}", self.at.repository);
         realm.query_pairs_mut().append_pair("scope", &scope);
         let mut request = self.web.get(realm).header(ACCEPT, "application/json");
         if let Some(credential) = &login {
@@ -376,12 +386,7 @@ impl Client {
         let mut response = answer(what, request.send(), deadline).await?;
         let status = response.status();
         if status != StatusCode::OK {
-            let why = if has_own {
-                format!("{server} answers {status} to a request for a token")
-            } else {
-                format!("{server} answers {status}: it needs a login for its own host in --auth")
-            };
-            let error = refused(why);
+            let error = refused(format!("{server} answers {status} to a request for a token"));
             return Err(if http::passing(status) { error.transient(http::retry_after(&response)) } else { error });
         }
         let body = whole(&mut response, TOKEN_SIZE, deadline).await.map_err(|error| refused(error.to_string()))?;
@@ -389,10 +394,7 @@ impl Client {
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         let token = ["token", "access_token"].iter().find_map(|name| answer.get(name)?.as_str());
         let token = token.ok_or_else(|| refused(format!("{server} answers without a token")))?;
-        if !has_own {
-            tracing::debug!("{server} gets no login: --auth has none for its host");
-        }
-        secret_header(what, &Login::Bearer(Secret::new(token))).map(Some)
+        secret_header(what, &Login::Bearer(Secret::new(token)))
     }
 
     /// The body of an answer; `None` for 404.
@@ -400,7 +402,7 @@ impl Client {
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let mut response = self.expect(what, response, StatusCode::OK, deadline).await?;
+        let mut response = self.expect(what, response, deadline).await?;
         let body = whole(&mut response, most, deadline).await;
         body.map(Some).map_err(|error| {
             let made = Error::volume(what).because(error.to_string());
@@ -408,16 +410,10 @@ impl Client {
         })
     }
 
-    /// The answer, if it has this status.
-    async fn expect(
-        &self,
-        what: &str,
-        mut response: Response,
-        wanted: StatusCode,
-        deadline: Deadline,
-    ) -> Result<Response> {
+    /// The answer, if it is a success: registries differ in the exact status.
+    async fn expect(&self, what: &str, mut response: Response, deadline: Deadline) -> Result<Response> {
         let status = response.status();
-        if status == wanted {
+        if status.is_success() {
             return Ok(response);
         }
         let from = response.url().host_str().unwrap_or_default().to_owned();
@@ -443,7 +439,7 @@ impl Client {
         let body = Some(("application/octet-stream", Bytes::new()));
         let call = Call { method: Method::POST, url, rights: Rights::Push, accept: "*/*", body };
         let response = self.send(what, &call, deadline).await?;
-        location(what, &self.expect(what, response, StatusCode::ACCEPTED, deadline).await?)
+        location(what, &self.expect(what, response, deadline).await?)
     }
 
     /// Ends an upload. `bytes` are the last ones.
@@ -452,7 +448,7 @@ impl Client {
         let body = Some(("application/octet-stream", bytes));
         let call = Call { method: Method::PUT, url, rights: Rights::Push, accept: "*/*", body };
         let response = self.send(what, &call, deadline).await?;
-        self.expect(what, response, StatusCode::CREATED, deadline).await.map(drop)
+        self.expect(what, response, deadline).await.map(drop)
     }
 }
 
@@ -500,7 +496,7 @@ impl Upload {
         let (client, what, deadline) = (Arc::clone(&self.client), self.what.clone(), self.deadline);
         client.thread.block_on(async {
             let response = self.answered().await?;
-            let response = client.expect(&what, response, StatusCode::ACCEPTED, deadline).await?;
+            let response = client.expect(&what, response, deadline).await?;
             written.map_err(|error| Error::volume(&what).because(error))?;
             let place = location(&what, &response)?;
             client.commit(&what, place, digest, Bytes::new(), deadline).await
@@ -515,7 +511,7 @@ impl Upload {
         self.deadline = soon;
         client.thread.block_on(async {
             match self.answered().await {
-                Ok(response) => match client.expect(&what, response, StatusCode::ACCEPTED, soon).await {
+                Ok(response) => match client.expect(&what, response, soon).await {
                     Ok(_) => Error::volume(&what).because(error),
                     Err(refused) => refused,
                 },

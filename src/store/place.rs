@@ -63,13 +63,13 @@ impl Place {
             Self::Directory(dir) => {
                 let store = Directory::open(dir)?;
                 store.touch(&manifest.key);
-                let archive = store.archive(&manifest.archive)?;
+                let mut archive = store.archive(&manifest.archive)?;
                 transfer::fits(&manifest.archive, most)?;
-                transfer::unpack(archive, manifest, to, deadline)
+                transfer::unpack(&mut archive, manifest, to, deadline)
             }
             Self::Registry(registry) => {
                 transfer::fits(&manifest.archive, most)?;
-                transfer::unpack(registry.archive(&manifest.archive, deadline)?, manifest, to, deadline)
+                transfer::unpack(&mut registry.archive(&manifest.archive, deadline)?, manifest, to, deadline)
             }
         }
     }
@@ -79,9 +79,9 @@ impl Place {
         let gone = || Unusable::Failed(Error::volume("it is gone meanwhile"));
         let archive = self.look(key, verifier)?.ok_or_else(gone)?.archive;
         match self {
-            Self::Directory(dir) => transfer::verify(Directory::open(dir)?.archive(&archive)?, &archive),
+            Self::Directory(dir) => transfer::verify(&mut Directory::open(dir)?.archive(&archive)?, &archive),
             Self::Registry(registry) => {
-                transfer::verify(registry.archive(&archive, Deadline::after(VERIFY))?, &archive)
+                transfer::verify(&mut registry.archive(&archive, Deadline::after(VERIFY))?, &archive)
             }
         }
     }

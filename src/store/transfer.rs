@@ -32,7 +32,7 @@ pub(super) fn fits(archive: &Archive, most: Size) -> Result<(), Unusable> {
 }
 
 /// Unpacks an archive to `to`, which must not exist yet. Leaves nothing there after an error.
-pub(super) fn unpack(from: impl Read, manifest: &Manifest, to: &Path, deadline: Deadline) -> Result<(), Unusable> {
+pub(super) fn unpack(from: &mut dyn Read, manifest: &Manifest, to: &Path, deadline: Deadline) -> Result<(), Unusable> {
     let wanted = &manifest.archive;
     let failed = |error: io::Error| Unusable::Failed(Error::volume("cannot read the archive").because(error));
     let mut hashed = Hashed::new(from);
@@ -59,7 +59,7 @@ pub(super) fn unpack(from: impl Read, manifest: &Manifest, to: &Path, deadline: 
 }
 
 /// Whether an archive has its length and its hash.
-pub(super) fn verify(from: impl Read, archive: &Archive) -> Result<(), Unusable> {
+pub(super) fn verify(from: &mut dyn Read, archive: &Archive) -> Result<(), Unusable> {
     let mut hashed = Hashed::new(from);
     let read = io::copy(&mut (&mut hashed).take(archive.bytes.saturating_add(1)), &mut io::sink());
     read.map_err(|error| Error::volume("cannot read the archive").because(error))?;
@@ -76,7 +76,7 @@ pub(super) fn verify(from: impl Read, archive: &Archive) -> Result<(), Unusable>
 ///
 /// # Errors
 /// Volume: `to` fails. Environment: it has files that an archive cannot hold.
-pub(super) fn pack(venv: &Path, to: impl Write, what: &str, deadline: Deadline) -> Result<Archive> {
+pub(super) fn pack(venv: &Path, to: &mut dyn Write, what: &str, deadline: Deadline) -> Result<Archive> {
     let what = || what.to_owned();
     let mut hashed = Hashed::new(to);
     let mut encoder = Encoder::new(&mut hashed, LEVEL).on_volume(what)?;

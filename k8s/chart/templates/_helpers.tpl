@@ -8,6 +8,8 @@
 {{ fail "module and config are both set: set module if the chart is to write the configuration, or config for your own" }}
 {{- else if not (or .Values.module .Values.config) -}}
 {{ fail "neither module nor config is set: set module for a Python app (for example module: wsgi), or config to Unit's configuration" }}
+{{- else if contains "@" .Values.store -}}
+{{ fail "store: the URL contains a login, which the Deployment would show: put it into a Secret (type kubernetes.io/dockerconfigjson) and add the Secret's name to auth" }}
 {{- else if and .Values.store .Values.storeClaim -}}
 {{ fail "store and storeClaim are both set: set store for a registry, or storeClaim for a volume" }}
 {{- end }}
