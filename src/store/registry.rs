@@ -177,7 +177,8 @@ impl Registry {
     /// # Errors
     /// Volume: the registry refuses it.
     pub(super) fn announce(self: &Arc<Self>, key: &str, before: Option<Seen>) -> Result<Taken> {
-        if let Some(text) = self.announcement(key)? {
+        let found = self.announcement(key)?;
+        if let Some(text) = found.clone() {
             let seen = Seen::again(text, before);
             if !seen.is_dead() {
                 return Ok(Taken::By(seen));
@@ -188,6 +189,10 @@ impl Registry {
         if !client.has_blob(&nothing)? {
             client.put_blob(&nothing, NOTHING)?;
         }
+        // Another process may have been faster.
+        if let Some(text) = self.announcement(key)?.filter(|text| found.as_ref() != Some(text)) {
+            return Ok(Taken::By(Seen::again(text, None)));
+        }
         let (name, since) = (random(), Instant::now());
         self.write(key, &lease::text(&name, 0))?;
         sleep((since.elapsed() * 2).clamp(PAUSES[0], PAUSES[1]));
@@ -196,10 +201,14 @@ impl Registry {
             return Ok(Taken::By(Seen::again(now, None)));
         }
         let (registry, key) = (Arc::clone(self), key.to_owned());
-        let (other, own, others_key) = (Arc::clone(self), name.clone(), key.clone());
+        let (again, own, tag) = (Arc::clone(self), name.clone(), key.clone());
         let renew = move |count| registry.write(&key, &lease::text(&name, count)).map_err(|error| error.summary());
-        // A lease that ended long ago is over at once. Few registries delete a tag.
-        let end = move || drop(other.write(&others_key, &format!("{own} 0000000000 000000000000\n")));
+        let end = move || {
+            // Few registries delete a tag. A lease that ended long ago is over at once.
+            if again.announcement(&tag).is_ok_and(|now| now.is_some_and(|now| now.starts_with(own.as_bytes()))) {
+                let _ = again.write(&tag, &format!("{own} 0000000000 000000000000\n"));
+            }
+        };
         let failed = |error| Error::internal("cannot start a thread").because(error);
         Lease::hold(BEAT, renew, end).map(Taken::Ours).map_err(failed)
     }

@@ -168,7 +168,7 @@ fn what_cannot_log_in_says_why() {
     -- a Secret of other keys
     --auth [TMP]/useless has no credentials
       because: it has pass, user
-    hint: give a directory with one of: username and password; ssh-privatekey and known_hosts; token; netrc
+    hint: give a directory with one of: username and password; ssh-privatekey and known_hosts; token; netrc; .dockerconfigjson
     -- no netrc
     --auth [TMP]/broken: [TMP]/broken is not a valid netrc file
       because: a word is neither a keyword nor a value; quote a password with spaces
