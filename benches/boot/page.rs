@@ -152,6 +152,8 @@ pub(super) fn page(tables: &[Table], picture: &Timeline, rounds: usize) -> Strin
          | contender | commands |\n|---|---|\n\
          | shell recipe | `git clone`, `python3 -m venv` and `pip install`, one after the other |\n\
          | best shell script | a shallow clone and `uv venv` at the same time, then `uv pip install --compile-bytecode` |\n\
+         | best shell script, warm cache | the same, with a cache of uv that has all wheels |\n\
+         | tar --zstd -x | only the archive of the same environment, with its bytecode |\n\
          | git clone --depth 1 | only that, compared with `podstrap init --venv none`, which also publishes |\n\
          | shell loop | `while [ ! -e SOCKET ]; do sleep 1; done`, then `curl -X PUT` |\n\n\
          Each table has {rounds} rounds after a warm-up. In each round, every contender runs once on a fresh directory \

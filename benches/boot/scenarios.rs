@@ -6,6 +6,7 @@ use std::process::Command;
 use super::{MODULES, PODSTRAP, UNITD};
 use crate::support::git::{GitServer, Repo};
 use crate::support::index::{self, IndexServer};
+use crate::support::registry::Registry;
 
 pub(super) struct Scenario {
     /// The argument that selects it.
@@ -40,6 +41,8 @@ pub(super) enum Subject {
     Small(usize),
     /// An app with these pinned packages; the name is that of their directory.
     Pinned(&'static str, &'static str),
+    /// The same, after another Pod has filled the stores.
+    Stored(&'static str, &'static str),
     /// A configuration for Unit.
     Apply,
 }
@@ -129,6 +132,55 @@ sed "s|VENV|$DIR/app/venv|; s|TREE|$DIR/app|; s|PORT|$PORT|" "$DIR/app/unit.json
     ],
 };
 
+/// The best shell script, with a cache that has everything.
+const WARM: Contender = Contender {
+    name: "best shell script, warm cache",
+    argv: &[
+        "sh",
+        "-c",
+        r#"git clone -q --depth 1 "$REPO" "$DIR/app" & clone=$!
+export UV_CACHE_DIR="$WARM" && "$UV" venv -q "$DIR/venv" && wait $clone && cd "$DIR/app" &&
+"$UV" pip install -q --python "$DIR/venv/bin/python" --compile-bytecode --index-url "$INDEX" "$INSTALL""#,
+    ],
+};
+/// The least that a restored environment can cost.
+const FLOOR: Contender = Contender { name: "tar --zstd -x", argv: &["tar", "--zstd", "-xf", "$ARCHIVE", "-C", "$DIR"] };
+/// podstrap with a store.
+const fn restore(store: &'static str) -> [&'static str; 15] {
+    [
+        PODSTRAP,
+        "init",
+        "--repo",
+        "$REPO",
+        "--root",
+        "$DIR",
+        "--venv",
+        "python/venv",
+        "--venv-final-path",
+        "/app/python/venv",
+        "--engine",
+        "$UV",
+        "--store",
+        store,
+        "$INSTALL",
+    ]
+}
+const DIRECTORY: Contender = Contender { name: "podstrap init, directory", argv: &restore("$STORE") };
+const REGISTRY: Contender = Contender { name: "podstrap init, registry", argv: &restore("$OCI") };
+
+/// Fills the stores, the cache and the archive.
+const FILL: &str = r#"set -e
+for store in "$STORE" "$OCI"; do
+  "$BINARY" init --repo "$REPO" --root "$WORK/root" --venv python/venv --venv-final-path /app/python/venv --engine "$UV"     --store "$store" --store-only "$INSTALL"
+done
+"$BINARY" init --repo "$REPO" --root "$WORK/made" --venv python/venv --venv-final-path /app/python/venv --engine "$UV"   --store "$STORE" "$INSTALL"
+tar --zstd -cf "$ARCHIVE" -C "$WORK/made/python/venv" .
+export UV_CACHE_DIR="$WARM"
+"$UV" venv -q "$WORK/venv"
+"$UV" pip install -q --python "$WORK/venv/bin/python" --index-url "$INDEX" -r "$WORK/repos/app.git/requirements.txt"
+rm -rf "$WORK/venv" "$WORK/made"
+"#;
+
 /// The usual postStart hook.
 const LOOP: Contender = Contender {
     name: "shell loop",
@@ -190,6 +242,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..INIT
     },
     Scenario {
+        name: "store",
+        title: "store: the web app in the second Pod",
+        subject: Subject::Stored("web", include_str!("web.txt")),
+        contenders: &[FLOOR, WARM, DIRECTORY, REGISTRY],
+        goals: &[goal(DIRECTORY, WARM, 0.2), goal(DIRECTORY, FLOOR, 1.3), goal(REGISTRY, FLOOR, 1.6)],
+        ..INIT
+    },
+    Scenario {
         name: "busy",
         title: "init: the web app on a disk",
         subject: WEB,
@@ -237,7 +297,7 @@ pub(super) type Env = Vec<(&'static str, String)>;
 
 impl Subject {
     /// Creates the repository and starts the servers.
-    pub(super) fn prepare(&self, work: &Path) -> (Env, (GitServer, Option<IndexServer>)) {
+    pub(super) fn prepare(&self, work: &Path) -> (Env, (GitServer, Option<IndexServer>, Option<Registry>)) {
         let repos = work.join("repos");
         let repo = Repo::new(&repos.join("app.git"));
         // Otherwise the commit starts another gc in the background.
@@ -255,7 +315,7 @@ impl Subject {
                 }
                 wheels = Some(index::wheelhouse());
             }
-            Self::Pinned(name, pins) => {
+            Self::Pinned(name, pins) | Self::Stored(name, pins) => {
                 repo.file("requirements.txt", pins).file("wsgi.py", WSGI).file("unit.json", CONFIG);
                 (install, wheels) = ("-rrequirements.txt", Some(wheelhouse(name, pins)));
             }
@@ -279,8 +339,31 @@ impl Subject {
                 ("BINARY", PODSTRAP.into()),
             ]);
         }
-        (env, (git, packages))
+        let registry = matches!(self, Self::Stored(..)).then(|| fill(work, &mut env));
+        (env, (git, packages, registry))
     }
+}
+
+/// Starts a registry, and does what an earlier Pod did.
+fn fill(work: &Path, env: &mut Env) -> Registry {
+    let registry =
+        Registry::start(&work.join("registry")).expect("docker-registry is installed (Debian: docker-registry)");
+    let place = |name: &str| work.join(name).display().to_string();
+    for name in ["store", "root", "made"] {
+        std::fs::create_dir(work.join(name)).expect("the directory is writable");
+    }
+    env.extend([("STORE", place("store")), ("WARM", place("warm")), ("ARCHIVE", place("venv.tar.zst"))]);
+    env.extend([("OCI", registry.store()), ("WORK", work.display().to_string()), ("BINARY", PODSTRAP.into())]);
+    let mut shell = Command::new("sh");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    shell
+        .args(["-c", FILL])
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", work)
+        .envs(env.iter().map(|(name, value)| (name, value)));
+    assert!(shell.status().expect("a shell").success(), "{FILL}");
+    registry
 }
 
 /// A directory with the wheels of these pinned requirements. pip downloads them once.
