@@ -6,8 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use git2::{ObjectType, Oid};
 use rustix::fs::{Timespec, Timestamps};
@@ -15,7 +18,7 @@ use rustix::fs::{Timespec, Timestamps};
 use crate::plan::TreePath;
 use crate::size::Size;
 use crate::source::checkout::entries::{PATH_MAX, is_valid};
-use crate::source::checkout::plain::{Begun, Place, TOGETHER};
+use crate::source::checkout::plain::{Begun, Early as Written, Place, TOGETHER};
 use crate::source::checkout::scan::dubious;
 use crate::source::destination::Destination;
 use crate::source::objects::{Arrived, Entry, FileKind, Taker, commit, tag};
@@ -39,8 +42,61 @@ pub(crate) struct Early {
     /// Space of the files.
     occupied: u64,
     begun: Option<Begun>,
+    writing: Option<Writing>,
     has_ended: bool,
 }
+
+/// The thread that writes files, and those that it gets next.
+struct Writing {
+    send: SyncSender<Batch>,
+    thread: JoinHandle<io::Result<Written>>,
+    next: Batch,
+    bytes: usize,
+}
+
+/// Files with their places.
+type Batch = Vec<(Vec<Place>, Vec<u8>)>;
+
+/// The bytes of a batch, and the number of batches that wait.
+const BATCH: usize = 256 << 10;
+const BATCHES: usize = 2;
+
+impl Writing {
+    fn start(begun: &Begun) -> io::Result<Self> {
+        let (send, batches) = sync_channel::<Batch>(BATCHES);
+        let writer = begun.writer();
+        let write = move || {
+            let mut written = Written::default();
+            for (places, contents) in batches.into_iter().flatten() {
+                written.write(&writer, places, &contents)?;
+            }
+            Ok(written)
+        };
+        let thread = thread::Builder::new().name("blocking".into()).spawn(write)?;
+        Ok(Self { send, thread, next: Batch::new(), bytes: 0 })
+    }
+
+    fn add(&mut self, places: Vec<Place>, contents: Vec<u8>) -> Result<(), Ended> {
+        self.bytes += contents.len();
+        self.next.push((places, contents));
+        if self.bytes < BATCH {
+            return Ok(());
+        }
+        self.bytes = 0;
+        Ok(self.send.send(std::mem::take(&mut self.next)).map_err(|_| "a file cannot be written")?)
+    }
+
+    /// Waits for the last file.
+    fn finish(self) -> Result<Written, Ended> {
+        // Fails if the thread has an error.
+        let _ = self.send.send(self.next);
+        drop(self.send);
+        Ok(self.thread.join().map_err(|_| "a thread failed")??)
+    }
+}
+
+/// Larger files are written from the pack.
+const LARGE: usize = 1 << 20;
 
 /// Why the attempt ends.
 type Ended = Box<dyn std::error::Error>;
@@ -61,13 +117,23 @@ impl Early {
             count: 0,
             occupied: 0,
             begun: None,
+            writing: None,
             has_ended: false,
         }
     }
 
     /// The tree, if some of its files are written.
-    pub(crate) fn begun(self) -> Option<Begun> {
-        self.begun
+    pub(crate) fn begun(mut self) -> Option<Begun> {
+        let written = self.writing.take().map(Writing::finish).transpose();
+        let mut begun = self.begun.take()?;
+        match written {
+            Ok(written) => begun.early_files(written.unwrap_or_default()),
+            Err(why) => {
+                self.end(&why);
+                return None;
+            }
+        }
+        Some(begun)
     }
 
     /// Follows tags to the commit, and the commit to its directory.
@@ -109,7 +175,9 @@ impl Early {
                     continue;
                 }
                 if self.begun.is_none() {
-                    self.begun = Some(Begun::new(&self.tree, &self.times).map_err(|error| error.summary())?);
+                    let begun = Begun::new(&self.tree, &self.times).map_err(|error| error.summary())?;
+                    self.writing = Some(Writing::start(&begun)?);
+                    self.begun = Some(begun);
                 }
                 let mut names = HashSet::new();
                 for entry in Entry::all(contents) {
@@ -150,22 +218,32 @@ impl Early {
         Ok(Some(id))
     }
 
-    fn put(&mut self, places: Vec<Place>, contents: &[u8]) -> Result<(), Ended> {
+    fn put(&mut self, places: Vec<Place>, contents: Vec<u8>) -> Result<(), Ended> {
         let size = Size::occupied(contents.len() as u64).saturating_mul(places.len() as u64);
         self.occupied = self.occupied.saturating_add(size);
         if self.occupied > self.limit.0 {
             return Err("larger than the limit".into());
         }
-        Ok(self.begun.as_mut().ok_or("no tree")?.early_files(places, contents)?)
+        self.writing.as_mut().ok_or("no tree")?.add(places, contents)
     }
 
-    /// Whether the attempt goes on. Otherwise deletes everything.
-    fn goes_on(&mut self, done: Result<(), Ended>) -> bool {
-        let Err(why) = done else { return true };
+    /// Ends the attempt, and deletes everything.
+    fn end(&mut self, why: &Ended) {
         tracing::debug!("no file is written before the whole commit is here: {why}");
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.finish();
+        }
         (self.begun, self.has_ended) = (None, true);
         (self.awaited, self.files) = (HashMap::new(), HashMap::new());
-        false
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        // Before the tree is deleted.
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.finish();
+        }
     }
 }
 
@@ -175,13 +253,21 @@ impl Taker for Early {
             return;
         }
         let done = if self.wanted.is_some() { self.find(arrived) } else { self.enter(id, arrived) };
-        self.goes_on(done);
+        if let Err(why) = done {
+            self.end(&why);
+        }
     }
 
-    fn take(&mut self, id: Oid, contents: &[u8]) -> bool {
-        let Some(places) = self.files.remove(&id) else { return false };
-        let done = self.put(places, contents);
-        self.goes_on(done)
+    fn take(&mut self, id: Oid, contents: Vec<u8>) -> Option<Vec<u8>> {
+        // A large file must not wait in memory.
+        if contents.len() > LARGE {
+            return Some(contents);
+        }
+        let Some(places) = self.files.remove(&id) else { return Some(contents) };
+        if let Err(why) = self.put(places, contents) {
+            self.end(&why);
+        }
+        None
     }
 }
 
@@ -227,13 +313,14 @@ mod tests {
             for at in order {
                 let (id, kind, contents) = &self.0[*at];
                 if *kind == ObjectType::Blob {
-                    early.take(*id, contents);
+                    early.take(*id, contents.clone());
                 } else {
                     arrived.add(*id, *kind, contents);
                     early.note(*id, &arrived);
                 }
             }
-            let (has_ended, begun) = (early.has_ended, early.begun());
+            let has_ended = early.has_ended;
+            let begun = early.begun();
             let shown = |entry: crate::walk::Entry| {
                 let (name, meta) = (entry.name.display(), entry.metadata().unwrap());
                 if meta.is_dir() {

@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use git2::Oid;
-use rustix::fs::{AtFlags, CWD, Mode, Timestamps, fchmod, futimens, utimensat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timestamps, fchmod, futimens, open, openat, utimensat};
 
 use crate::error::{Error, IoContext, Result, volume_error};
 use crate::files;
@@ -74,8 +75,7 @@ pub(super) fn write(
 /// A tree with some of its directories and files. Without [`finish`](Self::finish), it is deleted.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    tree: PathBuf,
-    times: Timestamps,
+    writer: Writer,
     /// In the tree, and a directory before those in it.
     directories: Vec<PathBuf>,
     /// The directories and files that were there before the whole commit.
@@ -99,8 +99,7 @@ impl Begun {
     pub(super) fn new(tree: &Path, times: &Timestamps) -> Result<Self> {
         make(tree)?;
         Ok(Self {
-            tree: tree.to_owned(),
-            times: times.clone(),
+            writer: Writer { tree: tree.to_owned(), times: times.clone() },
             directories: Vec::new(),
             written: HashSet::new(),
             missing: Missing::default(),
@@ -114,7 +113,7 @@ impl Begun {
         if self.written.contains(path) {
             return Ok(());
         }
-        let whole = self.tree.join(path);
+        let whole = self.writer.tree.join(path);
         std::fs::create_dir(&whole)?;
         set_mode(&whole, 0o755)?;
         self.directories.push(path.to_owned());
@@ -127,12 +126,14 @@ impl Begun {
         if self.written.insert(path.to_owned()) { Ok(()) } else { Err(ErrorKind::AlreadyExists.into()) }
     }
 
-    /// Writes a file before the whole commit is here.
-    pub(super) fn early_files(&mut self, places: Vec<Place>, contents: &[u8]) -> io::Result<()> {
-        self.write(&places, contents).map_err(|(_, error)| error)?;
-        self.settled.add(&places, contents);
-        self.written.extend(places.into_iter().map(|(path, _)| path));
-        Ok(())
+    /// Writes files before the whole commit is here. Another thread may do it: [`early_files`](Self::early_files) adds them.
+    pub(super) fn writer(&self) -> Writer {
+        self.writer.clone()
+    }
+
+    pub(super) fn early_files(&mut self, written: Early) {
+        self.settled = written.settled;
+        self.written.extend(written.paths);
     }
 
     /// Adds a file or a link. Writes all of them if there are enough.
@@ -149,24 +150,14 @@ impl Begun {
         let settled = Mutex::new(std::mem::take(&mut self.settled));
         objects.each(&wanted, |oid, contents| {
             let places = missing.get(&oid).map_or(&[][..], Vec::as_slice);
-            self.write(places, contents)
-                .map_err(|((path, kind), error)| failed(objects.what, &self.tree.join(path), *kind, &error))?;
+            self.writer
+                .write(places, contents)
+                .map_err(|((path, kind), error)| failed(objects.what, &self.writer.tree.join(path), *kind, &error))?;
             settled.lock().unwrap_or_else(PoisonError::into_inner).add(places, contents);
             Ok(())
         })?;
         self.settled = settled.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(())
-    }
-
-    fn write<'a>(&self, places: &'a [Place], contents: &[u8]) -> Result<(), (&'a Place, io::Error)> {
-        places.iter().try_for_each(|place| {
-            let path = self.tree.join(&place.0);
-            let made = match place.1 {
-                FileKind::Link => link(&path, contents, &self.times),
-                kind => create(&path, contents, kind == FileKind::Regular { executable: true }, &self.times),
-            };
-            made.map_err(|error| (place, error))
-        })
     }
 
     /// Writes the links.
@@ -186,10 +177,10 @@ impl Begun {
 
     fn finish(mut self) -> Result<Settled> {
         // A new entry changes the time of its directory.
-        let directories = self.directories.iter().rev().map(|path| self.tree.join(path));
-        for path in directories.chain([self.tree.clone()]) {
+        let directories = self.directories.iter().rev().map(|path| self.writer.tree.join(path));
+        for path in directories.chain([self.writer.tree.clone()]) {
             set_mode(&path, 0o755)
-                .and_then(|()| Ok(utimensat(CWD, &path, &self.times, AtFlags::SYMLINK_NOFOLLOW)?))
+                .and_then(|()| Ok(utimensat(CWD, &path, &self.writer.times, AtFlags::SYMLINK_NOFOLLOW)?))
                 .map_err(|error| volume_error(format!("cannot set the mode and time of {}", path.display()), &error))?;
         }
         self.is_finished = true;
@@ -199,11 +190,59 @@ impl Begun {
     }
 }
 
+/// Writes files to a tree.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    tree: PathBuf,
+    times: Timestamps,
+}
+
+/// Files that were written before the whole commit was here.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    settled: Settled,
+    paths: Vec<PathBuf>,
+    /// The directory of the last file: most files have the same one as the file before.
+    dir: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Early {
+    pub(super) fn write(&mut self, writer: &Writer, places: Vec<Place>, contents: &[u8]) -> io::Result<()> {
+        for (path, kind) in &places {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let dir = if let Some(dir) = self.dir.take().filter(|(last, _)| last == parent) {
+                dir
+            } else {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                (parent.to_owned(), open(writer.tree.join(parent), flags, Mode::empty())?)
+            };
+            create(&dir.1, Path::new(name), contents, *kind, &writer.times)?;
+            self.dir = Some(dir);
+        }
+        self.settled.add(&places, contents);
+        self.paths.extend(places.into_iter().map(|(path, _)| path));
+        Ok(())
+    }
+}
+
+impl Writer {
+    fn write<'a>(&self, places: &'a [Place], contents: &[u8]) -> Result<(), (&'a Place, io::Error)> {
+        places.iter().try_for_each(|place| {
+            let path = self.tree.join(&place.0);
+            let made = match place.1 {
+                FileKind::Link => link(&path, contents, &self.times),
+                kind => create(CWD, &path, contents, kind, &self.times),
+            };
+            made.map_err(|error| (place, error))
+        })
+    }
+}
+
 impl Drop for Begun {
     fn drop(&mut self) {
         if !self.is_finished {
             // Whatever is left is deleted with the staging directory.
-            let _ = tree::remove(&self.tree);
+            let _ = tree::remove(&self.writer.tree);
         }
     }
 }
@@ -227,11 +266,12 @@ fn link(path: &Path, target: &[u8], times: &Timestamps) -> io::Result<()> {
 }
 
 /// Writes one file. Its mode does not depend on the umask or on an ACL of its directory.
-fn create(path: &Path, contents: &[u8], executable: bool, times: &Timestamps) -> io::Result<()> {
-    let mode = if executable { 0o755 } else { 0o644 };
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+fn create(dir: impl AsFd, path: &Path, contents: &[u8], kind: FileKind, times: &Timestamps) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(if kind == (FileKind::Regular { executable: true }) { 0o755 } else { 0o644 });
+    let mut file =
+        File::from(openat(dir, path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, mode)?);
     file.write_all(contents)?;
-    fchmod(&file, Mode::from_raw_mode(mode))?;
+    fchmod(&file, mode)?;
     Ok(futimens(&file, times)?)
 }
 

@@ -32,6 +32,6 @@ pub(crate) trait Taker: Send {
     /// A commit, a tag or a directory is here.
     fn note(&mut self, id: Oid, arrived: &Arrived);
 
-    /// A file is here. Returns whether there is no other use for it.
-    fn take(&mut self, id: Oid, contents: &[u8]) -> bool;
+    /// A file is here. Returns its contents if somebody else may have a use for them.
+    fn take(&mut self, id: Oid, contents: Vec<u8>) -> Option<Vec<u8>>;
 }

@@ -40,7 +40,7 @@ const MAX_OBJECTS: usize = 1 << 20;
 /// The most bytes of commits, tags and directories in memory.
 const MAX_KEPT: usize = 64 << 20;
 /// The most bytes of files in memory, from the start of the pack: the others are inflated again. Tests need both.
-const MAX_FILES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 4 << 20 };
+const MAX_FILES: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 1 << 20 };
 /// The bytes of contents that are named together, and the number of such batches that wait for it.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 4;
@@ -410,10 +410,8 @@ impl Namer<'_> {
         if self.arrived.numbers.insert(id, number).is_some() {
             return Err(Stop::Unsuited);
         }
-        if kind == ObjectType::Blob && self.taker.take(id, &contents) {
-            return Ok(());
-        }
-        self.keep(number, id, kind, contents)
+        let contents = if kind == ObjectType::Blob { self.taker.take(id, contents) } else { Some(contents) };
+        contents.map_or(Ok(()), |contents| self.keep(number, id, kind, contents))
     }
 
     /// Makes a commit or a directory of its delta now, if its base is here. [`Found::finish`] does it for all.
@@ -873,8 +871,8 @@ mod tests {
 
     impl Taker for Nobody {
         fn note(&mut self, _: Oid, _: &Arrived) {}
-        fn take(&mut self, _: Oid, _: &[u8]) -> bool {
-            false
+        fn take(&mut self, _: Oid, contents: Vec<u8>) -> Option<Vec<u8>> {
+            Some(contents)
         }
     }
 
