@@ -85,6 +85,8 @@ type Change = Box<dyn Fn(&Request, Response) -> Response + Send>;
 
 #[derive(Default)]
 struct Script {
+    /// The requests for a pack.
+    packs: usize,
     seen: Vec<String>,
     authorizations: Vec<Option<String>>,
     instead: Vec<Hook>,
@@ -124,6 +126,10 @@ impl GitServer {
     /// The requests so far, as `GET /app.git/info/refs`.
     pub fn seen(&self) -> Vec<String> {
         self.script.lock().expect("no panic").seen.clone()
+    }
+    /// The number of requests for a pack so far.
+    pub fn packs(&self) -> usize {
+        self.script.lock().expect("no panic").packs
     }
     /// The Authorization headers of the requests so far.
     pub fn authorizations(&self) -> Vec<Option<String>> {
@@ -183,6 +189,7 @@ fn handler(dir: &Path, script: &Arc<Mutex<Script>>) -> impl Fn(Request) -> Respo
     move |request| {
         let instead = {
             let mut script = script.lock().expect("no panic");
+            script.packs += usize::from(request.body.windows(5).any(|bytes| bytes == b"want "));
             script.seen.push(format!("{} {}", request.method, request.path()));
             script.authorizations.push(request.authorization().map(str::to_owned));
             script.instead.iter().find_map(|hook| hook(&request))

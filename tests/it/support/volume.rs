@@ -128,7 +128,7 @@ impl App {
 
     /// How often the app was fetched: once for each build.
     pub(crate) fn fetched(&self) -> usize {
-        self.git.seen().iter().filter(|asked| asked.starts_with("POST ")).count()
+        self.git.packs()
     }
 
     /// The directory of a setup.
