@@ -136,7 +136,12 @@ impl Preparation<'_> {
             return Ok(None);
         }
         let Some(mut release) = self.volume.find(&self.key(revision)?, &self.plan.target)? else { return Ok(None) };
-        if !source::is_trusted(&self.plan.source, release.manifest.source.signer.as_ref()).await? {
+        // The signature of a tag counts for its name only.
+        let found = &release.manifest.source;
+        if source::is_verified(&self.plan.source)
+            && (found.revision.reference != revision.reference
+                || !source::is_trusted(&self.plan.source, found.signer.as_ref()).await?)
+        {
             return Ok(None);
         }
         let elsewhere = self.provision.elsewhere(self.volume.tree(&release)).await;

@@ -141,6 +141,11 @@ pub fn pinned(source: &Source) -> Option<Revision> {
     }
 }
 
+/// Whether somebody must have signed the commit.
+pub fn is_verified(source: &Source) -> bool {
+    matches!(&source.origin, Origin::Git(git) if git.verify.is_some())
+}
+
 /// Whether a published tree has what --verify requires: its signer is still in the file.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use rustix::fs::{Timespec, Timestamps};
 use crate::plan::TreePath;
 use crate::size::Size;
 use crate::source::checkout::entries::{PATH_MAX, is_valid};
-use crate::source::checkout::plain::{Begun, Early as Written, Place, TOGETHER};
+use crate::source::checkout::plain::{Begun, EarlyFiles, Place, TOGETHER};
 use crate::source::checkout::scan::dubious;
 use crate::source::destination::Destination;
 use crate::source::objects::{Arrived, Entry, FileKind, Taker, commit, tag};
@@ -49,7 +49,7 @@ pub(crate) struct Early {
 /// The thread that writes files, and those that it gets next.
 struct Writing {
     send: SyncSender<Batch>,
-    thread: JoinHandle<io::Result<Written>>,
+    thread: JoinHandle<io::Result<EarlyFiles>>,
     next: Batch,
     bytes: usize,
 }
@@ -66,7 +66,7 @@ impl Writing {
         let (send, batches) = sync_channel::<Batch>(BATCHES);
         let writer = begun.writer();
         let write = move || {
-            let mut written = Written::default();
+            let mut written = EarlyFiles::default();
             for (places, contents) in batches.into_iter().flatten() {
                 written.write(&writer, places, &contents)?;
             }
@@ -87,7 +87,7 @@ impl Writing {
     }
 
     /// Waits for the last file.
-    fn finish(self) -> Result<Written, Ended> {
+    fn finish(self) -> Result<EarlyFiles, Ended> {
         // Fails if the thread has an error.
         let _ = self.send.send(self.next);
         drop(self.send);
@@ -145,19 +145,14 @@ impl Early {
                     let (directory, time) = commit(contents).ok_or("a damaged commit")?;
                     let time = Timespec { tv_sec: time, tv_nsec: 0 };
                     self.times = Timestamps { last_access: time, last_modification: time };
-                    self.expect(directory, PathBuf::new(), arrived)?;
+                    self.awaited.insert(directory, vec![PathBuf::new()]);
+                    self.enter(directory, arrived)?;
                     None
                 }
                 _ => return Err("no commit".into()),
             };
         }
         Ok(())
-    }
-
-    /// Enters a directory now if it is here, or else when it is.
-    fn expect(&mut self, directory: Oid, path: PathBuf, arrived: &Arrived) -> Result<(), Ended> {
-        self.awaited.entry(directory).or_default().push(path);
-        self.enter(directory, arrived)
     }
 
     /// Enters a directory at all its paths, and those below that are here.

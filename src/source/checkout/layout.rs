@@ -57,11 +57,6 @@ impl Layout {
     }
 }
 
-/// The failed operation, for messages.
-pub(super) fn doing(source: &GitSource, choice: &Choice) -> String {
-    format!("cannot check out {} of {}", choice.commit, source.url)
-}
-
 /// The directory of the repository that becomes the tree.
 fn part(objects: &Objects<'_>, whole: Oid, path: &Path) -> Result<Oid> {
     let refused = |why: String| Err(Error::source(objects.what).because(format!("--subdir {}: {why}", path.display())));

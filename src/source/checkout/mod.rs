@@ -34,7 +34,7 @@ use crate::plan::{GitSource, Submodules, TreePath};
 use crate::retry::Deadline;
 use crate::signature::{AllowedSigners, SignedBy};
 use crate::source::checkout::entries::{Entries, Step};
-use crate::source::checkout::layout::{Layout, doing};
+use crate::source::checkout::layout::Layout;
 use crate::source::destination::Destination;
 use crate::source::lfs;
 use crate::source::objects::{Fetched, FileKind, Objects, Store, failure};
@@ -77,7 +77,7 @@ pub(crate) fn write(
 ) -> Result<CheckedOut> {
     let Destination { tree, scratch, subdir, limit, lfs_pointers } = to;
     let subdir = subdir.map(TreePath::as_path);
-    let what = doing(source, choice);
+    let what = format!("cannot check out {} of {}", choice.commit, source.url);
     let open = |path: &Path| Repository::open_bare(path).map_err(|error| failure("cannot read the objects", &error));
     let opened;
     let store = match fetched {

@@ -120,18 +120,20 @@ impl Begun {
         Ok(())
     }
 
-    /// Like [`directory`](Self::directory), but an entry of this name must not exist.
+    /// Makes a directory before the whole commit is here.
     pub(super) fn early_directory(&mut self, path: &Path) -> io::Result<()> {
         self.directory(path)?;
-        if self.written.insert(path.to_owned()) { Ok(()) } else { Err(ErrorKind::AlreadyExists.into()) }
+        self.written.insert(path.to_owned());
+        Ok(())
     }
 
-    /// Writes files before the whole commit is here. Another thread may do it: [`early_files`](Self::early_files) adds them.
+    /// For [`EarlyFiles::write`], in another thread.
     pub(super) fn writer(&self) -> Writer {
         self.writer.clone()
     }
 
-    pub(super) fn early_files(&mut self, written: Early) {
+    /// Adds files that were written before the whole commit was here.
+    pub(super) fn early_files(&mut self, written: EarlyFiles) {
         self.settled = written.settled;
         self.written.extend(written.paths);
     }
@@ -199,17 +201,19 @@ pub(super) struct Writer {
 
 /// Files that were written before the whole commit was here.
 #[derive(Debug, Default)]
-pub(super) struct Early {
+pub(super) struct EarlyFiles {
     settled: Settled,
     paths: Vec<PathBuf>,
     /// The directory of the last file: most files have the same one as the file before.
     dir: Option<(PathBuf, OwnedFd)>,
 }
 
-impl Early {
+impl EarlyFiles {
     pub(super) fn write(&mut self, writer: &Writer, places: Vec<Place>, contents: &[u8]) -> io::Result<()> {
         for (path, kind) in &places {
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(ErrorKind::InvalidFilename.into());
+            };
             let dir = if let Some(dir) = self.dir.take().filter(|(last, _)| last == parent) {
                 dir
             } else {

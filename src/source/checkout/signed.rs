@@ -30,13 +30,14 @@ pub(super) fn verify(objects: &Objects<'_>, choice: &Choice, signers: &AllowedSi
         let (what, next, found) = match kind {
             ObjectType::Tag => {
                 let name = field(&contents, b"tag ").unwrap_or_default();
-                let wanted = choice.reference.as_deref().and_then(|name| name.strip_prefix("refs/tags/"));
-                // Somebody may have renamed an older tag.
-                let found = match wanted {
-                    Some(wanted) if at == choice.want && wanted.as_bytes() != name => {
-                        Err(format!("it is the tag {}", String::from_utf8_lossy(name)))
-                    }
-                    _ => signature(tag_parts(&contents), field(&contents, b"tagger ").map(time), signers),
+                // A server may let any name lead to an older signed tag. Without a name, the hash chose it.
+                let is_named = choice.reference.as_ref().is_none_or(|reference| {
+                    reference.strip_prefix("refs/tags/").is_some_and(|wanted| wanted.as_bytes() == name)
+                });
+                let found = if is_named {
+                    signature(tag_parts(&contents), field(&contents, b"tagger ").map(time), signers)
+                } else {
+                    Err("its signature does not count for another name".to_owned())
                 };
                 (format!("tag {}", String::from_utf8_lossy(name)), tag(&contents), found)
             }

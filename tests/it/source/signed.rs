@@ -109,13 +109,19 @@ fn the_tag_that_is_named_may_have_the_signature() {
     world.refused("main", "it is not signed");
     // Another name for a signed tag.
     world.repo.git(["update-ref", "refs/tags/v3", "refs/tags/v1"]);
-    world.refused("v3", "tag v1: it is the tag v1");
-    // A tag of a tag.
+    let other = "tag v1: its signature does not count for another name";
+    world.refused("v3", other);
+    // A tag of a tag, and a branch that leads to one: Git makes no such branch, but a server may.
     world.repo.git(["tag", "-a", "-m", "nested", "v4", "v1"]);
-    assert_eq!(world.init("v4", &[]).code, Some(0));
+    world.refused("v4", other);
+    let tag = world.repo.git(["rev-parse", "refs/tags/v1"]);
+    fs::write(world.sandbox.path("repos/app.git/.git/refs/heads/old"), format!("{tag}\n")).unwrap();
+    world.refused("old", other);
     assert_eq!(world.init("v1", &[]).code, Some(0));
-    // Now the commit is trusted by any name.
-    assert_eq!(world.init("v2", &[]).code, Some(0));
+    // Also on a volume that has the commit already.
+    world.refused("v2", "tag v2: it is not signed");
+    world.refused("old", other);
+    assert_eq!(world.init(&tag, &[]).code, Some(0), "by its hash");
 }
 
 #[test]
