@@ -206,7 +206,7 @@ impl Event {
             Self::Start => Duration::ZERO,
             Self::Staging | Self::Environment | Self::Tree => Duration::from_millis(80),
             Self::Packages | Self::EnvironmentInTree => Duration::from_millis(40),
-            Self::Manifest => Duration::from_millis(20),
+            Self::Manifest => Duration::from_millis(4),
             Self::Release | Self::Link => Duration::from_millis(1),
             Self::Switch | Self::OldGone => Duration::from_millis(8),
         }
