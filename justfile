@@ -23,6 +23,10 @@ unit-numbers unitd entrypoint="":
 crash kills="400":
     PODSTRAP_TEST_KILLS={{kills}} cargo test --locked --test it volume::crash:: -- --ignored --nocapture --test-threads=1
 
+# Kill Pods with SIGKILL while they read and write one store, in a directory and in a registry: just store 500
+store kills="500":
+    PODSTRAP_TEST_KILLS={{kills}} cargo test --locked --test it store::kills::hundreds -- --ignored --nocapture
+
 # Attack runs of init as another user of the root's group, for so many seconds each (needs root): just neighbours 180
 neighbours seconds="180":
     PODSTRAP_TEST_SECONDS={{seconds}} cargo test --locked --test it volume::neighbours:: -- --ignored --nocapture
@@ -70,6 +74,10 @@ manifests:
 # Measure podstrap against shell scripts, and write docs/performance.md; with names, only print these tables: just bench web
 bench *tables:
     PODSTRAP_BENCH_WRITE=1 cargo bench --locked --bench boot -- {{tables}}
+
+# Start 1, 2, 4, … inits at once, with and without a store, and write their section of docs/performance.md: just scale 64
+scale most="64":
+    PODSTRAP_BENCH_WRITE=1 cargo bench --locked --bench boot -- scale {{most}}
 
 # Count instructions, system calls and bytes of fixed runs (needs valgrind and strace), and compare them with
 # benches/boot/figures.json; PODSTRAP_BENCH_WRITE=1 writes this file

@@ -4,12 +4,13 @@
 //! Git server and a local package index. Ratios compare runs of the same round, so a machine that
 //! slows down affects all contenders. `PODSTRAP_BENCH_WRITE=1` writes the tables to
 //! docs/performance.md and the picture to docs/timeline.svg; `PODSTRAP_BENCH_ROUNDS` sets the rounds.
-//! `-- NAME …` runs only these tables of scenarios.rs; `-- timeline` only draws the picture, and
-//! `-- figures` counts instead of measuring (figures.rs). The directories are in memory (`/dev/shm`), or
-//! below `PODSTRAP_BENCH_DIR`.
+//! `-- NAME …` runs only these tables of scenarios.rs; `-- timeline` only draws the picture, `-- scale N` only starts
+//! many inits at once (scale.rs), and `-- figures` counts instead of measuring (figures.rs). The directories are in
+//! memory (`/dev/shm`), or below `PODSTRAP_BENCH_DIR`.
 
 mod figures;
 mod page;
+mod scale;
 mod scenarios;
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the benchmark uses a part of the tests' support")]
@@ -32,6 +33,9 @@ const WRITE: &str = "PODSTRAP_BENCH_WRITE";
 
 /// The parent of all directories; `/dev/shm` by default.
 const DIR: &str = "PODSTRAP_BENCH_DIR";
+
+/// The most inits that start at once.
+const AT_ONCE: usize = 64;
 
 /// Path of a real unitd, and of its modules if it does not know their path.
 const UNITD: &str = "PODSTRAP_TEST_UNITD";
@@ -77,6 +81,10 @@ fn main() {
         println!("{}", picture.gaps);
         return assert!(picture.is_complete, "too much of the run belongs to no phase: give this time one");
     }
+    if is_given("scale") {
+        let most = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(AT_ONCE);
+        return scale::run(most, wanted);
+    }
     let rounds = std::env::var("PODSTRAP_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| args.is_empty() || is_given(scenario.name)).collect();
     assert!(!chosen.is_empty(), "no table has one of these names: {args:?}");
@@ -86,8 +94,10 @@ fn main() {
     println!("{}", page::report(&tables));
     if args.is_empty() {
         let picture = timeline::draw();
-        write(wanted, "docs/performance.md", &page::page(&tables, &picture, rounds));
+        let scale = scale::measure(AT_ONCE);
+        write(wanted, "docs/performance.md", &page::page(&tables, &picture, &scale, rounds));
         write(wanted, "docs/timeline.svg", &picture.svg);
+        scale.write(wanted);
     }
 }
 

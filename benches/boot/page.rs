@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Sample;
+use super::scale::Scale;
 use super::scenarios::{Goal, Scenario};
 use super::timeline::Timeline;
 use crate::support::index;
@@ -143,7 +144,7 @@ pub(super) fn commit() -> String {
 }
 
 /// Returns the text of docs/performance.md.
-pub(super) fn page(tables: &[Table], picture: &Timeline, rounds: usize) -> String {
+pub(super) fn page(tables: &[Table], picture: &Timeline, scale: &Scale, rounds: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     format!(
         "# Performance\n\n    PODSTRAP_TEST_UNITD=/usr/sbin/unitd just bench\n\n\
@@ -160,7 +161,7 @@ pub(super) fn page(tables: &[Table], picture: &Timeline, rounds: usize) -> Strin
          with\nempty caches. A Git server (`git http-backend`) and a package index run on the same machine. Ratios compare \
          runs of the\nsame round; below 1, podstrap is faster. Absolute times are from one machine with {cores} cores and \
          all files in memory,\nexcept where the title names a disk; podstrap {}, {}, {}, {}.\n\nHash of the measured code: \
-         `{}`. {}\n\n{}\n",
+         `{}`. {}\n\n{}\n\n{}",
         commit(),
         first_line(Path::new("git"), &["--version"]),
         first_line(Path::new("python3"), &["--version"]),
@@ -168,5 +169,6 @@ pub(super) fn page(tables: &[Table], picture: &Timeline, rounds: usize) -> Strin
         first_line(Path::new("tests/performance.sh"), &["--hash"]),
         picture.gaps,
         report(tables).trim_end(),
+        scale.text,
     )
 }

@@ -145,25 +145,26 @@ export UV_CACHE_DIR="$WARM" && "$UV" venv -q "$DIR/venv" && wait $clone && cd "$
 };
 /// The least that a restored environment can cost.
 const FLOOR: Contender = Contender { name: "tar --zstd -x", argv: &["tar", "--zstd", "-xf", "$ARCHIVE", "-C", "$DIR"] };
-/// podstrap with a store.
+/// podstrap with an environment that several Pods can share.
+pub(super) const SHARED: [&str; 13] = [
+    PODSTRAP,
+    "init",
+    "--repo",
+    "$REPO",
+    "--root",
+    "$DIR",
+    "--venv",
+    "python/venv",
+    "--venv-final-path",
+    "/app/python/venv",
+    "--engine",
+    "$UV",
+    "$INSTALL",
+];
+/// The same with a store.
 const fn restore(store: &'static str) -> [&'static str; 15] {
-    [
-        PODSTRAP,
-        "init",
-        "--repo",
-        "$REPO",
-        "--root",
-        "$DIR",
-        "--venv",
-        "python/venv",
-        "--venv-final-path",
-        "/app/python/venv",
-        "--engine",
-        "$UV",
-        "--store",
-        store,
-        "$INSTALL",
-    ]
+    let [a, b, c, d, e, f, g, h, i, j, k, l, install] = SHARED;
+    [a, b, c, d, e, f, g, h, i, j, k, l, install, "--store", store]
 }
 const DIRECTORY: Contender = Contender { name: "podstrap init, directory", argv: &restore("$STORE") };
 const REGISTRY: Contender = Contender { name: "podstrap init, registry", argv: &restore("$OCI") };

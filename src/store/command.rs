@@ -10,6 +10,7 @@ use super::place::Place;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::plan::{Shelves, StoreAction};
+use crate::redact;
 use crate::signature::{AllowedSigners, Purpose};
 use crate::size::{Size, count};
 
@@ -25,13 +26,14 @@ pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
     let store = Place::new(&plan.at, &plan.auth);
     let verifier = plan.verify.as_deref().map(|file| AllowedSigners::read(file, Purpose::Store)).transpose()?;
     if plan.action == StoreAction::Prune {
-        let deleted = store.prune(plan.limit.unwrap_or(Size(u64::MAX)))?;
+        let (deleted, result) = store.prune(plan.limit.unwrap_or(Size(u64::MAX)))?;
         let text = if plan.json {
             format!("{}\n", json!({ "deleted": deleted }))
         } else {
             deleted.iter().fold(String::new(), |text, key| text + "deleted " + short(key) + "\n")
         };
-        return Ok((text, Ok(())));
+        let hint = "in a directory with a sticky bit, run it as the owner of the file, or as root";
+        return Ok((text, result.map_err(|error| error.hint(hint))));
     }
     let mut entries = store.entries()?;
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.used));
@@ -55,7 +57,7 @@ pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
         .collect();
     let text = if plan.json {
         let rows: Vec<Value> = rows.iter().map(|(entry, state)| row_in_json(entry, state)).collect();
-        format!("{:#}\n", Value::from(rows))
+        escaped(&format!("{:#}\n", Value::from(rows)))
     } else {
         table(&rows)
     };
@@ -66,6 +68,19 @@ pub fn run(plan: &Shelves) -> Result<(String, Result<()>)> {
         Ok(())
     };
     Ok((text, result))
+}
+
+/// JSON that a terminal shows as it is. Only strings have such characters.
+fn escaped(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        match c {
+            '\n' => text.push(c),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => _ = write!(text, "\\u{:04x}", u32::from(c)),
+            c if c.is_control() => _ = write!(text, "\\u{:04x}", u32::from(c)),
+            c => text.push(c),
+        }
+        text
+    })
 }
 
 fn packages(entry: &Entry) -> usize {
@@ -99,13 +114,13 @@ fn table(rows: &[(Entry, String)]) -> String {
             state.clone(),
         ]
     }));
+    // A manifest may have any text.
+    let shown = |cell: &String| redact::clean(cell).replace(char::is_control, " ");
+    let lines: Vec<Vec<String>> = lines.iter().map(|line| line.iter().map(shown).collect()).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
     lines.iter().fold(String::new(), |mut text, line| {
-        // A manifest may have any text.
-        let shown = |cell: &str| cell.replace(char::is_control, "?");
-        let cells: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", shown(cell))).collect();
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
         text
     })

@@ -134,18 +134,20 @@ impl Directory {
         let unfinished = self.create().on_volume(what)?;
         let archive = transfer::pack(venv, &mut &unfinished.file, &what(), deadline)?;
         let manifest = Manifest::new(draft, archive);
-        let before = self.archive_of(&draft.key).filter(|before| *before != manifest.archive);
+        let before = self.archive_of(&draft.key);
+        let is_new = before.as_ref() != Some(&manifest.archive);
         unfinished.publish(&What::Archive.file(&manifest.archive.sha256)).on_volume(what)?;
         let text = manifest.seal(signer)?;
         if let Err(error) = self.put(&What::Manifest.file(&draft.key), &text) {
-            // Another user's entry in a sticky directory. Nothing would name the archive.
-            if before.is_some() {
+            // A full store, or another user's entry in a sticky directory. Nothing would name the archive.
+            if is_new {
                 let _ = self.remove(What::Archive, &manifest.archive.sha256);
             }
             return Err(error).on_volume(what);
         }
         // Somebody may be about to read the replaced archive: it becomes a leftover only now.
-        let replaced = before.and_then(|before| self.dir.file(What::Archive.file(&before.sha256)).ok());
+        let replaced =
+            before.filter(|_| is_new).and_then(|before| self.dir.file(What::Archive.file(&before.sha256)).ok());
         let _ = replaced.map(|file| file.set_modified(SystemTime::now()));
         self.dir.sync().on_volume(what)?;
         Ok(manifest)

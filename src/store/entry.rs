@@ -1,20 +1,24 @@
 //! The manifest of an entry: JSON with everything that a reader needs to know before it unpacks the archive.
 //!
-//! The signature covers the JSON of all other members, without white space and in their order.
+//! The signature covers the JSON of all other members, without white space and in their order. The digest covers the
+//! same without itself: a directory may damage a manifest as well as an archive.
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::unusable::Unusable;
 use crate::error::{Error, Result};
+use crate::runtime::hex;
 use crate::signature::{AllowedSigners, Signer};
 
 /// The version of this format.
 const FORMAT: u32 = 1;
-/// The member with the signature.
+/// The members with the signature and with the digest.
 const SIGNATURE: &str = "signature";
+const DIGEST: &str = "sha256";
 /// How far the clocks of two nodes may differ.
 const SKEW: Duration = Duration::from_hours(1);
 
@@ -98,6 +102,7 @@ impl Manifest {
     pub(super) fn seal(&self, signer: Option<&Signer>) -> Result<Vec<u8>> {
         let failed = |error| Error::internal("cannot write the manifest of an entry").because(error);
         let mut value = serde_json::to_value(self).map_err(failed)?;
+        value[DIGEST] = digest(&value).into();
         if let Some(signer) = signer {
             let signature = signer.sign(value.to_string().as_bytes())?;
             value[SIGNATURE] = signature.into();
@@ -156,6 +161,10 @@ pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) ->
         let invalid = |why| Unusable::Damaged(Error::volume("its signature is not valid").because(why));
         verified.map_err(invalid)?;
     }
+    let named = value.as_object_mut().and_then(|members| members.shift_remove(DIGEST));
+    if named != Some(digest(&value).into()) {
+        return Err(invalid("it has another hash".to_owned()));
+    }
     // From the verified value, never from the text.
     let manifest: Manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
     if manifest.format != FORMAT {
@@ -171,6 +180,11 @@ pub(super) fn open(text: &[u8], key: &str, verifier: Option<&AllowedSigners>) ->
     Ok(manifest)
 }
 
+/// The hash of the JSON without white space.
+fn digest(value: &Value) -> String {
+    hex(&Sha256::digest(value.to_string()))
+}
+
 /// The start of a key, for messages.
 pub(crate) fn short(key: &str) -> &str {
     key.get(..12).unwrap_or(key)
@@ -184,7 +198,12 @@ fn is_signed(text: &[u8]) -> bool {
 /// Whatever the text, the manifest names its archive by a hash, and survives a round trip.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
-    let Ok(manifest) = open(data, "key", None) else { return };
+    let Ok(mut value) = serde_json::from_slice::<Value>(data) else { return };
+    let Some(members) = value.as_object_mut() else { return };
+    members.shift_remove(SIGNATURE);
+    members.shift_remove(DIGEST);
+    value[DIGEST] = digest(&value).into();
+    let Ok(manifest) = open(value.to_string().as_bytes(), "key", None) else { return };
     assert!(manifest.archive.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let again = open(&manifest.seal(None).expect("a manifest is JSON"), "key", None).expect("it was just written");
     assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
@@ -225,19 +244,30 @@ pub(super) mod tests {
         }
     }
 
+    /// The same with the right hash.
+    fn sealed(text: &str) -> String {
+        let mut value: Value = serde_json::from_str(text).unwrap();
+        value.as_object_mut().unwrap().shift_remove(DIGEST);
+        value[DIGEST] = digest(&value).into();
+        value.to_string()
+    }
+
     #[test]
     fn other_texts_are_refused() {
         let good = String::from_utf8(manifest().seal(None).unwrap()).unwrap();
         let hash = "ab".repeat(32);
         for (text, why) in [
             (good.replace("\"format\": 1", "\"format\": 2"), "a newer podstrap"),
-            (good.replace("\"format\": 1", "\"format\": 0"), "format 0"),
-            (good.replace(&hash, "../../etc/passwd"), "invalid hash"),
-            (good.replace(&hash, &"AB".repeat(32)), "invalid hash"),
-            (good.replace("\"key\": \"key\"", "\"key\": \"other\""), "another environment"),
+            (sealed(&good.replace("\"format\": 1", "\"format\": 0")), "format 0"),
+            (sealed(&good.replace(&hash, "../../etc/passwd")), "invalid hash"),
+            (sealed(&good.replace(&hash, &"AB".repeat(32))), "invalid hash"),
+            (sealed(&good.replace("\"key\": \"key\"", "\"key\": \"other\"")), "another environment"),
+            (good.replace("\"venv\": \"venv\"", "\"venv\": \"wenv\""), "it has another hash"),
+            (good.replace("\"sha256\": \"", "\"sha256\": \"0"), "it has another hash"),
             (good[..good.len() / 2].to_owned(), "EOF"),
             ("[]".to_owned(), "no object"),
-            ("{}".to_owned(), "missing field"),
+            ("{}".to_owned(), "it has another hash"),
+            (sealed("{}"), "missing field"),
         ] {
             let error = open(text.as_bytes(), "key", None).unwrap_err().error().to_string();
             assert!(error.contains(why), "{error}");

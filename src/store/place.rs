@@ -110,9 +110,12 @@ impl Place {
             Self::Directory(dir) => {
                 let store = Directory::open(dir)?;
                 let manifest = store.save(draft, venv, signer, deadline)?;
-                match prune::prune(&store, most) {
-                    Ok(deleted) => tracing::debug!("deleted from the store: {deleted:?}"),
-                    Err(error) => tracing::debug!("{}", error.summary()),
+                let pruned = prune::prune(&store, most).and_then(|(deleted, result)| {
+                    tracing::debug!("deleted from the store: {deleted:?}");
+                    result
+                });
+                if let Err(error) = pruned {
+                    tracing::debug!("{}", error.summary());
                 }
                 Ok(manifest)
             }
@@ -140,15 +143,12 @@ impl Place {
         }
     }
 
-    /// Deletes entries of a directory. Returns their keys.
-    ///
-    /// # Errors
-    /// Volume: the store cannot be listed or written.
-    pub(super) fn prune(&self, most: Size) -> Result<Vec<String>> {
+    /// As [`prune::prune`], in a directory.
+    pub(super) fn prune(&self, most: Size) -> Result<(Vec<String>, Result<()>)> {
         match self {
             Self::Directory(dir) => prune::prune(&Directory::open(dir)?, most),
             // The plan refuses it.
-            Self::Registry(_) => Ok(Vec::new()),
+            Self::Registry(_) => Ok((Vec::new(), Ok(()))),
         }
     }
 }

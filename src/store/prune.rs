@@ -40,11 +40,12 @@ fn of(files: &[Found], what: What) -> impl Iterator<Item = (&str, &Found)> {
     files.iter().filter(move |file| file.what == what).map(|file| (file.name.as_str(), file))
 }
 
-/// Deletes leftovers, and entries until the rest takes at most `most`. Returns the keys of the deleted entries.
+/// Deletes leftovers, and entries until the rest takes at most `most`. Returns the keys of the deleted entries, and the
+/// first file that could not be deleted: in a sticky directory, it may belong to another user.
 ///
 /// # Errors
-/// Volume: the store cannot be listed or written.
-pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
+/// Volume: the store cannot be listed.
+pub(super) fn prune(store: &Directory, most: Size) -> Result<(Vec<String>, Result<()>)> {
     let (mut entries, files) = entries(store)?;
     let old = |time: SystemTime, than: Duration| time.elapsed().is_ok_and(|age| age > than);
     let named: BTreeSet<&str> =
@@ -52,7 +53,15 @@ pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
     // Nobody knows which archives are theirs.
     let has_newer = entries.iter().any(|entry| entry.is_newer);
     let keys: BTreeSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-    let mut left = 0;
+    let (mut left, mut result) = (0, Ok(()));
+    let mut remove = |what, name: &str| {
+        let removed = store.remove(what, name);
+        let is_gone = removed.is_ok();
+        if result.is_ok() {
+            result = removed;
+        }
+        is_gone
+    };
     for file in &files {
         let is_leftover = match file.what {
             What::Manifest => false,
@@ -60,9 +69,7 @@ pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
             What::Used => !keys.contains(file.name.as_str()),
             What::Lease | What::Unfinished => true,
         };
-        if is_leftover && old(file.modified, LEFTOVER) {
-            store.remove(file.what, &file.name)?;
-        } else {
+        if !(is_leftover && old(file.modified, LEFTOVER) && remove(file.what, &file.name)) {
             left += file.bytes;
         }
     }
@@ -72,16 +79,15 @@ pub(super) fn prune(store: &Directory, most: Size) -> Result<Vec<String>> {
         if left <= most.0 {
             break;
         }
-        if entry.is_newer || !entry.used.is_some_and(|used| old(used, GRACE)) {
+        if entry.is_newer || !entry.used.is_some_and(|used| old(used, GRACE)) || !remove(What::Manifest, &entry.key) {
             continue;
         }
-        store.remove(What::Manifest, &entry.key)?;
         if let Ok(manifest) = &entry.manifest {
-            store.remove(What::Archive, &manifest.archive.sha256)?;
+            remove(What::Archive, &manifest.archive.sha256);
         }
-        store.remove(What::Used, &entry.key)?;
+        remove(What::Used, &entry.key);
         left = left.saturating_sub(entry.bytes);
         deleted.push(entry.key);
     }
-    Ok(deleted)
+    Ok((deleted, result))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::failures::edit;
 use super::{Bench, warnings};
 
 #[test]
@@ -78,6 +79,35 @@ fn a_list_says_what_is_wrong_with_an_entry() {
     let archive = bench.files(".tar.zst").remove(0);
     fs::OpenOptions::new().append(true).open(&archive).unwrap().set_len(2000).unwrap();
     assert!(run("verify").stdout.contains("it has 2000 bytes instead of"), "{}", run("verify").stdout);
+}
+
+#[test]
+fn a_list_has_no_control_characters() {
+    const EVIL: &str = "\u{1b}[31m\u{9b}2J\u{7f}\r\u{7}\u{202e}3.11\nforged";
+    let bench = Bench::new();
+    bench.builds(&mut bench.init("uv", "one"));
+    bench.builds(&mut bench.init_of("new", "uv", "two"));
+    let [one, two] = &bench.files(".json")[..] else { panic!("{:?}", bench.files("")) };
+    edit(one, |value| value["environment"]["python"] = EVIL.into());
+    edit(two, |value| value["is_fixed"] = EVIL.into());
+    for name in ["v1-EVIL.json", "v1-EVIL.tar.zst", "v1-EVIL.tmp", "EVIL"] {
+        fs::write(bench.store.join(name.replace("EVIL", EVIL)), "{}").unwrap();
+    }
+    for (args, code) in [(&["list"][..], 0), (&["list", "--format", "json"], 0), (&["verify"], 5)] {
+        let mut command = bench.app.sandbox.podstrap();
+        let ran = bench.app.sandbox.run(command.arg("store").args(args).arg(&bench.store));
+        assert_eq!(ran.code, Some(code), "{}", ran.raw);
+        let is_bad = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!ran.stdout.contains(is_bad) && !ran.raw.contains(is_bad), "{args:?}: {:?}", ran.stdout);
+        assert!(!ran.stdout.lines().any(|line| line.starts_with("forged")), "{}", ran.stdout);
+        assert!(ran.stdout.contains("3.11"), "the entries are listed: {}", ran.stdout);
+        if args.len() == 3 {
+            let rows: Value = serde_json::from_str(&ran.stdout).unwrap();
+            let pythons: Vec<_> =
+                rows.as_array().unwrap().iter().map(|row| &row["manifest"]["environment"]["python"]).collect();
+            assert!(pythons.contains(&&EVIL.into()), "the same text: {rows}");
+        }
+    }
 }
 
 #[test]

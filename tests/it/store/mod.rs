@@ -3,6 +3,7 @@
 mod command;
 mod failures;
 mod keys;
+mod kills;
 mod registry;
 mod restore;
 mod shared;

@@ -412,6 +412,23 @@ fn a_registry_that_refuses_is_a_warning() {
 }
 
 #[test]
+fn a_registry_that_trickles_costs_a_bounded_time() {
+    let bench = Bench::new();
+    let Some(registry) = Registry::start(&bench.app.sandbox.path("registry")) else { return };
+    bench.builds(&mut init(&bench, &registry.store(), "first"));
+    // From the first byte, and in the archive. Ten bytes each tenth of a second would take an hour.
+    for (bytes, least, most, why) in [(0, 4, 25, "cannot read v1-"), (20_000, 19, 45, "cannot")] {
+        let port = relay(registry.port(), &[Cut::Trickle(bytes); 60]);
+        let started = Instant::now();
+        let store = format!("oci://127.0.0.1:{port}/team/envs");
+        warns(&bench, &mut init(&bench, &store, &format!("after-{bytes}")), why);
+        let took = started.elapsed().as_secs();
+        assert!((least..most).contains(&took), "after {bytes} bytes: {took} s");
+    }
+    bench.restores(&mut init(&bench, &registry.store(), "second"));
+}
+
+#[test]
 fn a_refused_upload_is_a_warning() {
     let bench = Bench::new();
     let Some(mut registry) = Registry::start(&bench.app.sandbox.path("registry")) else { return };

@@ -17,6 +17,9 @@ fn piped(command: &mut Command) -> &mut Command {
 #[test]
 fn of_many_pods_at_once_one_builds() {
     let bench = Bench::new();
+    let before = bench.app.index.bytes();
+    bench.run(&mut bench.app.init("uv", "old", &bench.root("alone"), None));
+    let one = bench.app.index.bytes() - before;
     let pods: Vec<_> =
         (0..PODS).map(|pod| piped(&mut bench.init("uv", &format!("pod-{pod}"))).spawn().unwrap()).collect();
     let runs: Vec<_> = pods.into_iter().map(|pod| bench.app.sandbox.ran(&pod.wait_with_output().unwrap())).collect();
@@ -26,6 +29,7 @@ fn of_many_pods_at_once_one_builds() {
     }
     let built = runs.iter().filter(|ran| !ran.raw.contains("from the store")).count();
     assert_eq!(built, 1, "{runs:#?}");
+    assert_eq!(bench.app.index.bytes(), before + 2 * one, "all of them need the index as often as one");
     assert!(runs.iter().any(|ran| ran.raw.contains("waiting for another podstrap")), "{runs:#?}");
     assert_eq!((bench.files(".json").len(), bench.files(".tar.zst").len(), bench.files(".lease").len()), (1, 1, 0));
     assert!(bench.files(".tmp").is_empty());

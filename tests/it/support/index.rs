@@ -130,7 +130,14 @@ pub(crate) struct Behaviour {
 /// A package index (PEP 503) for the files of one directory.
 pub(crate) struct IndexServer {
     server: Server,
-    requests: Arc<AtomicUsize>,
+    served: Arc<Served>,
+}
+
+/// What an index answered so far.
+#[derive(Default)]
+struct Served {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl IndexServer {
@@ -140,25 +147,25 @@ impl IndexServer {
 
     /// The same with TLS, for `localhost`; also returns the PEM of its CA.
     pub(crate) fn start_tls(wheelhouse: &Path) -> (Self, String) {
-        let (handler, requests) = Self::handler(wheelhouse, Behaviour::default());
+        let (handler, served) = Self::handler(wheelhouse, Behaviour::default());
         let (server, ca) = Server::start_for_localhost(handler);
-        (Self { server, requests }, ca)
+        (Self { server, served }, ca)
     }
 
     pub(crate) fn behaving(wheelhouse: &Path, behaviour: Behaviour) -> Self {
-        let (handler, requests) = Self::handler(wheelhouse, behaviour);
-        Self { server: Server::start(handler), requests }
+        let (handler, served) = Self::handler(wheelhouse, behaviour);
+        Self { server: Server::start(handler), served }
     }
 
     fn handler(
         wheelhouse: &Path,
         behaviour: Behaviour,
-    ) -> (impl Fn(Request) -> Response + Send + Sync + 'static, Arc<AtomicUsize>) {
+    ) -> (impl Fn(Request) -> Response + Send + Sync + 'static, Arc<Served>) {
         let wheelhouse = wheelhouse.to_owned();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&requests);
-        let handler = move |request: Request| {
-            let before = count.fetch_add(1, Ordering::SeqCst);
+        let served = Arc::new(Served::default());
+        let count = Arc::clone(&served);
+        let reply = move |request: Request| {
+            let before = count.requests.fetch_add(1, Ordering::SeqCst);
             if let Some(status) = behaviour.always {
                 return Response::new(status, "");
             }
@@ -172,7 +179,13 @@ impl IndexServer {
             }
             answer(&wheelhouse, &request, behaviour.hashes)
         };
-        (handler, requests)
+        let count = Arc::clone(&served);
+        let handler = move |request| {
+            let response = reply(request);
+            count.bytes.fetch_add(response.body.len(), Ordering::SeqCst);
+            response
+        };
+        (handler, served)
     }
 
     /// `http://127.0.0.1:PORT/simple/`
@@ -187,7 +200,11 @@ impl IndexServer {
         self.url().replace("http://", &format!("http://{user}:{password}@"))
     }
     pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.served.requests.load(Ordering::SeqCst)
+    }
+    /// The bytes of all bodies.
+    pub(crate) fn bytes(&self) -> usize {
+        self.served.bytes.load(Ordering::SeqCst)
     }
 }
 

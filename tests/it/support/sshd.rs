@@ -33,6 +33,8 @@ pub enum Cut {
     After(usize),
     /// No more data after this many bytes from the server.
     Stall(usize),
+    /// After this many bytes from the server, ten bytes each tenth of a second.
+    Trickle(usize),
 }
 
 impl Sshd {
@@ -142,7 +144,7 @@ pub fn relay(upstream: u16, cuts: &[Cut]) -> u16 {
                 while client.read(&mut [0; 512])? > 0 {}
                 return Ok(());
             }
-            Some(Cut::After(bytes) | Cut::Stall(bytes)) => bytes,
+            Some(Cut::After(bytes) | Cut::Stall(bytes) | Cut::Trickle(bytes)) => bytes,
             None => usize::MAX,
         };
         let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
@@ -160,6 +162,13 @@ pub fn relay(upstream: u16, cuts: &[Cut]) -> u16 {
             let part = read.min(left);
             client.write_all(&buffer[..part])?;
             left -= part;
+            if left == 0 && matches!(cut, Some(Cut::Trickle(_))) {
+                for few in buffer[part..read].chunks(10) {
+                    std::thread::sleep(Duration::from_millis(100));
+                    client.write_all(few)?;
+                }
+                continue;
+            }
             if left == 0 && matches!(cut, Some(Cut::Stall(_))) {
                 while client.peek(&mut [0; 1])? > 0 {
                     std::thread::sleep(Duration::from_millis(50));
