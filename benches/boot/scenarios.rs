@@ -163,8 +163,14 @@ pub(super) const SHARED: [&str; 13] = [
 ];
 /// The same with a store.
 const fn restore(store: &'static str) -> [&'static str; 15] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, install] = SHARED;
-    [a, b, c, d, e, f, g, h, i, j, k, l, install, "--store", store]
+    let mut argv = ["--store"; SHARED.len() + 2];
+    let mut n = 0;
+    while n < SHARED.len() {
+        argv[n] = SHARED[n];
+        n += 1;
+    }
+    argv[SHARED.len() + 1] = store;
+    argv
 }
 const DIRECTORY: Contender = Contender { name: "podstrap init, directory", argv: &restore("$STORE") };
 const REGISTRY: Contender = Contender { name: "podstrap init, registry", argv: &restore("$OCI") };

@@ -182,7 +182,28 @@ fn the_readme_is_short_and_links_to_every_document() {
     assert!(readme.lines().count() <= 120, "{} lines", readme.lines().count());
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(readme.contains(&format!("(docs/{name})")), "README.md does not link to docs/{name}");
+        // A picture may be in another document.
+        let is_shown = Path::new(&name).extension().is_some_and(|end| end == "svg")
+            && read("docs/performance.md").contains(&format!("({name})"));
+        assert!(is_shown || readme.contains(&format!("(docs/{name})")), "README.md does not link to docs/{name}");
+    }
+}
+
+#[test]
+fn the_picture_of_many_inits_has_the_figures_of_its_tables() {
+    let (page, picture) = (read("docs/performance.md"), read("docs/scale.svg"));
+    let section = page.split("\n## scale: ").nth(1).expect("the section");
+    for title in ["CPU time", "wall time"] {
+        let table = section.split(&format!("\n| {title}, s |")).nth(1).expect("a table");
+        let mut rows = table.lines().map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+        let (names, rows) = (rows.next().unwrap(), rows.skip(1).take_while(|row| row.len() > 1).collect::<Vec<_>>());
+        assert!(names.len() == 5 && rows.len() == 7, "{names:?} {rows:?}");
+        for row in rows {
+            for (name, value) in names.iter().zip(&row[1..]) {
+                let point = format!("<title>{title}, {name}, {}: {value} s</title>", row[0]);
+                assert!(picture.contains(&point), "docs/scale.svg has no {point}");
+            }
+        }
     }
 }
 

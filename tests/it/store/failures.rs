@@ -391,7 +391,9 @@ fn leftovers_of_another_user_in_a_sticky_directory_keep_nobody() {
         leave(path, "name 0000000000 000000000012\n", stranger);
     }
     let ours = [file("v1-b.tmp"), file("v1-z.tmp")];
-    ours.iter().for_each(|path| leave(path, "", own));
+    for path in &ours {
+        leave(path, "", own);
+    }
     // Only the owner of the dead lease may delete it.
     warns(&bench, &mut by_other(&bench, "old", "first"), "Operation not permitted");
     assert!(theirs.iter().all(|path| path.exists()) && !ours.iter().any(|path| path.exists()), "{:?}", bench.files(""));
@@ -410,7 +412,9 @@ fn leftovers_of_another_user_in_a_sticky_directory_keep_nobody() {
     assert_eq!(bench.files(""), before);
 
     // The same for the command: it deletes its own files, and names one that it cannot delete.
-    ours.iter().for_each(|path| leave(path, "", own));
+    for path in &ours {
+        leave(path, "", own);
+    }
     let mut prune = bench.app.sandbox.podstrap();
     prune.args(["store", "prune", "--store-limit", "1Gi"]).arg(&bench.store);
     let ran = bench.app.sandbox.run(&mut as_other(&bench, &prune));
