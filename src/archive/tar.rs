@@ -98,7 +98,7 @@ impl<R: Read> Tar<R> {
         }
         Err(match start {
             0 => Error::source(unpacker.what())
-                .because("it is gzip-compressed, but does not contain a tar")
+                .because("it is compressed, but does not contain a tar")
                 .hint("give an archive: podstrap does not unpack a single compressed file"),
             _ if length < BLOCK => self.damaged(unpacker, &"it ends without a block of zeros, the mark of its end"),
             _ => self.damaged(unpacker, &format!("invalid header at byte {start}: wrong checksum")),
