@@ -402,7 +402,7 @@ impl Git {
         deadline: Deadline,
     ) -> Result<Result<Objects, String>> {
         let (what, limit) = (self.what(), destination.limit);
-        let mut early = Early::new(self.choice.want, destination);
+        let mut early = Early::new(self.choice.want, destination, deadline);
         let (request, requested) = oneshot::channel();
         let (send, packets) = mpsc::channel(IN_FLIGHT);
         let (repository, doing) = (repository.to_owned(), what.clone());

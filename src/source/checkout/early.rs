@@ -16,6 +16,7 @@ use git2::{ObjectType, Oid};
 use rustix::fs::{Timespec, Timestamps};
 
 use crate::plan::TreePath;
+use crate::retry::Deadline;
 use crate::size::Size;
 use crate::source::checkout::entries::{PATH_MAX, is_valid};
 use crate::source::checkout::plain::{Begun, EarlyFiles, Place, TOGETHER};
@@ -37,10 +38,14 @@ pub(crate) struct Early {
     awaited: HashMap<Oid, Vec<PathBuf>>,
     /// The places of files that are not here yet.
     files: HashMap<Oid, Vec<Place>>,
-    /// Noted files and directories.
+    /// The directories that were entered.
+    entered: HashSet<Oid>,
+    /// Noted files and directories, and those of them that are in a directory that was entered before.
     count: usize,
-    /// Space of the files.
+    repeated: usize,
+    /// Space of the files and directories.
     occupied: u64,
+    deadline: Deadline,
     begun: Option<Begun>,
     writing: Option<Writing>,
     has_ended: bool,
@@ -62,13 +67,13 @@ const BATCH: usize = 256 << 10;
 const BATCHES: usize = 2;
 
 impl Writing {
-    fn start(begun: &Begun) -> io::Result<Self> {
+    fn start(begun: &Begun, deadline: Deadline) -> io::Result<Self> {
         let (send, batches) = sync_channel::<Batch>(BATCHES);
         let writer = begun.writer();
         let write = move || {
             let mut written = EarlyFiles::default();
             for (places, contents) in batches.into_iter().flatten() {
-                written.write(&writer, places, &contents)?;
+                written.write(&writer, places, &contents, deadline)?;
             }
             Ok(written)
         };
@@ -98,12 +103,16 @@ impl Writing {
 /// Larger files are written from the pack.
 const LARGE: usize = 1 << 20;
 
+/// A few directories that name each other again and again lead to any number of entries. More than this, and more than
+/// half of all, must not be repeated.
+const REPEATED: usize = TOGETHER / 64;
+
 /// Why the attempt ends.
 type Ended = Box<dyn std::error::Error>;
 
 impl Early {
     /// For the commit `wanted`, or a tag that leads to it.
-    pub(crate) fn new(wanted: Oid, to: Destination<'_>) -> Self {
+    pub(crate) fn new(wanted: Oid, to: Destination<'_>, deadline: Deadline) -> Self {
         let above = to.subdir.map_or(Path::new(""), TreePath::as_path).iter().rev();
         let never = Timespec { tv_sec: 0, tv_nsec: 0 };
         Self {
@@ -114,8 +123,11 @@ impl Early {
             times: Timestamps { last_access: never, last_modification: never },
             awaited: HashMap::new(),
             files: HashMap::new(),
+            entered: HashSet::new(),
             count: 0,
-            occupied: 0,
+            repeated: 0,
+            occupied: Size::occupied(0),
+            deadline,
             begun: None,
             writing: None,
             has_ended: false,
@@ -171,15 +183,17 @@ impl Early {
                 }
                 if self.begun.is_none() {
                     let begun = Begun::new(&self.tree, &self.times).map_err(|error| error.summary())?;
-                    self.writing = Some(Writing::start(&begun)?);
+                    self.writing = Some(Writing::start(&begun, self.deadline)?);
                     self.begun = Some(begun);
                 }
+                let is_repeated = !self.entered.insert(directory);
                 let mut names = HashSet::new();
                 for entry in Entry::all(contents) {
                     let Entry { name, id, kind } = entry.ok_or("a damaged directory")?;
                     if !names.insert(name) {
                         return Err("two entries with one name".into());
                     }
+                    self.repeated += usize::from(is_repeated);
                     if let Some(directory) = self.entry(path.join(OsStr::from_bytes(name)), name, id, kind)? {
                         open.push(directory);
                     }
@@ -195,8 +209,14 @@ impl Early {
         if !is_valid(name) || dubious(name) || self.count > TOGETHER {
             return Err("names that need a closer look, or too many of them".into());
         }
+        if self.repeated > REPEATED.max(self.count / 2) || self.deadline.passed() {
+            return Err("directories that repeat too often, or no time".into());
+        }
         if self.tree.as_os_str().len() + 1 + path.as_os_str().len() >= PATH_MAX {
             return Err("a long path".into());
+        }
+        if !matches!(kind, FileKind::Regular { .. }) {
+            self.occupy(Size::occupied(0))?;
         }
         match kind {
             FileKind::Directory | FileKind::Submodule => {
@@ -213,12 +233,13 @@ impl Early {
         Ok(Some(id))
     }
 
+    fn occupy(&mut self, bytes: u64) -> Result<(), Ended> {
+        self.occupied = self.occupied.saturating_add(bytes);
+        if self.occupied > self.limit.0 { Err("larger than the limit".into()) } else { Ok(()) }
+    }
+
     fn put(&mut self, places: Vec<Place>, contents: Vec<u8>) -> Result<(), Ended> {
-        let size = Size::occupied(contents.len() as u64).saturating_mul(places.len() as u64);
-        self.occupied = self.occupied.saturating_add(size);
-        if self.occupied > self.limit.0 {
-            return Err("larger than the limit".into());
-        }
+        self.occupy(Size::occupied(contents.len() as u64).saturating_mul(places.len() as u64))?;
         self.writing.as_mut().ok_or("no tree")?.add(places, contents)
     }
 
@@ -299,12 +320,23 @@ mod tests {
 
         /// What is written of the part `subdir` if the objects arrive in this order; `None` if the attempt has ended.
         fn arrive(&self, wanted: Oid, subdir: Option<&str>, order: &[usize], limit: u64) -> Option<Vec<String>> {
+            self.arrive_in(Duration::from_mins(1), wanted, subdir, order, limit)
+        }
+
+        fn arrive_in(
+            &self,
+            time: Duration,
+            wanted: Oid,
+            subdir: Option<&str>,
+            order: &[usize],
+            limit: u64,
+        ) -> Option<Vec<String>> {
             let dir = tempfile::tempdir().unwrap();
             let tree = dir.path().join("tree");
             let subdir = subdir.map(|path| TreePath::new(Path::new(path)).unwrap());
             let (subdir, limit) = (subdir.as_ref(), Size(limit));
             let to = Destination { tree: &tree, scratch: dir.path(), subdir, limit, lfs_pointers: false };
-            let (mut early, mut arrived) = (Early::new(wanted, to), Arrived::default());
+            let (mut early, mut arrived) = (Early::new(wanted, to, Deadline::after(time)), Arrived::default());
             for at in order {
                 let (id, kind, contents) = &self.0[*at];
                 if *kind == ObjectType::Blob {
@@ -379,9 +411,10 @@ mod tests {
     fn what_is_unusual_ends_the_attempt() {
         let (objects, tag) = example();
         let order: Vec<usize> = (0..objects.0.len()).collect();
-        // Three files take a block each.
-        assert_eq!(objects.arrive(tag, None, &order, 4096 * 3 - 1), None);
-        assert!(objects.arrive(tag, None, &order, 4096 * 3).is_some());
+        // Three files, four directories and a link take a block each.
+        assert_eq!(objects.arrive(tag, None, &order, 4096 * 8 - 1), None);
+        assert!(objects.arrive(tag, None, &order, 4096 * 8).is_some());
+        assert_eq!(objects.arrive_in(Duration::ZERO, tag, None, &order, MUCH), None);
         assert_eq!(objects.arrive(tag, Some("a"), &order, MUCH), None);
         assert_eq!(objects.arrive(tag, Some("bin/no"), &order, MUCH), None);
         let long = [b'x'; 200];
@@ -412,6 +445,21 @@ mod tests {
             let commit = objects.commit(at);
             let order: Vec<usize> = (0..objects.0.len()).collect();
             assert_eq!(objects.arrive(commit, None, &order, MUCH), None);
+        }
+        // Few directories that repeat often, unless they are some of many; a bomb ends long before it has all of them.
+        for (levels, more, ends) in [(1, 0, false), (5, 0, true), (5, 120, false), (7, 0, true)] {
+            let mut objects = Objects::default();
+            let mut at = objects.add(ObjectType::Tree, Vec::new());
+            for _ in 0..levels {
+                at = objects.directory(&[("40000", &b"a"[..], at), ("40000", b"b", at)]);
+            }
+            let more: Vec<String> = (0..more).map(|number| format!("f{number:03}")).collect();
+            let mut entries: Vec<_> = more.iter().map(|name| ("100644", name.as_bytes(), at)).collect();
+            entries.push(("40000", b"top", at));
+            let root = objects.directory(&entries);
+            let commit = objects.commit(root);
+            let order: Vec<usize> = (0..objects.0.len()).collect();
+            assert_eq!(objects.arrive(commit, None, &order, MUCH).is_none(), ends, "{levels} {}", more.len());
         }
         // A file instead of a commit, and a damaged directory.
         let mut objects = Objects::default();

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timestamps, fchmod, futimens, open,
 
 use crate::error::{Error, IoContext, Result, volume_error};
 use crate::files;
+use crate::retry::Deadline;
 use crate::source::checkout::entries::{Entries, Step};
 use crate::source::checkout::scan::Scan;
 use crate::source::checkout::settle::Settled;
@@ -29,14 +30,20 @@ pub(super) const TOGETHER: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 /// Makes the directory for the files.
 pub(super) fn make(tree: &Path) -> Result<()> {
     match std::fs::create_dir(tree) {
-        // The empty directory of a submodule.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(tree)? => Ok(()),
+        // The empty directory of a submodule, or a tree that an earlier attempt could not delete.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && files::is_dir(tree)? => {
+            if is_empty(tree)? {
+                return Ok(());
+            }
+            tree::remove(tree).on_volume(|| format!("cannot remove {}", tree.display()))?;
+            make(tree)
+        }
         made => made.on_volume(|| format!("cannot create {}", tree.display())),
     }
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {
-    Ok(files::is_dir(dir)? && files::names(dir)?.is_empty())
+    Ok(files::names(dir)?.is_empty())
 }
 
 /// Writes the files of `root` to `tree`, with Git's modes and these times; or the rest of them.
@@ -209,8 +216,17 @@ pub(super) struct EarlyFiles {
 }
 
 impl EarlyFiles {
-    pub(super) fn write(&mut self, writer: &Writer, places: Vec<Place>, contents: &[u8]) -> io::Result<()> {
+    pub(super) fn write(
+        &mut self,
+        writer: &Writer,
+        places: Vec<Place>,
+        contents: &[u8],
+        deadline: Deadline,
+    ) -> io::Result<()> {
         for (path, kind) in &places {
+            if deadline.passed() {
+                return Err(ErrorKind::TimedOut.into());
+            }
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(ErrorKind::InvalidFilename.into());
             };
@@ -290,5 +306,27 @@ fn failed(what: &str, path: &Path, kind: FileKind, error: &io::Error) -> Error {
             Error::source(what).because(format!("{} cannot be created: {error}", path.display()))
         }
         _ => volume_error(format!("cannot write {}", path.display()), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_attempt_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        for left in [None, Some(""), Some("a/b")] {
+            if let Some(left) = left {
+                std::fs::create_dir_all(tree.join(left)).unwrap();
+            }
+            make(&tree).unwrap();
+            assert!(is_empty(&tree).unwrap(), "{left:?}");
+        }
+        std::fs::remove_dir(&tree).unwrap();
+        std::fs::write(&tree, "").unwrap();
+        assert!(make(&tree).is_err(), "a file is no directory");
+        assert!(tree.is_file());
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use git2::{Odb, Oid};
+use git2::{ObjectType, Odb, Oid};
 
 use super::trial::{Trial, blob, tree, tree_bytes, with_git, zlib};
+use super::wire::{answer, pack, packed, serves};
 
 #[test]
 fn bombs_are_known_by_their_headers() {
@@ -77,6 +78,39 @@ fn bombs_are_known_by_their_headers() {
         .unwrap();
     trial.refused(&url, &["--ref", "evil"], "paths longer than");
     println!("bombs: 9");
+}
+
+/// Every directory names the next one again and again, while files are written as they arrive.
+#[test]
+fn a_bomb_of_directories_is_not_written_as_it_arrives() {
+    let name = |kind, contents: &[u8]| Oid::hash_object(kind, contents).unwrap();
+    for (levels, width) in [(31, 2), (2, 250), (1, 60_000)] {
+        let mut bytes = tree_bytes(&[("100644", b"f", name(ObjectType::Blob, b"boom"))]);
+        let mut objects = vec![packed(3, 4, None, b"boom"), packed(2, bytes.len() as u64, None, &bytes)];
+        let names: Vec<String> = (0..width).map(|number| format!("d{number:05}")).collect();
+        for _ in 0..levels {
+            let at = name(ObjectType::Tree, &bytes);
+            let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_bytes(), at)).collect();
+            bytes = tree_bytes(&entries);
+            objects.push(packed(2, bytes.len() as u64, None, &bytes));
+        }
+        let root = name(ObjectType::Tree, &bytes);
+        let text = format!("tree {root}\nauthor A <a@b> 0 +0000\ncommitter A <a@b> 0 +0000\n\nevil\n");
+        objects.push(packed(1, text.len() as u64, None, text.as_bytes()));
+        objects.reverse();
+        let pack = pack(u32::try_from(objects.len()).unwrap(), &objects);
+        let server = serves(name(ObjectType::Commit, text.as_bytes()), answer(&pack));
+        let trial = Trial::new();
+        let started = Instant::now();
+        let ran = trial.init(&server.url("evil.git"), &["--ref", "evil", "--size-limit", "100Mi"]);
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert_eq!(ran.code, Some(3), "{}", ran.raw);
+        for words in ["no file is written before the whole commit is here", "the files take"] {
+            assert!(ran.raw.contains(words), "{words:?} is not in {}", ran.raw);
+        }
+        let staging = std::fs::read_dir(trial.sandbox.root().join(".podstrap/staging")).unwrap();
+        assert_eq!(staging.count(), 0, "{levels} levels");
+    }
 }
 
 #[test]
