@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use russh::keys::ssh_key::{LineEnding, PublicKey, SshSig};
+use russh::keys::ssh_key::{Algorithm, LineEnding, PublicKey, SshSig};
 use russh::keys::{HashAlg, PrivateKey};
 use serde::{Deserialize, Serialize};
 
@@ -126,23 +126,30 @@ impl AllowedSigners {
     /// Why it is not valid: it is of an unknown key, of a key that was not valid at that time, or of another text.
     pub(crate) fn verify(&self, text: &[u8], signature: &str, at: SystemTime) -> Result<SignedBy, String> {
         let signature = SshSig::from_pem(signature).map_err(|error| format!("it is no SSH signature: {error}"))?;
+        // PROTOCOL.sshsig: "implementations MUST NOT use the ssh-rsa signature type", which hashes with SHA-1.
+        if matches!(signature.signature().algorithm(), Algorithm::Rsa { hash: None }) {
+            return Err("its algorithm is ssh-rsa with SHA-1; sign with a current ssh-keygen".to_owned());
+        }
         let allowed = self.keys.iter().filter(|allowed| allowed.key.key_data() == signature.public_key());
         let mut found = Err(format!("{} does not have its key", self.file.display()));
         for allowed in allowed {
-            if allowed.after.is_some_and(|after| at < after) || allowed.before.is_some_and(|before| at >= before) {
+            if !allowed.is_valid(at) {
                 found = Err(format!("the key of {} is not valid at this time", allowed.principals));
                 continue;
             }
             let namespace = self.purpose.namespace();
             allowed.key.verify(namespace, text, &signature).map_err(|error| error.to_string())?;
-            return Ok(allowed.signed_by());
+            return Ok(allowed.signed_by(at));
         }
         found
     }
 
-    /// Whether the file still has a signer.
+    /// Whether the file still allows what a signer signed.
     pub(crate) fn allow(&self, signer: &SignedBy) -> bool {
-        self.keys.iter().any(|allowed| allowed.signed_by() == *signer)
+        let Some(at) = signer.at.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at))) else {
+            return false;
+        };
+        self.keys.iter().any(|allowed| allowed.is_valid(at) && allowed.signed_by(at) == *signer)
     }
 }
 
@@ -153,11 +160,22 @@ pub struct SignedBy {
     pub principals: String,
     /// `SHA256:nThbg6k…`
     pub key: String,
+    /// When the key had to be valid, in seconds since 1970; `None` in the record of an older version.
+    #[serde(default)]
+    pub at: Option<u64>,
 }
 
 impl Allowed {
-    fn signed_by(&self) -> SignedBy {
-        SignedBy { principals: self.principals.clone(), key: self.key.fingerprint(HashAlg::Sha256).to_string() }
+    fn is_valid(&self, at: SystemTime) -> bool {
+        self.after.is_none_or(|after| after <= at) && self.before.is_none_or(|before| at < before)
+    }
+
+    fn signed_by(&self, at: SystemTime) -> SignedBy {
+        SignedBy {
+            principals: self.principals.clone(),
+            key: self.key.fingerprint(HashAlg::Sha256).to_string(),
+            at: at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs()),
+        }
     }
 }
 
@@ -184,8 +202,12 @@ fn parse(text: &str, purpose: Purpose) -> Result<Vec<Allowed>, String> {
 
 fn of_line(line: &str, purpose: Purpose) -> Result<Option<Allowed>, String> {
     let (principals, rest) = word(line).ok_or("it has no key")?;
+    let principals = unquoted(principals).unwrap_or(principals);
+    if principals.split(',').any(|pattern| pattern.is_empty() || pattern.starts_with(['!', '"'])) {
+        return Err(format!("podstrap does not support the principals {principals:?}: empty, excluded or half quoted"));
+    }
     let (mut after, mut before, mut usable) = (None, None, true);
-    let mut rest = rest;
+    let (mut rest, mut seen) = (rest, Vec::new());
     // A key starts with its type, options come before it.
     let key = loop {
         if let Ok(key) = PublicKey::from_openssh(rest) {
@@ -196,19 +218,26 @@ fn of_line(line: &str, purpose: Purpose) -> Result<Option<Allowed>, String> {
             return Err("it has no public key that podstrap can read".to_owned());
         }
         for option in split(options) {
-            let (name, value) =
-                option.split_once('=').map_or((option, ""), |(name, value)| (name, value.trim_matches('"')));
-            match name.to_ascii_lowercase().as_str() {
-                "namespaces" => usable &= matches(value, purpose.namespace()),
-                "valid-after" => after = Some(time(value)?),
-                "valid-before" => before = Some(time(value)?),
-                "cert-authority" => usable = false,
-                _ => return Err(format!("the option {name} is unknown")),
+            let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, unquoted(value)));
+            let lower = name.to_ascii_lowercase();
+            match (lower.as_str(), value) {
+                ("namespaces", Some(value)) => usable &= matches(value, purpose.namespace()),
+                ("valid-after", Some(value)) => after = Some(time(value)?),
+                ("valid-before", Some(value)) => before = Some(time(value)?),
+                ("cert-authority", None) if option == name => usable = false,
+                ("namespaces" | "valid-after" | "valid-before", None) => {
+                    return Err(format!("the option {name} has no value in quotes"));
+                }
+                _ => return Err(format!("the option {option} is unknown")),
             }
+            if seen.contains(&lower) {
+                return Err(format!("the option {name} is there twice"));
+            }
+            seen.push(lower);
         }
         rest = then;
     };
-    let principals = principals.trim_matches('"').to_owned();
+    let principals = principals.to_owned();
     Ok(usable.then_some(Allowed { principals, key, after, before }))
 }
 
@@ -221,6 +250,10 @@ fn word(text: &str) -> Option<(&str, &str)> {
     });
     let (word, rest) = text.split_at(end.unwrap_or(text.len()));
     (!word.is_empty()).then_some((word, rest.trim_start()))
+}
+
+fn unquoted(text: &str) -> Option<&str> {
+    text.strip_prefix('"')?.strip_suffix('"').filter(|inner| !inner.contains('"'))
 }
 
 /// Splits at commas outside quotes.
@@ -257,7 +290,7 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
 
 /// `YYYYMMDD[Z]` or `YYYYMMDDHHMM[SS][Z]`. podstrap reads all of them as UTC.
 fn time(text: &str) -> Result<SystemTime, String> {
-    let digits = text.trim_end_matches('Z');
+    let digits = text.strip_suffix('Z').unwrap_or(text);
     let invalid = || format!("{text} is not a time such as 20270101 or 202701011200Z");
     if !matches!(digits.len(), 8 | 12 | 14) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(invalid());
@@ -306,8 +339,24 @@ mod tests {
         for line in ["ci", "ci ssh-ed25519", "ci ssh-ed25519 AAAA", "ci ssh-rsa x y"] {
             assert!(usable(line).is_err(), "{line}");
         }
-        assert!(usable(&format!("ci verify-required {KEY}")).is_err());
-        assert!(usable(&format!("ci valid-before=\"soon\" {KEY}")).is_err());
+        // ssh-keygen refuses these too, or matches nobody.
+        for options in [
+            "verify-required",
+            "valid-before=\"soon\"",
+            "valid-before=\"20300101ZZ\"",
+            "valid-before=20300101",
+            "valid-before=\"20200101\",valid-before=\"20300101\"",
+            "namespaces=podstrap",
+            "namespaces=\"podstrap",
+            "namespaces",
+            "namespaces=\"podstrap\",NAMESPACES=\"podstrap\"",
+            "cert-authority=\"yes\"",
+        ] {
+            assert!(usable(&format!("ci {options} {KEY}")).is_err(), "{options}");
+        }
+        for principals in ["\"\"", "!ci", "*,!*", "ci,", "\"ci"] {
+            assert!(usable(&format!("{principals} {KEY}")).is_err(), "{principals}");
+        }
         assert!(parse("# nothing\n\n", Purpose::Store).is_err());
         assert!(
             parse(&format!("ci namespaces=\"git\" {KEY}\n"), Purpose::Store).unwrap_err().contains("other namespaces")
@@ -350,6 +399,19 @@ mod tests {
         assert!(said(&past, b"text", &signature).unwrap_err().contains("not valid at this time"));
         // A second line of the same key counts too.
         assert_eq!(said(&format!("{past}\nci2 {public}"), b"text", &signature), Ok("ci2".to_owned()));
+        // What was signed before is asked again with the file of today.
+        let signed = signers(&format!("ci {public}")).verify(b"text", &signature, SystemTime::now()).unwrap();
+        for (line, allowed) in [
+            (format!("ci {public}"), true),
+            (format!("ci valid-after=\"20200101\" {public}"), true),
+            (past, false),
+            (format!("ci valid-after=\"29990101\" {public}"), false),
+            (format!("other {public}"), false),
+            (format!("ci {KEY}"), false),
+        ] {
+            assert_eq!(signers(&line).allow(&signed), allowed, "{line}");
+        }
+        assert!(!signers(&format!("ci {public}")).allow(&SignedBy { at: None, ..signed }));
         // Signed for another purpose.
         let other = key(1).sign("git", HashAlg::Sha512, b"text").unwrap().to_pem(LineEnding::LF).unwrap();
         assert!(said(&format!("ci {public}"), b"text", &other).is_err());

@@ -89,7 +89,10 @@ fn only_commits_of_allowed_signers_are_published() {
         let ran = world.init(&good, &["--keep-git"]);
         assert_eq!(ran.code, Some(0), "{}", ran.raw);
         world.refused(&bad, "allowed does not have its key");
-        // The release of a signer who is not allowed any more is not used again.
+        // The release of a signer whose key is not valid any more at the time of the commit is not used again.
+        world.allow(&format!("dev@example.org valid-before=\"20200101\" {public}\n"));
+        world.refused(&good, "is not valid at this time");
+        // Nor that of a signer who is not allowed any more.
         world.allow(&format!("other@example.org {other_public}\n"));
         world.refused(&good, "allowed does not have its key");
         assert_eq!(world.init(&bad, &[]).code, Some(0));
