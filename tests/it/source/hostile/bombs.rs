@@ -103,7 +103,8 @@ fn a_bomb_of_directories_is_not_written_as_it_arrives() {
         let trial = Trial::new();
         let started = Instant::now();
         let ran = trial.init(&server.url("evil.git"), &["--ref", "evil", "--size-limit", "100Mi"]);
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        // Generous: a busy machine makes and deletes thousands of directories in seconds.
+        assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
         assert_eq!(ran.code, Some(3), "{}", ran.raw);
         for words in ["no file is written before the whole commit is here", "the files take"] {
             assert!(ran.raw.contains(words), "{words:?} is not in {}", ran.raw);
