@@ -233,13 +233,17 @@ fn strip_controls(text: &str) -> String {
                 _ => {}
             },
             '\n' | '\t' => out.push(c),
-            // Bidirectional overrides can disguise text.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
-            c if c.is_control() => {}
+            c if is_hidden(c) => {}
             c => out.push(c),
         }
     }
     out
+}
+
+/// Whether a terminal obeys a character instead of showing it: a control character, or a bidirectional override, which
+/// can disguise text.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn hide_userinfo(text: &str) -> String {

@@ -123,10 +123,11 @@ impl AllowedSigners {
     /// Verifies a signature that was made at the time `at`.
     ///
     /// # Errors
-    /// Why it is not valid: it is of an unknown key, of a key that was not valid at that time, or of another text.
+    /// Why it is not valid: it is of an unknown key, of a key that was not valid at that time, of
+    /// another text, or uses SHA-1.
     pub(crate) fn verify(&self, text: &[u8], signature: &str, at: SystemTime) -> Result<SignedBy, String> {
         let signature = SshSig::from_pem(signature).map_err(|error| format!("it is no SSH signature: {error}"))?;
-        // PROTOCOL.sshsig: "implementations MUST NOT use the ssh-rsa signature type", which hashes with SHA-1.
+        // For RSA keys, PROTOCOL.sshsig allows only rsa-sha2-256 and rsa-sha2-512.
         if matches!(signature.signature().algorithm(), Algorithm::Rsa { hash: None }) {
             return Err("its algorithm is ssh-rsa with SHA-1; sign with a current ssh-keygen".to_owned());
         }
@@ -161,7 +162,6 @@ pub struct SignedBy {
     /// `SHA256:nThbg6k…`
     pub key: String,
     /// When the key had to be valid, in seconds since 1970; `None` in the record of an older version.
-    #[serde(default)]
     pub at: Option<u64>,
 }
 
@@ -206,37 +206,35 @@ fn of_line(line: &str, purpose: Purpose) -> Result<Option<Allowed>, String> {
     if principals.split(',').any(|pattern| pattern.is_empty() || pattern.starts_with(['!', '"'])) {
         return Err(format!("podstrap does not support the principals {principals:?}: empty, excluded or half quoted"));
     }
-    let (mut after, mut before, mut usable) = (None, None, true);
-    let (mut rest, mut seen) = (rest, Vec::new());
-    // A key starts with its type, options come before it.
-    let key = loop {
-        if let Ok(key) = PublicKey::from_openssh(rest) {
-            break key;
-        }
-        let (options, then) = word(rest).ok_or("it has no public key that podstrap can read")?;
-        if then.is_empty() {
-            return Err("it has no public key that podstrap can read".to_owned());
-        }
-        for option in split(options) {
-            let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, unquoted(value)));
-            let lower = name.to_ascii_lowercase();
-            match (lower.as_str(), value) {
-                ("namespaces", Some(value)) => usable &= matches(value, purpose.namespace()),
-                ("valid-after", Some(value)) => after = Some(time(value)?),
-                ("valid-before", Some(value)) => before = Some(time(value)?),
-                ("cert-authority", None) if option == name => usable = false,
-                ("namespaces" | "valid-after" | "valid-before", None) => {
-                    return Err(format!("the option {name} has no value in quotes"));
-                }
-                _ => return Err(format!("the option {option} is unknown")),
-            }
-            if seen.contains(&lower) {
-                return Err(format!("the option {name} is there twice"));
-            }
-            seen.push(lower);
-        }
-        rest = then;
+    // A key starts with its type. Options come before it, as one word.
+    let (options, key) = if let Ok(key) = PublicKey::from_openssh(rest) {
+        (None, key)
+    } else {
+        let unreadable = "it has no public key that podstrap can read";
+        let (options, rest) = word(rest).ok_or(unreadable)?;
+        (Some(options), PublicKey::from_openssh(rest).map_err(|_| unreadable)?)
     };
+    let (mut namespaces, mut after, mut before, mut is_authority) = (None, None, None, false);
+    for option in options.into_iter().flat_map(split) {
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, unquoted(value)));
+        let is_twice = match (name.to_ascii_lowercase().as_str(), value) {
+            ("namespaces", Some(value)) => namespaces.replace(value).is_some(),
+            ("valid-after", Some(value)) => after.replace(time(value)?).is_some(),
+            ("valid-before", Some(value)) => before.replace(time(value)?).is_some(),
+            ("cert-authority", None) if option == name => std::mem::replace(&mut is_authority, true),
+            ("namespaces" | "valid-after" | "valid-before", None) => {
+                return Err(format!("the option {name} has no value in quotes"));
+            }
+            _ => return Err(format!("the option {option} is unknown")),
+        };
+        if is_twice {
+            return Err(format!("the option {name} is there twice"));
+        }
+    }
+    if after.zip(before).is_some_and(|(after, before)| before <= after) {
+        return Err("valid-before is not later than valid-after".to_owned());
+    }
+    let usable = !is_authority && namespaces.is_none_or(|patterns| matches(patterns, purpose.namespace()));
     let principals = principals.to_owned();
     Ok(usable.then_some(Allowed { principals, key, after, before }))
 }
@@ -314,6 +312,8 @@ pub fn fuzz(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use russh::keys::ssh_key::Signature;
+
     use super::*;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
@@ -339,7 +339,6 @@ mod tests {
         for line in ["ci", "ci ssh-ed25519", "ci ssh-ed25519 AAAA", "ci ssh-rsa x y"] {
             assert!(usable(line).is_err(), "{line}");
         }
-        // ssh-keygen refuses these too, or matches nobody.
         for options in [
             "verify-required",
             "valid-before=\"soon\"",
@@ -351,6 +350,8 @@ mod tests {
             "namespaces",
             "namespaces=\"podstrap\",NAMESPACES=\"podstrap\"",
             "cert-authority=\"yes\"",
+            "namespaces=\"podstrap\" valid-after=\"20200101\"",
+            "valid-after=\"20300101\",valid-before=\"20200101\"",
         ] {
             assert!(usable(&format!("ci {options} {KEY}")).is_err(), "{options}");
         }
@@ -412,6 +413,12 @@ mod tests {
             assert_eq!(signers(&line).allow(&signed), allowed, "{line}");
         }
         assert!(!signers(&format!("ci {public}")).allow(&SignedBy { at: None, ..signed }));
+        // RSA with SHA-1, whatever key it names.
+        let made = SshSig::from_pem(&signature).unwrap();
+        let sha1 = Signature::new(Algorithm::Rsa { hash: None }, vec![1; 256]).unwrap();
+        let sha1 = SshSig::new(made.public_key().clone(), "podstrap", HashAlg::Sha512, sha1).unwrap();
+        let sha1 = sha1.to_pem(LineEnding::LF).unwrap();
+        assert!(said(&format!("ci {public}"), b"text", &sha1).unwrap_err().contains("ssh-rsa with SHA-1"));
         // Signed for another purpose.
         let other = key(1).sign("git", HashAlg::Sha512, b"text").unwrap().to_pem(LineEnding::LF).unwrap();
         assert!(said(&format!("ci {public}"), b"text", &other).is_err());

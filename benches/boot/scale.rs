@@ -116,11 +116,9 @@ pub(super) fn measure(most: usize) -> Scale {
                 KINDS.map(|(shared, _)| place.once(*number, shared))
             })
             .collect();
-        let mut kind = 0;
-        KINDS.map(|_| {
-            kind += 1;
+        std::array::from_fn(|kind| {
             let median = |value: fn(&Sample) -> f64| {
-                let mut values: Vec<f64> = rounds.iter().map(|round| value(&round[kind - 1])).collect();
+                let mut values: Vec<f64> = rounds.iter().map(|round| value(&round[kind])).collect();
                 values.sort_by(f64::total_cmp);
                 values[values.len() / 2]
             };

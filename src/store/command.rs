@@ -75,8 +75,7 @@ fn escaped(json: &str) -> String {
     json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
         match c {
             '\n' => text.push(c),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => _ = write!(text, "\\u{:04x}", u32::from(c)),
-            c if c.is_control() => _ = write!(text, "\\u{:04x}", u32::from(c)),
+            c if redact::is_hidden(c) => _ = write!(text, "\\u{:04x}", u32::from(c)),
             c => text.push(c),
         }
         text

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::git::{GitServer, Repo};
+use crate::support::git::{GitServer, Repo, git};
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// A repository with a server, and two keys.
@@ -180,4 +180,56 @@ fn files_that_allow_nobody_are_usage_errors() {
     command.args(["init", "--repo", "https://example.org/a.zip", "--verify", "/x", "--root"]);
     let ran = world.sandbox.run(command.arg(world.sandbox.root()));
     assert!(ran.code == Some(2) && ran.raw.contains("--verify cannot be used with"), "{}", ran.raw);
+}
+
+/// podstrap may refuse a line that ssh-keygen takes, but must not allow a key that it does not.
+#[test]
+fn no_line_allows_a_key_that_git_does_not() {
+    let world = World::new();
+    let (dev, public) = world.key("dev", "ed25519");
+    world.commit("one\n", Some(&dev));
+    let usual = [
+        "dev KEY",
+        "dev@example.org,other KEY a comment",
+        "* namespaces=\"git\" KEY",
+        "dev NAMESPACES=\"g?t,file\",valid-after=\"20200101\",valid-before=\"20990101000000Z\" KEY",
+        "\"dev\" valid-after=\"202001010000\" KEY",
+    ];
+    let unusual = [
+        "dev namespaces=git KEY",
+        "dev namespaces=\"git KEY",
+        "dev namespaces=\"git\",namespaces=\"git\" KEY",
+        "dev namespaces=\"!git,*\" KEY",
+        "dev namespaces=\"file\" KEY",
+        "dev namespaces=\"git\" valid-after=\"20200101\" KEY",
+        "dev valid-before=\"20200101\",valid-before=\"20300101\" KEY",
+        "dev valid-after=\"20300101\",valid-before=\"20200101\" KEY",
+        "dev valid-after=\"20200101\",valid-before=\"20200101\" KEY",
+        "dev valid-before=\"20300101ZZ\" KEY",
+        "dev valid-before=20300101 KEY",
+        "dev valid-after=\"20250101\" KEY",
+        "dev cert-authority KEY",
+        "dev verify-required KEY",
+        "dev namespaces=\"git\", KEY",
+        "dev ,namespaces=\"git\" KEY",
+        "!dev KEY",
+        "*,!* KEY",
+        "dev,!dev KEY",
+        "dev, KEY",
+        "d\"ev\" KEY",
+        "\"\" KEY",
+        "KEY",
+    ];
+    for (line, is_usual) in usual.map(|line| (line, true)).into_iter().chain(unusual.map(|line| (line, false))) {
+        let allowed = world.allow(&format!("{}\n", line.replace("KEY", &public)));
+        let signers = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
+        let by_git = git(&world.repo.dir).args(["-c", &signers, "verify-commit", "HEAD"]).output().unwrap();
+        let _ = fs::remove_dir_all(world.sandbox.root());
+        fs::create_dir_all(world.sandbox.root()).unwrap();
+        let ran = world.init("main", &[]);
+        let (takes, said) = (by_git.status.success(), String::from_utf8_lossy(&by_git.stderr));
+        assert!(takes || ran.code != Some(0), "{line}: git refuses it: {said}");
+        assert!(!is_usual || (takes && ran.code == Some(0)), "{line}: {said}{}", ran.raw);
+        println!("{line}: git {takes}, podstrap {:?}", ran.code);
+    }
 }

@@ -87,7 +87,7 @@ struct Counts {
     longest: Duration,
 }
 
-/// Returns the counts for each kind of store.
+/// Kills at least so many Pods. Returns what happened with a directory and with a registry.
 fn kills(number: usize) -> BTreeMap<&'static str, Counts> {
     // Two of each kind at once, because a run may wait for a dead builder.
     let trials: Vec<_> = (0..4).filter_map(|n| Trial::new(n, n % 2 == 1)).collect();
