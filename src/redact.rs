@@ -199,9 +199,18 @@ pub fn percent_decode(text: &str) -> String {
 }
 
 /// Makes foreign text safe to print. Removes terminal sequences and control characters, except line
-/// feeds and tabs, and hides the userinfo of `scheme://user:password@`.
+/// feeds and tabs, and hides the userinfo of `scheme://user:password@`. Cleaned text stays the same when cleaned again:
+/// hidden userinfo of a URL in the path of another URL may show that the other one contains a login, too.
 pub fn clean(text: &str) -> String {
-    hide_userinfo(&strip_controls(text))
+    let mut text = strip_controls(text);
+    loop {
+        // Ends, because each change leaves fewer `://` without a `***@` behind it, or fewer `@`.
+        let hidden = hide_userinfo(&text);
+        if hidden == text {
+            return hidden;
+        }
+        text = hidden;
+    }
 }
 
 fn strip_controls(text: &str) -> String {
@@ -338,6 +347,20 @@ mod tests {
             clean("ssh://git:pw@host/x ssh://gitx@host ssh://git@x@host"),
             "ssh://***@host/x ssh://***@host ssh://***@host"
         );
+    }
+
+    #[test]
+    fn cleaned_text_stays_the_same() {
+        for text in [
+            "x://.gb/q:/%40x:3://@host:8886/a.s://.gbc",
+            "git+http://h/c://x.git@y/z",
+            "a://b/c://d/e://f@g/h@i:1/j",
+            "a://b.c/@d/e://f@g",
+        ] {
+            let cleaned = clean(text);
+            assert_eq!(clean(&cleaned), cleaned, "{text}");
+        }
+        assert_eq!(clean("https://host.example/@scope/x"), "https://host.example/@scope/x");
     }
 
     #[test]
