@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use page::Table;
@@ -49,6 +50,16 @@ null = [(posix.POSIX_SPAWN_OPEN, 1, '/dev/null', posix.O_WRONLY, 0)]
 pid = posix.posix_spawnp(sys.argv[1], sys.argv[1:], posix.environ, file_actions=null)
 _, status, usage = posix.wait4(pid, 0)
 print(time.perf_counter() - start, usage.ru_maxrss, posix.waitstatus_to_exitcode(status), time.time())";
+
+/// `PATH`, with the directory of the real interpreter first: version managers put a shell script in its place, whose start
+/// is longer than some of the measured steps.
+static PATH: LazyLock<OsString> = LazyLock::new(|| {
+    let code = "import os, sys; print(os.path.dirname(os.path.realpath(sys.executable)))";
+    let output = Command::new("python3").args(["-I", "-c", code]).output().expect("python3 is installed");
+    let real = PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(real).chain(std::env::split_paths(&path))).expect("no colon in a directory")
+});
 
 struct Sample {
     seconds: f64,
@@ -331,7 +342,7 @@ fn measure(argv: impl Iterator<Item = String>, env: &[(&str, &Path)]) -> Sample 
         .args(["-I", "-S", "-c", MEASURE])
         .args(argv)
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PATH", &*PATH)
         .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
         .envs(env.iter().copied())
         .output()

@@ -182,7 +182,7 @@ impl Place<'_> {
         let mut python = Command::new("python3");
         python.args(["-I", "-S", "-c", LAUNCH, &number.to_string()]).arg(dir.path());
         python.args(SHARED.iter().map(|arg| own(arg))).args(store).env_clear();
-        python.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        python.env("PATH", &*crate::PATH);
         python.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").envs(self.env.iter().map(|(name, value)| (name, value)));
         let output = python.output().expect("python3 is installed");
         let logs = (0..number).map(|n| std::fs::read_to_string(dir.path().join(format!("{n}/log"))));

@@ -362,11 +362,10 @@ fn fill(work: &Path, env: &mut Env) -> Registry {
     env.extend([("STORE", place("store")), ("WARM", place("warm")), ("ARCHIVE", place("venv.tar.zst"))]);
     env.extend([("OCI", registry.store()), ("WORK", work.display().to_string()), ("BINARY", PODSTRAP.into())]);
     let mut shell = Command::new("sh");
-    let path = std::env::var_os("PATH").unwrap_or_default();
     shell
         .args(["-c", FILL])
         .env_clear()
-        .env("PATH", path)
+        .env("PATH", &*crate::PATH)
         .env("HOME", work)
         .envs(env.iter().map(|(name, value)| (name, value)));
     assert!(shell.status().expect("a shell").success(), "{FILL}");

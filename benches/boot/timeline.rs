@@ -119,7 +119,7 @@ fn run(argv: &[String], env: &Env, dir: &Path) -> (f64, f64, String) {
     });
     let argv: Vec<_> = expanded.collect();
     let mut command = Command::new(&argv[0]);
-    command.args(&argv[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.args(&argv[1..]).env_clear().env("PATH", &*crate::PATH);
     for name in ["DIR", "HOME", "TMPDIR"] {
         command.env(name, dir);
     }
