@@ -27,6 +27,10 @@ crash kills="400":
 store kills="500":
     PODSTRAP_TEST_KILLS={{kills}} cargo test --locked --test it store::kills::hundreds -- --ignored --nocapture
 
+# Follow a branch with a real Unit under load: pushes, kills, idle rounds, a fleet: just follow /usr/sbin/unitd
+follow unitd pushes="200" kills="200" rounds="10000":
+    PODSTRAP_TEST_UNITD={{unitd}} PODSTRAP_TEST_PUSHES={{pushes}} PODSTRAP_TEST_KILLS={{kills}} PODSTRAP_TEST_ROUNDS={{rounds}} cargo test --locked --test it unit::follow:: -- --ignored --nocapture --test-threads=1
+
 # Attack runs of init as another user of the root's group, for so many seconds each (needs root): just neighbours 180
 neighbours seconds="180":
     PODSTRAP_TEST_SECONDS={{seconds}} cargo test --locked --test it volume::neighbours:: -- --ignored --nocapture

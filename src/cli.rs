@@ -65,6 +65,10 @@ pub enum Command {
         after_help = "Exit codes: 0 all applications run, 2 usage, 6 Unit unreachable, 8 an application has no process."
     )]
     Status(StatusArgs),
+    /// Let `sidecar --repo` go back to the release before, and stay there until a newer commit or `resume`
+    Rollback(OrderArgs),
+    /// Let `sidecar --repo` serve the newest commit again after a `rollback`, or try a refused one again
+    Resume(OrderArgs),
     /// Check a Unit configuration, and with --tree the files it names, without running Unit
     #[command(after_help = "Exit codes: 0 no errors, 2 usage, 7 errors.")]
     Check(CheckArgs),
@@ -79,21 +83,16 @@ pub enum Command {
     Completions(CompletionsArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct InitArgs {
     /// Git repository, archive, file or directory to publish
     #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
     pub repo: String,
-    #[command(flatten)]
-    pub checkout: CheckoutArgs,
     /// Directory where the shared volume is mounted
     #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
     pub root: PathBuf,
-    /// Publish the tree at NAME in the root instead of in the root itself
-    #[arg(long, value_name = "NAME", env = "PODSTRAP_LINK")]
-    pub link: Option<String>,
     #[command(flatten)]
-    pub environment: EnvironmentArgs,
+    pub release: ReleaseArgs,
     /// Also copy this binary to PATH, with the static uv in its directory if there is one
     #[arg(long, value_name = "PATH", env = "PODSTRAP_COPY_SELF")]
     pub copy_self: Option<PathBuf>,
@@ -109,6 +108,21 @@ pub struct InitArgs {
     /// Only save the environment in the store: publish nothing, and fail if it cannot be saved
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STORE_ONLY")]
     pub store_only: bool,
+    /// Time limit for the whole run, retries included
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+}
+
+/// What a release contains, and where it is published.
+#[derive(Debug, Clone, Args)]
+pub struct ReleaseArgs {
+    #[command(flatten)]
+    pub checkout: CheckoutArgs,
+    /// Publish the tree at NAME in the root instead of in the root itself
+    #[arg(long, value_name = "NAME", env = "PODSTRAP_LINK")]
+    pub link: Option<String>,
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
     /// Write each release to disk before it is published: for a volume that outlives the node
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_DURABLE")]
     pub durable: bool,
@@ -116,9 +130,6 @@ pub struct InitArgs {
     /// as 500Mi or 2Gi
     #[arg(long, value_name = "SIZE", default_value = "32Gi", env = "PODSTRAP_SIZE_LIMIT")]
     pub size_limit: Size,
-    /// Time limit for the whole run, retries included
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
-    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -168,7 +179,7 @@ pub enum Submodules {
     Recursive,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct EnvironmentArgs {
     /// Directory of the virtual environment in the tree, or `none` [default: venv, if there is
     /// anything to install]
@@ -223,7 +234,7 @@ pub struct EnvironmentArgs {
 }
 
 /// The store of ready environments.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct StoreFlags {
     /// Directory or registry with ready environments that Pods share: restore the environment from it, or build and
     /// save it
@@ -244,7 +255,7 @@ pub struct StoreFlags {
 }
 
 /// Where packages may come from, and which ones.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct SupplyArgs {
     /// Ignore the package index; install only from --find-links and URLs
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_NO_INDEX")]
@@ -283,9 +294,10 @@ pub struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub struct SidecarArgs {
-    /// Unit configuration, or a directory like /docker-entrypoint.d: *.pem, *.js, *.json
-    #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG")]
-    pub config: PathBuf,
+    /// Unit configuration, or a directory like /docker-entrypoint.d: *.pem, *.js, *.json; with --repo, a relative path
+    /// is one in the tree, and without a configuration only the files follow
+    #[arg(long, value_name = "FILE|DIR", env = "PODSTRAP_CONFIG", required_unless_present = "repo")]
+    pub config: Option<PathBuf>,
     /// Unit's control socket [default: the first usual path that answers]
     #[arg(long, value_name = "PATH|unix:PATH|http://HOST:PORT", env = "PODSTRAP_CONTROL_SOCKET")]
     pub control_socket: Option<String>,
@@ -295,6 +307,53 @@ pub struct SidecarArgs {
     /// After each apply, GET this URL from the listener and warn on status 500 or above
     #[arg(long, value_name = "URL", env = "PODSTRAP_PROBE")]
     pub probe: Option<String>,
+    #[command(flatten)]
+    pub follow: FollowArgs,
+}
+
+/// The flags of `sidecar` to follow a branch.
+#[derive(Debug, Args)]
+pub struct FollowArgs {
+    /// Follow this Git repository: build each new commit, try it, and let Unit serve it
+    #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
+    pub repo: Option<String>,
+    /// Directory where the shared volume is mounted
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
+    pub root: Option<PathBuf>,
+    #[command(flatten)]
+    pub release: ReleaseArgs,
+    /// Time limit for one build, retries included
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_BUILD_TIMEOUT")]
+    pub build_timeout: Duration,
+    /// Time between two looks at the reference, plus or minus 20 %
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration, env = "PODSTRAP_PERIOD")]
+    pub period: Duration,
+    /// Try each release in Unit beside the one that serves, before it serves
+    #[arg(long, value_enum, default_value = "on", env = "PODSTRAP_CANARY")]
+    pub canary: Canary,
+    /// After a switch, GET --probe for this long; three failures in a row bring the release before back, which stays at least as
+    /// long
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_WATCH")]
+    pub watch: Duration,
+    /// Number of releases to keep on the volume, with the one that serves
+    #[arg(long, value_name = "N", default_value_t = 2, env = "PODSTRAP_KEEP_RELEASES")]
+    pub keep_releases: usize,
+    /// Serve /healthz, /readyz, /metrics and /webhook at this address
+    #[arg(long, value_name = "[HOST]:PORT", env = "PODSTRAP_HTTP_BIND")]
+    pub http_bind: Option<String>,
+    /// Accept a webhook of the Git server at /webhook that is signed with the secret in this file
+    #[arg(long, value_name = "FILE", env = "PODSTRAP_WEBHOOK_SECRET")]
+    pub webhook_secret: Option<PathBuf>,
+    /// POST each release to this URL after it serves
+    #[arg(long, value_name = "URL", env = "PODSTRAP_HOOK_URL")]
+    pub hook_url: Option<String>,
+}
+
+/// Whether a release is tried before it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Canary {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -305,10 +364,24 @@ pub struct StatusArgs {
     /// Format of stdout
     #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
     pub format: OutputFormat,
+    /// Also show the release that `sidecar --repo` serves from the volume in DIR
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
+    pub root: Option<PathBuf>,
     /// Time limit for the answer; the default fits the 1 s that Kubernetes gives a probe
     #[arg(long, value_name = "DURATION", default_value = "900ms", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,
 }
+
+#[derive(Debug, Args)]
+pub struct OrderArgs {
+    /// Directory where the shared volume is mounted
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
+    pub root: PathBuf,
+    /// Time limit for the sidecar to do it
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
+    pub timeout: Duration,
+}
+
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Unit configuration, or a directory like /docker-entrypoint.d with *.json
@@ -412,11 +485,16 @@ impl Cli {
             split(matches, "auth", &mut args.auth);
         }
         let lists = match &mut cli.command {
-            Command::Init(InitArgs { checkout, environment, .. })
+            Command::Init(InitArgs { release: ReleaseArgs { checkout, environment, .. }, .. })
+            | Command::Sidecar(SidecarArgs {
+                follow: FollowArgs { release: ReleaseArgs { checkout, environment, .. }, .. },
+                ..
+            })
             | Command::Up(UpArgs { checkout, environment, .. }) => Some((checkout, environment)),
             Command::Apply(_)
-            | Command::Sidecar(_)
             | Command::Status(_)
+            | Command::Rollback(_)
+            | Command::Resume(_)
             | Command::Check(_)
             | Command::CopySelf(_)
             | Command::Store(_)

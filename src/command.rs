@@ -76,7 +76,7 @@ pub struct Output {
 pub enum Failure {
     #[error("cannot start {}", program.display())]
     Start { program: PathBuf, source: std::io::Error },
-    #[error("{} was killed at the deadline, after {:.1} s (--timeout {})", program.display(), deadline.elapsed().as_secs_f64(), humantime::format_duration(deadline.limit()))]
+    #[error("{} was killed at the deadline, after {:.1} s ({})", program.display(), deadline.elapsed().as_secs_f64(), deadline.shown())]
     Deadline { program: PathBuf, deadline: Deadline, stderr: String },
     #[error("cannot read the output of {}", program.display())]
     Read { program: PathBuf, source: std::io::Error },

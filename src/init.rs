@@ -76,7 +76,7 @@ pub async fn run(plan: &Init) -> Result<Done> {
     let phase = phases.start("publish", &plan.target.public().display().to_string());
     let switched = volume.switch(&release, &plan.target)?;
     // Even if nothing changed: a run that was killed after its switch left old releases.
-    volume.retain(PREVIOUS).await;
+    volume.retain(PREVIOUS, &[]).await;
     if switched {
         phase.done(&release.id);
     }

@@ -11,6 +11,7 @@ pub mod confine;
 mod dir;
 pub mod error;
 pub mod files;
+mod follow;
 pub mod http;
 pub mod init;
 pub mod plan;
@@ -34,6 +35,7 @@ pub mod volume;
 pub mod walk;
 
 use std::io::{self, Write};
+use std::rc::Rc;
 
 use cli::{Cli, Command};
 use error::{Kind, Result};
@@ -84,11 +86,22 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
             signals.unless_one(unit::run(plan)).await?;
         }
         Command::Sidecar(args) => {
-            let plan = plan::Sidecar::new(args)?;
-            let last_words = cli.global.termination_log.clone();
-            let told = Box::new(move |text: &str| report::terminate(text, &last_words));
-            let sidecar = unit::Sidecar::new(&plan.config, plan.control, plan.probe, plan.timeout, told);
-            match signals.unless_one(Box::pin(sidecar.keep())).await {
+            let plan = plan::Keep::new(args)?;
+            let words = report::LastWords::new(&cli.global.termination_log);
+            let told = |part| {
+                let words = Rc::clone(&words);
+                Box::new(move |text: &str| words.say(part, text))
+            };
+            let keep = async {
+                match plan {
+                    plan::Keep::Configuration(plan) => unit::Sidecar::new(&plan, told(0)).keep().await,
+                    plan::Keep::Repository(plan) => {
+                        let unit = plan.unit.as_ref().map(|unit| unit::Sidecar::new(unit, told(0)));
+                        follow::run(*plan, unit, told(1)).await
+                    }
+                }
+            };
+            match signals.unless_one(Box::pin(keep)).await {
                 // Kubernetes ends a sidecar with a signal, so this is a success.
                 Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => tracing::info!("{}", error.told()),
                 other => other?,
@@ -97,14 +110,20 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
         Command::Status(args) => {
             let plan = plan::Status::new(args)?;
             watched.until(plan.deadline, Kind::UnitUnreachable);
+            let follows = plan.root.as_deref().map(follow::status).transpose()?.flatten();
+            if let (Some(state), false) = (&follows, plan.json) {
+                print!("{}", state.text());
+            }
             let status = signals.unless_one(unit::status(plan.control.as_ref(), plan.deadline)).await?;
-            print!("{}", if plan.json { status.json() } else { status.text() });
+            print!("{}", if plan.json { status.json(follows.as_ref()) } else { status.text() });
             // In the sidecar's container, a probe learns from its message why Unit has no configuration.
             status.well().map_err(|error| match report::last_words(&cli.global.termination_log) {
                 Some(text) => error.excerpt(text),
                 None => error,
             })?;
         }
+        Command::Rollback(args) => order(&args, follow::Order::Rollback, &mut signals, &watched).await?,
+        Command::Resume(args) => order(&args, follow::Order::Resume, &mut signals, &watched).await?,
         Command::CopySelf(args) => {
             let copy = blocking(move || selfcopy::copy_to(&args.path));
             for path in signals.unless_one(copy).await? {
@@ -129,6 +148,14 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
         // Ignore a reader that closes the pipe early.
         Command::Completions(args) => drop(io::stdout().write_all(&cli::completions(args.shell))),
     }
+    Ok(())
+}
+
+/// Gives the sidecar an order, and prints its state afterwards.
+async fn order(args: &cli::OrderArgs, order: follow::Order, signals: &mut Signals, watched: &Watched) -> Result<()> {
+    let plan = plan::Order::new(args)?;
+    watched.until(plan.deadline, Kind::Volume);
+    print!("{}", signals.unless_one(follow::give(&plan, order)).await?);
     Ok(())
 }
 

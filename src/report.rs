@@ -1,9 +1,11 @@
 //! The final report: an error or a summary, on stderr and in the termination message, which
 //! `kubectl describe pod` shows.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::error::Error;
 use crate::files;
@@ -113,6 +115,29 @@ fn summary(outcome: &Outcome, took: std::time::Duration) -> String {
 pub fn last_words(termination_log: &Path) -> Option<String> {
     let text = files::read_text(termination_log, TERMINATION_LIMIT as u64).ok()?;
     (!text.trim().is_empty()).then_some(text)
+}
+
+/// The termination message of a sidecar: what it cannot do now, in two parts.
+#[derive(Debug)]
+pub struct LastWords {
+    parts: RefCell<[String; 2]>,
+    path: PathBuf,
+}
+
+impl LastWords {
+    pub fn new(path: &Path) -> Rc<Self> {
+        Rc::new(Self { parts: RefCell::default(), path: path.to_owned() })
+    }
+
+    /// Replaces a part; an empty one is no obstacle.
+    pub fn say(&self, part: usize, text: &str) {
+        let mut parts = self.parts.borrow_mut();
+        if parts[part] != text {
+            text.clone_into(&mut parts[part]);
+            let all: Vec<_> = parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
+            terminate(&all.join("\n"), &self.path);
+        }
+    }
 }
 
 /// Writes the termination message if its file exists. Only the kubelet creates the file.

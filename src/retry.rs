@@ -12,8 +12,6 @@ use crate::error::{Error, Kind, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const TRIES: u32 = 6;
-/// The hint for a passed deadline.
-pub(crate) const SLOW: &str = "raise --timeout, or find the slow step with --log-level debug";
 /// How long a server may stay silent before podstrap tries again: six times the interval at which Git's server
 /// reports that it is still packing (uploadpack.keepAlive, 5 s).
 const SILENCE: Duration = Duration::from_secs(30);
@@ -27,17 +25,37 @@ const ENDLESS: Duration = Duration::from_hours(24 * 365 * 100);
 pub struct Deadline {
     started: Instant,
     limit: Duration,
+    flag: &'static str,
+    is_patient: bool,
 }
 
 impl Deadline {
+    /// After a time that `--timeout` sets.
     pub fn after(limit: Duration) -> Self {
-        Self { started: Instant::now(), limit }
+        Self::of("--timeout", limit)
+    }
+    /// After a time that another flag sets.
+    pub fn of(flag: &'static str, limit: Duration) -> Self {
+        Self { started: Instant::now(), limit, flag, is_patient: true }
+    }
+    /// The same, without a second try.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { is_patient: false, ..self }
     }
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
     pub fn limit(&self) -> Duration {
         self.limit
+    }
+    /// The flag and the limit: `--timeout 10m`.
+    pub fn shown(&self) -> String {
+        format!("{} {}", self.flag, humantime::format_duration(self.limit))
+    }
+    /// The hint for a passed deadline.
+    pub(crate) fn slow(&self) -> String {
+        format!("raise {}, or find the slow step with --log-level debug", self.flag)
     }
     /// The remaining time; zero after the deadline.
     pub fn remaining(&self) -> Duration {
@@ -52,17 +70,17 @@ impl Deadline {
     }
     /// The error of file operations that the deadline ended.
     pub(crate) fn late(&self, what: &str) -> Error {
-        let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
-        Error::source(what).because(format!("not done after {elapsed:.1} s (--timeout {limit})")).hint(SLOW)
+        let (elapsed, limit) = (self.elapsed().as_secs_f64(), self.shown());
+        Error::source(what).because(format!("not done after {elapsed:.1} s ({limit})")).hint(self.slow())
     }
     /// The error of a command that does not end although the deadline has passed.
     pub(crate) fn stuck(&self, kind: Kind) -> Error {
-        let (elapsed, limit) = (self.elapsed().as_secs_f64(), humantime::format_duration(self.limit));
+        let (elapsed, limit) = (self.elapsed().as_secs_f64(), self.shown());
         Error::new(kind, "the command does not end")
-            .because(format!("not done after {elapsed:.1} s (--timeout {limit})"))
+            .because(format!("not done after {elapsed:.1} s ({limit})"))
             .because("a system call or a library does not return")
             .hint("check the volumes that the command uses: one of them may hang")
-            .hint(SLOW)
+            .hint(self.slow())
     }
     /// The same moment for tokio's timers.
     pub fn instant(&self) -> tokio::time::Instant {
@@ -93,7 +111,7 @@ async fn retry_pausing<T>(
         };
         tries.number += 1;
         // A permanent error needs no count of tries.
-        if !error.is_unreachable() {
+        if !error.is_unreachable() || !deadline.is_patient {
             return Err(error);
         }
         let pause = error
@@ -143,11 +161,11 @@ impl Tries {
             )
         });
         error.because(format!(
-            "gave up after {} {} in {:.1} s (--timeout {}){wait}",
+            "gave up after {} {} in {:.1} s ({}){wait}",
             self.number,
             if self.number == 1 { "try" } else { "tries" },
             elapsed.as_secs_f64(),
-            humantime::format_duration(deadline.limit())
+            deadline.shown()
         ))
     }
 }

@@ -34,6 +34,7 @@ UNRESTRICTED = {"test-pod", "nginx-unit"}
 # Values that no example uses.
 VARIANTS = {
     "a configuration in the tree": APP | {"module": "", "config": "deploy/unit.json", "link": "app", "depth": 0},
+    "a branch": APP | {"ref": "", "follow": True, "auth": ["ssh"], "storeClaim": "envs", "link": "app", "sidecar": True},
     "the same with a sidecar": APP | {"module": "", "config": "deploy/unit.json", "sidecar": True, "user": None},
     "all options": APP | {
         "storeClaim": "envs",
@@ -57,6 +58,7 @@ REFUSED = [
     (APP | {"config": {"listeners": {}}}, "module and config are both set"),
     (APP | {"store": "oci://registry.example/envs", "storeClaim": "envs"}, "store and storeClaim are both set"),
     (APP | {"store": "oci://ci:s3cret@registry.example/envs"}, "store: the URL contains a login"),
+    (APP | {"follow": True}, "follow: ref is a commit, which never changes"),
     (APP | {"store": "/envs"}, "at '/store': '/envs' does not match"),
     (APP | {"repo": "https://git:s3cret@git.example/app.git"}, "put it into a Secret"),
     (APP | {"replica": 3}, "additional properties 'replica' not allowed"),
@@ -153,7 +155,7 @@ def references(documents):
             raise Wrong(f"{document['kind']} {document['metadata']['name']}: {len(matching)} Pods have {selector}")
         if document["kind"] == "Service":
             [spec] = [spec for meta, spec in pods(documents) if meta.get("labels") in matching]
-            ports = [port for container in spec["containers"] for port in container.get("ports", [])]
+            ports = [port for container in containers(spec) for port in container.get("ports", [])]
             for port in document["spec"]["ports"]:
                 there("port", port["targetPort"], {p["name"] for p in ports} | {p["containerPort"] for p in ports})
 
@@ -202,7 +204,8 @@ def configurations(documents):
 
 def commands(documents):
     """Runs podstrap's commands with the real binary; returns their number. They run as far as they can without a
-    cluster: init fails at the missing volume, apply and status at the missing socket; a sidecar waits for it."""
+    cluster: init fails at the missing volume, and so does what follows or shows a branch; apply and status fail at the missing
+    socket; a sidecar waits for it."""
     count = 0
     for _, spec in pods(documents):
         for container in containers(spec):
@@ -233,7 +236,9 @@ def tried(documents, spec, container, args):
                 return f"--control-socket={place}/missing.sock"
             if name == "--auth":
                 mount(container, value)
-            if name == "--config":
+            if name == "--webhook-secret":
+                mount(container, value)
+            if name == "--config" and value.startswith("/"):
                 (place / "config.json").write_text(mounted(documents, spec, container, value))
                 return f"--config={place}/config.json"
             return arg
@@ -252,6 +257,7 @@ def tried(documents, spec, container, args):
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=60)
+        needs_root = subcommand in ("sidecar", "status") and any(arg.startswith("--root") for arg in args)
         code, words = {
             "copy-self": (0, ""),
             "init": (5, "/missing does not exist"),
@@ -259,6 +265,8 @@ def tried(documents, spec, container, args):
             "status": (6, "/missing.sock"),
             "sidecar": (0, "ended by SIGTERM"),
         }.get(subcommand, (0, "a subcommand"))
+        if needs_root:
+            code, words = 5, "/missing does not exist"
         if process.returncode != code or words not in said:
             raise Wrong(f"podstrap {args}: {process.returncode} instead of {code}: {said}")
         if subcommand == "copy-self" and not pathlib.Path(args[1]).is_file():
@@ -353,6 +361,7 @@ def chart_behaves():
     expect("a copy, the same checksum", checksum(own | {"config": config}) == checksum(own | {"config": dict(config)}))
     expect("no checksum with a sidecar", checksum(own | {"config": config, "sidecar": True}) is None)
     expect("the checksum does not depend on other values", checksum(APP) == checksum(APP | {"replicas": 5}))
+    expect("no warning if it follows", "WARNING" not in notes(APP | {"ref": "main", "follow": True}))
     expect("no warning for a commit", "WARNING" not in notes(APP))
     expect("a warning for a branch", '"main" is no full commit' in notes(APP | {"ref": "main"}))
     expect("a warning without a reference", "WARNING: the source is not pinned." in notes(APP | {"ref": ""}))

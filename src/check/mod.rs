@@ -20,7 +20,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{json, read_config};
+use crate::config::{Config, json, read_config};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::plan::{self, Tree};
@@ -41,6 +41,23 @@ pub fn check(bytes: &[u8], tree: Option<&Tree>) -> Checked {
     }
     findings.sort_by_key(|finding| finding.offset);
     Checked { findings, hidden: document.hidden }
+}
+
+/// Fails with the first error that a configuration has for a tree.
+///
+/// # Errors
+/// `UnitRefused`: Unit would refuse the configuration, or could not run it.
+pub fn refuse(config: &Config, tree: &Tree) -> Result<()> {
+    let checked = check(&config.bytes, Some(tree));
+    let mut errors = checked.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let Some(first) = errors.next() else { return Ok(()) };
+    let what = format!("{} does not fit its tree", config.path.display());
+    let error = Error::new(Kind::UnitRefused, what).because(format!("{}: {}", first.pointer, first.message));
+    let error = match errors.count() {
+        0 => error,
+        more => error.because(format!("and {more} more")),
+    };
+    Err(error.hint(first.hint.clone().unwrap_or_else(|| "run `podstrap check CONFIG --tree DIR`".to_owned())))
 }
 
 /// Checks the files, prints the findings to stdout, and fails if one is an error.
@@ -102,7 +119,7 @@ pub mod fuzzing {
 /// For any text: findings lie in it and can be printed, and the parser agrees about its JSON.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
-    use crate::config::{Config, dialect, position};
+    use crate::config::{dialect, position};
     let tree = Tree { dir: "/nonexistent".into(), venv: "venv".into(), final_path: None };
     let config = Config { path: "c.json".into(), bytes: data.to_vec() };
     let value = dialect::to_value(data);

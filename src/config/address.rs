@@ -33,6 +33,11 @@ impl Address {
         Some(Self::V4(host, port(&text[colon + 1..])?))
     }
 
+    /// `None` for a Unix socket.
+    pub fn port(&self) -> Option<u16> {
+        self.socket().map(|socket| socket.port())
+    }
+
     /// The address for bind(2); None for a Unix socket.
     pub fn socket(&self) -> Option<SocketAddr> {
         match *self {

@@ -1,24 +1,35 @@
 //! Maps paths of the app's container to paths of this machine.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::applications::{applications, applications_mut};
 
-/// Members that concern requests. Their paths are not files.
-const OF_REQUESTS: [&str; 4] = ["match", "prefix", "rewrite", "location"];
+/// Members that concern requests. Their paths are not files of the tree.
+const OF_REQUESTS: [&str; 6] = ["match", "prefix", "rewrite", "location", "proxy", "response_headers"];
+/// Members whose own members have names that the user chose.
+const NAMED: [&str; 4] = ["applications", "routes", "upstreams", "environment"];
 
 /// A directory in the app's container, and the same one on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     there: PathBuf,
     here: PathBuf,
+    /// The only names below the directory that are mapped; `None` for all.
+    names: Option<Vec<OsString>>,
 }
 
 impl Mapping {
     pub fn new(there: PathBuf, here: PathBuf) -> Self {
-        Self { there, here }
+        Self { there, here, names: None }
+    }
+
+    /// Leaves out paths with another first name below the directory: other programs made them.
+    #[must_use]
+    pub fn only(self, names: Vec<OsString>) -> Self {
+        Self { names: Some(names), ..self }
     }
 
     /// Derives the mapping from the environment: its path in the container, and its directory in the tree.
@@ -36,7 +47,23 @@ impl Mapping {
 
     /// Maps a path of the container to this machine; None outside the directory.
     pub fn here(&self, path: &Path) -> Option<PathBuf> {
-        path.strip_prefix(&self.there).ok().map(|rest| joined(&self.here, rest))
+        let rest = path.strip_prefix(&self.there).ok()?;
+        let first = rest.iter().next();
+        let is_known = |first: &OsStr| self.names.as_ref().is_none_or(|names| names.iter().any(|name| name == first));
+        first.is_none_or(is_known).then(|| joined(&self.here, rest))
+    }
+
+    /// Maps the paths in a value: one path, a path with Unit's variables (`/app$uri`, `/app/static$uri`), or a list of
+    /// paths with colons.
+    fn text(&self, text: &str) -> String {
+        let one = |text: &str| {
+            let (path, rest) = text.split_at(text.find('$').unwrap_or(text.len()));
+            let here = self.here(Path::new(path))?;
+            // `/app/$uri` keeps its slash.
+            let slash = if path.len() > 1 && path.ends_with('/') { "/" } else { "" };
+            Some(format!("{}{slash}{rest}", here.to_string_lossy()))
+        };
+        text.split(':').map(|part| one(part).unwrap_or_else(|| part.to_owned())).collect::<Vec<_>>().join(":")
     }
 }
 
@@ -70,19 +97,24 @@ pub fn localize(config: &mut Value, final_path: Option<&Path>, venv: &Path, tree
     }
 }
 
-/// Maps every string that is a path below the directory in the container.
-fn remap(value: &mut Value, mapping: &Mapping) {
+/// Maps every path below the directory in the container, wherever the configuration names it: except for the members
+/// that concern requests.
+pub fn remap(value: &mut Value, mapping: &Mapping) {
+    remap_members(value, mapping, false);
+}
+
+fn remap_members(value: &mut Value, mapping: &Mapping, are_named: bool) {
     match value {
         Value::String(text) => {
-            if let Some(here) = mapping.here(Path::new(text.as_str())) {
-                *text = here.to_string_lossy().into_owned();
-            }
+            *text = mapping.text(text);
         }
         Value::Array(values) => values.iter_mut().for_each(|value| remap(value, mapping)),
         Value::Object(members) => members
             .iter_mut()
-            .filter(|(name, _)| !OF_REQUESTS.contains(&name.as_str()))
-            .for_each(|(_, value)| remap(value, mapping)),
+            .filter(|(name, _)| are_named || !OF_REQUESTS.contains(&name.as_str()))
+            .for_each(|(name, value)| {
+                remap_members(value, mapping, !are_named && NAMED.contains(&name.as_str()));
+            }),
         _ => {}
     }
 }
@@ -112,6 +144,47 @@ mod tests {
         }
         let mapping = Mapping::new("/app".into(), "/t".into());
         assert_eq!(mapping.here(Path::new("/appendix")), None);
+    }
+
+    #[test]
+    fn only_what_the_tree_has_is_mapped_in_lists_and_before_variables_too() {
+        let mapping = Mapping::new("/app".into(), "/t".into()).only(vec!["lib".into(), "static".into()]);
+        for (text, mapped) in [
+            ("/app", "/t"),
+            ("/app/lib/x", "/t/lib/x"),
+            ("/app/data/x", "/app/data/x"),
+            ("/app$uri", "/t$uri"),
+            ("/app/$uri", "/t/$uri"),
+            ("/app/static$uri", "/t/static$uri"),
+            ("/app/static/$host$uri", "/t/static/$host$uri"),
+            ("/app/log$uri", "/app/log$uri"),
+            ("/app/lib:/usr/lib:/app/data:/app", "/t/lib:/usr/lib:/app/data:/t"),
+            ("lib", "lib"),
+            ("/", "/"),
+            ("", ""),
+            ("a:b::c", "a:b::c"),
+        ] {
+            assert_eq!(mapping.text(text), mapped);
+        }
+    }
+
+    #[test]
+    fn names_that_the_user_chose_exclude_nothing() {
+        let mapping = Mapping::new("/app".into(), "/t".into());
+        let mut config = json!({
+            "applications": {"proxy": {"path": "/app", "environment": {"match": "/app/x", "prefix": "/app"}, "prefix": "/app"}},
+            "routes": {"rewrite": [{"match": {"uri": "/app/*"}, "action": {"share": "/app$uri",
+                "response_headers": {"Location": "/app/x"}, "rewrite": "/app/y"}}]},
+        });
+        remap(&mut config, &mapping);
+        assert_eq!(
+            config,
+            json!({
+                "applications": {"proxy": {"path": "/t", "environment": {"match": "/t/x", "prefix": "/t"}, "prefix": "/app"}},
+                "routes": {"rewrite": [{"match": {"uri": "/app/*"}, "action": {"share": "/t$uri",
+                    "response_headers": {"Location": "/app/x"}, "rewrite": "/app/y"}}]},
+            })
+        );
     }
 
     #[test]

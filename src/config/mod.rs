@@ -11,10 +11,12 @@
 //! | `segments` | paths of names: `applications/a%2Fb` |
 //! | `address` | socket addresses |
 //! | `language` | an application's `type` |
+//! | `canary` | a second copy of a configuration beside the one that serves |
 //! | `localize` | mapping paths of the app's container to this machine |
 
 pub mod address;
 pub mod applications;
+pub mod canary;
 pub mod dialect;
 mod file;
 pub mod json;

@@ -48,10 +48,11 @@ pub struct Entrypoint {
 impl Init {
     pub fn new(args: cli::InitArgs) -> Result<Self> {
         let root = absolute("--root", &args.root)?;
-        let target = Target { root, link: args.link.map(link_name).transpose()?, durable: args.durable };
-        let mut environment = Environment::new(&args.environment, &target)?;
+        let release = args.release;
+        let target = Target { root, link: release.link.map(link_name).transpose()?, durable: release.durable };
+        let mut environment = Environment::new(&release.environment, &target)?;
         if let Some(store) = &mut environment.store {
-            store.size_limit = args.size_limit;
+            store.size_limit = release.size_limit;
             store.only = args.store_only;
             if store.only && store.verify.is_some() && store.sign.is_none() {
                 return Err(Error::usage("--store-only with --store-verify needs --store-sign")
@@ -68,12 +69,12 @@ impl Init {
         let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
         let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;
         Ok(Self {
-            source: Source::new(&args.repo, args.checkout)?,
+            source: Source::new(&args.repo, release.checkout)?,
             target,
             environment,
             copy_self,
             entrypoint,
-            size_limit: args.size_limit,
+            size_limit: release.size_limit,
             stale_ok: args.stale_ok,
             deadline: Deadline::after(args.timeout),
         })

@@ -2,6 +2,7 @@
 
 mod check;
 mod environment;
+mod follow;
 mod init;
 mod paths;
 pub(crate) mod platform;
@@ -17,6 +18,7 @@ pub use check::{Check, Tree};
 pub use environment::{
     AppTarget, EngineRequest, Environment, Links, PythonRequest, Supply, Wanted, is_in_tree, remote,
 };
+pub use follow::{Follow, Keep, Order};
 pub use init::{CopySelf, Entrypoint, Init};
 pub(crate) use paths::normal;
 pub use paths::{RESERVED, TreePath};

@@ -388,7 +388,7 @@ mod tests {
         let line = ["podstrap", "init", "--root", "/vol", "--repo", repo];
         let cli = Cli::try_parse(line.iter().chain(flags).map(Into::into)).unwrap();
         let Command::Init(args) = cli.command else { panic!("{cli:?}") };
-        Source::new(repo, args.checkout)
+        Source::new(repo, args.release.checkout)
     }
 
     fn refusal(repo: &str, flags: &[&str]) -> String {

@@ -40,6 +40,8 @@ pub struct Status {
     /// `None` tries the usual paths in order.
     pub control: Option<Control>,
     pub json: bool,
+    /// The volume of a sidecar that follows, absolute.
+    pub root: Option<PathBuf>,
     pub deadline: Deadline,
 }
 
@@ -72,9 +74,10 @@ impl Apply {
 }
 
 impl Sidecar {
-    pub fn new(args: cli::SidecarArgs) -> Result<Self> {
+    /// `config` is the value of `--config`.
+    pub(super) fn new(args: &cli::SidecarArgs, config: &Path) -> Result<Self> {
         Ok(Self {
-            config: absolute("--config", &args.config)?,
+            config: absolute("--config", config)?,
             control: args.control_socket.as_deref().map(Control::new).transpose()?,
             probe: args.probe.as_deref().map(probe_url).transpose()?,
             timeout: args.timeout,
@@ -87,6 +90,7 @@ impl Status {
         Ok(Self {
             control: args.control_socket.as_deref().map(Control::new).transpose()?,
             json: args.format == cli::OutputFormat::Json,
+            root: args.root.as_deref().map(|root| absolute("--root", root)).transpose()?,
             deadline: Deadline::after(args.timeout),
         })
     }

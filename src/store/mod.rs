@@ -59,6 +59,9 @@ use crate::size::Size;
 const LOOK: Duration = Duration::from_secs(5);
 /// The shortest time limit to restore or save an environment. It is longer if the build took longer.
 const TRANSFER: Duration = Duration::from_secs(20);
+/// A restore may take this many times as long as the build: several Pods of a node may restore at once, and to build then
+/// would take even longer.
+const CROWD: u32 = 4;
 /// The first and the longest pause between two looks at an entry that another podstrap builds.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
@@ -193,7 +196,7 @@ impl Store {
             }
             return Ok(None);
         }
-        let limit = manifest.took().max(TRANSFER).min(deadline.remaining() / 2);
+        let limit = (manifest.took() * CROWD).max(TRANSFER).min(deadline.remaining() / 2);
         // A thread that is given up may still write there.
         let beside = to.with_extension("restored");
         let (place, wanted, target, most) =

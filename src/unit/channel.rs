@@ -21,6 +21,8 @@ use hyperlocal::UnixConnector;
 
 use crate::plan::Control;
 
+/// The Host of requests to a socket. By default, hyperlocal's is the path in hexadecimal, which may be too long.
+pub(super) const LOCAL: &str = "localhost";
 /// Time limit for the TCP handshake with a control address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -77,8 +79,7 @@ pub(super) async fn send(control: &Control, method: Method, path: &str, body: By
     match control {
         Control::Unix(socket) => {
             let uri: Uri = hyperlocal::Uri::new(socket, path).into();
-            // By default, hyperlocal's Host is the path in hexadecimal, which may be too long.
-            exchange(UnixConnector, method, uri, Some("localhost"), body).await
+            exchange(UnixConnector, method, uri, Some(LOCAL), body).await
         }
         Control::Http(url) => {
             let uri = format!("{}{path}", url.as_str().trim_end_matches('/'));
@@ -90,13 +91,12 @@ pub(super) async fn send(control: &Control, method: Method, path: &str, body: By
     }
 }
 
-async fn exchange<C>(
-    connector: C,
-    method: Method,
-    uri: Uri,
-    host: Option<&'static str>,
-    body: Bytes,
-) -> Result<Reply, NoReply>
+/// GETs a page of a listener at a Unix socket.
+pub(super) async fn get(socket: &Path, host: &str, path: &str) -> Result<Reply, NoReply> {
+    exchange(UnixConnector, Method::GET, hyperlocal::Uri::new(socket, path).into(), Some(host), Bytes::new()).await
+}
+
+async fn exchange<C>(connector: C, method: Method, uri: Uri, host: Option<&str>, body: Bytes) -> Result<Reply, NoReply>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {

@@ -4,6 +4,5 @@ use crate::retry::Deadline;
 
 pub(super) fn gave_up(tries: u32, deadline: Deadline) -> String {
     let plural = if tries == 1 { "try" } else { "tries" };
-    let limit = humantime::format_duration(deadline.limit());
-    format!("gave up after {tries} {plural} in {:.1} s (--timeout {limit})", deadline.elapsed().as_secs_f64())
+    format!("gave up after {tries} {plural} in {:.1} s ({})", deadline.elapsed().as_secs_f64(), deadline.shown())
 }

@@ -13,12 +13,14 @@
 //! | `diagnose/` | find the cause of a 500 without a reason: one file for each possible cause |
 //! | `readback`, `expected` | verify that Unit has the configuration and keeps it |
 //! | `prove`, `probe` | verify that every application runs and a listener answers |
+//! | `canary` | try a setup beside the one that serves |
 //! | `sidecar`, `status`, `entrypoint` | `podstrap sidecar`, `status`, `init --entrypoint-dir` |
 //! | `log`, `container_log` | Unit's log since a moment; the log of a hook |
 //!
 //! podstrap sends one request at a time: bursts have crashed Unit's controller.
 
 mod apply;
+mod canary;
 mod chain;
 mod channel;
 mod client;
@@ -50,7 +52,7 @@ pub use entrypoint::place;
 pub use probe::{Answer, first_answer, probe};
 pub use readback::SETTLE;
 pub use setup::{Part, Setup};
-pub use sidecar::Sidecar;
+pub use sidecar::{Reader, Seen, Sidecar, Step, Told};
 pub use sockets::SOCKETS;
 pub use status::{UnitStatus, status};
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, Url};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::deadline::gave_up;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +34,19 @@ pub struct Answer {
 /// GETs `url` until its status is below 500 or the deadline passes. Does not follow redirects.
 pub async fn probe(url: &Url, deadline: Deadline) -> Result<Answer> {
     ask_until(|answer| answer.status < 500, url, deadline).await
+}
+
+/// GETs `url` once.
+///
+/// # Errors
+/// `Probe`: no answer within the time, or one with status 500 or above.
+pub async fn glance(url: &Url, within: Duration) -> Result<()> {
+    let client = http::client_without_proxy()?;
+    match timeout(within, ask(&client, url)).await {
+        Ok(Ok(answer)) if answer.status < 500 => Ok(()),
+        Ok(last) => Err(failed(url, Some(last))),
+        Err(_) => Err(failed(url, None)),
+    }
 }
 
 /// GETs `url` until it answers, with any status, or the deadline passes.

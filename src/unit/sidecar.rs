@@ -5,6 +5,7 @@
 //! If Unit refuses a configuration, the sidecar logs it once and keeps the last good configuration, also
 //! when Unit restarts.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,16 +13,18 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
+use super::canary;
 use super::client::Client;
 use super::expected::Expected;
-use super::probe::probe;
+use super::probe::{glance, probe};
 use super::setup::{self, Setup};
 use super::store;
-use super::trouble::Trouble;
 use super::wait::{self, Answering};
+use crate::config::dialect;
+use crate::config::localize::{Mapping, remap};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::plan::Control;
+use crate::plan::{self, Control};
 use crate::retry::Deadline;
 
 /// Between two checks of the files.
@@ -37,10 +40,54 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// The path, inode and ctime (seconds, nanoseconds) of a socket. A restarted Unit has another.
 type SocketFile = (PathBuf, u64, i64, i64);
 
+/// Reads the setup that a sidecar keeps in Unit.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// A file or a directory.
+    pub from: PathBuf,
+    /// The paths in the configuration that name a release, and that release.
+    pub release: Option<Mapping>,
+}
+
+impl Reader {
+    /// # Errors
+    /// Usage: the configuration is unreadable, or with a release no JSON.
+    pub fn read(&self) -> Result<Setup> {
+        let mut setup = Setup::read(&self.from, "/config")?;
+        if let (Some(mapping), Some(config)) = (&self.release, &mut setup.config) {
+            let mut value = dialect::to_value(&config.bytes).map_err(|why| {
+                Error::usage(format!("cannot read {}", config.path.display()))
+                    .because(why)
+                    .hint("run `podstrap check` on it")
+            })?;
+            remap(&mut value, mapping);
+            config.bytes = value.to_string().into_bytes();
+        }
+        Ok(setup)
+    }
+}
+
+/// The steps of [`Sidecar::replace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Canary,
+    Apply,
+    Probe,
+}
+
+/// What a sidecar has seen of Unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    /// Whether Unit answered last time.
+    pub answers: bool,
+    /// How often Unit had lost or changed the configuration.
+    pub repairs: u64,
+}
+
 /// The state of a sidecar.
 pub struct Sidecar {
     client: Client,
-    from: PathBuf,
+    reader: Reader,
     control: Option<Control>,
     probe: Option<Url>,
     timeout: Duration,
@@ -57,6 +104,7 @@ pub struct Sidecar {
     said: Option<String>,
     /// The last logged refusal of the newest setup.
     complaint: Option<String>,
+    seen: Seen,
     told: Told,
 }
 
@@ -64,14 +112,14 @@ pub struct Sidecar {
 pub type Told = Box<dyn Fn(&str)>;
 
 impl Sidecar {
-    pub fn new(from: &Path, control: Option<Control>, probe: Option<Url>, timeout: Duration, told: Told) -> Self {
+    pub fn new(plan: &plan::Sidecar, told: Told) -> Self {
         Self {
             // The sidecar watches anyway, so an apply need not.
             client: Client { settle: Duration::ZERO, ..Client::default() },
-            from: from.to_owned(),
-            control,
-            probe,
-            timeout,
+            reader: Reader { from: plan.config.clone(), release: None },
+            control: plan.control.clone(),
+            probe: plan.probe.clone(),
+            timeout: plan.timeout,
             newest: None,
             refused: None,
             good: None,
@@ -80,6 +128,7 @@ impl Sidecar {
             looked: None,
             said: None,
             complaint: None,
+            seen: Seen::default(),
             told,
         }
     }
@@ -89,8 +138,8 @@ impl Sidecar {
     /// # Errors
     /// Usage: the configuration is unreadable at the start. Later failures are only logged.
     pub async fn keep(mut self) -> Result<()> {
-        self.stamp = setup::stamp(&self.from);
-        let first = Setup::read(&self.from, "/config")?;
+        self.stamp = setup::stamp(&self.reader.from);
+        let first = self.reader.read()?;
         let mounts = files::read_proc(Path::new("/proc/self/mountinfo")).unwrap_or_default();
         let mounts = String::from_utf8_lossy(&mounts);
         for path in first.files().filter(|path| is_mounted(&mounts, path)) {
@@ -102,25 +151,112 @@ impl Sidecar {
         }
         self.newest = Some(first);
         loop {
-            self.read();
-            let socket = self.socket.as_ref().and_then(|(path, ..)| identity(path));
-            if socket != self.socket || self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
-                self.round().await;
-            }
-            sleep(if self.looked.is_none() { ABSENT } else { TICK }).await;
+            let pause = self.tick().await;
+            sleep(pause).await;
         }
+    }
+
+    /// Checks the files and Unit once. Returns the time until the next check.
+    pub async fn tick(&mut self) -> Duration {
+        self.read();
+        let socket = self.socket.as_ref().and_then(|(path, ..)| identity(path));
+        if socket != self.socket || self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            self.round().await;
+        }
+        if self.looked.is_none() { ABSENT } else { TICK }
+    }
+
+    /// Keeps another setup in Unit from now on, whatever Unit has.
+    ///
+    /// # Errors
+    /// Usage: the configuration is unreadable.
+    pub fn serve(&mut self, reader: Reader) -> Result<()> {
+        let setup = reader.read()?;
+        self.adopt(reader, setup);
+        self.looked = None;
+        Ok(())
+    }
+
+    fn adopt(&mut self, reader: Reader, setup: Setup) {
+        self.stamp = setup::stamp(&reader.from);
+        (self.reader, self.newest) = (reader, Some(setup));
+        (self.refused, self.complaint) = (None, None);
+    }
+
+    /// Applies another setup if it works, and keeps it from then on. If it fails, Unit has the former one afterwards.
+    ///
+    /// With `file`, a file of the release, Unit tries the setup first.
+    ///
+    /// # Errors
+    /// As for [`apply`](super::apply::run), with the step that failed. Usage: the configuration is unreadable.
+    pub async fn replace(&mut self, reader: Reader, file: Option<&Path>) -> Result<(), (Step, Error)> {
+        let setup = reader.read().map_err(|error| (Step::Apply, error))?;
+        let deadline = Deadline::after(self.timeout);
+        let controls = self.client.controls(self.control.as_ref());
+        let found = wait::wait(&controls, &self.client.proc, deadline).await.map_err(|error| (Step::Apply, error))?;
+        // The next check repairs what cannot be put back.
+        self.looked = None;
+        if let Some(file) = file {
+            let tried = canary::try_out(&self.client, &found, &setup, self.probe.as_ref(), file, deadline).await;
+            tried.map_err(|error| (Step::Canary, error))?;
+        }
+        let deadline = Deadline::after(self.timeout);
+        if let Err(error) = self.go_over(&found.control, &setup, deadline).await {
+            canary::put_back(&found, Deadline::after(self.timeout)).await;
+            return Err(error);
+        }
+        self.good = Some(setup.clone());
+        self.adopt(reader, setup);
+        Ok(())
+    }
+
+    async fn go_over(&self, control: &Control, setup: &Setup, deadline: Deadline) -> Result<(), (Step, Error)> {
+        let applied = self.client.apply(Some(control), setup, deadline).await.map_err(|error| (Step::Apply, error))?;
+        if let Some(url) = &self.probe {
+            probe(url, deadline).await.map_err(|error| (Step::Probe, applied.explain(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the page of --probe answers well now.
+    ///
+    /// # Errors
+    /// `Probe`: no answer within the time, or one with status 500 or above.
+    pub async fn answers(&self, within: Duration) -> Result<()> {
+        match &self.probe {
+            Some(url) => glance(url, within).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The strings in Unit's configuration, without those of a trial; `None` if Unit does not answer in this time.
+    pub async fn configured(&self, within: Duration) -> Option<Vec<String>> {
+        let controls = self.client.controls(self.control.as_ref());
+        let found = wait::wait_slowly(&controls, &self.client.proc, ABSENT, Deadline::after(within)).await.ok()?;
+        Some(canary::serving(&dialect::to_value(&found.config).ok()?))
+    }
+
+    /// Changes with the files of the configuration.
+    pub fn stamp(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        setup::stamp(&self.reader.from).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen
     }
 
     /// Reads the files again if one changed.
     fn read(&mut self) {
-        let stamp = setup::stamp(&self.from);
+        let stamp = setup::stamp(&self.reader.from);
         if stamp == self.stamp {
             return;
         }
-        match Setup::read(&self.from, "/config") {
+        match self.reader.read() {
             Ok(read) => {
                 if self.newest.as_ref().is_none_or(|newest| !newest.same(&read)) {
-                    tracing::info!("{} has changed", self.from.display());
+                    tracing::info!("{} has changed", self.reader.from.display());
                     self.newest = Some(read);
                     self.refused = None;
                     self.complaint = None;
@@ -140,10 +276,12 @@ impl Sidecar {
             Ok(found) => found,
             Err(obstacle) => {
                 self.looked = None;
+                self.seen.answers = false;
                 return self.say(&obstacle, &format!("waiting for Unit: {obstacle}"));
             }
         };
         self.looked = Some(Instant::now());
+        self.seen.answers = true;
         let socket = match &found.control {
             Control::Unix(path) => identity(path),
             Control::Http(_) => None,
@@ -196,13 +334,11 @@ impl Sidecar {
                     return Ok(());
                 }
                 Ok(false) => {}
-                Err(Trouble::Cut(how)) => {
-                    return Err(Error::new(Kind::UnitUnreachable, "lost the connection to Unit").because(how));
-                }
-                Err(Trouble::Failed(error)) => return Err(error),
+                Err(trouble) => return Err(canary::failure(trouble)),
             }
         }
         if took {
+            self.seen.repairs += 1;
             tracing::warn!(
                 "{}; applying {} again",
                 if anew {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use hyper::Method;
 use hyper::body::Bytes;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout_at;
 
@@ -58,8 +59,8 @@ pub async fn status(control: Option<&Control>, deadline: Deadline) -> Result<Uni
 impl UnitStatus {
     /// One object: `server`, `control`, `listeners` (as configured), `applications` (name →
     /// `{type, processes: {running, starting, idle}, requests: {active}, well}`), and Unit's own
-    /// `connections`, `requests` and `modules`.
-    pub fn json(&self) -> String {
+    /// `connections`, `requests` and `modules`. With `follow`, that is a member too.
+    pub fn json(&self, follow: Option<&impl Serialize>) -> String {
         let applications: Map<_, _> = self
             .applications()
             .map(|(name, app)| {
@@ -73,7 +74,7 @@ impl UnitStatus {
                 (name.clone(), one)
             })
             .collect();
-        let all = json!({
+        let mut all = json!({
             "server": self.server,
             "control": self.control.to_string(),
             "listeners": self.config["listeners"],
@@ -82,6 +83,9 @@ impl UnitStatus {
             "requests": self.told["requests"],
             "modules": self.told["modules"],
         });
+        if let Some(follow) = follow {
+            all["follow"] = json!(follow);
+        }
         format!("{all:#}\n")
     }
 
@@ -218,7 +222,7 @@ mod tests {
         error: no running process of "flask" in Unit at unix:/run/unit.sock
         hint: read Unit's log (`kubectl logs POD -c CONTAINER`) for the reason
         "#);
-        let json: Value = serde_json::from_str(&status(0).json()).unwrap();
+        let json: Value = serde_json::from_str(&status(0).json(None::<&Value>)).unwrap();
         assert_eq!(
             (&json["applications"]["flask"]["well"], &json["applications"]["rare"]["well"]),
             (&false.into(), &true.into())

@@ -11,8 +11,10 @@ pub(super) fn child_error(what: &str, failure: Failure) -> Error {
         _ => String::new(),
     };
     let hint = match &failure {
-        Failure::Deadline { .. } => Some(crate::retry::SLOW),
-        Failure::Start { source, .. } | Failure::Read { source, .. } => explain::limit("", &source.to_string()),
+        Failure::Deadline { deadline, .. } => Some(deadline.slow()),
+        Failure::Start { source, .. } | Failure::Read { source, .. } => {
+            explain::limit("", &source.to_string()).map(Into::into)
+        }
     };
     let mut error = Error::environment(what).because(failure);
     if let Some(hint) = hint {

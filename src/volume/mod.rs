@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/.podstrap/lock                      held during every change below; never deleted
+//! <root>/.podstrap/follow.json               what a sidecar that follows a branch remembers
 //! <root>/.podstrap/staging/<random>/         whoever holds the lock may delete it
 //! <root>/.podstrap/releases/<id>/            tree/, release.json, a list of files and the boot; one rename creates it
 //! <root>/.podstrap/current -> releases/<id>  the switch, without --link
@@ -33,6 +34,7 @@ mod key;
 mod layout;
 mod list;
 mod manifest;
+mod notes;
 mod owner;
 mod release;
 mod retain;
@@ -42,6 +44,7 @@ mod usage;
 
 pub use key::{CopyKey, EnvironmentKey, Key};
 pub use manifest::{MANIFEST_VERSION, Manifest, Release, SourceRecord};
+pub use notes::Notes;
 pub use release::Staging;
 pub use root::Volume;
 pub use usage::{Meter, Usage};

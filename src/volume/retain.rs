@@ -9,9 +9,9 @@ use crate::dir::random;
 use crate::error::{IoContext, Result};
 
 impl Volume {
-    /// Deletes old releases. Keeps those that a link shows, and the `previous` newest of the rest.
-    pub async fn retain(&self, previous: usize) {
-        if let Err(error) = self.retire(previous) {
+    /// Deletes old releases. Keeps those that a link shows, those with these `ids`, and the `previous` newest of the rest.
+    pub async fn retain(&self, previous: usize, ids: &[&str]) {
+        if let Err(error) = self.retire(previous, ids) {
             tracing::warn!("cannot delete old releases: {}", error.told());
         }
         for (path, error) in self.clear().await {
@@ -27,9 +27,10 @@ impl Volume {
     }
 
     /// Moves each old release to staging by one rename, so that no half-deleted release remains.
-    fn retire(&self, previous: usize) -> Result<()> {
+    fn retire(&self, previous: usize, ids: &[&str]) -> Result<()> {
         let failed = || format!("cannot list {}", self.releases.path().display());
         let mut live = self.live().on_volume(|| format!("cannot read the links in {}", self.root.path().display()))?;
+        live.extend(ids.iter().map(|id| (*id).to_owned()));
         if previous > 0 {
             let mut others: Vec<_> =
                 self.complete()?.into_iter().filter(|release| !live.contains(&release.id)).collect();

@@ -215,6 +215,17 @@ impl Volume {
         Ok(releases)
     }
 
+    /// The release that a path is in.
+    pub fn id_of<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = Path::new(path).strip_prefix(self.releases.path()).ok()?;
+        rest.iter().next()?.to_str()
+    }
+
+    /// The record of a release.
+    pub fn record(&self, release: &Release) -> PathBuf {
+        self.releases.path().join(&release.id).join(RECORD)
+    }
+
     /// The tree of a release.
     pub fn tree(&self, release: &Release) -> PathBuf {
         self.releases.path().join(&release.id).join("tree")
@@ -224,7 +235,7 @@ impl Volume {
     ///
     /// # Errors
     /// Another program made it.
-    fn release(&self, id: &str) -> Result<Option<Release>> {
+    pub fn release(&self, id: &str) -> Result<Option<Release>> {
         let path = self.releases.path().join(id);
         let dir = match self.releases.dir(id) {
             Ok(dir) => dir,
@@ -294,7 +305,7 @@ fn damage(tree: &Dir, listed: &[Listed], built: Option<&Stat>) -> Result<Option<
     Ok(None)
 }
 
-fn open_root(path: &Path) -> Result<Dir> {
+pub(super) fn open_root(path: &Path) -> Result<Dir> {
     let shown = path.display();
     let root = Dir::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotADirectory => Error::volume(format!("--root {shown} is not a directory"))
@@ -344,11 +355,11 @@ async fn take(lock: &File, path: &Path, root: &Path, deadline: Deadline) -> Resu
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::volume(format!("{} stayed locked", path.display()))
                     .because(format!(
-                        "waited {:.1} s (--timeout {}) for another podstrap to finish",
+                        "waited {:.1} s ({}) for another podstrap to finish",
                         deadline.elapsed().as_secs_f64(),
-                        humantime::format_duration(deadline.limit())
+                        deadline.shown()
                     ))
-                    .hint("raise --timeout, or read the other init's log to see why it takes so long"));
+                    .hint("raise the time limit, or read the other init's log to see why it takes so long"));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error)

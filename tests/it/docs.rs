@@ -31,7 +31,9 @@ fn the_reference_lists_every_flag_and_no_other() {
     let sub = |name: &str| defined(cli.find_subcommand(name).unwrap());
     assert_eq!(documented(&reference, "podstrap init"), sub("init"));
     assert_eq!(documented(&reference, "podstrap apply"), sub("apply"));
-    assert_eq!(documented(&reference, "podstrap sidecar"), sub("sidecar"));
+    for name in ["rollback", "resume"] {
+        assert_eq!(documented(&reference, "podstrap rollback"), sub(name));
+    }
     assert_eq!(documented(&reference, "podstrap status"), sub("status"));
     assert_eq!(documented(&reference, "podstrap check"), sub("check"));
     assert_eq!(documented(&reference, "podstrap store"), sub("store"));
@@ -41,27 +43,14 @@ fn the_reference_lists_every_flag_and_no_other() {
         let heading = format!("\n## podstrap {}\n", command.get_name());
         assert!(reference.contains(&heading), "docs/cli.md has no section{heading}");
     }
-    // docs/cli.md describes `up` by its differences from `init`.
-    let inherited: BTreeSet<_> = sub("init")
-        .into_iter()
-        .filter(|flag| {
-            ![
-                "repo",
-                "root",
-                "link",
-                "copy-self",
-                "entrypoint-dir",
-                "config",
-                "durable",
-                "stale-ok",
-                "size-limit",
-                "store-only",
-            ]
-            .contains(&flag.as_str())
-        })
-        .collect();
-    let own = documented(&reference, "podstrap up");
-    assert_eq!(own.union(&inherited).cloned().collect::<BTreeSet<_>>(), sub("up"));
+    // docs/cli.md describes these by their differences from `init`.
+    let once = ["copy-self", "entrypoint-dir", "stale-ok", "store-only"];
+    let volume = ["repo", "root", "link", "config", "durable", "size-limit"];
+    for (name, other) in [("sidecar", &[][..]), ("up", &volume)] {
+        let inherited = sub("init").into_iter().filter(|flag| ![&once, other].concat().contains(&flag.as_str()));
+        let own = documented(&reference, &format!("podstrap {name}"));
+        assert_eq!(own.into_iter().chain(inherited).collect::<BTreeSet<_>>(), sub(name), "{name}");
+    }
 }
 
 #[test]

@@ -10,6 +10,8 @@
 {{ fail "neither module nor config is set: set module for a Python app (for example module: wsgi), or config to Unit's configuration" }}
 {{- else if contains "@" .Values.store -}}
 {{ fail "store: the URL contains a login, which the Deployment would show: put it into a Secret (type kubernetes.io/dockerconfigjson) and add the Secret's name to auth" }}
+{{- else if and .Values.follow (regexMatch "^[0-9a-f]{40}$" .Values.ref) -}}
+{{ fail "follow: ref is a commit, which never changes: set ref to a branch, or leave it empty for the repository's HEAD" }}
 {{- else if and .Values.store .Values.storeClaim -}}
 {{ fail "store and storeClaim are both set: set store for a registry, or storeClaim for a volume" }}
 {{- end }}
@@ -51,6 +53,50 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $app := dict "type" "python" "home" (printf "%s/venv" $tree) "path" $path "working_directory" $path "module" .Values.module "callable" .Values.callable -}}
 {{- $listeners := dict (printf "*:%v" .Values.port) (dict "pass" "applications/app") -}}
 {{ dict "listeners" $listeners "applications" (dict "app" $app) | toPrettyJson }}
+{{- end }}
+{{- end }}
+
+{{- /* The flags for the source and the environment. */ -}}
+{{- define "podstrap.release" -}}
+- {{ printf "--repo=%s" .Values.repo | quote }}
+{{- with .Values.ref }}
+- {{ printf "--ref=%s" . | quote }}
+{{- end }}
+- --depth={{ .Values.depth }}
+- {{ printf "--root=%s" .Values.root | quote }}
+{{- with .Values.link }}
+- {{ printf "--link=%s" . | quote }}
+{{- end }}
+{{- if .Values.module }}
+- --venv=venv
+{{- end }}
+{{- range .Values.auth }}
+- --auth=/secrets/{{ . }}
+{{- end }}
+{{- if .Values.storeClaim }}
+- --store=/envs
+{{- end }}
+{{- with .Values.store }}
+- {{ printf "--store=%s" . | quote }}
+{{- end }}
+- --size-limit={{ .Values.sizeLimit }}
+{{- range .Values.args }}
+- {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{- /* What both commands that build a release mount. */ -}}
+{{- define "podstrap.mounts" -}}
+- {name: app, mountPath: {{ .Values.root }}}
+- {name: podstrap, mountPath: /podstrap, subPath: bin, readOnly: true}
+{{- if .Values.storeClaim }}
+- {name: envs, mountPath: /envs}
+{{- end }}
+{{- range .Values.auth }}
+- {name: secret-{{ . }}, mountPath: /secrets/{{ . }}, readOnly: true}
+{{- end }}
+{{- with .Values.volumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::retry::{Deadline, SLOW};
+use crate::retry::Deadline;
 
 /// The lowest speed, in bytes per second, of an answer that completes no packet. Below it, a megabyte would take
 /// a quarter of an hour.
@@ -37,7 +37,10 @@ impl Pace {
     pub(crate) fn stalled(&self, what: &str) -> Error {
         let error = Error::source(what);
         if self.deadline.passed() {
-            return error.because("the server did not answer in the remaining time").hint(SLOW).transient(None);
+            return error
+                .because("the server did not answer in the remaining time")
+                .hint(self.deadline.slow())
+                .transient(None);
         }
         let silence = self.deadline.silence().as_secs_f64();
         error.because(format!("the server stalls: {} bytes in {silence:.1} s", self.bytes)).transient(None)

@@ -4,6 +4,7 @@ mod apply;
 mod contract;
 mod directory;
 mod errors;
+mod follow;
 mod hook;
 mod kinds;
 mod mutations;

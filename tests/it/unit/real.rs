@@ -87,6 +87,20 @@ impl Place {
         unitd
     }
 
+    /// Starts unitd again after a kill. While processes of the killed one still hold the socket or the port, it would exit.
+    pub(super) fn restarted(&self) -> Unitd {
+        let started = Instant::now();
+        let lives = || {
+            std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+                || std::net::TcpStream::connect(("127.0.0.1", 8300)).is_ok()
+        };
+        while lives() {
+            assert!(started.elapsed() < AMPLE, "unitd does not end: {}", self.log());
+            std::thread::sleep(MS(2));
+        }
+        self.started()
+    }
+
     fn await_socket(&self) {
         let started = Instant::now();
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {

@@ -59,7 +59,7 @@ fn commit(volume: &Volume, key: &str, files: &[&str], manifest: Manifest) -> Res
 fn publish(volume: &Volume, target: &Target, key: &str, files: &[&str]) -> Result<Release> {
     let release = commit(volume, key, files, manifest(key))?;
     volume.switch(&release, target)?;
-    wait(volume.retain(0));
+    wait(volume.retain(0, &[]));
     Ok(release)
 }
 
@@ -153,7 +153,7 @@ fn retain_keeps_shown_releases_and_the_newest_of_the_others() {
         let sandbox = Sandbox::new();
         let root = sandbox.root();
         let volume = five(&root);
-        wait(volume.retain(previous));
+        wait(volume.retain(previous, &[]));
         assert_eq!(keys(&root), left, "retain({previous})");
         let read = |link: &str| fs::read_to_string(root.join(link).join("index.py")).unwrap();
         assert_eq!([read("one"), read("two")], ["b", "e"], "retain({previous})");
@@ -166,15 +166,15 @@ fn a_retained_release_can_be_shown_again_and_then_the_other_is_retained() {
     let sandbox = Sandbox::new();
     let target = target(sandbox.root(), Some("two"));
     let volume = five(&target.root);
-    wait(volume.retain(1));
+    wait(volume.retain(1, &[]));
     let previous = volume.find(&manifest("d").key, &target).unwrap().unwrap();
     assert!(volume.switch(&previous, &target).unwrap());
-    wait(volume.retain(1));
+    wait(volume.retain(1, &[]));
     assert_eq!(keys(&target.root), "bde");
     assert_eq!(fs::read_to_string(target.root.join("two/index.py")).unwrap(), "d");
     // Once no link shows `b`, it is older than `e`.
     fs::remove_file(target.root.join("one")).unwrap();
-    wait(volume.retain(1));
+    wait(volume.retain(1, &[]));
     assert_eq!(keys(&target.root), "de");
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Result};
 use crate::plan::Ssh;
-use crate::retry::{Deadline, SLOW};
+use crate::retry::Deadline;
 use crate::source::access::auth::Keys;
 use crate::source::access::pace::Pace;
 use crate::source::remote::ssh::host_key;
@@ -150,7 +150,7 @@ async fn dial(ssh: &Ssh, what: &str, deadline: Deadline) -> Result<TcpStream> {
     };
     let late = || {
         let error = Error::source(what).because("the server did not answer in the remaining time");
-        Err(error.hint(SLOW).transient(None))
+        Err(error.hint(deadline.slow()).transient(None))
     };
     let seconds = CONNECT_TIMEOUT.as_secs();
     let soon = || deadline.instant().min(Instant::now() + CONNECT_TIMEOUT);
