@@ -49,6 +49,10 @@ impl Deadline {
     pub fn limit(&self) -> Duration {
         self.limit
     }
+    /// The flag that sets the limit.
+    pub fn flag(&self) -> &'static str {
+        self.flag
+    }
     /// The flag and the limit: `--timeout 10m`.
     pub fn shown(&self) -> String {
         format!("{} {}", self.flag, humantime::format_duration(self.limit))

@@ -359,7 +359,10 @@ async fn take(lock: &File, path: &Path, root: &Path, deadline: Deadline) -> Resu
                         deadline.elapsed().as_secs_f64(),
                         deadline.shown()
                     ))
-                    .hint("raise the time limit, or read the other init's log to see why it takes so long"));
+                    .hint(format!(
+                        "raise {}, or read the other init's log to see why it takes so long",
+                        deadline.flag()
+                    )));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error)
