@@ -359,7 +359,7 @@ pub fn fuzz(text: &str) {
     let cli = Cli::try_parse(["podstrap", "init", "--repo", "x", "--root", "/x"].map(Into::into)).expect("a command");
     let Command::Init(args) = cli.command else { unreachable!("it is init") };
     for repo in [text.to_owned(), format!("https://me:s3cretX@{text}"), format!("me:s3cretX@{text}")] {
-        match Source::new(&repo, args.checkout.clone()) {
+        match Source::new(&repo, args.release.checkout.clone()) {
             Ok(source) => {
                 assert!(!format!("{source} {source:?} {:?}", source.shape()).contains("s3cretX") || said, "{repo}");
                 match source.origin {
