@@ -422,6 +422,8 @@ impl Client {
         let soon = Deadline::after(deadline.remaining().min(Duration::from_secs(1)));
         let body = whole(&mut response, ERROR_SIZE, soon).await.unwrap_or_default();
         let code = code(&body).map(|code| format!(" ({code})")).unwrap_or_default();
+        // Distribution's registry may say this if two Pods upload the same bytes at once.
+        let is_race = code.contains("DIGEST_INVALID");
         let error = Error::volume(what).because(format!("{from} answers {status}{code}{wait}"));
         let error = match status.as_u16() {
             401 | 403 => error.hint(
@@ -430,7 +432,7 @@ impl Client {
             404 => error.hint("check the name of the repository, and create it if the registry does not"),
             _ => error,
         };
-        Err(if http::passing(status) { error.transient(after) } else { error })
+        Err(if http::passing(status) || is_race { error.transient(after) } else { error })
     }
 
     /// Begins an upload. Returns the URL for its bytes.
