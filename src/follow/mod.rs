@@ -44,7 +44,7 @@ use crate::retry::Deadline;
 use crate::runtime::listen;
 use crate::source;
 use crate::telemetry::Phases;
-use crate::unit::{Reader, Setup, Sidecar, Step, Told};
+use crate::unit::{Reader, Setup, Sidecar, Told};
 use crate::venv::Distribution;
 use crate::volume::{Notes, Release, Volume};
 
@@ -311,6 +311,7 @@ impl Follow {
     fn look(&mut self) -> Result<impl Future<Output = Look> + use<>> {
         let init = self.plan.init()?;
         let serving = self.releases.first().cloned();
+        let id = serving.as_ref().map(|serving| serving.id.clone());
         // The next look is the next try.
         let deadline = if serving.is_some() { init.deadline.once() } else { init.deadline };
         let is_first_look = !self.has_looked;
@@ -341,7 +342,8 @@ impl Follow {
             if serving.is_none() {
                 tracing::info!("new commit {commit}");
             }
-            let found = Box::pin(build(&init)).await.map(|built| Some(Box::new(built)));
+            let is_new = |built: &Built| Some(&built.release.id) != id.as_ref();
+            let found = Box::pin(build(&init)).await.map(|built| Some(built).filter(is_new).map(Box::new));
             Look { commit: Some(commit), is_damaged, found }
         })
     }
@@ -421,9 +423,6 @@ impl Follow {
     async fn offer(&mut self, built: Built) -> Result<(), Failed> {
         let Built { volume, release, took } = built;
         self.board.metrics.took("prepare", took);
-        if self.releases.first().is_some_and(|serving| serving.id == release.id) {
-            return Ok(());
-        }
         let started = Instant::now();
         let offered = self.go_over(&volume, &release).await;
         self.board.metrics.took("serve", started.elapsed());
@@ -480,8 +479,7 @@ impl Follow {
             Some(unit) if is_first => unit.serve(reader).map_err(|error| ("check", error))?,
             Some(unit) => {
                 let record = volume.record(release);
-                let tried = unit.replace(reader, self.plan.canary.then_some(record.as_path())).await;
-                tried.map_err(|(step, error)| (name(step), error))?;
+                unit.replace(reader, self.plan.canary.then_some(record.as_path())).await?;
             }
             None => {}
         }
@@ -678,14 +676,6 @@ async fn is_whole(init: &plan::Init, release: &Release) -> bool {
     match Volume::lock(&init.target, Deadline::after(CONFIGURED)).await {
         Ok(volume) => volume.is_whole(release).unwrap_or_default(),
         Err(_) => true,
-    }
-}
-
-fn name(step: Step) -> &'static str {
-    match step {
-        Step::Canary => "canary",
-        Step::Apply => "apply",
-        Step::Probe => "probe",
     }
 }
 

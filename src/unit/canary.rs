@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::channel::{self, LOCAL, NoReply};
 use super::client::Client;
 use super::log::Log;
+use super::probe::{BROKEN, BROKEN_TIME};
 use super::prove::running;
 use super::setup::Setup;
 use super::trouble::Trouble;
@@ -34,13 +35,10 @@ use crate::telemetry::Phase;
 const SOCKET: &str = "podstrap-canary-";
 /// The path with which the trial's listener shows a file of the release.
 const RELEASE: &str = "/.podstrap/release.json";
-/// The pause between two requests, and the number of equal failures after which the app is broken.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Between two looks at the processes of an application.
 const LOOK: Duration = Duration::from_millis(100);
-const FAILURES: u32 = 5;
-/// An app may need this time to warm up.
-const WARM: Duration = Duration::from_secs(5);
 /// Time limit to put the former configuration back.
 const BACK: Duration = Duration::from_secs(10);
 
@@ -80,12 +78,12 @@ pub(super) async fn try_out(
         }
     };
     let log = Log::of(&client.proc, found.peer);
-    store::sync(found, setup, deadline).await.map_err(failure)?;
+    store::sync(found, setup, deadline).await.map_err(Trouble::error)?;
     let trial = Config { path: config.path.clone(), bytes: both.to_string().into_bytes() };
     if let Err(trouble) = put::put(found, &trial, "/config", &log, &client.proc, deadline).await {
         // Unit has already deleted it, or never will.
         let _ = std::fs::remove_file(&socket);
-        return Err(failure(trouble));
+        return Err(trouble.error());
     }
     let asked = async {
         sees(&socket, file, deadline).await?;
@@ -119,13 +117,6 @@ pub(super) async fn try_out(
 async fn is_same(found: &Answering, control: &Path) -> bool {
     let pid = found.peer.as_ref().map(|peer| peer.pid);
     channel::peer(control).await.is_ok_and(|peer| Some(peer.pid) == pid)
-}
-
-pub(super) fn failure(trouble: Trouble) -> Error {
-    match trouble {
-        Trouble::Failed(error) => error,
-        Trouble::Cut(how) => Error::new(Kind::UnitUnreachable, "lost the connection to Unit").because(how),
-    }
 }
 
 /// Puts the configuration back that Unit had when it was found.
@@ -206,7 +197,8 @@ async fn ask(socket: &Path, url: &Url, deadline: Deadline) -> Result<String> {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or(LOCAL).to_owned(),
     };
-    let (mut before, mut equal, first) = (String::new(), 0, Instant::now());
+    // The number of equal failures in a row, and the time of the first.
+    let (mut before, mut equal) = (String::new(), (0, Instant::now()));
     loop {
         let started = Instant::now();
         let why = match timeout_at(deadline.instant(), channel::get(socket, &host, &target)).await {
@@ -218,8 +210,8 @@ async fn ask(socket: &Path, url: &Url, deadline: Deadline) -> Result<String> {
             Ok(Err(failure)) => failure.to_string(),
             Err(_) => return Err(failed("no answer before the deadline".to_owned())),
         };
-        equal = if why == before { equal + 1 } else { 1 };
-        if equal >= FAILURES && first.elapsed() >= WARM || deadline.remaining() <= PAUSE {
+        equal = if why == before { (equal.0 + 1, equal.1) } else { (1, Instant::now()) };
+        if equal.0 >= BROKEN && equal.1.elapsed() >= BROKEN_TIME || deadline.remaining() <= PAUSE {
             return Err(failed(why));
         }
         before = why;

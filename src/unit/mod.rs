@@ -52,7 +52,7 @@ pub use entrypoint::place;
 pub use probe::{Answer, first_answer, probe};
 pub use readback::SETTLE;
 pub use setup::{Part, Setup};
-pub use sidecar::{Reader, Seen, Sidecar, Step, Told};
+pub use sidecar::{Reader, Seen, Sidecar, Told};
 pub use sockets::SOCKETS;
 pub use status::{UnitStatus, status};
 

@@ -18,8 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Number of equal answers in a row with status 500, and their duration, after which the application is broken: it
 /// would answer the same until the deadline. 502, 503 and 504 may pass.
-const BROKEN: u32 = 5;
-const BROKEN_TIME: Duration = Duration::from_secs(5);
+pub(super) const BROKEN: u32 = 5;
+pub(super) const BROKEN_TIME: Duration = Duration::from_secs(5);
 /// Bytes of an answer to keep.
 const BODY: usize = 64 * 1024;
 

@@ -67,14 +67,6 @@ impl Reader {
     }
 }
 
-/// The steps of [`Sidecar::replace`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    Canary,
-    Apply,
-    Probe,
-}
-
 /// What a sidecar has seen of Unit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
@@ -185,20 +177,20 @@ impl Sidecar {
 
     /// Applies another setup if it works, and keeps it from then on. If it fails, Unit has the former one afterwards.
     ///
-    /// With `file`, a file of the release, Unit tries the setup first.
+    /// With `file`, a file of the release, Unit tries the setup first. An error has the name of its step.
     ///
     /// # Errors
     /// As for [`apply`](super::apply::run), with the step that failed. Usage: the configuration is unreadable.
-    pub async fn replace(&mut self, reader: Reader, file: Option<&Path>) -> Result<(), (Step, Error)> {
-        let setup = reader.read().map_err(|error| (Step::Apply, error))?;
+    pub async fn replace(&mut self, reader: Reader, file: Option<&Path>) -> Result<(), (&'static str, Error)> {
+        let setup = reader.read().map_err(|error| ("apply", error))?;
         let deadline = Deadline::after(self.timeout);
         let controls = self.client.controls(self.control.as_ref());
-        let found = wait::wait(&controls, &self.client.proc, deadline).await.map_err(|error| (Step::Apply, error))?;
+        let found = wait::wait(&controls, &self.client.proc, deadline).await.map_err(|error| ("apply", error))?;
         // The next check repairs what cannot be put back.
         self.looked = None;
         if let Some(file) = file {
             let tried = canary::try_out(&self.client, &found, &setup, self.probe.as_ref(), file, deadline).await;
-            tried.map_err(|error| (Step::Canary, error))?;
+            tried.map_err(|error| ("canary", error))?;
         }
         let deadline = Deadline::after(self.timeout);
         if let Err(error) = self.go_over(&found.control, &setup, deadline).await {
@@ -210,10 +202,10 @@ impl Sidecar {
         Ok(())
     }
 
-    async fn go_over(&self, control: &Control, setup: &Setup, deadline: Deadline) -> Result<(), (Step, Error)> {
-        let applied = self.client.apply(Some(control), setup, deadline).await.map_err(|error| (Step::Apply, error))?;
+    async fn go_over(&self, control: &Control, setup: &Setup, deadline: Deadline) -> Result<(), (&'static str, Error)> {
+        let applied = self.client.apply(Some(control), setup, deadline).await.map_err(|error| ("apply", error))?;
         if let Some(url) = &self.probe {
-            probe(url, deadline).await.map_err(|error| (Step::Probe, applied.explain(error)))?;
+            probe(url, deadline).await.map_err(|error| ("probe", applied.explain(error)))?;
         }
         Ok(())
     }
@@ -334,7 +326,7 @@ impl Sidecar {
                     return Ok(());
                 }
                 Ok(false) => {}
-                Err(trouble) => return Err(canary::failure(trouble)),
+                Err(trouble) => return Err(trouble.error()),
             }
         }
         if took {

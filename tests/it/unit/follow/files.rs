@@ -20,6 +20,15 @@ fn serves(sandbox: &Sandbox, sidecar: &Sidecar, text: &str) -> Duration {
     eventually(text, || shown(sandbox) == text, || sidecar.log())
 }
 
+/// A repository with one commit.
+fn one() -> (Sandbox, Remote) {
+    let sandbox = Sandbox::new();
+    let remote = Remote::new(&sandbox, &[]);
+    remote.repo.file("index.py", "one");
+    remote.push("one");
+    (sandbox, remote)
+}
+
 #[test]
 fn the_files_follow_and_a_bad_commit_changes_nothing() {
     let sandbox = Sandbox::new();
@@ -78,10 +87,7 @@ fn the_files_follow_and_a_bad_commit_changes_nothing() {
 
 #[test]
 fn a_person_goes_back_and_on() {
-    let sandbox = Sandbox::new();
-    let remote = Remote::new(&sandbox, &[]);
-    remote.repo.file("index.py", "one");
-    remote.push("one");
+    let (sandbox, remote) = one();
     let nobody = order(&sandbox, "rollback", &["--timeout=300ms"]);
     assert!(nobody.code == Some(5) && nobody.raw.contains("no sidecar answered"), "{}", nobody.raw);
     let sidecar = Sidecar::start(&sandbox, &remote, &[]);
@@ -118,10 +124,7 @@ fn a_person_goes_back_and_on() {
 
 #[test]
 fn a_signed_webhook_or_sighup_makes_it_look_at_once() {
-    let sandbox = Sandbox::new();
-    let remote = Remote::new(&sandbox, &[]);
-    remote.repo.file("index.py", "one");
-    remote.push("one");
+    let (sandbox, remote) = one();
     let secret = sandbox.write("secret", "s3cret\n");
     let got = Arc::<Mutex<Vec<String>>>::default();
     let seen = Arc::clone(&got);
@@ -170,10 +173,7 @@ fn a_signed_webhook_or_sighup_makes_it_look_at_once() {
 
 #[test]
 fn a_remote_that_is_down_changes_nothing_and_is_said_once() {
-    let sandbox = Sandbox::new();
-    let remote = Remote::new(&sandbox, &[]);
-    remote.repo.file("index.py", "one");
-    remote.push("one");
+    let (sandbox, remote) = one();
     let sidecar = Sidecar::start(&sandbox, &remote, &[]);
     serves(&sandbox, &sidecar, "one");
     let down = Arc::new(Mutex::new(true));
@@ -192,10 +192,7 @@ fn a_remote_that_is_down_changes_nothing_and_is_said_once() {
 
 #[test]
 fn two_sidecars_on_one_volume_are_refused() {
-    let sandbox = Sandbox::new();
-    let remote = Remote::new(&sandbox, &[]);
-    remote.repo.file("index.py", "one");
-    remote.push("one");
+    let (sandbox, remote) = one();
     let first = Sidecar::start(&sandbox, &remote, &[]);
     serves(&sandbox, &first, "one");
     let mut second = Sidecar::start(&sandbox, &remote, &[]);
@@ -307,5 +304,5 @@ fn a_fleet_asks_the_git_server_little() {
     remote.repo.file("index.py", "two");
     remote.push("two");
     println!("a push was on all volumes after {:.1?}", all("two"));
-    assert!(after.0 > before.0);
+    assert!(looks > 0.0 && requests < looks * 1.5, "{requests} requests for {looks} looks");
 }
