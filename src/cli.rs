@@ -314,9 +314,13 @@ pub struct SidecarArgs {
 /// The flags of `sidecar` to follow a branch.
 #[derive(Debug, Args)]
 pub struct FollowArgs {
-    /// Follow this Git repository: build each new commit, try it, and let Unit serve it
-    #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
+    /// Follow this Git repository: build each new commit, try it, and let Unit serve it. No variable sets this flag, because
+    /// containers often share the variables for `podstrap init`
+    #[arg(long, value_name = "URL")]
     pub repo: Option<String>,
+    /// A flag that was typed although it means nothing without --repo.
+    #[arg(skip)]
+    pub alone: Option<String>,
     /// Directory where the shared volume is mounted
     #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
     pub root: Option<PathBuf>,
@@ -484,6 +488,11 @@ impl Cli {
         if let (Some((_, matches)), Command::Store(args)) = (matches.subcommand(), &mut cli.command) {
             split(matches, "auth", &mut args.auth);
         }
+        if let (Some((_, matches)), Command::Sidecar(args)) = (matches.subcommand(), &mut cli.command)
+            && args.follow.repo.is_none()
+        {
+            args.follow.alone = alone(matches);
+        }
         let lists = match &mut cli.command {
             Command::Init(InitArgs { release: ReleaseArgs { checkout, environment, .. }, .. })
             | Command::Sidecar(SidecarArgs {
@@ -511,6 +520,18 @@ impl Cli {
         }
         Ok(cli)
     }
+}
+
+/// The first typed flag of a sidecar that only has a meaning with --repo. Variables may be meant for other containers.
+fn alone(matches: &ArgMatches) -> Option<String> {
+    let command = Cli::command();
+    let mut flags = command.find_subcommand("sidecar")?.get_arguments();
+    let found = flags.find(|arg| {
+        let id = arg.get_id().as_str();
+        let is_typed = matches.value_source(id) == Some(ValueSource::CommandLine);
+        is_typed && !["config", "control_socket", "timeout", "probe"].contains(&id) && !arg.is_global_set()
+    })?;
+    Some(found.get_long().map_or_else(|| "PACKAGE".to_owned(), |name| format!("--{name}")))
 }
 
 /// The completion script for a shell.
@@ -609,7 +630,8 @@ mod tests {
             for arg in sub.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
                 if let Some(long) = arg.get_long() {
                     let expected = format!("PODSTRAP_{}", long.to_uppercase().replace('-', "_"));
-                    assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()), "--{long}");
+                    let expected = Some(expected).filter(|_| (sub.get_name(), long) != ("sidecar", "repo"));
+                    assert_eq!(arg.get_env().and_then(|e| e.to_str()), expected.as_deref(), "--{long}");
                 }
             }
         }

@@ -13,7 +13,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, redirect};
-use url::Url;
+use url::{Host, Url};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -47,6 +47,24 @@ pub fn client() -> Result<Client> {
 /// As [`client`].
 pub fn client_verbatim() -> Result<Client> {
     through_proxies(Client::builder().no_gzip())
+}
+
+/// Like [`client`], but asks a server on this host without a proxy.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_for(url: &Url) -> Result<Client> {
+    if is_here(url) { client_without_proxy() } else { client() }
+}
+
+/// Whether the server of a URL is on this host.
+pub fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// Like [`client_verbatim`], but an answer may take any time, as after a long upload: the caller limits each request. A

@@ -111,8 +111,10 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
             let plan = plan::Status::new(args)?;
             watched.until(plan.deadline, Kind::UnitUnreachable);
             let follows = plan.root.as_deref().map(follow::status).transpose()?.flatten();
-            if let (Some(state), false) = (&follows, plan.json) {
-                print!("{}", state.text());
+            match (&follows, &plan.root) {
+                (Some(state), _) if !plan.json => print!("{}", state.text()),
+                (None, Some(root)) if !plan.json => println!("no sidecar follows a branch on {}", root.display()),
+                _ => {}
             }
             let status = signals.unless_one(unit::status(plan.control.as_ref(), plan.deadline)).await?;
             print!("{}", if plan.json { status.json(follows.as_ref()) } else { status.text() });

@@ -121,7 +121,7 @@ pub mod fuzzing {
 pub fn fuzz(data: &[u8]) {
     use crate::config::{dialect, position};
     let tree = Tree { dir: "/nonexistent".into(), venv: "venv".into(), final_path: None };
-    let config = Config { path: "c.json".into(), bytes: data.to_vec() };
+    let config = Config::new("c.json".into(), data.to_vec());
     let value = dialect::to_value(data);
     for tree in [None, Some(&tree)] {
         let checked = check(data, tree);

@@ -103,6 +103,11 @@ pub fn original(name: &str) -> &str {
     name.strip_suffix(COPY).unwrap_or(name)
 }
 
+/// The JSON Pointer of the value of which it is a copy.
+pub fn original_path(pointer: &str) -> String {
+    pointer.split('/').map(original).collect::<Vec<_>>().join("/")
+}
+
 /// Whether an application belongs to a trial.
 pub fn is_of_trial(name: &str) -> bool {
     name.ends_with(COPY)

@@ -15,8 +15,29 @@ const NAMES: usize = 12;
 pub struct Config {
     /// The file, for `file:line:column`.
     pub path: PathBuf,
-    /// podstrap sends them unchanged.
+    /// What Unit gets.
     pub bytes: Vec<u8>,
+    /// What the user wrote, if podstrap derived `bytes` from it.
+    written: Option<Vec<u8>>,
+}
+
+impl Config {
+    /// A configuration that Unit gets unchanged.
+    pub fn new(path: PathBuf, bytes: Vec<u8>) -> Self {
+        Self { path, bytes, written: None }
+    }
+
+    /// Another text for Unit. Messages show places in the text of the user.
+    #[must_use]
+    pub fn derived(self, bytes: Vec<u8>) -> Self {
+        let written = self.written.unwrap_or(self.bytes);
+        Self { path: self.path, bytes, written: Some(written) }
+    }
+
+    /// The text of the user, for messages.
+    pub fn written(&self) -> &[u8] {
+        self.written.as_ref().unwrap_or(&self.bytes)
+    }
 }
 
 /// The first few names in the directory of a missing file, without the kubelet's own (`..data`).
@@ -57,5 +78,5 @@ pub fn read_config(path: &Path) -> Result<Config> {
         return Err(Error::usage(format!("the configuration {shown} is empty"))
             .hint("check the template or the ConfigMap key; the smallest configuration that Unit accepts is {}"));
     }
-    Ok(Config { path: path.to_owned(), bytes })
+    Ok(Config::new(path.to_owned(), bytes))
 }

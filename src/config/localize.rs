@@ -53,17 +53,32 @@ impl Mapping {
         first.is_none_or(is_known).then(|| joined(&self.here, rest))
     }
 
-    /// Maps the paths in a value: one path, a path with Unit's variables (`/app$uri`, `/app/static$uri`), or a list of
-    /// paths with colons.
+    /// Maps the paths in a value: one path, a path with Unit's variables (`/app$uri`, `/app/static$uri`), also in a
+    /// template literal of njs, a list of paths with colons, or a flag with a path (`--dir=/app/lib`).
     fn text(&self, text: &str) -> String {
-        let one = |text: &str| {
-            let (path, rest) = text.split_at(text.find('$').unwrap_or(text.len()));
-            let here = self.here(Path::new(path))?;
-            // `/app/$uri` keeps its slash.
-            let slash = if path.len() > 1 && path.ends_with('/') { "/" } else { "" };
-            Some(format!("{}{slash}{rest}", here.to_string_lossy()))
+        let mapped = |part: &str| {
+            let flag = || part.split_once('=').and_then(|(name, value)| Some(format!("{name}={}", self.path(value)?)));
+            self.path(part).or_else(flag)
         };
-        text.split(':').map(|part| one(part).unwrap_or_else(|| part.to_owned())).collect::<Vec<_>>().join(":")
+        let part = |(number, part): (usize, &str)| {
+            // `http://app/lib` has a host.
+            let is_host = number > 0 && part.starts_with("//") && !part.starts_with("///");
+            mapped(part).filter(|_| !is_host).unwrap_or_else(|| part.to_owned())
+        };
+        text.split(':').enumerate().map(part).collect::<Vec<_>>().join(":")
+    }
+
+    /// Maps a path that may begin a template literal, and end with variables.
+    fn path(&self, text: &str) -> Option<String> {
+        let start = usize::from(text.starts_with('`'));
+        // A URL has more slashes: `sqlite:////app/db`.
+        let start = start + (text[start..].len() - text[start..].trim_start_matches('/').len()).saturating_sub(1);
+        let end = text[start..].find(['$', '`']).map_or(text.len(), |at| start + at);
+        let path = &text[start..end];
+        let here = self.here(Path::new(path))?;
+        // `/app/$uri` keeps its slash.
+        let slash = if path.len() > 1 && path.ends_with('/') { "/" } else { "" };
+        Some(format!("{}{}{slash}{}", &text[..start], here.to_string_lossy(), &text[end..]))
     }
 }
 
@@ -163,6 +178,14 @@ mod tests {
             ("/", "/"),
             ("", ""),
             ("a:b::c", "a:b::c"),
+            ("`/app/static${uri}`", "`/t/static${uri}`"),
+            ("`/app`", "`/t`"),
+            ("--dir=/app/lib", "--dir=/t/lib"),
+            ("--dir=/app/data", "--dir=/app/data"),
+            ("A=/app/lib:/app/lib/x=y", "A=/t/lib:/t/lib/x=y"),
+            ("sqlite:////app/lib/db", "sqlite:////t/lib/db"),
+            ("file:///app/lib", "file:///t/lib"),
+            ("http://app/lib", "http://app/lib"),
         ] {
             assert_eq!(mapping.text(text), mapped);
         }

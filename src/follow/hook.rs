@@ -1,4 +1,5 @@
-//! Tells another program of each release that serves: a POST with JSON.
+//! Tells another program which release serves: a POST with JSON. Only the newest release matters: the caller drops an earlier
+//! `send`.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) fn body(init: &plan::Init, serving: &Serving) -> Value {
 pub(super) async fn send(url: Url, body: Value) {
     let (text, mut pause) = (body.to_string(), PAUSE);
     for number in 1..=TRIES {
-        let why = match http::client() {
+        let why = match http::client_for(&url) {
             Ok(client) => {
                 let request = client.post(url.clone()).timeout(LIMIT).header("content-type", "application/json");
                 match request.body(text.clone()).send().await {

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::check;
@@ -49,7 +50,7 @@ use crate::venv::Distribution;
 use crate::volume::{Notes, Release, Volume};
 
 pub use order::{Order, give};
-pub use state::State;
+pub use state::{State, status};
 
 use server::Board;
 use state::{ROLLBACK, Refused, STATE, Serving, WATCH, now, shown};
@@ -90,9 +91,13 @@ struct Follow {
     failures: u32,
     /// The commit whose release was built again, because it had lost files.
     mended: Option<String>,
+    /// The commit in whose trial Unit ended.
+    fatal: Option<String>,
     /// Whether a look since the start found the reference.
     has_looked: bool,
     board: Arc<Board>,
+    /// The POST to the hook.
+    hook: JoinSet<()>,
     told: Told,
 }
 
@@ -103,13 +108,13 @@ struct Watch {
 }
 
 /// The result of one look at the reference.
-struct Look {
-    /// `None` if the remote does not answer.
-    commit: Option<String>,
-    /// Whether the release that serves has lost files.
-    is_damaged: bool,
-    /// `None` if there is nothing to do.
-    found: Result<Option<Box<Built>>>,
+enum Look {
+    /// The Git server did not say its commit.
+    Failed(Error),
+    /// There is nothing to do for this commit.
+    Same(String),
+    /// It is another commit, or the release that serves has lost files.
+    New { commit: String, is_damaged: bool, built: Result<Box<Built>> },
 }
 
 struct Built {
@@ -135,6 +140,10 @@ enum Next {
 /// Usage: a flag or a file at the start. Volume: it is unusable, or another sidecar follows on it. Later failures are only
 /// logged.
 pub async fn run(plan: plan::Follow, unit: Option<Sidecar>, told: Told) -> Result<()> {
+    LocalSet::new().run_until(Box::pin(follow(plan, unit, told))).await
+}
+
+async fn follow(plan: plan::Follow, unit: Option<Sidecar>, told: Told) -> Result<()> {
     let init = plan.init()?;
     if let Some(file) = &init.source.ca_file {
         http::trust(file)?;
@@ -162,43 +171,48 @@ pub async fn run(plan: plan::Follow, unit: Option<Sidecar>, told: Told) -> Resul
         watch: None,
         failures: 0,
         mended: None,
+        fatal: None,
         has_looked: false,
         board,
+        hook: JoinSet::new(),
         told,
         plan,
     };
     follow.resume().await?;
-    let (mut look, mut next, mut check) = (None, Instant::now(), Instant::now());
+    // At most one look, which goes on during a check.
+    let (mut look, mut next, mut check) = (JoinSet::new(), Instant::now(), Instant::now());
     // Whether somebody asked for a look during one.
     let mut asked = false;
     loop {
         follow.board.live();
-        if look.is_none() && Instant::now() >= next {
+        if look.is_empty() && Instant::now() >= next {
             asked = false;
-            look = Some(Box::pin(follow.look()?));
+            look.spawn_local(follow.look()?);
         }
         let board = Arc::clone(&follow.board);
         tokio::select! {
-            found = async { look.as_mut().expect("it is there").await }, if look.is_some() => {
-                look = None;
+            Some(found) = look.join_next() => {
+                let found = found.unwrap_or_else(|error| Look::Failed(Error::internal("a look ended").because(error)));
                 let pause = follow.arrived(found).await;
                 next = Instant::now() + if asked { Duration::ZERO } else { pause };
             }
-            () = sleep_until(next), if look.is_none() => {}
+            () = sleep_until(next), if look.is_empty() => {}
             () = sleep_until(check) => {
                 let pause = match follow.check().await {
                     Next::Pause(pause) => pause,
                     // A look may hold the volume's lock.
                     Next::Return(why) => {
-                        look = None;
+                        look.shutdown().await;
                         // It is logged, and the watch goes on.
                         let _ = follow.give_up(why).await;
                         Duration::ZERO
                     }
                     Next::Ordered(order) => {
-                        look = None;
+                        if order == Order::Rollback {
+                            look.shutdown().await;
+                        }
                         follow.obey(order).await;
-                        next = Instant::now();
+                        (next, asked) = (Instant::now(), true);
                         Duration::ZERO
                     }
                 };
@@ -249,6 +263,8 @@ impl Follow {
         self.took_over(release, former);
         let serving = self.state.serving.as_ref().map(|now| shown(&now.commit, now.reference.as_ref()));
         tracing::info!("{} serves, as before", serving.unwrap_or_default());
+        // A kill may have come before the hook knew.
+        self.tell();
         self.save()
     }
 
@@ -326,7 +342,7 @@ impl Follow {
             let scratch = || Err(Error::internal("a Git repository needs no scratch directory"));
             let commit = match source::resolve(&init.source, None, &scratch, init.size_limit, deadline).await {
                 Ok(resolved) => resolved.revision.commit,
-                Err(error) => return Look { commit: None, is_damaged: false, found: Err(error) },
+                Err(error) => return Look::Failed(error),
             };
             let is_refused = refused.as_ref() == Some(&commit);
             let serving = serving.filter(|serving| serving.manifest.source.revision.commit == commit);
@@ -337,14 +353,15 @@ impl Follow {
                 _ => false,
             };
             if is_refused || serving.is_some() && !is_damaged && !is_first_look {
-                return Look { commit: Some(commit), is_damaged, found: Ok(None) };
+                return Look::Same(commit);
             }
             if serving.is_none() {
                 tracing::info!("new commit {commit}");
             }
-            let is_new = |built: &Built| Some(&built.release.id) != id.as_ref();
-            let found = Box::pin(build(&init)).await.map(|built| Some(built).filter(is_new).map(Box::new));
-            Look { commit: Some(commit), is_damaged, found }
+            match Box::pin(build(&init)).await {
+                Ok(built) if Some(&built.release.id) == id.as_ref() => Look::Same(commit),
+                built => Look::New { commit, is_damaged, built: built.map(Box::new) },
+            }
         })
     }
 
@@ -356,22 +373,19 @@ impl Follow {
     /// Uses what a look found. Returns the time until the next one.
     async fn arrived(&mut self, look: Look) -> Duration {
         let period = self.plan.period.mul_f64(fastrand::f64().mul_add(0.4, 0.8));
-        let Some(commit) = look.commit else {
-            let Err(error) = look.found else { return period };
-            self.failures = (self.failures * 2).clamp(1, LONGEST);
-            self.board.metrics.round("failed");
-            self.board.metrics.failed("resolve");
-            if self.state.look.replace(error.summary()) != Some(error.summary()) {
-                tracing::warn!("{}", error.told());
+        match look {
+            Look::Failed(error) => {
+                self.failures = (self.failures * 2).clamp(1, LONGEST);
+                self.board.metrics.round("failed");
+                self.board.metrics.failed("resolve");
+                if self.state.look.replace(error.summary()) != Some(error.summary()) {
+                    tracing::warn!("{}", error.told());
+                }
+                self.keep();
+                period * self.failures
             }
-            self.keep();
-            return period * self.failures;
-        };
-        self.state.look = None;
-        self.has_looked = true;
-        self.state.wanted = Some(commit.clone());
-        let result = match look.found {
-            Ok(None) => {
+            Look::Same(commit) => {
+                self.sees(&commit);
                 self.failures = 0;
                 // The reference went back to what serves.
                 if self.state.refused.as_ref().is_some_and(|refused| refused.commit != commit) {
@@ -384,34 +398,50 @@ impl Follow {
                 {
                     self.retain(&volume).await;
                 }
-                return period;
+                period
             }
-            Ok(Some(built)) => self.offer(*built).await,
-            Err(error) => Err(("prepare", error)),
-        };
-        let Err(failed) = result else {
-            self.failures = 0;
-            if look.is_damaged {
-                self.board.metrics.rebuilds();
-                self.mended = Some(commit);
+            Look::New { commit, is_damaged, built } => {
+                self.sees(&commit);
+                let offered = match built {
+                    Ok(built) => self.offer(*built).await,
+                    Err(error) => Err(("prepare", error)),
+                };
+                if let Err(failed) = offered {
+                    self.failures = (self.failures * 2).clamp(1, LONGEST);
+                    self.board.metrics.round("failed");
+                    let pause = period * self.failures;
+                    self.refuse(commit, failed, pause);
+                    self.keep();
+                    return if self.again.is_some() { pause } else { period };
+                }
+                self.failures = 0;
+                if is_damaged {
+                    self.board.metrics.rebuilds();
+                    self.mended = Some(commit);
+                }
+                self.board.metrics.round("served");
+                self.keep();
+                period
             }
-            self.board.metrics.round("served");
-            self.keep();
-            return period;
-        };
-        self.failures = (self.failures * 2).clamp(1, LONGEST);
-        self.board.metrics.round("failed");
-        let pause = period * self.failures;
-        self.refuse(commit, failed, pause);
-        self.keep();
-        if self.again.is_some() { pause } else { period }
+        }
+    }
+
+    /// Records the commit of the reference.
+    fn sees(&mut self, commit: &str) {
+        self.state.look = None;
+        self.has_looked = true;
+        self.state.wanted = Some(commit.to_owned());
     }
 
     /// Records why a commit does not serve.
     fn refuse(&mut self, commit: String, (step, error): Failed, pause: Duration) {
         // A volume may have room again as soon as an old release is gone.
-        let passes =
-            error.is_unreachable() || matches!(error.kind(), Kind::UnitUnreachable | Kind::Volume | Kind::Internal);
+        // A release may crash Unit in its trial, and then it would each time; but somebody else may have ended Unit.
+        let ends_unit = step == "canary" && error.kind() == Kind::UnitUnreachable;
+        let is_fatal = ends_unit && self.fatal.replace(commit.clone()).as_ref() == Some(&commit);
+        let passes = !is_fatal
+            && (error.is_unreachable()
+                || matches!(error.kind(), Kind::UnitUnreachable | Kind::Volume | Kind::Internal));
         self.board.metrics.failed(step);
         tracing::error!("{commit} does not serve, step {step}: {}", error.told());
         self.again = passes.then(|| Instant::now() + pause);
@@ -461,9 +491,12 @@ impl Follow {
     }
 
     /// Tells the hook which release serves.
-    fn tell(&self) {
+    fn tell(&mut self) {
         if let (Some(url), Some(serving), Ok(init)) = (&self.plan.hook, &self.state.serving, self.plan.init()) {
-            tokio::spawn(hook::send(url.clone(), hook::body(&init, serving)));
+            // What the hook does not know yet is no longer true.
+            self.hook.abort_all();
+            self.hook.spawn(hook::send(url.clone(), hook::body(&init, serving)));
+            while self.hook.try_join_next().is_some() {}
         }
     }
 
@@ -613,12 +646,14 @@ impl Follow {
         let mut former = self.releases[1..].to_vec();
         let release = former.remove(0);
         let reader = self.reader(&volume.tree(&release))?;
-        if let Some(unit) = &mut self.unit
-            && let Err((_, error)) = unit.replace(reader.clone(), None).await
-        {
-            tracing::warn!("{}", error.told());
-            // The next check applies it.
-            unit.serve(reader)?;
+        if let Some(unit) = &mut self.unit {
+            // Nothing may change if it is unreadable.
+            reader.read()?;
+            if let Err((_, error)) = unit.replace(reader.clone(), None).await {
+                tracing::warn!("{}", error.told());
+                // The next check applies it.
+                unit.serve(reader)?;
+            }
         }
         volume.switch(&release, &self.target)?;
         self.took_over(release, former);
@@ -677,12 +712,4 @@ async fn is_whole(init: &plan::Init, release: &Release) -> bool {
         Ok(volume) => volume.is_whole(release).unwrap_or_default(),
         Err(_) => true,
     }
-}
-
-/// The state of the sidecar that follows on this volume, for `podstrap status`.
-///
-/// # Errors
-/// Volume: the root is unusable.
-pub fn status(root: &Path) -> Result<Option<State>> {
-    State::read(&Notes::open(root)?)
 }

@@ -59,22 +59,40 @@ pub async fn give(plan: &plan::Order, order: Order) -> Result<String> {
     let (notes, deadline) = (Notes::open(&plan.root)?, plan.deadline);
     notes.remove(ANSWER)?;
     notes.write(ORDER, &serde_json::to_vec(&order).unwrap_or_default())?;
+    // An order that nobody waits for must not stay: also after Ctrl-C.
+    let given = Given(&notes);
     let text = loop {
         if let Some(text) = notes.read(ANSWER)? {
             break text;
         }
         if deadline.remaining() <= PAUSE {
-            notes.remove(ORDER)?;
-            return Err(nobody(plan, deadline));
+            let is_taken = !notes.remove(ORDER)?;
+            return Err(if is_taken { unfinished(plan, deadline) } else { nobody(plan, deadline) });
         }
         sleep(PAUSE).await;
     };
+    drop(given);
     notes.remove(ANSWER)?;
     let answer: Option<Answer> = serde_json::from_slice(&text).ok();
     match answer.and_then(|answer| answer.failed) {
         Some(why) => Err(Error::volume("the sidecar could not do it").because(why)),
         None => Ok(State::read(&notes)?.unwrap_or_default().text()),
     }
+}
+
+/// Takes the order back when it is dropped.
+struct Given<'a>(&'a Notes);
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.remove(ORDER);
+    }
+}
+
+fn unfinished(plan: &plan::Order, deadline: Deadline) -> Error {
+    Error::volume(format!("the sidecar on {} has begun, and not finished", plan.root.display()))
+        .because(format!("gave up after {:.1?}", deadline.elapsed()))
+        .hint("it goes on: `podstrap status --root DIR` shows the result; or raise --timeout")
 }
 
 fn nobody(plan: &plan::Order, deadline: Deadline) -> Error {

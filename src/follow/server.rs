@@ -7,6 +7,7 @@
 //! | `/metrics` | for Prometheus |
 //! | `POST /webhook` | 202, and the sidecar looks at the reference at once; 401 without the secret |
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -21,7 +22,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::metrics::Metrics;
@@ -30,7 +32,8 @@ use super::webhook::Signed;
 use crate::error::{Error, Result};
 use crate::files::{self, WRITTEN};
 
-/// Connections at a time, and time limits of a request's head and of the whole request.
+/// Connections at a time; a further one ends the oldest, so silent ones delay no probe. Time limits of a request's head
+/// and of the whole request.
 const CONNECTIONS: usize = 64;
 const HEAD: Duration = Duration::from_secs(10);
 const WHOLE: Duration = Duration::from_secs(30);
@@ -46,6 +49,8 @@ pub(super) struct Board {
     pub(super) woken: Notify,
     secret: Option<PathBuf>,
     is_ready: AtomicBool,
+    /// Whether the last webhook was refused.
+    is_refusing: AtomicBool,
     state: Mutex<State>,
     /// The last sign of life, and how long the sidecar may need for the next.
     alive: Mutex<Instant>,
@@ -59,6 +64,7 @@ impl Board {
             woken: Notify::new(),
             secret,
             is_ready: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
             state: Mutex::default(),
             alive: Mutex::new(Instant::now()),
             limit,
@@ -118,11 +124,18 @@ impl Board {
             }
             signed.update(chunk);
         }
-        if signed.proves(&head.headers, &secret) {
+        let is_proved = signed.proves(&head.headers, &secret);
+        let was_refusing = self.is_refusing.swap(!is_proved, Ordering::Relaxed);
+        if is_proved {
             self.woken.notify_one();
             (202, "looking\n".to_owned())
         } else {
-            tracing::warn!("a webhook without the right secret was refused");
+            // Everybody can send one.
+            if !was_refusing {
+                tracing::warn!(
+                    "a webhook without the right secret was refused: compare --webhook-secret with the server's"
+                );
+            }
             (401, "wrong or missing signature\n".to_owned())
         }
     }
@@ -144,16 +157,21 @@ pub(super) async fn start(address: SocketAddr, board: Arc<Board>) -> Result<()> 
             .hint("choose another port: all containers of a Pod share them")
     })?;
     tracing::info!("http: /healthz, /readyz and /metrics at {}", listener.local_addr().unwrap_or(address));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
+        let mut open = VecDeque::<AbortHandle>::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 sleep(AGAIN).await;
                 continue;
             };
             let board = Arc::clone(&board);
-            tokio::spawn(async move {
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
+            let connection = tokio::spawn(async move {
                 let service = service_fn(|request| {
                     let board = Arc::clone(&board);
                     async move { Ok::<_, Infallible>(response(board.answer(request).await)) }
@@ -162,8 +180,8 @@ pub(super) async fn start(address: SocketAddr, board: Arc<Board>) -> Result<()> 
                 server.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false);
                 // A client that breaks off is its own problem.
                 let _ = timeout(WHOLE, server.serve_connection(TokioIo::new(stream), service)).await;
-                drop(place);
             });
+            open.push_back(connection.abort_handle());
         }
     });
     Ok(())

@@ -1,10 +1,13 @@
 //! What a sidecar remembers on the volume, and shows to people.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{IoContext, Result};
+use crate::files::{self, GENERATED};
+use crate::plan::RESERVED;
 use crate::redact;
 use crate::volume::{Notes, Release};
 
@@ -77,6 +80,17 @@ impl Serving {
         let since = humantime::parse_rfc3339(&self.since).unwrap_or_else(|_| SystemTime::now());
         SystemTime::now().duration_since(since).unwrap_or_default()
     }
+}
+
+/// The state of the sidecar that follows on this volume, if there is one, for `podstrap status`. It may run in another
+/// container, and without permission to write.
+///
+/// # Errors
+/// Volume: the state is unreadable.
+pub fn status(root: &Path) -> Result<Option<State>> {
+    let path = root.join(RESERVED).join(STATE);
+    let text = files::read_if_there(&path, GENERATED).on_volume(|| format!("cannot read {}", path.display()))?;
+    Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 
 impl State {

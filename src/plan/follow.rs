@@ -59,16 +59,7 @@ impl Keep {
     pub fn new(args: cli::SidecarArgs) -> Result<Self> {
         let follow = &args.follow;
         let Some(repo) = follow.repo.clone() else {
-            let alone = [
-                ("--root", follow.root.is_some()),
-                ("--ref", follow.release.checkout.reference.is_some()),
-                ("--verify", follow.release.checkout.verify.is_some()),
-                ("--link", follow.release.link.is_some()),
-                ("--http-bind", follow.http_bind.is_some()),
-                ("--webhook-secret", follow.webhook_secret.is_some()),
-                ("--hook-url", follow.hook_url.is_some()),
-            ];
-            if let Some((flag, _)) = alone.into_iter().find(|(_, given)| *given) {
+            if let Some(flag) = &follow.alone {
                 return Err(Error::usage(format!("sidecar {flag} needs --repo"))
                     .hint("give the repository to follow with --repo, or leave the flag out"));
             }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::paths::absolute;
 use crate::cli::{self, StoreAction};
 use crate::error::{Error, Result};
+use crate::http;
 use crate::size::Size;
 
 /// Default of `--size-limit`: enough for two large environments, the old and the new one, and a bound
@@ -184,15 +185,11 @@ impl Registry {
         if !repository.split('/').all(is_name) || repository.len() > NAME {
             return invalid("a repository has lower-case letters, digits, and `/`, `.`, `_` or `-` between them");
         }
-        let Some(url) = Url::parse(&format!("https://{host}/")).ok().filter(|url| url.path() == "/") else {
+        let Some(url) = Url::parse(&format!("https://{host}/")).ok().filter(|url| url.path() == "/" && url.has_host())
+        else {
             return invalid("it has no valid host");
         };
-        let is_here = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => return invalid("it has no valid host"),
-        };
+        let is_here = http::is_here(&url);
         let host = if HUB.0.contains(&host) { HUB.1 } else { host }.to_owned();
         Ok(Self { host, repository: repository.to_owned(), is_here })
     }

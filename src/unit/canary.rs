@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::channel::{self, LOCAL, NoReply};
 use super::client::Client;
 use super::log::Log;
-use super::probe::{BROKEN, BROKEN_TIME};
+use super::probe::{Failures, may_pass};
 use super::prove::running;
 use super::setup::Setup;
 use super::trouble::Trouble;
 use super::wait::Answering;
 use super::{put, store};
 use crate::config::canary::{self, Trial};
-use crate::config::{Config, dialect};
+use crate::config::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::plan::Control;
@@ -79,7 +79,7 @@ pub(super) async fn try_out(
     };
     let log = Log::of(&client.proc, found.peer);
     store::sync(found, setup, deadline).await.map_err(Trouble::error)?;
-    let trial = Config { path: config.path.clone(), bytes: both.to_string().into_bytes() };
+    let trial = config.clone().derived(both.to_string().into_bytes());
     if let Err(trouble) = put::put(found, &trial, "/config", &log, &client.proc, deadline).await {
         // Unit has already deleted it, or never will.
         let _ = std::fs::remove_file(&socket);
@@ -197,24 +197,21 @@ async fn ask(socket: &Path, url: &Url, deadline: Deadline) -> Result<String> {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or(LOCAL).to_owned(),
     };
-    // The number of equal failures in a row, and the time of the first.
-    let (mut before, mut equal) = (String::new(), (0, Instant::now()));
+    let mut failures = Failures::default();
     loop {
         let started = Instant::now();
-        let why = match timeout_at(deadline.instant(), channel::get(socket, &host, &target)).await {
+        let (why, passes) = match timeout_at(deadline.instant(), channel::get(socket, &host, &target)).await {
             Ok(Ok(reply)) if reply.status < 500 => {
                 let took = started.elapsed().as_millis();
                 return Ok(format!("{target} answers {} in {took} ms", reply.status));
             }
-            Ok(Ok(reply)) => format!("it answers {}", reply.status),
-            Ok(Err(failure)) => failure.to_string(),
+            Ok(Ok(reply)) => (format!("it answers {}", reply.status), may_pass(reply.status)),
+            Ok(Err(failure)) => (failure.to_string(), false),
             Err(_) => return Err(failed("no answer before the deadline".to_owned())),
         };
-        equal = if why == before { (equal.0 + 1, equal.1) } else { (1, Instant::now()) };
-        if equal.0 >= BROKEN && equal.1.elapsed() >= BROKEN_TIME || deadline.remaining() <= PAUSE {
+        if failures.add((!passes).then(|| why.clone())) || deadline.remaining() <= PAUSE {
             return Err(failed(why));
         }
-        before = why;
         sleep(PAUSE).await;
     }
 }

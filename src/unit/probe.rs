@@ -16,15 +16,15 @@ use crate::telemetry::Phase;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Number of equal answers in a row with status 500, and their duration, after which the application is broken: it
-/// would answer the same until the deadline. 502, 503 and 504 may pass.
-pub(super) const BROKEN: u32 = 5;
-pub(super) const BROKEN_TIME: Duration = Duration::from_secs(5);
+/// Number of equal failures in a row, and their duration, after which the application is broken: it would answer the same
+/// until the deadline.
+const BROKEN: u32 = 5;
+const BROKEN_TIME: Duration = Duration::from_secs(5);
 /// Bytes of an answer to keep.
 const BODY: usize = 64 * 1024;
 
 /// The answer of a listener.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     /// At most the first 64 KiB.
@@ -60,8 +60,7 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
     let mut pause = FIRST_PAUSE;
     let mut tries = 0;
     let mut last: Option<reqwest::Result<Answer>> = None;
-    // The number of equal errors in a row, and the time of the first.
-    let mut equal = (0, Instant::now());
+    let mut failures = Failures::default();
     loop {
         tries += 1;
         match timeout_at(deadline.instant(), ask(&client, url)).await {
@@ -75,11 +74,11 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
                 return Ok(answer);
             }
             Ok(outcome) => {
-                let same = matches!((&outcome, &last), (Ok(one), Some(Ok(other))) if one == other && one.status == 500);
-                equal = if same { (equal.0 + 1, equal.1) } else { (1, Instant::now()) };
+                let lasting = outcome.as_ref().ok().filter(|answer| !may_pass(answer.status));
+                let is_broken = failures.add(lasting.cloned());
                 last = Some(outcome);
-                if equal.0 >= BROKEN && equal.1.elapsed() >= BROKEN_TIME {
-                    return Err(failed(url, last).because(format!("{} equal answers in a row", equal.0)));
+                if is_broken {
+                    return Err(failed(url, last).because(format!("{} equal answers in a row", failures.count)));
                 }
             }
             // The deadline ended this try. Keep the result of an earlier one.
@@ -90,6 +89,38 @@ async fn ask_until(good: fn(&Answer) -> bool, url: &Url, deadline: Deadline) -> 
         }
         sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether an application that answers with this status may answer well a little later: 502, 503 and 504 say so, and others
+/// are rare.
+pub(super) fn may_pass(status: u16) -> bool {
+    status != 500
+}
+
+/// Equal failures in a row.
+#[derive(Debug)]
+pub(super) struct Failures<T> {
+    last: Option<T>,
+    count: u32,
+    since: Instant,
+}
+
+impl<T> Default for Failures<T> {
+    fn default() -> Self {
+        Self { last: None, count: 0, since: Instant::now() }
+    }
+}
+
+impl<T: PartialEq> Failures<T> {
+    /// Adds a failure; `None` for one that may pass. Whether the application is broken.
+    pub(super) fn add(&mut self, failure: Option<T>) -> bool {
+        if failure.is_none() || failure != self.last {
+            (self.count, self.since) = (0, Instant::now());
+        }
+        self.count += 1;
+        self.last = failure;
+        self.last.is_some() && self.count >= BROKEN && self.since.elapsed() >= BROKEN_TIME
     }
 }
 

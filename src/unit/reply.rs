@@ -12,7 +12,7 @@ use super::diagnose::Explanation;
 use crate::check::check;
 use crate::config::applications::destinations;
 use crate::config::position::{caret, line_and_column, without_bom};
-use crate::config::{Config, json, places};
+use crate::config::{Config, canary, json, places};
 use crate::error::{Error, Kind};
 
 /// Most lines to list if the place is ambiguous.
@@ -94,9 +94,9 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             .hint("use the address of unitd's --control option: this may not be Unit's control API");
     };
     let location = complaint.location.as_ref();
-    if let Some((line, column)) = location.and_then(|location| location.place(&config.bytes)) {
+    if let Some((line, column)) = location.and_then(|location| location.place(config.written())) {
         return Error::new(Kind::UnitRefused, format!("{path}:{line}:{column}: {}", invalid(&complaint)))
-            .excerpt(caret(&config.bytes, line, column));
+            .excerpt(caret(config.written(), line, column));
     }
     let error =
         Error::new(Kind::UnitRefused, format!("Unit at {at} did not apply {path}")).because(match &complaint.detail {
@@ -108,7 +108,8 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
             let pointer = location.and_then(|location| location.path.as_deref());
             // The pointer is relative to the whole configuration. The file may be a part of it.
             let part = about.at.strip_prefix("/config").unwrap_or_default().trim_end_matches('/');
-            located(error, detail, pointer.and_then(|pointer| pointer.strip_prefix(part)), config)
+            let pointer = pointer.and_then(|pointer| pointer.strip_prefix(part)).map(canary::original_path);
+            located(error, detail, pointer.as_deref(), config)
         }
         None => error,
     };
@@ -131,22 +132,22 @@ pub(super) fn refused(config: &Config, at: &str, reply: &Reply, about: &About) -
 fn located(error: Error, detail: &str, pointer: Option<&str>, config: &Config) -> Error {
     let path = config.path.display();
     let quoted = || detail.split('"').skip(1).step_by(2);
-    let place = |offset: usize| line_and_column(without_bom(&config.bytes), offset);
-    if let Some(at) = pointer.and_then(|pointer| places::at(&config.bytes, pointer, quoted().next())) {
+    let place = |offset: usize| line_and_column(without_bom(config.written()), offset);
+    if let Some(at) = pointer.and_then(|pointer| places::at(config.written(), pointer, quoted().next())) {
         let (line, column) = place(at);
-        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
+        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(config.written(), line, column));
     }
     // A missing name is not in the file. If it does occur, it is correct there.
     if detail.contains("is missing") || detail.contains("must have") {
         return error;
     }
     let quoted = quoted();
-    let found = quoted.map(|name| places::of(&config.bytes, name)).filter(|places| !places.is_empty());
+    let found = quoted.map(|name| places::of(config.written(), name)).filter(|places| !places.is_empty());
     // The rarest of the quoted names identifies the place best.
     let Some(places) = found.min_by_key(Vec::len) else { return error };
     if let [only] = places[..] {
         let (line, column) = place(only);
-        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(&config.bytes, line, column));
+        return error.because(format!("{path}:{line}:{column}")).excerpt(caret(config.written(), line, column));
     }
     let lines: Vec<_> = places.iter().take(NAMED_LINES).map(|offset| place(*offset).0.to_string()).collect();
     let more = if places.len() > NAMED_LINES { ", …" } else { "" };
@@ -190,7 +191,7 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
         ));
     }
     if detail.starts_with("Request \"pass\"") {
-        let names = json::parse(&config.bytes).map(|document| destinations(&document)).unwrap_or_default();
+        let names = json::parse(config.written()).map(|document| destinations(&document)).unwrap_or_default();
         let names = if names.is_empty() { "(none)".into() } else { names.join(", ") };
         return Some(format!("set \"pass\" to a target in this configuration: {names}"));
     }
@@ -206,7 +207,7 @@ fn detail_hint(detail: &str, config: &Config, about: &About) -> Option<String> {
     }
     // podstrap knows the members of a whole configuration only.
     let name = detail.split('"').nth(1).filter(|_| about.at == "/config");
-    let findings = name.map(|_| check(&config.bytes, None).findings).unwrap_or_default();
+    let findings = name.map(|_| check(config.written(), None).findings).unwrap_or_default();
     let unknown = findings.into_iter().find(|finding| {
         finding.rule == "unknown-member" && name.is_some_and(|name| finding.message.ends_with(&format!("\"{name}\"")))
     });
@@ -232,7 +233,7 @@ pub fn fuzz(data: &[u8]) {
     let mut halves = rest.splitn(2, |byte| *byte == b'|');
     let mut half = || halves.next().unwrap_or_default().to_vec();
     let reply = Reply { status: u16::from(*status) * 4, server: "Unit".into(), body: half().into() };
-    let config = Config { path: "c.json".into(), bytes: half() };
+    let config = Config::new("c.json".into(), half());
     let about = About { modules: modules(&reply.body), ..About::default() };
     asks_for_modules(&reply);
     places::fuzz(data);
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn where_freeunit_says_the_value_is_the_caret_stands() {
         let said = |text: &str, at: &str, body: &'static str| {
-            let config = Config { path: "c.json".into(), bytes: text.into() };
+            let config = Config::new("c.json".into(), text.into());
             let reply = Reply { status: 400, server: "Unit/1.36.0".into(), body: body.into() };
             refused(&config, "unix:/x", &reply, &About { at: at.into(), ..About::default() }).to_string()
         };
@@ -263,6 +264,13 @@ mod tests {
             "location": {"path": "/applications/a"}}"#;
         let whole = format!("{{\"bad\": {{}}, \"applications\":\n{{\"b\": {app}, \"a\": {app}}}}}");
         let text = said(&whole, "/config", unknown);
+        assert!(text.contains("because: c.json:4:17\n  |  \"module\": \"x\", \"bad\": 1}}}"), "{text}");
+        // Places are those of the user's text, also if Unit got another, such as a trial.
+        let config = Config::new("c.json".into(), whole.clone().into()).derived(b"{}".into());
+        let trial = unknown.replace("/applications/a", "/applications/a@podstrap").into_bytes();
+        let reply = Reply { status: 400, server: "Unit/1.36.0".into(), body: trial.into() };
+        let about = About { at: "/config".into(), ..About::default() };
+        let text = refused(&config, "unix:/x", &reply, &about).to_string();
         assert!(text.contains("because: c.json:4:17\n  |  \"module\": \"x\", \"bad\": 1}}}"), "{text}");
         let text = said(app, "/config/applications/a", unknown);
         assert!(text.contains("because: c.json:2:17\n"), "{text}");

@@ -114,7 +114,7 @@ impl Setup {
         }
         if let Some(path) = before {
             let read = read_config(&root.join(path.file_name().unwrap_or_default()))?;
-            setup.config = Some(Config { path, ..read });
+            setup.config = Some(Config::new(path, read.bytes));
         }
         if setup.certificates.is_empty() && setup.modules.is_empty() && setup.config.is_none() {
             return Err(Error::usage(format!("{} has no *.json, *.pem or *.js", shown.display()))
@@ -203,8 +203,11 @@ fn names(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Path, inode, mtime (seconds, nanoseconds) and length of each file of a setup.
+pub(super) type Stamp = Vec<(PathBuf, u64, i64, i64, u64)>;
+
 /// A cheap value that changes if a file below `from` or its volume changes.
-pub(super) fn stamp(from: &Path) -> Vec<(PathBuf, u64, i64, i64, u64)> {
+pub(super) fn stamp(from: &Path) -> Stamp {
     let one = |path: PathBuf| {
         let (meta, real) = (files::metadata(&path).ok()??, files::real(&path).ok()??);
         Some((real, meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len()))

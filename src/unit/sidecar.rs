@@ -17,7 +17,7 @@ use super::canary;
 use super::client::Client;
 use super::expected::Expected;
 use super::probe::{glance, probe};
-use super::setup::{self, Setup};
+use super::setup::{self, Setup, Stamp};
 use super::store;
 use super::wait::{self, Answering};
 use crate::config::dialect;
@@ -60,8 +60,15 @@ impl Reader {
                     .because(why)
                     .hint("run `podstrap check` on it")
             })?;
+            let before = value.clone();
             remap(&mut value, mapping);
-            config.bytes = value.to_string().into_bytes();
+            if value == before {
+                tracing::warn!(
+                    "{} names no path of the release, so Unit will not run it: give the paths as the app's container sees them",
+                    config.path.display()
+                );
+            }
+            setup.config = Some(config.clone().derived(value.to_string().into_bytes()));
         }
         Ok(setup)
     }
@@ -89,7 +96,7 @@ pub struct Sidecar {
     refused: Option<Instant>,
     /// The last setup that Unit accepted.
     good: Option<Setup>,
-    stamp: Vec<(PathBuf, u64, i64, i64, u64)>,
+    stamp: Stamp,
     socket: Option<SocketFile>,
     looked: Option<Instant>,
     /// The last logged obstacle, to log it only once.
@@ -115,7 +122,7 @@ impl Sidecar {
             newest: None,
             refused: None,
             good: None,
-            stamp: Vec::new(),
+            stamp: Stamp::new(),
             socket: None,
             looked: None,
             said: None,
@@ -158,20 +165,23 @@ impl Sidecar {
         if self.looked.is_none() { ABSENT } else { TICK }
     }
 
-    /// Keeps another setup in Unit from now on, whatever Unit has.
+    /// Keeps another setup in Unit from now on, whatever Unit has. If the configuration is unreadable, Unit keeps what it has
+    /// until that changes.
     ///
     /// # Errors
     /// Usage: the configuration is unreadable.
     pub fn serve(&mut self, reader: Reader) -> Result<()> {
-        let setup = reader.read()?;
-        self.adopt(reader, setup);
+        let stamp = setup::stamp(&reader.from);
+        let read = reader.read();
         self.looked = None;
-        Ok(())
+        // Without a stamp, the next check reads it again.
+        let stamp = if read.is_ok() { stamp } else { Stamp::new() };
+        self.adopt(reader, read.as_ref().ok().cloned(), stamp);
+        read.map(drop)
     }
 
-    fn adopt(&mut self, reader: Reader, setup: Setup) {
-        self.stamp = setup::stamp(&reader.from);
-        (self.reader, self.newest) = (reader, Some(setup));
+    fn adopt(&mut self, reader: Reader, setup: Option<Setup>, stamp: Stamp) {
+        (self.reader, self.newest, self.stamp) = (reader, setup, stamp);
         (self.refused, self.complaint) = (None, None);
     }
 
@@ -182,6 +192,7 @@ impl Sidecar {
     /// # Errors
     /// As for [`apply`](super::apply::run), with the step that failed. Usage: the configuration is unreadable.
     pub async fn replace(&mut self, reader: Reader, file: Option<&Path>) -> Result<(), (&'static str, Error)> {
+        let stamp = setup::stamp(&reader.from);
         let setup = reader.read().map_err(|error| ("apply", error))?;
         let deadline = Deadline::after(self.timeout);
         let controls = self.client.controls(self.control.as_ref());
@@ -198,7 +209,7 @@ impl Sidecar {
             return Err(error);
         }
         self.good = Some(setup.clone());
-        self.adopt(reader, setup);
+        self.adopt(reader, Some(setup), stamp);
         Ok(())
     }
 

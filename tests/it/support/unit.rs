@@ -40,7 +40,7 @@ pub(crate) fn config_of(case: &str) -> Setup {
 }
 
 pub(crate) fn setup(bytes: impl Into<Vec<u8>>) -> Setup {
-    Config { path: "/cfg/unit.json".into(), bytes: bytes.into() }.into()
+    Config::new("/cfg/unit.json".into(), bytes.into()).into()
 }
 
 /// Runs a future on a runtime like the binary's.

@@ -153,6 +153,9 @@ impl Unitd {
         kill_process(self.pid(), Signal::TERM).unwrap();
         self.0.wait().unwrap();
     }
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
     /// Kills all processes; only the socket's file is left.
     pub(super) fn kill(mut self) {
         kill_process_group(self.pid(), Signal::KILL).unwrap();

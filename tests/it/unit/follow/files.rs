@@ -1,11 +1,12 @@
 //! Without a Unit: the files, the links, the HTTP server, webhooks, hooks and orders.
 
 use std::fs;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ring::hmac;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Remote, Sidecar, eventually, order, releases, request};
 use crate::support::http::{Response, Server};
@@ -122,6 +123,88 @@ fn a_person_goes_back_and_on() {
     serves(&sandbox, &sidecar, "three");
 }
 
+/// An order that nobody waits for any more is taken back.
+#[test]
+fn an_order_that_is_interrupted_is_not_obeyed_later() {
+    let (sandbox, remote) = one();
+    fs::create_dir_all(sandbox.root()).unwrap();
+    let mut command = sandbox.podstrap();
+    let mut giver = command.args(["rollback", "--timeout=1m", "--root"]).arg(sandbox.root()).spawn().unwrap();
+    let note = sandbox.root().join(".podstrap/order");
+    eventually("the order", || note.exists(), String::new);
+    kill_process(Pid::from_child(&giver), Signal::INT).unwrap();
+    assert!(!giver.wait().unwrap().success());
+    assert!(!note.exists());
+    let sidecar = Sidecar::start(&sandbox, &remote, &[]);
+    serves(&sandbox, &sidecar, "one");
+    assert_eq!(sidecar.count("rollback"), 0, "{}", sidecar.log());
+}
+
+/// Each `rollback` goes one release further, as far as they are kept.
+#[test]
+fn as_many_releases_as_are_kept_can_serve_again() {
+    let (sandbox, remote) = one();
+    let next = |sidecar: &Sidecar, text: &str| {
+        remote.repo.file("index.py", text);
+        let commit = remote.push(text);
+        serves(&sandbox, sidecar, text);
+        eventually("recorded", || sidecar.get("/readyz").1.contains(&commit), || sidecar.log());
+    };
+    let sidecar = Sidecar::start(&sandbox, &remote, &["--keep-releases=3"]);
+    serves(&sandbox, &sidecar, "one");
+    next(&sidecar, "two");
+    next(&sidecar, "three");
+    for text in ["two", "one"] {
+        assert_eq!(order(&sandbox, "rollback", &[]).code, Some(0));
+        assert_eq!(shown(&sandbox), text);
+    }
+    let end = order(&sandbox, "rollback", &[]);
+    assert!(end.code == Some(5) && end.raw.contains("there is no release before"), "{}", end.raw);
+    drop(sidecar);
+    let sidecar = Sidecar::start(&sandbox, &remote, &["--keep-releases=1"]);
+    sidecar.says("serves, as before");
+    next(&sidecar, "four");
+    eventually("one release", || releases(&sandbox.root()) == 1, || sidecar.log());
+    let end = order(&sandbox, "rollback", &[]);
+    assert!(end.code == Some(5) && end.raw.contains("there is no release before"), "{}", end.raw);
+}
+
+/// Containers of a Pod often share their variables.
+#[test]
+fn variables_for_init_do_not_make_a_sidecar_follow() {
+    let sandbox = Sandbox::new();
+    let config = sandbox.write("unit.json", "{}");
+    fs::create_dir_all(sandbox.root()).unwrap();
+    let log = sandbox.path("log");
+    let mut command = sandbox.podstrap();
+    command.args(["sidecar", "--control-socket=socket", "--config"]).arg(&config);
+    command.env("PODSTRAP_REPO", "http://127.0.0.1:9/app.git").env("PODSTRAP_REF", "main");
+    command.env("PODSTRAP_ROOT", sandbox.root()).stderr(fs::File::create(&log).unwrap());
+    let mut sidecar = command.spawn().unwrap();
+    let text = || fs::read_to_string(&log).unwrap();
+    eventually("it waits for Unit", || text().contains("waiting for Unit"), text);
+    kill_process(Pid::from_child(&sidecar), Signal::TERM).unwrap();
+    assert!(sidecar.wait().unwrap().success());
+    assert!(!sandbox.root().join(".podstrap").exists(), "{}", text());
+    // Nor does a status change the volume that it is asked about.
+    let ran = order(&sandbox, "status", &["--control-socket=socket"]);
+    assert!(ran.stdout.starts_with("no sidecar follows a branch on "), "{}", ran.raw);
+    assert!(!sandbox.root().join(".podstrap").exists());
+}
+
+#[test]
+fn silent_connections_delay_no_probe() {
+    let (sandbox, remote) = one();
+    let sidecar = Sidecar::start(&sandbox, &remote, &[]);
+    serves(&sandbox, &sidecar, "one");
+    let silent: Vec<_> = (0..200).map(|_| TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap()).collect();
+    let started = Instant::now();
+    assert_eq!(sidecar.get("/healthz").0, 200);
+    // The server gives a silent client 10 s.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    drop(silent);
+}
+
 #[test]
 fn a_signed_webhook_or_sighup_makes_it_look_at_once() {
     let (sandbox, remote) = one();
@@ -165,10 +248,19 @@ fn a_signed_webhook_or_sighup_makes_it_look_at_once() {
         let text = format!("{wrong} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(request(sidecar.port, &text).unwrap().0, status, "{wrong}");
     }
+    assert_eq!(sidecar.count("a webhook without the right secret"), 1, "{}", sidecar.log());
     remote.repo.file("index.py", "three");
     remote.push("three");
     sidecar.signal(Signal::HUP);
     serves(&sandbox, &sidecar, "three");
+    // A restart tells the hook again: a kill may have come first.
+    let last = || got.lock().unwrap().last().unwrap().clone();
+    let three = remote.repo.rev("HEAD");
+    eventually("the hook", || last().contains(&three), || sidecar.log());
+    got.lock().unwrap().push("restart".to_owned());
+    drop(sidecar);
+    let sidecar = Sidecar::start(&sandbox, &remote, &flags);
+    eventually("the hook", || last().contains(&three), || sidecar.log());
 }
 
 #[test]

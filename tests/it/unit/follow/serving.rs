@@ -34,6 +34,13 @@ def application(environ, start):
     return [" ".join(["NAME", late.NAME, files, os.environ["CONFIG"], dep.version]).encode()]
 "#;
 
+/// Kills Unit's main process: the parent of the parent.
+const FATAL: &str = r#"import signal
+parent = pathlib.Path(f"/proc/{os.getppid()}/stat").read_text()
+os.kill(int(parent.rpartition(")")[2].split()[1]), signal.SIGKILL)
+time.sleep(9)
+"#;
+
 /// How a commit is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Broken {
@@ -44,9 +51,12 @@ enum Broken {
     Configuration,
     Home,
     Unsigned,
+    /// Ends Unit when it is imported.
+    Fatal,
 }
 
 impl Broken {
+    /// Without `Fatal`.
     const ALL: [Self; 7] =
         [Self::Import, Self::Dependency, Self::Probe, Self::Later, Self::Configuration, Self::Home, Self::Unsigned];
 
@@ -55,7 +65,7 @@ impl Broken {
         match self {
             Self::Dependency | Self::Unsigned => "prepare",
             Self::Configuration | Self::Home => "check",
-            Self::Import | Self::Probe => "canary",
+            Self::Import | Self::Probe | Self::Fatal => "canary",
             Self::Later => "watch",
         }
     }
@@ -88,7 +98,11 @@ impl World {
         self.pushed += 1;
         let name = format!("v{}", self.pushed);
         let dep = dep(self.pushed);
-        let fail = if broken == Some(Broken::Import) { "import nosuchmodule" } else { "" };
+        let fail = match broken {
+            Some(Broken::Import) => "import nosuchmodule",
+            Some(Broken::Fatal) => FATAL,
+            _ => "",
+        };
         let answer = match broken {
             Some(Broken::Probe) => "True",
             Some(Broken::Later) => "time.monotonic() - STARTED > 1.5",
@@ -106,7 +120,12 @@ impl World {
         repo.file("requirements.txt", format!("dep=={required}\n"));
         let root = self.sandbox().root();
         let venv = if broken == Some(Broken::Home) { "nowhere" } else { "venv" };
-        let more = if broken == Some(Broken::Configuration) { ", \"modul\": 1" } else { "" };
+        let more = match broken {
+            Some(Broken::Configuration) => ", \"modul\": 1",
+            // Unit's default user may not end Unit.
+            Some(Broken::Fatal) => ", \"user\": \"root\"",
+            _ => "",
+        };
         let root = root.display();
         repo.file(
             "unit.json",
@@ -345,6 +364,95 @@ fn with_a_mounted_configuration_a_return_lasts_until_a_newer_commit() {
     assert_eq!(sidecar.metric("podstrap_rounds_total{result=\"served\"}"), 0, "{}", sidecar.log());
     let three = world.push(None).0;
     world.serves(&sidecar, &mounted_for(&three));
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_mounted_configuration_that_is_unreadable_changes_nothing() {
+    let mut world = World::new();
+    let (one, _) = world.push(None);
+    let text = world.remote.repo.git(["show", "HEAD:unit.json"]);
+    let mounted = world.sandbox().write("mounted/unit.json", &text);
+    let flag = format!("--config={}", mounted.display());
+    let sidecar = world.follow(&[&flag]);
+    let _unitd = world.place.started();
+    world.serves(&sidecar, &one);
+    let two = world.push(None).0.replacen("v2 v2 v2 v2", "v2 v2 v2 v1", 1);
+    world.serves(&sidecar, &two);
+    world.sandbox().write("mounted/unit.json", "{");
+    let ran = order(world.sandbox(), "rollback", &[]);
+    assert!(ran.code == Some(5) && ran.raw.contains("the sidecar could not do it"), "{}", ran.raw);
+    assert!(ran.raw.contains("mounted/unit.json"), "{}", ran.raw);
+    world.serves(&sidecar, &two);
+    // Nor does a restart; and afterwards, the configuration names the release as before.
+    drop(sidecar);
+    let sidecar = world.follow(&[&flag]);
+    sidecar.says("Unit keeps what it has");
+    std::thread::sleep(MS(1500));
+    world.serves(&sidecar, &two);
+    world.sandbox().write("mounted/unit.json", text.replace("\"CONFIG\": \"v1\"", "\"CONFIG\": \"v2\""));
+    world.serves(&sidecar, &two.replacen(" v1 ", " v2 ", 1));
+    assert!(shown(&world.place.socket()).unwrap().contains("/.podstrap/releases/"));
+    assert_eq!(order(world.sandbox(), "rollback", &[]).code, Some(0));
+    world.serves(&sidecar, &one.replacen("v1 v1 v1 v1", "v1 v1 v1 v2", 1));
+}
+
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn without_a_trial_the_release_before_comes_back() {
+    let mut world = World::new();
+    let (mut answer, _) = world.push(None);
+    let sidecar = world.follow(&["--canary=off"]);
+    let _unitd = world.place.started();
+    world.serves(&sidecar, &answer);
+    for (kind, step) in [(Broken::Later, "watch"), (Broken::Import, "apply"), (Broken::Probe, "probe")] {
+        let (_, commit) = world.push(Some(kind));
+        sidecar.says(&format!("{commit} does not serve, step {step}"));
+        world.serves(&sidecar, &answer);
+        (answer, _) = world.push(None);
+        world.serves(&sidecar, &answer);
+    }
+}
+
+/// Somebody else may have ended Unit, so a commit in whose trial Unit ends is tried once more, and never again.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_commit_that_ends_unit_is_tried_twice() {
+    let mut world = World::new();
+    let (one, _) = world.push(None);
+    let sidecar = world.follow(&[]);
+    let mut unitd = world.place.started();
+    world.serves(&sidecar, &one);
+    let (_, commit) = world.push(Some(Broken::Fatal));
+    for _ in 0..2 {
+        eventually("Unit ends", || unitd.has_ended(), || sidecar.log());
+        drop(unitd);
+        unitd = world.place.restarted();
+    }
+    world.serves(&sidecar, &one);
+    std::thread::sleep(MS(3000));
+    assert!(!unitd.has_ended(), "{}", sidecar.log());
+    assert_eq!(sidecar.count(&format!("{commit} does not serve, step canary")), 2, "{}", sidecar.log());
+    let (two, _) = world.push(None);
+    world.serves(&sidecar, &two);
+}
+
+/// A kill during the watch does not end it.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_release_that_has_not_proved_itself_is_watched_after_a_kill_too() {
+    let mut world = World::new();
+    let (one, _) = world.push(None);
+    let mut sidecar = world.follow(&[]);
+    let _unitd = world.place.started();
+    world.serves(&sidecar, &one);
+    let (broken, commit) = world.push(Some(Broken::Later));
+    world.serves(&sidecar, &broken);
+    sidecar.signal(Signal::KILL);
+    sidecar.child.wait().unwrap();
+    let sidecar = world.follow(&[]);
+    sidecar.says(&format!("{commit} does not serve, step watch"));
+    world.serves(&sidecar, &one);
 }
 
 /// The sidecar and Unit are killed at random times.
