@@ -132,8 +132,9 @@ impl App {
                  \"home\": Unit cannot start the application like this",
             ));
         }
-        config.bytes = serde_json::to_vec_pretty(&value)
-            .map_err(|error| Error::internal("cannot serialize the configuration").because(error))?;
+        let text = serde_json::to_vec_pretty(&value);
+        config =
+            config.derived(text.map_err(|error| Error::internal("cannot serialize the configuration").because(error))?);
         let url = listener::listener(&value).and_then(|(address, _)| listener::url_of(address)).ok_or_else(|| {
             Error::usage(format!("{} has no TCP listener", plan.config.display()))
                 .hint("add one for `up`, such as \"listeners\": {\"*:8300\": {\"pass\": \"applications/NAME\"}}")

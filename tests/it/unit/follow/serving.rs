@@ -41,6 +41,9 @@ os.kill(int(parent.rpartition(")")[2].split()[1]), signal.SIGKILL)
 time.sleep(9)
 "#;
 
+/// How long a new release is watched.
+const WATCH: Duration = Duration::from_secs(4);
+
 /// How a commit is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Broken {
@@ -149,11 +152,12 @@ impl World {
     fn follow(&self, flags: &[&str]) -> Sidecar {
         let allowed = self.sandbox().path("allowed");
         let is_mounted = flags.iter().any(|flag| flag.starts_with("--config"));
+        let watch = format!("--watch={}s", WATCH.as_secs());
         let mut all = vec![if is_mounted { "--canary=on" } else { "--config=unit.json" }];
         all.extend([
             "--control-socket=socket",
             "--probe=http://127.0.0.1:8300/",
-            "--watch=4s",
+            &watch,
             "--timeout=30s",
             "--verify",
             allowed.to_str().unwrap(),
@@ -276,6 +280,10 @@ fn follow(good: usize, broken: &[Broken]) {
             times.push(world.serves(&sidecar, &answer));
             // Evenly between the good ones.
             for kind in broken.by_ref().take((number + 1) * all / good - number * all / good) {
+                // Only a release that passed its watch comes back.
+                if *kind == Broken::Later {
+                    std::thread::sleep(WATCH + MS(500));
+                }
                 let (_, commit) = world.push(Some(*kind));
                 sidecar.says(&format!("{commit} does not serve, step {}", kind.step()));
                 *refused.entry(*kind).or_default() += 1;
