@@ -209,6 +209,9 @@ pub struct EnvironmentArgs {
     /// Installer: auto uses uv if podstrap finds one, else pip; a PATH names a uv binary
     #[arg(long, value_name = "auto|uv|pip|PATH", default_value = "auto", env = "PODSTRAP_ENGINE")]
     pub engine: String,
+    /// Run this command with /bin/sh in the complete tree, before it is published; repeatable, in this order
+    #[arg(long = "run", value_name = "COMMAND", env = "PODSTRAP_RUN")]
+    pub commands: Vec<String>,
     /// Build a new environment with the newest allowed versions, even if nothing changed
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_REFRESH")]
     pub refresh: bool,

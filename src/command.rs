@@ -278,6 +278,11 @@ impl Drop for Running {
     }
 }
 
+/// Whether a child can use this home: an arbitrary user ID has none, and HOME is `/`, missing, or not writable.
+pub fn is_home(home: &Path) -> bool {
+    home.is_absolute() && home != Path::new("/") && rustix::fs::access(home, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 fn changes_meaning(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     CHANGES_MEANING.contains(&name) || CHANGES_MEANING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))

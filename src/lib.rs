@@ -25,6 +25,7 @@ pub mod selfcopy;
 mod signature;
 pub mod size;
 pub mod source;
+pub mod steps;
 mod store;
 pub mod telemetry;
 pub mod tree;

@@ -13,11 +13,12 @@ use crate::runtime::blocking;
 use crate::selfcopy;
 use crate::size::{Size, count};
 use crate::source::{self, Known, Resolved, Revision};
+use crate::steps;
 use crate::telemetry::Phases;
 use crate::tree::{self, Written};
 use crate::venv::{BuildDirs, EnvironmentRecord, Provided, Provision};
 use crate::volume::{
-    CopyKey, EnvironmentKey, Key, MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, Volume,
+    CopyKey, EnvironmentKey, Key, MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, StepsKey, Volume,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -164,6 +165,18 @@ impl Preparation<'_> {
             fs::rename(staging.venv(), &place)
                 .on_volume(|| format!("cannot move the environment to {}", place.display()))?;
         }
+        if !self.plan.environment.commands.is_empty() {
+            let place = steps::Place {
+                tree: tree.clone(),
+                public: self.plan.target.public(),
+                scratch: staging.scratch().join("run"),
+                environment: environment.clone(),
+                confinement: self.volume.confinement(),
+            };
+            fs::create_dir(&place.scratch)
+                .on_volume(|| format!("cannot create the directory {}", place.scratch.display()))?;
+            steps::run(&self.plan.environment.commands, place, self.phases, self.deadline).await?;
+        }
         if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
             let place = tree::place("--copy-self", &tree, path)?;
             blocking(move || selfcopy::copy_to(&place)).await?;
@@ -282,6 +295,10 @@ impl Preparation<'_> {
                 digest: self.provision.digest(),
             }),
             copy_self: in_tree.map(|path| CopyKey { path, podstrap: VERSION, sizes: selfcopy::sizes() }),
+            steps: (!environment.commands.is_empty()).then(|| StepsKey {
+                commands: &environment.commands,
+                variables: steps::digest(&steps::variables(std::env::vars_os())),
+            }),
         };
         key.hash()
     }

@@ -39,6 +39,8 @@ pub struct Environment {
     pub strict: bool,
     /// Where ready environments are.
     pub store: Option<Store>,
+    /// Build steps in the complete tree, for `/bin/sh`.
+    pub commands: Vec<String>,
 }
 
 /// The Python of the app's image, where it differs from the one that builds.
@@ -149,7 +151,11 @@ impl Environment {
                     .hint("give a path relative to the top of the repository, without .., or an absolute path"));
             }
         }
+        if args.commands.iter().any(|command| command.trim().is_empty()) {
+            return Err(Error::usage("--run has no command").hint("give the command, or remove --run"));
+        }
         Ok(Self {
+            commands: args.commands.clone(),
             wanted,
             venv,
             final_path,

@@ -66,6 +66,10 @@ impl Init {
             return Err(Error::usage("--store-only conflicts with --venv none")
                 .hint("remove --venv none: the store has environments only"));
         }
+        if args.store_only && !environment.commands.is_empty() {
+            return Err(Error::usage("--store-only conflicts with --run")
+                .hint("remove --run: it works in the tree, and the store has environments only"));
+        }
         let copy_self = args.copy_self.map(|path| CopySelf::new(&path, &target)).transpose()?;
         let entrypoint = Entrypoint::new(args.entrypoint_dir.as_deref(), args.config.as_deref(), &target)?;
         Ok(Self {

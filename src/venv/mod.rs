@@ -54,6 +54,8 @@ pub use self::identity::{Identified, Identities};
 pub use self::inputs::Inputs;
 pub use self::provision::{Begun, Filled, Provided, Provision};
 pub use self::record::{Distribution, DistributionOrigin, EnvironmentRecord};
+pub use self::relocate::{replace, scripts, with_other_path};
+pub use self::reuse::is_unchanged;
 pub use self::settings::Settings;
 pub use self::toolchain::{Toolchain, locate};
 

@@ -232,11 +232,7 @@ impl<'a> Provision<'a> {
         let fits = |record: &EnvironmentRecord| self.fits(record) && record.toolchain.python == toolchain.python;
         let Some((dir, record)) = ready.iter().find(|(_, record)| fits(record)) else { return Ok(None) };
         let (dir, record) = (dir.clone(), record.clone());
-        blocking(move || {
-            let is_unchanged = reuse::fingerprint(&dir).is_ok_and(|found| found == record.fingerprint);
-            Ok(is_unchanged.then_some(dir))
-        })
-        .await
+        blocking(move || Ok(reuse::is_unchanged(&dir, &record).then_some(dir))).await
     }
 
     /// Takes the environment with this key from a release, or else from the store.
@@ -265,7 +261,9 @@ impl<'a> Provision<'a> {
         let shown = from.display().to_string();
         let phase = self.phases.start("venv", &format!("from {shown}"));
         let (from, to, fingerprint) = (from.clone(), dirs.venv.clone(), record.fingerprint.clone());
-        if !blocking(move || reuse::adopt(&from, &to, &fingerprint)).await? {
+        // A build step could write into a file of the release that serves.
+        let may_link = self.plan.commands.is_empty();
+        if !blocking(move || reuse::adopt(&from, &to, &fingerprint, may_link)).await? {
             tracing::warn!("{shown} has changed since its build: rebuilding");
             return Ok(None);
         }

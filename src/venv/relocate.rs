@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -157,6 +158,39 @@ pub(super) fn relocate(root: &Path, files: &EnvironmentFiles, site: &Path, desti
     Ok(())
 }
 
+/// The text with another path. `None` if it does not have this one.
+///
+/// # Errors
+/// A path is not UTF-8.
+pub fn with_other_path(text: &str, from: &Path, to: &Path) -> Result<Option<String>> {
+    let moves = spellings([&Relocation { from: from.to_owned(), to: to.to_owned() }])?;
+    let new = substitute(text, &moves);
+    Ok((new != text).then_some(new))
+}
+
+/// Copies the scripts of an environment that is not yet at its final path, so that they run where it is.
+///
+/// # Errors
+/// A script cannot be read, or not be written to the directory `copies`.
+pub fn scripts(venv: &Path, final_path: &Path, copies: &Path) -> Result<()> {
+    let moves = spellings([&Relocation { from: final_path.to_owned(), to: venv.to_owned() }])?;
+    let bin = venv.join("bin");
+    for (name, kind) in files::list(&bin).on_volume(|| format!("cannot list {}", bin.display()))? {
+        let path = bin.join(&name);
+        let read = || files::read(&path, GENERATED).on_volume(|| format!("cannot read {}", path.display()));
+        let text = if kind.is_file() { String::from_utf8(read()?).ok() } else { None };
+        let Some(text) = text.filter(|text| text.starts_with("#!")) else { continue };
+        let new = rewrite_script(&text, &moves);
+        if new != text {
+            let copy = copies.join(&name);
+            std::fs::write(&copy, new)
+                .and_then(|()| std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)))
+                .on_volume(|| format!("cannot write {}", copy.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Adapts the environment to the app's interpreter: links, `pyvenv.cfg` and, for another Python, the name of
 /// its directory in `lib`. `site` is the engine's site-packages. Returns whether anything changed.
 pub(super) fn interpreter(root: &Path, base: &Path, site: &Path, app: &App) -> Result<bool> {
@@ -303,7 +337,11 @@ fn without_userinfo(text: &str) -> Option<String> {
 }
 
 /// Replaces a file by a new one with the same mode.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Replaces a file and keeps its mode. Never writes into it: it may be a hard link.
+///
+/// # Errors
+/// The volume is full or not writable.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_added_extension("podstrap-new");
     let write = || {
         let mode = path.metadata()?.permissions();

@@ -10,9 +10,15 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::record::EnvironmentRecord;
 use crate::error::{IoContext, Result};
 use crate::runtime::hex;
 use crate::walk::{Entry, walk};
+
+/// Whether an environment still is as it was built.
+pub fn is_unchanged(dir: &Path, record: &EnvironmentRecord) -> bool {
+    fingerprint(dir).is_ok_and(|found| found == record.fingerprint)
+}
 
 /// Hash of all names with their owners, types, modes, sizes, modification times and link targets. A written, added,
 /// removed or replaced file changes it. Does not read contents.
@@ -41,9 +47,11 @@ pub(super) fn fingerprint(dir: &Path) -> Result<String> {
 /// Links or copies the environment at `from` to `to`, which must not exist. Returns false and creates nothing if the
 /// environment no longer has this `fingerprint`.
 ///
+/// `may_link` says that nothing will write into the files of `to`.
+///
 /// # Errors
 /// The volume is full or not writable.
-pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
+pub fn adopt(from: &Path, to: &Path, fingerprint: &str, may_link: bool) -> Result<bool> {
     if self::fingerprint(from).ok().as_deref() != Some(fingerprint) {
         return Ok(false);
     }
@@ -57,8 +65,10 @@ pub fn adopt(from: &Path, to: &Path, fingerprint: &str) -> Result<bool> {
                     fs::set_permissions(&to, Permissions::from_mode(meta.mode() & 0o7777))
                 } else if meta.is_symlink() {
                     symlink(fs::read_link(&entry.path)?, &to)
+                } else if may_link && fs::hard_link(&entry.path, &to).is_ok() {
+                    Ok(())
                 } else {
-                    fs::hard_link(&entry.path, &to).or_else(|_| copy(&entry.path, meta, &to))
+                    copy(&entry.path, meta, &to)
                 }
             })
         })
@@ -115,7 +125,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (one, print) = environment(dir.path());
         let two = dir.path().join("two");
-        assert!(adopt(&one, &two, &print).unwrap());
+        assert!(adopt(&one, &two, &print, true).unwrap());
         assert_eq!(fingerprint(&two).unwrap(), print);
         assert_eq!(fs::metadata(two.join("script")).unwrap().nlink(), 2, "linked, not copied");
     }
@@ -151,7 +161,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(20));
             change(&one);
             let two = dir.path().join("two");
-            assert!(!adopt(&one, &two, &print).unwrap(), "change {number}");
+            assert!(!adopt(&one, &two, &print, true).unwrap(), "change {number}");
             assert!(!two.exists());
         }
     }

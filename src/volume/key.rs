@@ -21,6 +21,9 @@ pub struct Key<'a> {
     pub reference: Option<&'a str>,
     pub environment: Option<EnvironmentKey<'a>>,
     pub copy_self: Option<CopyKey<'a>>,
+    /// Absent without commands, so that the key of other releases stays the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<StepsKey<'a>>,
 }
 
 /// The environment, as far as it is known without the tree.
@@ -30,6 +33,14 @@ pub struct EnvironmentKey<'a> {
     pub always: bool,
     pub venv: &'a Path,
     pub digest: String,
+}
+
+/// The build steps (`--run`).
+#[derive(Debug, Serialize)]
+pub struct StepsKey<'a> {
+    pub commands: &'a [String],
+    /// Hash of the variables that the commands see.
+    pub variables: String,
 }
 
 /// podstrap's own binary in the tree (`--copy-self`).

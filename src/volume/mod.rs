@@ -42,7 +42,7 @@ mod root;
 mod switch;
 mod usage;
 
-pub use key::{CopyKey, EnvironmentKey, Key};
+pub use key::{CopyKey, EnvironmentKey, Key, StepsKey};
 pub use manifest::{MANIFEST_VERSION, Manifest, Release, SourceRecord};
 pub use notes::Notes;
 pub use release::Staging;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
-
-use crate::command::Command;
+use crate::command::{Command, is_home};
 use crate::files;
 use crate::http;
 use crate::redact;
@@ -207,11 +205,7 @@ impl Variables {
     /// A command that inherits these variables and keeps its temporary files in `scratch`.
     pub(super) fn command(&self, program: &Path, scratch: &Path) -> Command {
         let command = Command::new(program).inherit(self.for_children()).env("TMPDIR", scratch);
-        // An arbitrary user ID has no home: HOME is `/`, missing, or not writable.
-        let home = self.0.get(OsStr::new("HOME")).map(PathBuf::from).filter(|home| {
-            home.is_absolute() && home != Path::new("/") && rustix::fs::access(home, Access::WRITE_OK).is_ok()
-        });
-        if home.is_some() {
+        if self.0.get(OsStr::new("HOME")).is_some_and(|home| is_home(Path::new(home))) {
             return command;
         }
         self.in_home().into_iter().fold(command.env("HOME", scratch), |command, (name, path)| command.env(name, path))

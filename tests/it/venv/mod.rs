@@ -6,4 +6,5 @@ mod fits;
 mod flat;
 mod inputs;
 mod real;
+mod steps;
 mod vcs;

@@ -1,0 +1,230 @@
+//! The build steps of `--run`: the user's commands in the complete tree, before it is published.
+//!
+//! A command sees the container's variables, apart from podstrap's own and those that hold logins of package indexes
+//! and Git. What it writes becomes a part of the release. The environment must stay as it was built: other releases
+//! share it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aho_corasick::AhoCorasick;
+use sha2::{Digest, Sha256};
+
+use crate::command::{Command, Failure, is_home};
+use crate::confine::Confinement;
+use crate::error::{Error, IoContext, Result};
+use crate::files::{self, GENERATED};
+use crate::redact;
+use crate::retry::Deadline;
+use crate::runtime::{blocking, hex};
+use crate::telemetry::Phases;
+use crate::venv::{self, EnvironmentRecord};
+use crate::walk::{Entry, WalkError, walk};
+
+/// The shell, and how it runs a command: files that it writes are readable for all users, as the rest of the tree is.
+const SHELL: &str = "/bin/sh";
+const SCRIPT: &str = "umask 022; eval \"$1\" >&2";
+/// The names and the beginnings of names of variables that a command does not see: podstrap's own, and those that may
+/// hold logins.
+const HIDDEN: [&str; 8] = ["PODSTRAP_", "PIP_", "UV_", "GIT_", "SSH_", "NETRC", "VIRTUAL_ENV", "PYTHONHOME"];
+/// Variables that differ in each container, or that the shell sets itself.
+const VOLATILE: [&str; 5] = ["HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"];
+/// How much the clock of a file system may be behind.
+const COARSE: Duration = Duration::from_secs(1);
+/// Last lines of a failed command to show.
+const LINES: usize = 20;
+
+/// Where the commands run.
+#[derive(Debug)]
+pub struct Place {
+    /// The complete tree, with the environment, at its build path.
+    pub tree: PathBuf,
+    /// The tree's path in the app's container.
+    pub public: PathBuf,
+    /// An empty directory for temporary files.
+    pub scratch: PathBuf,
+    pub environment: Option<EnvironmentRecord>,
+    pub confinement: Option<Arc<Confinement>>,
+}
+
+/// The variables that the commands see, of these.
+pub fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
+    let is_seen = |name: &OsStr| {
+        let name = name.as_bytes();
+        !HIDDEN.iter().any(|hidden| name.starts_with(hidden.as_bytes()))
+            && !VOLATILE.iter().any(|volatile| name == volatile.as_bytes())
+    };
+    all.filter(|(name, _)| is_seen(name)).collect()
+}
+
+/// A hash of variables.
+pub fn digest(variables: &BTreeMap<OsString, OsString>) -> String {
+    let mut digest = Sha256::new();
+    for text in variables.iter().flat_map(|(name, value)| [name, value]) {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text.as_bytes());
+    }
+    hex(&digest.finalize())
+}
+
+/// Runs the commands, one after another, and then puts the tree's final path into the files that name its build path.
+///
+/// # Errors
+/// Environment: a command fails, or changes the environment, or what it leaves cannot be published.
+pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: Deadline) -> Result<()> {
+    let started = SystemTime::now();
+    let bin = place.scratch.join("bin");
+    let home = place.scratch.join("home");
+    for dir in [&bin, &home] {
+        fs::create_dir(dir).on_volume(|| format!("cannot create the directory {}", dir.display()))?;
+    }
+    let mut variables = variables(std::env::vars_os());
+    if let Some(record) = &place.environment {
+        let venv = place.tree.join(&record.venv);
+        if !files::exists(&venv.join("bin/python"))? {
+            return Err(Error::usage("--run needs the app's Python in this container")
+                .because(format!("the environment links to {}", record.python_path.display()))
+                .hint("run podstrap in the app's own image, or run the command when you build the image"));
+        }
+        venv::scripts(&venv, &record.final_path, &bin)?;
+        let path = variables.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        let dirs = [bin.clone(), venv.join("bin")].into_iter().chain(std::env::split_paths(&path).collect::<Vec<_>>());
+        let path = std::env::join_paths(dirs)
+            .map_err(|error| Error::usage("PATH is invalid").because(error).hint("remove the colon from --root"))?;
+        variables.insert("PATH".into(), path);
+        variables.insert("VIRTUAL_ENV".into(), venv.into());
+    }
+    if !variables.get(OsStr::new("HOME")).is_some_and(|home| is_home(Path::new(home))) {
+        variables.insert("HOME".into(), home.into());
+    }
+    variables.insert("TMPDIR".into(), place.scratch.clone().into());
+    // Bytecode would name the build path, and change the environment.
+    variables.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
+    for command in commands {
+        one(command, &variables, &place, phases, deadline).await?;
+    }
+    blocking(move || settle(&place, started)).await
+}
+
+async fn one(
+    command: &str,
+    variables: &BTreeMap<OsString, OsString>,
+    place: &Place,
+    phases: &Phases,
+    deadline: Deadline,
+) -> Result<()> {
+    let shown = redact::clean(command);
+    let phase = phases.start("run", &shown);
+    // `Command` would drop some of the variables if the child inherited them.
+    let child = variables.iter().fold(Command::new(SHELL).inherit([]), |child, (name, value)| child.env(name, value));
+    let child = child.args(["-c", SCRIPT, "sh", command]).cwd(&place.tree).confine(place.confinement.clone());
+    let failed = || Error::environment(format!("--run {shown:?} failed"));
+    let output = child.run(deadline).await.map_err(|failure| {
+        let (excerpt, hint) = match &failure {
+            Failure::Deadline { stderr, .. } => (last_lines(stderr), deadline.slow()),
+            Failure::Start { .. } => (String::new(), format!("use an image with {SHELL}")),
+            Failure::Read { .. } => (String::new(), "run podstrap again".to_owned()),
+        };
+        let error = failed().because(failure).hint(hint);
+        if excerpt.is_empty() { error } else { error.excerpt(excerpt) }
+    })?;
+    if output.status.success() {
+        phase.done(&shown);
+        return Ok(());
+    }
+    let hint = match output.status.code() {
+        Some(126 | 127) => "the command needs a program that this image or environment does not have",
+        Some(_) => "the command runs at the top of the tree, with the environment first on PATH: try it there",
+        None => "raise the container's memory limit if it was killed for memory",
+    };
+    let error = failed().because(output.status.to_string()).hint(hint);
+    let excerpt = last_lines(&output.stderr);
+    Err(if excerpt.is_empty() { error } else { error.excerpt(excerpt) })
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// Checks what the commands left, and puts the final path of the tree into it.
+fn settle(place: &Place, started: SystemTime) -> Result<()> {
+    let venv = place.environment.as_ref().map(|record| place.tree.join(&record.venv));
+    if let (Some(venv), Some(record)) = (&venv, &place.environment)
+        && !venv::is_unchanged(venv, record)
+    {
+        return Err(Error::environment(format!(
+            "a command of --run changed the environment {}",
+            record.venv.display()
+        ))
+        .because("other releases share it, and its record would be wrong")
+        .hint("name packages as arguments or in the requirements, and let the command write elsewhere in the tree"));
+    }
+    let started = started.checked_sub(COARSE).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let started = started.unwrap_or_default();
+    let paths = [&place.tree, &place.scratch].map(|path| path.as_os_str().as_bytes());
+    let searcher =
+        AhoCorasick::new(paths).map_err(|error| Error::internal("cannot search for paths").because(error))?;
+    let mut entries = walk(&place.tree);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(WalkError::on_volume)?;
+        if venv.as_ref() == Some(&entry.path) {
+            entries.leave_out();
+            continue;
+        }
+        let failed = || format!("cannot read {}", entry.path.display());
+        if entry.is_symlink() {
+            move_link(place, &entry)?;
+        } else if entry.is_file() {
+            let meta = entry.metadata().map_err(WalkError::on_volume)?;
+            let changed =
+                Duration::new(meta.ctime().unsigned_abs(), meta.ctime_nsec().unsigned_abs().try_into().unwrap_or(0));
+            if changed < started {
+                continue;
+            }
+            let file = files::open(&entry.path).on_volume(failed)?;
+            if searcher.stream_find_iter(file).next().transpose().on_volume(failed)?.is_some() {
+                move_file(place, &entry)?;
+            }
+        } else if !entry.is_dir() {
+            return Err(Error::environment(format!("--run left {}, which is no file", entry.name.display()))
+                .because("a release has files, directories and symbolic links")
+                .hint("let the command delete it at its end"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts the final path into a file that names the build path.
+fn move_file(place: &Place, entry: &Entry) -> Result<()> {
+    let bytes = files::read(&entry.path, GENERATED).on_volume(|| format!("cannot read {}", entry.path.display()))?;
+    if let Ok(text) = String::from_utf8(bytes)
+        && let Some(new) = venv::with_other_path(&text, &place.tree, &place.public)?
+        && venv::with_other_path(&new, &place.scratch, Path::new("/"))?.is_none()
+    {
+        return venv::replace(&entry.path, new.as_bytes());
+    }
+    Err(names_build_path(&entry.name))
+}
+
+fn move_link(place: &Place, entry: &Entry) -> Result<()> {
+    let target = fs::read_link(&entry.path).on_volume(|| format!("cannot read {}", entry.path.display()))?;
+    let Ok(inside) = target.strip_prefix(&place.tree) else {
+        return if target.starts_with(&place.scratch) { Err(names_build_path(&entry.name)) } else { Ok(()) };
+    };
+    let target = place.public.join(inside);
+    let write = || fs::remove_file(&entry.path).and_then(|()| symlink(&target, &entry.path));
+    write().on_volume(|| format!("cannot write {}", entry.path.display()))
+}
+
+fn names_build_path(name: &Path) -> Error {
+    Error::environment(format!("{} refers to its build path", name.display()))
+        .because("a command of --run wrote it, and the path does not exist when the app runs")
+        .hint("let the command write relative paths, or delete the file at its end if it is a cache")
+}

@@ -1,0 +1,183 @@
+//! `--run`: the user's commands in the complete tree, before it is published.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::git::Repo;
+use crate::support::index::{IndexServer, uv};
+use crate::support::packages::wheel_with;
+use crate::support::sandbox::{Ran, Sandbox};
+
+/// An app with one package, which has a console script.
+struct App {
+    sandbox: Sandbox,
+    repo: Repo,
+    index: IndexServer,
+}
+
+impl App {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let wheels = sandbox.path("wheels");
+        let tooling = "import sys\ndef main():\n    print('tool', sys.prefix)\n";
+        let entry = "[console_scripts]\ntool = tooling:main\n";
+        wheel_with(&wheels, "tool", "1.0", &[], &[("tooling.py", tooling), ("INFO/entry_points.txt", entry)]);
+        let repo = Repo::new(&sandbox.path("app.git"));
+        repo.file("app.py", "answer = 42\n").file("requirements.txt", "tool==1.0\n").commit("one");
+        fs::create_dir_all(sandbox.root()).unwrap();
+        Self { index: IndexServer::start(&wheels), sandbox, repo }
+    }
+
+    fn command(&self, commands: &[&str]) -> Command {
+        let mut command = self.sandbox.podstrap();
+        command.arg("init").arg("--repo").arg(self.sandbox.path("app.git")).arg("--root").arg(self.sandbox.root());
+        command.arg("--engine").arg(uv()).env("PIP_INDEX_URL", self.index.url());
+        command.args(commands.iter().flat_map(|command| ["--run", command]));
+        command
+    }
+
+    fn init(&self, commands: &[&str]) -> Ran {
+        self.sandbox.run(&mut self.command(commands))
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.sandbox.root().join(name)).unwrap()
+    }
+
+    /// What no failed run may change.
+    fn published(&self) -> PathBuf {
+        self.sandbox.root().join("app.py").canonicalize().unwrap()
+    }
+}
+
+#[test]
+fn commands_run_in_the_complete_tree_with_the_environment() {
+    let app = App::new();
+    let commands = [
+        "tool > out.txt",
+        "python -c 'import app, tooling; print(app.answer, file=open(\"answer.txt\", \"w\"))'",
+        "pwd > where.txt; ln -s \"$PWD/app.py\" link; mkdir -p static && cp app.py static/",
+        "env | grep -v \"$TMPDIR\" > variables.txt; test -w \"$HOME\"; test -w \"$TMPDIR\"",
+    ];
+    let ran = app.sandbox.run(app.command(&commands).env("HOME", "/").env("SETTING", "a b"));
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    let root = app.sandbox.root();
+    let public = root.to_str().unwrap();
+    // The build path has become the final one.
+    assert_eq!(app.read("out.txt"), format!("tool {public}/venv\n"));
+    assert_eq!(app.read("where.txt"), format!("{public}\n"));
+    assert_eq!(
+        fs::read_link(root.join("link").canonicalize().unwrap().with_file_name("link")).unwrap(),
+        root.join("app.py")
+    );
+    assert_eq!((app.read("answer.txt"), app.read("static/app.py")), ("42\n".into(), "answer = 42\n".into()));
+    let mode = fs::metadata(root.join("out.txt")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    assert!(!root.join("app.py").canonicalize().unwrap().with_file_name("__pycache__").exists());
+    let variables = app.read("variables.txt");
+    assert!(variables.contains("SETTING=a b\n"), "{variables}");
+    for hidden in ["PODSTRAP_", "PIP_INDEX_URL", "HOSTNAME"] {
+        assert!(!variables.contains(hidden), "{hidden}: {variables}");
+    }
+}
+
+#[test]
+fn what_the_commands_see_decides_whether_they_run_again() {
+    let app = App::new();
+    let mark = app.sandbox.path("mark");
+    let command = format!("echo x >> {}", mark.display());
+    let runs = |ran: Ran| {
+        assert_eq!(ran.code, Some(0), "{}", ran.raw);
+        fs::read_to_string(&mark).unwrap().lines().count()
+    };
+    assert_eq!(runs(app.init(&[&command])), 1);
+    assert_eq!(runs(app.init(&[&command])), 1);
+    // Each container has another host name; podstrap's own variables do not count.
+    assert_eq!(
+        runs(app.sandbox.run(app.command(&[&command]).env("HOSTNAME", "x").env("PODSTRAP_LOG_LEVEL", "debug"))),
+        1
+    );
+    assert_eq!(runs(app.sandbox.run(app.command(&[&command]).env("SETTING", "x"))), 2);
+    assert_eq!(runs(app.init(&[&command, &command])), 4);
+    app.repo.file("app.py", "answer = 43\n").commit("two");
+    assert_eq!(runs(app.init(&[&command, &command])), 6);
+}
+
+#[test]
+fn a_command_that_fails_publishes_nothing() {
+    let app = App::new();
+    assert_eq!(app.init(&[]).code, Some(0));
+    let before = app.published();
+    for (command, code, says) in [
+        ("echo first; echo the reason >&2; exit 3", 4, &["failed", "exit status: 3", "first\n", "the reason\n"][..]),
+        ("nosuchprogram", 4, &["exit status: 127", "nosuchprogram", "needs a program that this image"]),
+        ("if", 4, &["failed", "hint:"]),
+        ("kill -9 $$", 4, &["signal: 9", "memory limit"]),
+        ("touch venv/bin/extra", 4, &["changed the environment venv", "name packages"]),
+        (
+            "for file in venv/lib/*/site-packages/tooling.py; do printf x >> $file; done",
+            4,
+            &["changed the environment venv"],
+        ),
+        ("mkfifo pipe", 4, &["left pipe, which is no file"]),
+        ("printf '\\377%s' \"$PWD\" > cache.bin", 4, &["cache.bin refers to its build path"]),
+        ("echo \"$TMPDIR\" > place.txt", 4, &["place.txt refers to its build path"]),
+        ("ln -s \"$TMPDIR\" place", 4, &["place refers to its build path"]),
+        (" ", 2, &["--run has no command"]),
+    ] {
+        let ran = app.init(&["echo before", command]);
+        assert_eq!(ran.code, Some(code), "{command}: {}", ran.raw);
+        for text in says {
+            assert!(ran.raw.contains(text), "{command}: {text}: {}", ran.raw);
+        }
+        assert_eq!(app.published(), before, "{command}");
+    }
+    // The environment of the release that serves is not shared with the commands.
+    let module = before.with_file_name("venv");
+    let site =
+        fs::read_dir(module.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages/tooling.py");
+    assert!(fs::read_to_string(site).unwrap().ends_with("sys.prefix)\n"));
+    let ran = app.sandbox.run(app.command(&["true"]).args(["--store-only", "--store"]).arg(app.sandbox.path("store")));
+    assert!(ran.code == Some(2) && ran.raw.contains("--store-only conflicts with --run"), "{}", ran.raw);
+}
+
+#[test]
+fn the_limits_of_init_hold_for_commands() {
+    let app = App::new();
+    let leaves = "sleep 987654 & setsid sleep 987655 & echo done";
+    assert_eq!(app.init(&[leaves]).code, Some(0));
+    assert!(!lives("987654") && !lives("987655"));
+    let ran = app.sandbox.run(app.command(&["sleep 987656"]).arg("--timeout=3s"));
+    assert!(ran.code == Some(4) && ran.raw.contains("killed at the deadline"), "{}", ran.raw);
+    assert!(!lives("987656"));
+    let ran = app.sandbox.run(app.command(&["head -c 50000000 /dev/zero > big; sleep 5"]).arg("--size-limit=20Mi"));
+    assert!(ran.code == Some(5) && ran.raw.contains("exceeds the size limit"), "{}", ran.raw);
+    assert!(!app.sandbox.root().join("big").exists());
+}
+
+/// Whether a process has this argument.
+fn lives(argument: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
+}
+
+#[test]
+fn an_app_without_an_environment_has_commands_too() {
+    let app = App::new();
+    let ran = app.sandbox.run(app.command(&["cat app.py > copy.txt"]).arg("--venv=none"));
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(app.read("copy.txt"), "answer = 42\n");
+    assert!(!Path::new(&app.sandbox.root().join("venv")).exists());
+}
+
+/// As for each flag; but one variable is one command.
+#[test]
+fn a_variable_names_one_command() {
+    let app = App::new();
+    let ran = app.sandbox.run(app.command(&[]).env("PODSTRAP_RUN", "echo one two > words.txt"));
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(app.read("words.txt"), "one two\n");
+}
