@@ -1,5 +1,23 @@
-{{- /* Checks with readable messages; the schema would print a pattern, or the login itself. */ -}}
+{{- /* Names that 0.1.0 had, and their new ones. `helm upgrade --reuse-values` brings the old chart's defaults, too. */ -}}
+{{- define "podstrap.renamed" -}}
+replicas: replicaCount
+env: extraEnv
+volumes: extraVolumes
+volumeMounts: extraVolumeMounts
+user: podSecurityContext.runAsUser, runAsGroup and fsGroup (on OpenShift, null for each)
+pod: imagePullSecrets, nodeSelector, tolerations, affinity, and extraPodSpec for other members
+{{- end }}
+
+{{- /* Checks with readable messages; the schema would print a pattern, or the login itself. Each template starts with it:
+with the values of an old chart, any template could fail first. */ -}}
 {{- define "podstrap.check" -}}
+{{- $reused := "helm upgrade --reuse-values also brings the old names: use --reset-then-reuse-values" -}}
+{{- range $old, $new := include "podstrap.renamed" . | fromYaml }}
+{{- if hasKey $.Values $old }}{{ fail (printf "%s is now %s: rename it in your values; %s" $old $new $reused) }}{{ end }}
+{{- end }}
+{{- range list "image" "podstrapImage" }}
+{{- if kindIs "string" (get $.Values .) }}{{ fail (printf "%s is one text: set %s.repository and %s.tag (or %s.digest) instead; %s" . . . . $reused) }}{{ end }}
+{{- end }}
 {{- if not .Values.repo -}}
 {{ fail "repo is not set: set it to the app's Git repository, archive or file" }}
 {{- else if regexMatch "^https?://[^/]*@" .Values.repo -}}
@@ -10,25 +28,96 @@
 {{ fail "neither module nor config is set: set module for a Python app (for example module: wsgi), or config to Unit's configuration" }}
 {{- else if contains "@" .Values.store -}}
 {{ fail "store: the URL contains a login, which the Deployment would show: put it into a Secret (type kubernetes.io/dockerconfigjson) and add the Secret's name to auth" }}
-{{- else if and .Values.follow (regexMatch "^[0-9a-f]{40}$" .Values.ref) -}}
-{{ fail "follow: ref is a commit, which never changes: set ref to a branch, or leave it empty for the repository's HEAD" }}
 {{- else if and .Values.store .Values.storeClaim -}}
 {{ fail "store and storeClaim are both set: set store for a registry, or storeClaim for a volume" }}
+{{- else if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{ fail "ingress.hosts is empty: set it to the app's host names, for example [{host: app.example}]" }}
+{{- else if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{ fail "httpRoute.parentRefs is empty: set it to the Gateways, for example [{name: gateway}]" }}
 {{- end }}
-{{- range list "automountServiceAccountToken" "enableServiceLinks" "securityContext" "terminationGracePeriodSeconds" "topologySpreadConstraints" "initContainers" "containers" "volumes" }}
-{{- if hasKey $.Values.pod . }}{{ fail (printf "pod.%s: the chart sets %s itself" . .) }}{{ end }}
+{{- if .Values.follow }}
+{{- if regexMatch "^[0-9a-f]{40}$" .Values.ref -}}
+{{ fail "follow: ref is a commit, which never changes: set ref to a branch, or leave it empty for the repository's HEAD" }}
+{{- else if include "podstrap.download" . -}}
+{{ fail "follow: the source is an archive, a single file or a local path: set repo to a Git repository and remove --file from args, or set follow to false" }}
+{{- end }}
+{{- else if .Values.webhook.secretName -}}
+{{ fail "webhook.secretName is set, but only a sidecar that follows accepts a webhook: set follow to true" }}
+{{- else if .Values.metrics.serviceMonitor.enabled -}}
+{{ fail "metrics.serviceMonitor.enabled is true, but only a sidecar that follows has metrics: set follow to true" }}
+{{- end }}
+{{- range list "automountServiceAccountToken" "enableServiceLinks" "terminationGracePeriodSeconds" "initContainers" "containers" "securityContext" "serviceAccountName" "volumes" "imagePullSecrets" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" }}
+{{- if hasKey $.Values.extraPodSpec . }}{{ fail (printf "extraPodSpec.%s: the chart sets %s itself" . .) }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{- define "podstrap.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+{{- /* Whether the source is an archive, a file or a directory, and no Git repository: as src/plan/source.rs decides. */ -}}
+{{- define "podstrap.download" -}}
+{{- $archive := regexMatch "(?i)^(https?|file)://[^?#]*\\.(tar(\\.[a-z0-9]+)?|tgz|tbz2|txz|tzst|zip|whl)([?#]|$)" .Values.repo -}}
+{{- $pinned := regexMatch "^(?i)https?://[^#]*#" .Values.repo -}}
+{{- $local := not (regexMatch "^[^/]*:" .Values.repo) -}}
+{{- if or $archive $pinned $local (regexMatch "(^| )--file[= ]" (join " " .Values.args)) }}true{{ end }}
+{{- end }}
+
+{{- define "podstrap.name" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* Not RELEASE-podstrap, as of `helm create`: an upgrade from 0.1.0 would make a second Deployment. */ -}}
+{{- define "podstrap.fullname" -}}
+{{- $own := .Values.nameOverride -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name $own) (contains $own .Release.Name) -}}
+{{ .Values.fullnameOverride | default $name | trunc 56 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* A Deployment's selector cannot change: these are the labels of 0.1.0. */ -}}
+{{- define "podstrap.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "podstrap.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "podstrap.labels" -}}
-{{ include "podstrap.selector" . }}
+{{ include "podstrap.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "podstrap.serviceAccountName" -}}
+{{ .Values.serviceAccount.name | default (ternary (include "podstrap.fullname" .) "default" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{- /* What the spec of the app's Pods and of the test's has in common. */ -}}
+{{- define "podstrap.pod" -}}
+enableServiceLinks: false
+serviceAccountName: {{ include "podstrap.serviceAccountName" . }}
+securityContext: {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- range $name := list "imagePullSecrets" "nodeSelector" "tolerations" }}
+{{- with get $.Values $name }}
+{{ $name }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The reference of `image` or `podstrapImage`. */ -}}
+{{- define "podstrap.reference" -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ required (printf "the image %s has no tag and no digest: set one of them" .repository) .tag }}{{ end }}
+{{- end }}
+
+{{- define "podstrap.image" -}}
+image: {{ include "podstrap.reference" . }}
+imagePullPolicy: {{ .pullPolicy }}
+{{- end }}
+
+{{- /* The probe `name` of the app's container, with the values `own`. Without a handler there, or with a part of the same
+handler, `default` completes it. */ -}}
+{{- define "podstrap.probe" -}}
+{{- $default := .default -}}
+{{- $own := pick .own "httpGet" "exec" "tcpSocket" "grpc" -}}
+{{- range $kind, $handler := $own }}{{ $default = pick $.default $kind }}{{ end -}}
+{{- if or $own $default -}}
+{{ .name }}: {{- merge (deepCopy .own) $default | toYaml | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- /* The path of the tree in every container. */ -}}
@@ -95,27 +184,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range .Values.auth }}
 - {name: secret-{{ . }}, mountPath: /secrets/{{ . }}, readOnly: true}
 {{- end }}
-{{- with .Values.volumeMounts }}
+{{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
-{{- end }}
-
-{{- /* The restricted Pod Security Standard. */ -}}
-{{- define "podstrap.podSecurity" -}}
-runAsNonRoot: true
-{{- with .Values.user }}
-runAsUser: {{ int64 . }}
-runAsGroup: {{ int64 . }}
-fsGroup: {{ int64 . }}
-fsGroupChangePolicy: OnRootMismatch
-{{- end }}
-seccompProfile: {type: RuntimeDefault}
-{{- end }}
-
-{{- define "podstrap.security" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- /* Resources of podstrap's own small containers. */ -}}
