@@ -139,7 +139,17 @@ fn every_message_that_is_explained_exists() {
 fn links_between_the_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for dir in ["", "docs", "examples/configs", "k8s", "k8s/article", "k8s/chart", "k8s/follow", "k8s/recommended", "k8s/sidecar"] {
+    for dir in [
+        "",
+        "docs",
+        "examples/configs",
+        "k8s",
+        "k8s/article",
+        "k8s/chart",
+        "k8s/follow",
+        "k8s/recommended",
+        "k8s/sidecar",
+    ] {
         files.extend(std::fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().path()));
     }
     let link = regex::Regex::new(r"\]\(([^)\s]+)\)").unwrap();
