@@ -36,6 +36,7 @@ pub enum Prepared {
 
 /// Finds the release that the plan describes, or builds it. Does not change the published release.
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
+    source::sign_in(&plan.source, deadline).await?;
     let public = plan.target.public();
     let published = volume.published(&plan.target)?;
     let known = published.map(|release| release.manifest.identities).unwrap_or_default();

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use url::Url;
 
 /// A password or token. Neither `Debug` nor `Display` shows it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {

@@ -45,6 +45,7 @@ use crate::size::Size;
 use crate::tree::Written;
 
 use access::auth::{Auth, Keys};
+use access::grant;
 use access::web::Access;
 use destination::Destination;
 use directory::Directory;
@@ -160,6 +161,14 @@ pub async fn is_trusted(source: &Source, signer: Option<&SignedBy>) -> Result<bo
     .await
 }
 
+/// Gets what the logins of `--auth` need before they are used. Reports unusable ones even if no request needs them.
+///
+/// # Errors
+/// Usage: a file is unreadable or has no credentials. Source: a server gives no token.
+pub async fn sign_in(source: &Source, deadline: Deadline) -> Result<()> {
+    grant::sign_in(Auth::read(&source.auth)?.apps(), deadline).await
+}
+
 /// Finds the revision. Sends one request for Git over HTTP, and reads a directory once, up to `limit`. Downloads
 /// a file that is not `known` to the directory that `scratch` creates.
 pub async fn resolve(
@@ -169,8 +178,7 @@ pub async fn resolve(
     limit: Size,
     deadline: Deadline,
 ) -> Result<Resolved> {
-    // Report unusable credentials even if no request needs them.
-    Auth::read(&source.auth)?;
+    sign_in(source, deadline).await?;
     let access = |home| Access { home, auth: source.auth.clone(), named_in_clear: false };
     let subdir = source.subdir.clone();
     let found = match &source.origin {

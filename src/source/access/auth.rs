@@ -2,7 +2,7 @@
 //!
 //! | path | credentials |
 //! |---|---|
-//! | a directory | `username` and `password`, as in a kubernetes.io/basic-auth Secret; private keys and `known_hosts`, as in a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc`; `.dockerconfigjson` or `config.json` |
+//! | a directory | the keys of a GitHub App ([`app`](super::app)); `username` and `password`, as in a kubernetes.io/basic-auth Secret; private keys and `known_hosts`, as in a kubernetes.io/ssh-auth one; `token`; `netrc` or `.netrc`; `.dockerconfigjson` or `config.json` |
 //! | a file | a private key in PEM, a netrc, a `known_hosts`, Docker's configuration; any other file of one word is a token |
 //!
 //! A login or a token is for the scheme, host and port of the URL that the user gave. A netrc (the format of
@@ -20,6 +20,7 @@ use url::Url;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::redact::{RemoteUrl, Secret, Userinfo};
+use crate::source::access::app::{self, App};
 
 /// The largest file, in bytes: Kubernetes' limit for a Secret.
 const FILE_MAX: u64 = 1 << 20;
@@ -74,6 +75,7 @@ pub(crate) struct Auth {
     login: Option<Credential>,
     netrc: Vec<(Machine, String)>,
     registries: Vec<RegistryLogin>,
+    apps: Vec<App>,
     pub(crate) keys: Keys,
 }
 
@@ -150,6 +152,11 @@ impl Auth {
             .or_else(|| named.map(of_url))
     }
 
+    /// The GitHub Apps. Each is the login for its host as soon as it has a token.
+    pub(crate) fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
     /// The login of a netrc for a host that it names, whatever the scheme.
     pub(crate) fn named(&self, url: &Url) -> Option<Credential> {
         let fits = |machine: &Machine| machine.name.is_some() && machine.is_for(url.host_str(), None);
@@ -201,7 +208,8 @@ impl Auth {
         let line = |key: &Secret| key.reveal().lines().max_by_key(|line| line.len()).map(Secret::new);
         let keys = self.keys.private.iter().filter_map(|(_, key)| line(key)).map(alone);
         let registries = self.registries.iter().filter_map(|entry| entry.login.as_ref().ok().cloned());
-        let found: Vec<Userinfo> = login.chain(keys).chain(registries).collect();
+        let apps = self.apps.iter().flat_map(App::secrets);
+        let found: Vec<Userinfo> = login.chain(keys).chain(registries).chain(apps).collect();
         let named = self
             .netrc
             .into_iter()
@@ -217,7 +225,17 @@ impl Auth {
         });
         let (username, password, token) = (username?, password?, token?);
         let basic = username.is_some() || password.is_some();
-        let mut found = basic || token.is_some();
+        let app = App::read(dir, from, |path| {
+            if files::exists(path)? { read(path, from).map(|bytes| Some(line(&bytes))) } else { Ok(None) }
+        })?;
+        let mut found = basic || token.is_some() || app.is_some();
+        if let Some(app) = app {
+            if let Some(Userinfo { username, password }) = app.login() {
+                let machine = Machine { name: Some(app.host()), username, password: Some(password) };
+                self.netrc.push((machine, from.to_owned()));
+            }
+            self.apps.push(app);
+        }
         if basic {
             let username = username.unwrap_or_else(|| NOBODY.to_owned());
             let password = Secret::new(password.unwrap_or_default());
@@ -228,7 +246,7 @@ impl Auth {
         }
         for path in entries(dir).map_err(|error| unreadable(dir, from, &error))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            if names.contains(&&*name) || name.starts_with("..") || !files::is_file(&path)? {
+            if names.contains(&&*name) || name == app::KEY || name.starts_with("..") || !files::is_file(&path)? {
                 continue;
             }
             let bytes = read(&path, from)?;

@@ -1,5 +1,6 @@
 //! From the source of an app to the files of its tree.
 
+mod app;
 mod checkout;
 mod clone;
 mod compare;
