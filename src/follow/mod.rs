@@ -77,8 +77,9 @@ struct Follow {
     notes: Notes,
     _claim: File,
     state: State,
-    /// The state that is on the volume.
+    /// The state that is on the volume, and why the last one is not: logged once.
     saved: State,
+    unsaved: Option<String>,
     /// The release that serves first, then those before it.
     releases: Vec<Release>,
     /// When releases stopped serving. Their last requests may still run.
@@ -162,6 +163,7 @@ async fn follow(plan: plan::Follow, unit: Option<Sidecar>, told: Told) -> Result
         unit,
         state: State::read(&notes)?.unwrap_or_default(),
         saved: State::default(),
+        unsaved: None,
         notes,
         _claim: claim,
         releases: Vec::new(),
@@ -296,9 +298,12 @@ impl Follow {
     }
 
     fn keep(&mut self) {
-        if let Err(error) = self.save() {
+        let unsaved = self.save().err();
+        let summary = unsaved.as_ref().map(Error::summary);
+        if let (Some(error), true) = (unsaved, summary != self.unsaved) {
             tracing::warn!("{}", error.told());
         }
+        self.unsaved = summary;
     }
 
     /// The configuration of a release, with its paths.

@@ -14,8 +14,10 @@ use rustls::pki_types::PrivatePkcs1KeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
-use crate::support::git::{GitServer, Repo};
+use crate::support::git::{GitServer, Repo, listing};
 use crate::support::http::{Request, Response, Server};
+use crate::support::index::uv;
+use crate::support::packages::project;
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// How long a token lasts on GitHub.
@@ -153,6 +155,28 @@ fn an_app_opens_a_repository_and_its_submodules_with_one_token() {
     assert_eq!(ran.code, Some(0), "{}", ran.raw);
     assert_eq!(fs::read_to_string(world.sandbox.root().join("lib/lib.py")).unwrap(), "lib");
     assert_eq!(*world.hub.tokens.lock().unwrap(), 1);
+}
+
+#[test]
+fn a_requirement_of_the_same_host_has_the_login_too() {
+    let world = World::new();
+    let lib = Repo::new(&world.sandbox.path("git/lib.git"));
+    for (name, text) in project("lib", &world.sandbox.path("mark"), "") {
+        lib.file(name, text);
+    }
+    lib.commit("lib");
+    world.repo.file("requirements.txt", format!("lib @ git+{}\n", world.git.url("lib.git"))).commit("two");
+    for engine in [uv().to_str().unwrap(), "pip"] {
+        let mut command = world.sandbox.podstrap();
+        command.args(["init", "--no-index", "--repo", &world.git.url("app.git"), "--root"]).arg(world.sandbox.root());
+        command.args(["--engine", engine, "--refresh", "--auth"]).arg(world.secret(&[]));
+        let ran = world.sandbox.run(&mut command);
+        assert_eq!(ran.code, Some(0), "{engine}: {}", ran.raw);
+        let packages = fs::read_dir(world.sandbox.root().join("venv/lib").canonicalize().unwrap()).unwrap();
+        let site = packages.flatten().next().unwrap().path().join("site-packages");
+        assert!(site.join("lib.py").exists());
+        assert!(!listing(&world.sandbox.root()).contains("s3cret"));
+    }
 }
 
 #[test]
