@@ -12,6 +12,7 @@ mod dir;
 pub mod error;
 pub mod files;
 mod follow;
+mod formats;
 pub mod http;
 pub mod init;
 pub mod plan;

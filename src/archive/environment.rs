@@ -79,7 +79,7 @@ pub(crate) fn pack(tree: &Path, to: impl Write, deadline: Deadline) -> Result<Pa
 pub(crate) fn unpack_environment(from: impl Read, tree: &Path, name: &str, rules: Rules) -> Result<Written> {
     let mut unpacker = Unpacker::new(name, tree, rules).of_environment();
     unpacker.begin()?;
-    tar::unpack(from, &mut unpacker)?;
+    tar::unpack(from, "zstd-compressed", &mut unpacker)?;
     unpacker.finish()
 }
 

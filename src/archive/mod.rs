@@ -1,4 +1,4 @@
-//! Unpacks tar, gzip-compressed tar and zip archives. Whatever they contain, podstrap touches only the new tree.
+//! Unpacks tars, also compressed ones, and zips. Whatever they contain, podstrap touches only the new tree.
 //! It recognises a format by its first bytes, never by a name.
 //!
 //! Names are relative, without `..`, and unique. podstrap creates symbolic links last, so no path that it writes
@@ -10,54 +10,30 @@
 //! for directories. Times are those of the archive, in whole seconds, also for directories and links. A
 //! directory without an entry gets the newest time of all.
 //!
-//! To add a format, write a file next to `tar.rs` that reads it and passes each entry to an [`Unpacker`], and
-//! add it to [`FORMATS`]. Only the unpacker writes, and it depends on no format. `ARCHIVES` in `plan/source.rs`
-//! lists the suffixes that tell the URL of an archive from that of a Git repository.
+//! To add a format, add it to `formats.rs`, which knows its names and its first bytes. For a compressed tar, add a
+//! reader to `compression.rs`. For another archive, write a file next to `tar.rs` that reads it and passes each
+//! entry to an [`Unpacker`]. Only the unpacker writes, and it depends on no format.
 
+mod compression;
 mod environment;
-mod gzip;
 mod tar;
 mod unpacker;
 mod writers;
 mod zip;
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
-use unpacker::{BUFFER, Unpacker};
+use compression::Decompressed;
+use unpacker::Unpacker;
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::formats::{self, FIRST, Format, Reader};
 use crate::tree::Written;
 
 pub(crate) use environment::{pack, unpack_environment};
 pub(crate) use unpacker::Rules;
-
-/// An archive format.
-struct Format {
-    /// Whether a file starts like this format. Gets [`FIRST`] bytes, or all of a shorter file.
-    is: fn(&[u8]) -> bool,
-    unpack: fn(File, &mut Unpacker<'_>) -> Result<()>,
-}
-
-const FORMATS: [Format; 3] = [
-    Format { is: gzip::is, unpack: |file, unpacker| tar::unpack(gzip::Reader::new(file), unpacker) },
-    Format { is: zip::is, unpack: zip::unpack },
-    Format { is: tar::is, unpack: |file, unpacker| tar::unpack(BufReader::with_capacity(BUFFER, file), unpacker) },
-];
-
-/// Number of bytes that identify a format: a tar's first header.
-pub(crate) const FIRST: usize = tar::BLOCK;
-
-/// Whether podstrap unpacks a file with these first bytes. [`FIRST`] of them are enough.
-pub(crate) fn is_archive(first: &[u8]) -> bool {
-    format(first).is_some()
-}
-
-fn format(first: &[u8]) -> Option<&'static Format> {
-    FORMATS.iter().find(|format| (format.is)(first))
-}
 
 /// Unpacks the archive to `tree`, which must not exist yet. `name` is its name in messages.
 pub(crate) fn unpack(file: &Path, tree: &Path, name: &str, rules: Rules) -> Result<Written> {
@@ -66,41 +42,37 @@ pub(crate) fn unpack(file: &Path, tree: &Path, name: &str, rules: Rules) -> Resu
     let mut from = files::open(file).map_err(unreadable)?;
     let mut first = Vec::new();
     (&from).take(FIRST as u64).read_to_end(&mut first).and_then(|_| from.rewind()).map_err(unreadable)?;
-    let format = format(&first).ok_or_else(|| unknown(&unpacker.what(), &first))?;
+    let format = Format::of_contents(&first).filter(|format| format.is_supported());
+    let format =
+        format.ok_or_else(|| Error::source(unpacker.what()).because(not_unpacked(&first)).hint(formats::HINT))?;
     unpacker.begin()?;
-    (format.unpack)(from, &mut unpacker)?;
+    if format.reader == Reader::Zip {
+        zip::unpack(from, &mut unpacker)?;
+    } else {
+        let mut tar = Decompressed::new(from, format.reader).map_err(|error| unpacker.damaged_somewhere(&error))?;
+        tar::unpack(&mut tar, format.shown, &mut unpacker)
+            .map_err(|error| tar.or_too_large(&unpacker.what(), error))?;
+    }
     unpacker.finish()
 }
 
-/// What a file is whose first bytes are those of an archive that podstrap does not unpack.
-pub(crate) fn unsupported(first: &[u8]) -> Option<&'static str> {
-    // As in file(1).
-    let known: [(&[u8], &str); 5] = [
-        (b"\xfd7zXZ\0", "xz-compressed"),
-        (b"BZh", "bzip2-compressed"),
-        (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
-        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-        (b"Rar!", "a RAR archive"),
-    ];
-    known.iter().find(|(magic, _)| first.starts_with(magic)).map(|(_, kind)| *kind)
-}
-
-/// The error of a file that is not a supported archive.
-fn unknown(what: &str, first: &[u8]) -> Error {
-    let page = String::from_utf8_lossy(first).trim_start().starts_with('<').then_some("a page of HTML or XML");
-    let cause = match unsupported(first).or(page) {
-        Some(kind) => format!("it is {kind}, not a gzip-compressed tar, a tar or a zip"),
+/// Why podstrap does not unpack a file with these first bytes.
+pub(crate) fn not_unpacked(first: &[u8]) -> String {
+    match Format::of_contents(first) {
+        Some(format) => format!("it is {}, which podstrap does not unpack", format.shown),
+        None if String::from_utf8_lossy(first).trim_start().starts_with('<') => {
+            "it is a page of HTML or XML".to_owned()
+        }
         None if first.is_empty() => "it is empty".to_owned(),
-        None => "it does not start like a gzip-compressed tar, a tar or a zip".to_owned(),
-    };
-    Error::source(what).because(cause).hint("give the URL of a .tar.gz, a .tar or a .zip")
+        None => format!("it does not start like {}", formats::SUPPORTED),
+    }
 }
 
 /// For any bytes: podstrap touches only the tree, which stays within the limit and has only the allowed modes,
 /// and the same bytes give the same tree.
 ///
-/// The first byte decides how many parts to strip, and whether to repair the input: a fuzzer finds neither the
-/// checksum of a tar's header nor gzip's.
+/// The first byte decides how many parts to strip, whether to repair the input, and how to compress it: a fuzzer
+/// finds no checksum of a tar's header or of a compression. It also decides whether to change the result.
 #[cfg(fuzzing)]
 pub fn fuzz(data: &[u8]) {
     use std::fs;
@@ -132,10 +104,31 @@ pub fn fuzz(data: &[u8]) {
             }
         }
     }
-    if how & 8 != 0 {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&bytes).expect("memory");
-        bytes = packed.finish().expect("memory");
+    bytes = match how >> 3 & 7 {
+        1 => {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(&bytes).and_then(|()| packed.finish()).expect("memory")
+        }
+        2 => {
+            let mut packed = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+            packed.write_all(&bytes).and_then(|()| packed.finish()).expect("memory")
+        }
+        3 => {
+            let options = lzma_rust2::XzOptions::with_preset(0);
+            let mut packed = lzma_rust2::XzWriter::new(Vec::new(), options).expect("valid options");
+            packed.write_all(&bytes).and_then(|()| packed.finish()).expect("memory")
+        }
+        4 => zstd::encode_all(&*bytes, 1).expect("memory"),
+        _ => bytes,
+    };
+    if how & 64 != 0 {
+        let at = bytes.iter().fold(0, |sum, byte| sum * 31 % 65_521 + usize::from(*byte));
+        let at = at % bytes.len().max(1);
+        if how & 128 == 0 {
+            bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << (at % 8));
+        } else {
+            bytes.truncate(at);
+        }
     }
     DIRECTORY.with(|directory| {
         let file = directory.join("archive");
@@ -184,7 +177,7 @@ pub fn fuzz(data: &[u8]) {
             fs::read_dir(directory).expect("readable").flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["archive"], "something else was written");
         if trees[0].is_some() {
-            assert!(is_archive(&bytes[..bytes.len().min(FIRST)]));
+            assert!(Format::of_contents(&bytes[..bytes.len().min(FIRST)]).is_some_and(Format::is_supported));
         }
     });
 }

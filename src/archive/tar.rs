@@ -10,25 +10,12 @@ use ::tar::{EntryType, Header};
 
 use crate::archive::unpacker::{BUFFER, Packed, Unpacker, one_line};
 use crate::error::{Error, Result};
+use crate::formats::{self, is_tar_header};
 
-pub(super) const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = formats::FIRST;
 /// The most bytes of the records or the long name before an entry. A path has at most 4096 bytes, extended
 /// attributes 64 KiB each (xattr(7)).
 const MAX_EXTENSION: u64 = 1 << 20;
-
-/// Whether the bytes start with a header with a valid checksum.
-pub(super) fn is(first: &[u8]) -> bool {
-    first.get(..BLOCK).is_some_and(|block| right(Header::from_byte_slice(block)))
-}
-
-/// Whether the checksum of a header is valid: the sum of all bytes, with spaces for those of the checksum
-/// itself. A block of zeros is not a header.
-fn right(header: &Header) -> bool {
-    let bytes = header.as_bytes();
-    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
-    let (before, after) = (sum(&bytes[..148]), sum(&bytes[156..]));
-    before + after > 0 && header.cksum().ok() == Some(before + after + 8 * u32::from(b' '))
-}
 
 /// The records before an entry, which replace or extend parts of its header.
 #[derive(Clone, Default)]
@@ -41,8 +28,9 @@ struct Extensions {
     sparse: bool,
 }
 
-pub(super) fn unpack(from: impl Read, unpacker: &mut Unpacker<'_>) -> Result<()> {
-    let mut tar = Tar { from, offset: 0, last: Vec::new() };
+/// `packed` is the format of the file, for errors.
+pub(super) fn unpack(from: impl Read, packed: &str, unpacker: &mut Unpacker<'_>) -> Result<()> {
+    let mut tar = Tar { from, packed, offset: 0, last: Vec::new() };
     let (mut global, mut next) = (Extensions::default(), None::<Extensions>);
     loop {
         unpacker.in_time()?;
@@ -78,14 +66,15 @@ pub(super) fn unpack(from: impl Read, unpacker: &mut Unpacker<'_>) -> Result<()>
     tar.drain(unpacker)
 }
 
-struct Tar<R> {
+struct Tar<'a, R> {
     from: R,
+    packed: &'a str,
     offset: u64,
     /// The name of the last entry.
     last: Vec<u8>,
 }
 
-impl<R: Read> Tar<R> {
+impl<R: Read> Tar<'_, R> {
     /// The next header; `None` at the block of zeros after the last one.
     fn header(&mut self, unpacker: &Unpacker<'_>) -> Result<Option<Header>> {
         let (start, mut header) = (self.offset, Header::new_old());
@@ -93,13 +82,13 @@ impl<R: Read> Tar<R> {
         if length == BLOCK && header.as_bytes().iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        if length == BLOCK && right(&header) {
+        if length == BLOCK && is_tar_header(&header) {
             return Ok(Some(header));
         }
         Err(match start {
             0 => Error::source(unpacker.what())
-                .because("it is compressed, but does not contain a tar")
-                .hint("give an archive: podstrap does not unpack a single compressed file"),
+                .because(format!("it is {}, but does not contain a tar", self.packed))
+                .hint(formats::HINT),
             _ if length < BLOCK => self.damaged(unpacker, &"it ends without a block of zeros, the mark of its end"),
             _ => self.damaged(unpacker, &format!("invalid header at byte {start}: wrong checksum")),
         })
@@ -201,7 +190,7 @@ impl<R: Read> Tar<R> {
         Ok(length)
     }
 
-    /// Reads to the end, to verify gzip's checksum.
+    /// Reads to the end, to verify the checksum of the compression.
     fn drain(&mut self, unpacker: &Unpacker<'_>) -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {

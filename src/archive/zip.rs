@@ -16,10 +16,6 @@ use crate::archive::unpacker::{PATH_MAX, Packed, Unpacker, one_line};
 use crate::error::Result;
 use crate::size::Size;
 
-/// The first bytes: of an entry, of an archive without entries, and of one that was prepared for a split but not
-/// split (APPNOTE 4.3.7, 4.3.16, 8.5.4).
-const MAGIC: [&[u8]; 3] = [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"];
-
 /// The most bytes of the directory at the end. The crate holds it in memory, several times as large. Enough for
 /// half a million entries with usual names.
 const MAX_DIRECTORY: u64 = 32 << 20;
@@ -28,10 +24,6 @@ const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
-
-pub(super) fn is(first: &[u8]) -> bool {
-    MAGIC.iter().any(|magic| first.starts_with(magic))
-}
 
 pub(super) fn unpack(from: File, unpacker: &mut Unpacker<'_>) -> Result<()> {
     let budget = Cell::new(MAX_DIRECTORY);

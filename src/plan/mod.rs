@@ -23,7 +23,7 @@ pub use init::{CopySelf, Entrypoint, Init};
 pub(crate) use paths::normal;
 pub use paths::{RESERVED, TreePath};
 pub use platform::{Libc, Platform};
-pub use source::{Download, GitSource, GitUrl, Origin, Shape, Source, Submodules, Unpack, is_archive};
+pub use source::{Download, GitSource, GitUrl, Origin, Shape, Source, Submodules, Unpack};
 pub use ssh::{SSH_PORT, Ssh};
 pub use store::{Location, Registry, SIZE_LIMIT, Shelves, Store};
 pub use target::Target;

@@ -8,10 +8,9 @@ use super::paths::{TreePath, absolute, one_name};
 use super::ssh::Ssh;
 use crate::cli::{self, CheckoutArgs};
 use crate::error::{Error, Kind, Result, refuse_bare_login};
+use crate::formats::Format;
 use crate::redact::RemoteUrl;
 
-/// Suffixes of an archive in a URL or a path. Its first bytes decide the format.
-const ARCHIVES: &[&str] = &[".tar.gz", ".tgz", ".tar", ".zip"];
 /// Number of hexadecimal digits in a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
@@ -253,7 +252,7 @@ impl Origin {
         }
         let web = if ssh { None } else { Some(parsed(repo)?) };
         if let Some(url) = web {
-            let archive = is_archive(Path::new(url.url().path()));
+            let archive = Format::of_name(Path::new(url.url().path())).is_some();
             let scheme = url.url().scheme();
             if matches!(scheme, "http" | "https")
                 && (archive || unpack.file.is_some() || url.url().fragment().is_some())
@@ -305,12 +304,6 @@ fn parsed(repo: &str) -> Result<RemoteUrl> {
         };
         error.hint("write https://, http://, ssh://, git@host:path, file:///absolute/path, or a local path")
     })
-}
-
-/// Whether a path has the suffix of an archive.
-pub fn is_archive(path: &Path) -> bool {
-    let name = path.as_os_str().as_encoded_bytes().to_ascii_lowercase();
-    ARCHIVES.iter().any(|end| name.ends_with(end.as_bytes()))
 }
 
 /// Refuses flags that only Git repositories support.
@@ -411,10 +404,17 @@ mod tests {
             let Origin::Git(git) = source(ssh, &[]).unwrap().origin else { panic!("{ssh}") };
             assert!(matches!(git.url, GitUrl::Ssh(_)), "{ssh}");
         }
-        for local in ["./here", "/srv/app.tar.gz", "file:///srv/app.zip"] {
+        for local in ["./here", "/srv/app.tar.gz", "file:///srv/app.zip", "file:///srv/app.tar.xz", "file:///srv/a.7z"]
+        {
             assert!(matches!(source(local, &[]).unwrap().origin, Origin::Local(..)), "{local}");
         }
-        for archive in ["https://host/a.tar.gz", "https://host/a.TGZ?token=x", "http://host/a.zip"] {
+        for archive in [
+            "https://host/a.tar.gz",
+            "https://host/a.TGZ?token=x",
+            "http://host/a.zip",
+            "https://host/a.txz",
+            "https://host/a.rar",
+        ] {
             assert!(matches!(source(archive, &[]).unwrap().origin, Origin::Download(_)), "{archive}");
         }
         let file = source("https://host/adminer-4.7.2.php", &["--file", "adminer.php"]).unwrap();

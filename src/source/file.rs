@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::{self, Rules};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::files;
+use crate::formats::{self, Format};
 use crate::plan::{RESERVED, TreePath, Unpack};
 use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
@@ -85,39 +86,47 @@ pub(crate) async fn check_out(
 
 impl SingleFile {
     fn write(&self, unpack: &Unpack, to: Destination<'_>, deadline: Deadline) -> Result<Written> {
+        if let Some(name) = &unpack.file {
+            return self.copy(name, to.tree);
+        }
         let head = self.head()?;
-        if unpack.file.is_none() && archive::is_archive(&head) {
+        let (contents, named) = (Format::of_contents(&head), Format::of_name(Path::new(&self.name)));
+        if contents.is_some_and(Format::is_supported) {
             let rules = Rules { strip: unpack.strip, forbidden: Some(RESERVED), limit: to.limit, deadline };
             return match to.subdir {
                 None => archive::unpack(&self.path, to.tree, &self.shown, rules),
                 Some(subdir) => self.unpack_part(subdir, to, rules),
             };
         }
-        let named = unpack.file.as_deref();
-        let known_as_archive = crate::plan::is_archive(Path::new(&self.name));
-        if named.is_none() && (known_as_archive || self.web_page || to.subdir.is_some() || unpack.strip > 0) {
+        let is = match (contents, named) {
+            _ if self.web_page => None,
+            (Some(_), _) => Some(archive::not_unpacked(&head)),
+            (None, Some(format)) if !format.is_supported() => {
+                Some(format!("its name says that it is {}, which podstrap does not unpack", format.shown))
+            }
+            _ => None,
+        };
+        if let Some(is) = is {
+            return Err(Error::source(format!("cannot unpack {}", self.shown)).because(is).hint(formats::HINT));
+        }
+        if named.is_some() || self.web_page || to.subdir.is_some() || unpack.strip > 0 {
             let is = if self.web_page {
-                "the server answers with a web page"
+                "the server answers with a web page".to_owned()
             } else {
-                "it is not a tar, a gzip-compressed tar or a zip"
+                archive::not_unpacked(&head)
             };
             return Err(Error::source(format!("{} is not an archive", self.shown))
                 .because(is)
                 .hint("check the URL and whether it requires a login, or publish the file itself with --file NAME"));
         }
-        if let Some(kind) = archive::unsupported(&head).filter(|_| named.is_none()) {
-            return Err(Error::source(format!("cannot unpack {}", self.shown))
-                .because(format!("it is {kind}, not a gzip-compressed tar, a tar or a zip"))
-                .hint("give the URL of a .tar.gz, a .tar or a .zip, or publish the file itself with --file NAME"));
-        }
-        self.copy(named.unwrap_or(&self.name), to.tree)
+        self.copy(&self.name, to.tree)
     }
 
     /// The first bytes, which identify an archive.
     fn head(&self) -> Result<Vec<u8>> {
         let mut head = Vec::new();
         files::open(&self.path)
-            .and_then(|file| file.take(archive::FIRST as u64).read_to_end(&mut head))
+            .and_then(|file| file.take(formats::FIRST as u64).read_to_end(&mut head))
             .map_err(|error| files::unreadable(Kind::Source, format!("cannot read {}", self.shown), &error))?;
         Ok(head)
     }

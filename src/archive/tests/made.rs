@@ -61,6 +61,47 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
+pub(super) fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::best());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+pub(super) fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// With a checksum, as the tool adds one.
+pub(super) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = ::zstd::Encoder::new(Vec::new(), 3).unwrap();
+    packed.include_checksum(true).unwrap();
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// A compression of tars.
+pub(super) struct Compression {
+    /// Its name in messages.
+    pub(super) shown: &'static str,
+    pub(super) pack: fn(&[u8]) -> Vec<u8>,
+    /// The error for other data after the end, if it is one.
+    pub(super) garbage: Option<&'static str>,
+    /// The same for zeros.
+    pub(super) zeros: Option<&'static str>,
+}
+
+const UNKNOWN: Option<&str> = Some("Unknown frame descriptor");
+
+/// Every compression of tars.
+pub(super) const COMPRESSIONS: [Compression; 4] = [
+    Compression { shown: "gzip-compressed", pack: gzip, garbage: None, zeros: None },
+    Compression { shown: "bzip2-compressed", pack: bzip2, garbage: None, zeros: None },
+    Compression { shown: "xz-compressed", pack: xz, garbage: Some("invalid data after stream"), zeros: None },
+    Compression { shown: "zstd-compressed", pack: zstd, garbage: UNKNOWN, zeros: UNKNOWN },
+];
+
 /// An entry of a zip, as its headers describe it.
 #[derive(Clone)]
 pub(super) struct Member<'a> {

@@ -116,10 +116,20 @@ fn what_tar_packs_is_what_tar_unpacks() {
     dir.sh(MAKE);
     dir.sh(r#"printf n >"src/$(printf 'new\nline')"; printf b >"src/$(printf 'byte\377')"; printf b >'src/back\slash'
         ln src/nothing src/hard; touch -d '2020-02-03 04:05:06 UTC' src; touch -d '1960-01-01 UTC' src/nothing"#);
-    for (format, compress) in [("gnu", "gzip"), ("posix", "gzip"), ("posix", "cat"), ("gnu", "cat"), ("oldgnu", "cat")]
-    {
+    for (format, compress) in [
+        ("gnu", "gzip"),
+        ("posix", "gzip"),
+        ("gnu", "bzip2"),
+        ("posix", "xz"),
+        ("gnu", "xz --check=sha256 --x86 --lzma2=preset=9"),
+        ("posix", "zstd"),
+        ("gnu", "zstd -19 --long"),
+        ("posix", "cat"),
+        ("gnu", "cat"),
+        ("oldgnu", "cat"),
+    ] {
         for top in ["src", "./src", "-C src ."] {
-            let bytes = dir.sh(&format!("tar cf - --format={format} {top} | {compress}"));
+            let bytes = dir.sh(&format!("tar cf plain --format={format} {top}; {compress} <plain"));
             for strip in [0, 1, 2] {
                 dir.sh("chmod -R u+rwX want 2>/dev/null || true; rm -rf want; mkdir want");
                 fs::write(dir.path("packed"), &bytes).unwrap();

@@ -1,6 +1,6 @@
 //! Tars, built byte by byte, and the rules that all formats share.
 
-use super::made::{Member, Tar, gzip, zip};
+use super::made::{COMPRESSIONS, Compression, Member, Tar, bzip2, gzip, xz, zip, zstd};
 use super::*;
 
 #[test]
@@ -66,7 +66,8 @@ fn tars_that_mean_harm_are_refused_by_name_and_write_nothing_elsewhere() {
         (tar().pax(&[("size", b"18446744073709551615")]).file("a", "x"), "the files take"),
     ] {
         let bytes = archive.done();
-        for packed in [gzip(&bytes), bytes] {
+        let packed = COMPRESSIONS.map(|compression| (compression.pack)(&bytes));
+        for packed in packed.into_iter().chain([bytes]) {
             let text = cause(dir.unpack(&packed, 0));
             assert!(text.contains(words), "wanted {words}, got {text}");
             assert!(fs::read_dir(&outside).unwrap().next().is_none(), "{words}");
@@ -89,18 +90,6 @@ fn what_is_cut_off_or_changed_is_no_archive() {
             cause(dir.unpack(&whole[..length], 0));
         }
     }
-    let packed = gzip(&whole);
-    for length in 0..packed.len() {
-        cause(dir.unpack(&packed[..length], 0));
-    }
-    for at in 10..packed.len() {
-        let mut changed = packed.clone();
-        changed[at] ^= 1;
-        // A change may lead to the same contents, which nothing can detect.
-        if !dir.unpack(&changed, 0).is_ok_and(|done| done == Written { files: 2, bytes: 3001 }) {
-            cause(dir.unpack(&changed, 0));
-        }
-    }
     let mut changed = whole.clone();
     changed[512 * 7] ^= 1;
     assert_eq!(
@@ -108,14 +97,98 @@ fn what_is_cut_off_or_changed_is_no_archive() {
         "\"a\" is damaged or incomplete\n  because: in this entry or after it: invalid header at byte 3584: \
          wrong checksum"
     );
-    for rest in [&[0; 4000][..], b"garbage", b"\x1fgarbage", &packed] {
-        let mut longer = packed.clone();
-        longer.extend(rest);
-        assert_eq!(dir.unpack(&longer, 0).unwrap(), Written { files: 2, bytes: 3001 });
+}
+
+#[test]
+fn compressed_tars_are_as_tar_reads_them() {
+    let dir = Dir::new("compressed");
+    let whole = Tar::default().file("a", &"x".repeat(3000)).file("b", "y").done();
+    let done = Written { files: 2, bytes: 3001 };
+    for Compression { shown, pack, garbage, zeros } in COMPRESSIONS {
+        let packed = pack(&whole);
+        assert_eq!(dir.unpack(&packed, 0).unwrap(), done, "{shown}");
+        for length in 0..packed.len() {
+            let text = cause(dir.unpack(&packed[..length], 0));
+            assert!(length < 10 || text.contains("unexpected end of the compressed data"), "{shown} {length}: {text}");
+        }
+        // gzip has no checksum of its first bytes.
+        for at in if shown.starts_with("gzip") { 10 } else { 0 }..packed.len() {
+            let mut changed = packed.clone();
+            changed[at] ^= 1;
+            // A change may lead to the same contents, which nothing can detect.
+            if !dir.unpack(&changed, 0).is_ok_and(|read| read == done) {
+                cause(dir.unpack(&changed, 0));
+            }
+        }
+        // Consecutive members are one stream, also if the second one is not needed.
+        let (one, other) = whole.split_at(700);
+        assert_eq!(dir.unpack(&[pack(one), pack(other)].concat(), 0).unwrap(), done, "{shown}");
+        assert_eq!(
+            dir.unpack(&[pack(one), pack(b""), pack(other), pack(&whole)].concat(), 0).unwrap(),
+            done,
+            "{shown}"
+        );
+        let cut = packed.len() - 1;
+        cause(dir.unpack(&[&packed[..], &packed[..cut]].concat(), 0));
+        for (rest, error) in [(&[0; 4000][..], zeros), (b"garbage", garbage), (&packed[1..], garbage)] {
+            let read = dir.unpack(&[&packed, rest].concat(), 0);
+            match error {
+                None => assert_eq!(read.unwrap(), done, "{shown}"),
+                Some(error) => {
+                    let text = cause(read);
+                    assert!(text.contains("is damaged or incomplete") && text.contains(error), "{shown}: {text}");
+                }
+            }
+        }
     }
-    // Two members are one stream.
-    let (one, other) = whole.split_at(700);
-    dir.unpack(&[gzip(one), gzip(other)].concat(), 0).unwrap();
+    // The padding of xz has a multiple of four bytes. A member of gzip may be cut off after its first byte.
+    let packed = xz(&whole);
+    let text = cause(dir.unpack(&[&packed, &[0; 3][..]].concat(), 0));
+    assert!(text.contains("stream padding size not multiple of 4"), "{text}");
+    dir.unpack(&[&gzip(&whole), &b"\x1fgarbage"[..]].concat(), 0).unwrap();
+    // pzstd starts with a skippable frame.
+    let skipped = [b"\x50\x2a\x4d\x18\x04\0\0\0size", &zstd(&whole)[..]].concat();
+    assert_eq!(dir.unpack(&skipped, 0).unwrap(), done);
+}
+
+#[test]
+fn an_archive_that_needs_too_much_memory_is_refused() {
+    let dir = Dir::new("memory");
+    let whole = Tar::default().file("a", "x").done();
+    let xz = |exponent: u8| {
+        let mut bytes = xz(&whole);
+        // The header of the first block: its length, its flags, LZMA2, the length of the properties, the dictionary.
+        let end = 12 + usize::from(bytes[12] + 1) * 4 - 4;
+        assert_eq!(bytes[14..16], [0x21, 1]);
+        bytes[16] = exponent;
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[12..end]);
+        bytes[end..end + 4].copy_from_slice(&crc.sum().to_le_bytes());
+        bytes
+    };
+    let zstd = |exponent: u8| {
+        let mut bytes = zstd(&whole);
+        assert_eq!(bytes[4] & 0b0010_0000, 0, "it has a window");
+        bytes[5] = (exponent - 10) << 3;
+        bytes
+    };
+    // 128 MiB.
+    for bytes in [xz(30), zstd(27)] {
+        assert_eq!(dir.unpack(&bytes, 0).unwrap(), Written { files: 1, bytes: 1 });
+    }
+    // 192 MiB, 4 GiB, 256 MiB, and zstd's maximum.
+    for (bytes, words) in [
+        (xz(31), "it needs a dictionary of more than 128 MiB of memory\nhint: compress it with xz -9"),
+        (xz(40), "it needs a dictionary of more than 128 MiB of memory\nhint: compress it with xz -9"),
+        (zstd(28), "it needs a window of more than 128 MiB of memory\nhint: compress it without --long"),
+        (zstd(41), "it needs a window of more than 128 MiB of memory\nhint: compress it without --long"),
+        // Not only at the start.
+        ([xz(20), xz(40)].concat(), "a dictionary of more than 128 MiB"),
+        ([zstd(20), zstd(28)].concat(), "a window of more than 128 MiB"),
+    ] {
+        let text = dir.unpack(&bytes, 0).unwrap_err().to_string();
+        assert!(text.contains(words), "wanted {words}, got {text}");
+    }
 }
 
 #[test]
@@ -123,22 +196,27 @@ fn what_is_no_archive_says_what_it_is() {
     let dir = Dir::new("unknown");
     for (bytes, words) in [
         (&b""[..], "it is empty"),
-        (b"hello", "it does not start like a gzip-compressed tar, a tar or a zip"),
-        (&[0; 10240], "it does not start like a gzip-compressed tar, a tar or a zip"),
-        (b"\xfd7zXZ\0\0\x04", "it is xz-compressed"),
-        (b"BZh91AY", "it is bzip2-compressed"),
+        (b"hello", "it does not start like a tar, a tar compressed with gzip, bzip2, xz or zstd, or a zip"),
+        (&[0; 10240], "it does not start like a tar"),
+        (b"7z\xbc\xaf\x27\x1c\0\x04", "it is a 7z archive, which podstrap does not unpack"),
+        (b"\x04\x22\x4d\x18", "it is compressed with lz4, which podstrap does not unpack"),
         (b"\n <!DOCTYPE html>", "it is a page of HTML or XML"),
-        (&gzip(b"hello"), "it is compressed, but does not contain a tar"),
-        (&gzip(&[b'x'; 2000]), "it is compressed, but does not contain a tar"),
-        (&gzip(&[0; 1024]), "it has no entries"),
+        (b"\xfd7zXZ\0\0\x04", "it is damaged or incomplete"),
+        (b"BZh91AY", "it is damaged or incomplete"),
         (b"PK\x03\x04 and no more", "it is damaged or incomplete"),
         (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "it has no entries"),
     ] {
         let text = cause(dir.unpack(bytes, 0));
         assert!(text.contains(words), "wanted {words}, got {text}");
-        assert_eq!(is_archive(bytes), bytes.starts_with(b"PK") || bytes.starts_with(b"\x1f"), "{words}");
     }
-    assert!(is_archive(&Tar::default().file("a", "x").done()[..FIRST]));
+    for Compression { shown, pack, .. } in COMPRESSIONS {
+        for bytes in [&b""[..], b"hello", &[b'x'; 2000], &zip(&[Member::new(b"a", b"x")])] {
+            let text = dir.unpack(&pack(bytes), 0).unwrap_err().to_string();
+            let words = format!("because: it is {shown}, but does not contain a tar\nhint: give a .tar.gz, .tar.bz2");
+            assert!(text.contains(&words), "{text}");
+        }
+        assert!(cause(dir.unpack(&pack(&[0; 1024]), 0)).contains("it has no entries"), "{shown}");
+    }
 }
 
 #[test]
@@ -148,7 +226,11 @@ fn a_bomb_is_stopped_before_it_is_written() {
     let limit = Size(1 << 20);
     for bytes in [
         gzip(&Tar::default().entry(b'0', b"zeros", b"", &zeros).done()),
+        bzip2(&Tar::default().entry(b'0', b"zeros", b"", &zeros).done()),
+        xz(&Tar::default().entry(b'0', b"zeros", b"", &zeros).done()),
+        zstd(&Tar::default().entry(b'0', b"zeros", b"", &zeros).done()),
         gzip(&(0..4000).fold(Tar::default(), |tar, number| tar.file(&format!("f{number}"), "")).done()),
+        xz(&(0..4000).fold(Tar::default(), |tar, number| tar.file(&format!("f{number}"), "")).done()),
         gzip(&(0..4000).fold(Tar::default(), |tar, number| tar.directory(&format!("d{number}"))).done()),
         gzip(&(0..4000).fold(Tar::default(), |tar, number| tar.link(&format!("l{number}"), "x")).done()),
         gzip(
@@ -248,7 +330,7 @@ fn one_directory_around_everything_is_noticed() {
         let tree = dir.path(&number.to_string());
         let mut unpacker = Unpacker::new("it", &tree, rules(Duration::from_mins(1)));
         unpacker.begin().unwrap();
-        crate::archive::tar::unpack(&archive.done()[..], &mut unpacker).unwrap();
+        crate::archive::tar::unpack(&archive.done()[..], "a tar", &mut unpacker).unwrap();
         let top = unpacker.only_directory().map(|(name, at)| (std::str::from_utf8(name).unwrap(), at));
         assert_eq!(top, wanted, "{number}");
     }

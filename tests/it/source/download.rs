@@ -67,17 +67,173 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// A gzip'd tar of `app-1.0/` with an app, made with tar itself.
+/// A gzip'd tar of `app-1.0/` with an app.
 fn tarball(sandbox: &Sandbox, text: &str) -> Vec<u8> {
+    packed(sandbox, text, "app.tar.gz")
+}
+
+/// The same under any name. tar itself makes it, and chooses the compression by the name.
+fn packed(sandbox: &Sandbox, text: &str, name: &str) -> Vec<u8> {
     sandbox.write("made/app-1.0/index.py", text);
     sandbox.write("made/app-1.0/web/static/style.css", "body {}");
     let status = Command::new("tar")
-        .args(["-czf", "app.tar.gz", "--mtime=2020-01-02 03:04:05Z", "--sort=name", "-C", "made", "app-1.0"])
+        .args(["-caf", name, "--mtime=2020-01-02 03:04:05Z", "--sort=name", "-C", "made", "app-1.0"])
         .current_dir(sandbox.path(""))
         .status()
         .unwrap();
     assert!(status.success());
-    fs::read(sandbox.path("app.tar.gz")).unwrap()
+    fs::read(sandbox.path(name)).unwrap()
+}
+
+/// The names of tars, by their compression.
+const NAMES: [(&str, &[u8]); 9] = [
+    ("a.tgz", b"\x1f\x8b"),
+    ("a.tar", b"app-1.0/"),
+    ("a.tar.bz2", b"BZh"),
+    ("a.tbz2", b"BZh"),
+    ("a.tar.xz", b"\xfd7zXZ"),
+    ("a.txz", b"\xfd7zXZ"),
+    ("a.tar.zst", b"\x28\xb5\x2f\xfd"),
+    ("a.tzst", b"\x28\xb5\x2f\xfd"),
+    ("A.TAR.XZ", b"app-1.0/"),
+];
+
+#[test]
+fn the_contents_decide_how_to_unpack() {
+    let sandbox = Sandbox::new();
+    let check = |repo: &str, name: &str| {
+        works(&sandbox, repo, &["--strip-components=1"]);
+        assert_eq!(read(&sandbox, "index.py"), name, "{repo}");
+        assert_eq!(read(&sandbox, "web/static/style.css"), "body {}", "{repo}");
+    };
+    for (name, first) in NAMES {
+        let bytes = packed(&sandbox, name, name);
+        assert!(bytes.starts_with(first), "tar made another format of {name}");
+        let web = Web::gives(bytes.clone());
+        // Without a pin, the name tells the archive from a repository.
+        check(&web.url(name), name);
+        let other = format!("other {name}");
+        packed(&sandbox, &other, name);
+        check(&format!("file://{}", sandbox.path(name).display()), &other);
+        // With one, it needs no name, and another one does no harm.
+        let web = Web::gives(packed(&sandbox, &format!("pinned {name}"), name));
+        let digest = sha256(&fs::read(sandbox.path(name)).unwrap());
+        for path in ["download?id=1", "", "app.tar.gz", "app.zip", "notes.txt", "app.7z"] {
+            check(&format!("{}#sha256={digest}", web.url(path)), &format!("pinned {name}"));
+        }
+        // Locally, too.
+        fs::rename(sandbox.path(name), sandbox.path("renamed.tar.gz")).unwrap();
+        check(sandbox.path("renamed.tar.gz").to_str().unwrap(), &format!("pinned {name}"));
+        // The file itself, on request.
+        works(&sandbox, &web.url(name), &["--file=app.bin"]);
+        assert_eq!(sha256(&fs::read(sandbox.root().join("app.bin")).unwrap()), digest);
+    }
+}
+
+#[test]
+fn an_archive_that_podstrap_does_not_unpack_is_no_single_file() {
+    let sandbox = Sandbox::new();
+    let compressed = |program: &str| {
+        let path = sandbox.write("notes", "no tar\n");
+        let output = Command::new(program).arg("-c").arg(path).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{program}");
+        output.stdout
+    };
+    let mut told = String::new();
+    for (name, bytes) in [
+        ("notes.gz", compressed("gzip")),
+        ("notes.bz2", compressed("bzip2")),
+        ("notes.xz", compressed("xz")),
+        ("notes.zst", compressed("zstd")),
+        ("app.7z", b"7z\xbc\xaf\x27\x1c\0\x04".to_vec()),
+        ("app.rar", b"Rar!\x1a\x07\x01\0".to_vec()),
+        ("app.tar.lz", b"LZIP\x01".to_vec()),
+        ("app.tar.Z", b"\x1f\x9d\x90".to_vec()),
+        ("app.tar.lzma", b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0".to_vec()),
+        ("app.tar.lz4", b"\x04\x22\x4d\x18".to_vec()),
+        ("app.tar.lzo", b"\x89LZO\0\r\n\x1a\n".to_vec()),
+        ("app.cpio", b"070701".to_vec()),
+        ("app.tar.br", b"\x0b\x02\x80text\x03".to_vec()),
+        ("app.tlz", b"neither".to_vec()),
+    ] {
+        let local = sandbox.path(name);
+        fs::write(&local, &bytes).unwrap();
+        let web = Web::gives(bytes.clone());
+        let pinned = format!("{}#sha256={}", web.url(name), sha256(&bytes));
+        let text = error(&sandbox, &pinned, &[], 3);
+        let here = error(&sandbox, local.to_str().unwrap(), &[], 3);
+        assert_eq!(here.replace("[TMP]", "http://[HOST]"), text);
+        if !name.starts_with("notes") {
+            // By its name alone, it is an archive.
+            assert_eq!(error(&sandbox, &web.url(name), &[], 3), text);
+        }
+        told += &format!("-- {name}\n{text}\n");
+        // The contents decide, also without a name.
+        if name != "app.tar.br" && name != "app.tlz" {
+            let unnamed = format!("{}#sha256={}", web.url("download?id=1"), sha256(&bytes));
+            assert_eq!(error(&sandbox, &unnamed, &[], 3).replace("/download?***", &format!("/{name}")), text);
+        }
+        works(&sandbox, &pinned, &["--file=as-it-is"]);
+        assert_eq!(fs::read(sandbox.root().join("as-it-is")).unwrap(), bytes, "{name}");
+    }
+    insta::assert_snapshot!(told, @r#"
+    -- notes.gz
+    cannot unpack http://[HOST]/notes.gz
+      because: it is gzip-compressed, but does not contain a tar
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- notes.bz2
+    cannot unpack http://[HOST]/notes.bz2
+      because: it is bzip2-compressed, but does not contain a tar
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- notes.xz
+    cannot unpack http://[HOST]/notes.xz
+      because: it is xz-compressed, but does not contain a tar
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- notes.zst
+    cannot unpack http://[HOST]/notes.zst
+      because: it is zstd-compressed, but does not contain a tar
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.7z
+    cannot unpack http://[HOST]/app.7z
+      because: it is a 7z archive, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.rar
+    cannot unpack http://[HOST]/app.rar
+      because: it is a RAR archive, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tar.lz
+    cannot unpack http://[HOST]/app.tar.lz
+      because: it is compressed with lzip, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tar.Z
+    cannot unpack http://[HOST]/app.tar.Z
+      because: it is compressed with compress, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tar.lzma
+    cannot unpack http://[HOST]/app.tar.lzma
+      because: it is compressed with lzma, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tar.lz4
+    cannot unpack http://[HOST]/app.tar.lz4
+      because: it is compressed with lz4, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tar.lzo
+    cannot unpack http://[HOST]/app.tar.lzo
+      because: it is compressed with lzop, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.cpio
+    cannot unpack http://[HOST]/app.cpio
+      because: it is a cpio archive, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tar.br
+    cannot unpack http://[HOST]/app.tar.br
+      because: its name says that it is compressed with brotli, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    -- app.tlz
+    cannot unpack http://[HOST]/app.tlz
+      because: its name says that it is compressed with lzma, which podstrap does not unpack
+    hint: give a .tar.gz, .tar.bz2, .tar.xz, .tar.zst, .tar or .zip, or publish the file itself with --file NAME
+    "#);
 }
 
 #[test]
@@ -214,12 +370,12 @@ fn what_is_no_archive_says_so() {
     let sandbox = Sandbox::new();
     let page = Response::new(200, "<html>Log in</html>").header("Content-Type", "text/html; charset=utf-8");
     let archive = || Response::new(200, tarball(&sandbox, "x"));
-    let packed = b"\xfd7zXZ\0 and more";
-    let pinned = format!("app.tar.xz#sha256={}", sha256(packed));
+    let bytes = packed(&sandbox, "x", "a.tar.xz");
+    let cut = || Response::new(200, &bytes[..bytes.len() - 20]);
     let rows = [
         ("a web page", page, "app.tar.gz", &[][..]),
         ("plain text", Response::new(200, "plain text"), "app.zip", &[]),
-        ("another compression", Response::new(200, packed), &pinned, &[]),
+        ("cut off", cut(), "app.tar.xz", &[]),
         ("nothing there", Response::new(404, "Not Found: no such release\n"), "app.zip", &[]),
         ("an archive without that directory", archive(), "a.tgz", &["--subdir=app-1.0/none"]),
         ("a file in it", archive(), "a.tgz", &["--subdir=app-1.0/index.py"]),
@@ -242,12 +398,13 @@ fn what_is_no_archive_says_so() {
     hint: check the URL and whether it requires a login, or publish the file itself with --file NAME
     -- plain text
     http://[HOST]/app.zip is not an archive
-      because: it is not a tar, a gzip-compressed tar or a zip
+      because: it does not start like a tar, a tar compressed with gzip, bzip2, xz or zstd, or a zip
     hint: check the URL and whether it requires a login, or publish the file itself with --file NAME
-    -- another compression
+    -- cut off
     cannot unpack http://[HOST]/app.tar.xz
-      because: it is xz-compressed, not a gzip-compressed tar, a tar or a zip
-    hint: give the URL of a .tar.gz, a .tar or a .zip, or publish the file itself with --file NAME
+      because: "app-1.0/web/static/style.css" is damaged or incomplete
+      because: in this entry or after it: unexpected end of the compressed data
+    hint: compare the size and the checksum of the archive with the original's
     -- nothing there
     cannot download http://[HOST]/app.zip
       because: http://[HOST]/app.zip answers 404 Not Found
