@@ -71,6 +71,10 @@ size:
     cargo build --release --locked
     tests/static.sh
 
+# Build the wheel for PyPI, and run it from an empty environment
+wheel:
+    tests/wheel.sh
+
 # Check the manifests, the chart and every podstrap command in them (needs a built podstrap)
 manifests:
     tests/manifests.sh

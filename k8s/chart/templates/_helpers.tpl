@@ -53,7 +53,7 @@ with the values of an old chart, any template could fail first. */ -}}
 
 {{- /* Whether the source is an archive, a file or a directory, and no Git repository: as src/plan/source.rs decides. */ -}}
 {{- define "podstrap.download" -}}
-{{- $archive := regexMatch "(?i)^(https?|file)://[^?#]*\\.(tar(\\.[a-z0-9]+)?|tgz|tbz2?|tb2|tz2|txz|tzst|tlz|taz|tzo|zip|whl|7z|rar|cpio)([?#]|$)" .Values.repo -}}
+{{- $archive := regexMatch "(?i)^(https?|file)://[^?#]*\\.(tar(\\.[a-z0-9]+)?|tgz|tbz2?|tb2|tz2|txz|tzst|tlz|taz|tzo|zip|7z|rar|cpio)([?#]|$)" .Values.repo -}}
 {{- $pinned := regexMatch "^(?i)https?://[^#]*#" .Values.repo -}}
 {{- $local := not (regexMatch "^[^/]*:" .Values.repo) -}}
 {{- if or $archive $pinned $local (regexMatch "(^| )--file[= ]" (join " " .Values.args)) }}true{{ end }}
