@@ -35,6 +35,8 @@ const SCRIPT: &str = "umask 022; eval \"$1\" >&2";
 const HIDDEN: [&str; 8] = ["PODSTRAP_", "PIP_", "UV_", "GIT_", "SSH_", "NETRC", "VIRTUAL_ENV", "PYTHONHOME"];
 /// Variables that differ in each container, or that the shell sets itself.
 const VOLATILE: [&str; 5] = ["HOSTNAME", "PWD", "OLDPWD", "SHLVL", "_"];
+/// PATH, if the container has none: an empty entry would be the tree.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much the clock of a file system may be behind.
 const COARSE: Duration = Duration::from_secs(1);
 /// Last lines of a failed command to show.
@@ -93,7 +95,7 @@ pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: D
                 .hint("run podstrap in the app's own image, or run the command when you build the image"));
         }
         venv::scripts(&venv, &record.final_path, &bin)?;
-        let path = variables.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        let path = variables.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| USUAL_PATH.into());
         let dirs = [bin.clone(), venv.join("bin")].into_iter().chain(std::env::split_paths(&path).collect::<Vec<_>>());
         let path = std::env::join_paths(dirs)
             .map_err(|error| Error::usage("PATH is invalid").because(error).hint("remove the colon from --root"))?;
