@@ -11,6 +11,7 @@ check must find an error that is put into a manifest.
 import copy
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -441,10 +442,10 @@ def references(documents):
                 if "secretKeyRef" in variable.get("valueFrom", {}):
                     secret = variable["valueFrom"]["secretKeyRef"]
                     there("Secret", secret["name"], FOREIGN | {n for kind, n in named if kind == "Secret"})
-        if mounted != set(volumes):
-            raise Wrong(f"volumes that no container mounts: {set(volumes) - mounted}")
             for source in container.get("envFrom", []):
                 there("Secret", source["secretRef"]["name"], FOREIGN | {n for kind, n in named if kind == "Secret"})
+        if mounted != set(volumes):
+            raise Wrong(f"volumes that no container mounts: {set(volumes) - mounted}")
         if spec.get("serviceAccountName", "default") != "default":
             there("ServiceAccount", spec["serviceAccountName"], {n for kind, n in named if kind == "ServiceAccount"})
     services = {n: d["spec"]["ports"] for (kind, n), d in named.items() if kind == "Service"}
@@ -537,9 +538,37 @@ def commands(documents):
             found += [handler["exec"]["command"] for handler in handlers if "exec" in handler]
             for command in found:
                 if pathlib.PurePath(command[0]).name == "podstrap":
+                    program(spec, container, command[0])
                     tried(documents, spec, container, command[1:])
                     count += 1
     return count
+
+
+def program(spec, container, path):
+    """The volume has podstrap at this path: from its image, or copied there."""
+    if path in ("podstrap", "/bin/podstrap") and "command" not in container:
+        return  # of podstrap's own image
+
+    def inside(container, path):
+        at = mount(container, path)
+        return at, str(pathlib.PurePath(at.get("subPath", ""), pathlib.PurePath(path).relative_to(at["mountPath"])))
+
+    at, name = inside(container, path)
+    [volume] = [volume for volume in spec["volumes"] if volume["name"] == at["name"]]
+    if "image" in volume:
+        # containerd before 2.2 ignores the subPath of an image volume, without an error.
+        if "subPath" in at:
+            raise Wrong(f"{container['name']}: the image volume {at['name']} has a subPath")
+        there = ["bin/podstrap"]
+    else:
+        there = []
+        for other in containers(spec):
+            args = " ".join([*other.get("command", []), *other.get("args", [])])
+            for to in re.findall(r"(?:^|\s)(?:--)?copy-self[= ](\S+)", args):
+                copied, there_too = inside(other, to)
+                there += [there_too] if copied["name"] == at["name"] else []
+    if name not in there:
+        raise Wrong(f"{container['name']}: {path} is {name} in the volume {at['name']}, which has {there}")
 
 
 def tried(documents, spec, container, args):
@@ -689,14 +718,15 @@ def values_arrive():
 
 
 def old_values_are_refused():
-    """With the defaults of 0.1.0 instead of the chart's, as `helm upgrade --reuse-values` has them."""
+    """With the defaults of 0.1.0 instead of the chart's, as `helm upgrade --reuse-values` has them. One error names all."""
     with tempfile.TemporaryDirectory() as directory:
         copied = shutil.copytree(CHART, pathlib.Path(directory, "chart"))
         (copied / "values.yaml").write_text(json.dumps(OLD))
         try:
             run(HELM, "template", "hello", copied)
         except Wrong as error:
-            expect(f"--reset-then-reuse-values in {error}", "use --reset-then-reuse-values" in str(error))
+            for words in ("image is one text", *(f"{name} is now " for name in OLD.keys() - yaml.safe_load((CHART / "values.yaml").read_text()).keys()), "without --reuse-values"):
+                expect(f"{words!r} in {error}", words in str(error))
         else:
             raise Wrong("the chart accepts the values of 0.1.0")
 
@@ -778,12 +808,13 @@ def wrong_is_noticed():
         at[last] = value
         return changed
 
-    recommended = directory(K8S / "recommended")
+    recommended, news = directory(K8S / "recommended"), directory(K8S / "follow")
     rendered = chart(APP | FOLLOW | scaled() | {"ingress": HOST, "httpRoute": ROUTE, "metrics": {"serviceMonitor": MONITOR}})
     route, monitor = (("HTTPRoute", "hello"), "spec"), (("ServiceMonitor", "hello"), "spec")
     paths = (("Ingress", "hello"), "spec", "rules", 0, "http", "paths")
     pod = (("Deployment", "hello"), "spec", "template", "spec")
     init, unit = (*pod, "initContainers", 0), (*pod, "containers", 0)
+    copied = (("Deployment", "news"), "spec", "template", "spec", "initContainers")
     hook = (*unit, "lifecycle", "postStart", "exec", "command")
     text = '{"listeners": {"*:8300": {"pass": "applications/none"}}}'
     for check, path, value in [
@@ -814,8 +845,14 @@ def wrong_is_noticed():
         (commands, (*hook, 4), "--probe=127.0.0.1:8300"),
         (commands, (*hook, 2), "--config=/config/unit.json"),
         (commands, (*init, "command", 1), "inits"),
+        (commands, (*init, "command", 0), "/podstrap/podstrap"),
+        (commands, (*init, "volumeMounts", 1, "subPath"), "bin"),
+        (commands, (*unit, "volumeMounts", 1, "subPath"), "bin"),
+        (commands, (*copied, 1, "command", 0), "/podstrap/podstrap"),
+        (commands, (*copied, 0, "args", 1), "/podstrap/podstrap"),
+        (references, (*unit, "envFrom"), [{"secretRef": {"name": "shops"}}]),
     ]:
-        good = rendered if path[0] not in by_name(recommended) else recommended
+        good = next(good for good in (recommended, rendered, news) if path[0] in by_name(good))
         check(good)
         try:
             check(change(good, path, value))

@@ -11,12 +11,15 @@ pod: imagePullSecrets, nodeSelector, tolerations, affinity, and extraPodSpec for
 {{- /* Checks with readable messages; the schema would print a pattern, or the login itself. Each template starts with it:
 with the values of an old chart, any template could fail first. */ -}}
 {{- define "podstrap.check" -}}
-{{- $reused := "helm upgrade --reuse-values also brings the old names: use --reset-then-reuse-values" -}}
-{{- range $old, $new := include "podstrap.renamed" . | fromYaml }}
-{{- if hasKey $.Values $old }}{{ fail (printf "%s is now %s: rename it in your values; %s" $old $new $reused) }}{{ end }}
-{{- end }}
+{{- $old := list }}
 {{- range list "image" "podstrapImage" }}
-{{- if kindIs "string" (get $.Values .) }}{{ fail (printf "%s is one text: set %s.repository and %s.tag (or %s.digest) instead; %s" . . . . $reused) }}{{ end }}
+{{- if kindIs "string" (get $.Values .) }}{{ $old = append $old (printf "%s is one text: set %s.repository and %s.tag (or %s.digest) instead" . . . .) }}{{ end }}
+{{- end }}
+{{- range $name, $new := include "podstrap.renamed" . | fromYaml }}
+{{- if hasKey $.Values $name }}{{ $old = append $old (printf "%s is now %s" $name $new) }}{{ end }}
+{{- end }}
+{{- with $old }}
+{{ fail (printf "these values have the names of an old chart; rename them in your values:\n- %s\nThen give all your values with -f and without --reuse-values: it brings the old names back. --reset-then-reuse-values brings those back that you had set." (join "\n- " .)) }}
 {{- end }}
 {{- if not .Values.repo -}}
 {{ fail "repo is not set: set it to the app's Git repository, archive or file" }}
@@ -177,7 +180,7 @@ handler, `default` completes it. */ -}}
 {{- /* What both commands that build a release mount. */ -}}
 {{- define "podstrap.mounts" -}}
 - {name: app, mountPath: {{ .Values.root }}}
-- {name: podstrap, mountPath: /podstrap, subPath: bin, readOnly: true}
+- {name: podstrap, mountPath: /podstrap, readOnly: true}
 {{- if .Values.storeClaim }}
 - {name: envs, mountPath: /envs}
 {{- end }}
