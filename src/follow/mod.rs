@@ -259,10 +259,13 @@ impl Follow {
         }
         // A kill may have come before the release proved itself.
         let since = self.state.serving.as_ref().filter(|serving| serving.release == release.id).map(Serving::age);
-        if since.is_none_or(|age| age < self.plan.watch) && !former.is_empty() {
-            self.watch();
-        }
+        let must_prove = since.is_none_or(|age| age < self.plan.watch) && !former.is_empty();
         self.took_over(release, former);
+        if must_prove {
+            self.watch();
+        } else {
+            self.proved();
+        }
         let serving = self.state.serving.as_ref().map(|now| shown(&now.commit, now.reference.as_ref()));
         tracing::info!("{} serves, as before", serving.unwrap_or_default());
         // A kill may have come before the hook knew.
@@ -278,8 +281,30 @@ impl Follow {
         }
         self.releases = former;
         self.releases.insert(0, release);
-        self.releases.truncate(self.plan.keep);
+        self.trim();
+    }
+
+    /// Keeps as many releases as the plan says, and the last one that passed its watch, which a failed watch needs.
+    fn trim(&mut self) {
+        let proven = self.proven();
+        let mut number = 0;
+        self.releases.retain(|_| {
+            number += 1;
+            number <= self.plan.keep || proven == Some(number - 1)
+        });
         self.state.former = self.releases.iter().skip(1).map(|release| release.id.clone()).collect();
+    }
+
+    /// Where the last release that passed its watch is among the releases.
+    fn proven(&self) -> Option<usize> {
+        self.releases.iter().position(|release| Some(&release.id) == self.state.proven.as_ref())
+    }
+
+    /// The release that serves has passed its watch.
+    fn proved(&mut self) {
+        self.watch = None;
+        self.state.proven = self.releases.first().map(|release| release.id.clone());
+        self.trim();
     }
 
     /// Writes the state to the volume if it changed, and shows it.
@@ -469,16 +494,14 @@ impl Follow {
             }
         };
         let mut former = std::mem::take(&mut self.releases);
-        // One that has not proved itself is none to go back to.
-        if self.watch.take().is_some() && former.len() > 1 {
-            former.remove(0);
-        }
-        if had_former {
-            self.watch();
-        }
         // A damaged one that was built again.
         former.retain(|former| former.manifest.key != release.manifest.key);
         self.took_over(release, former);
+        if had_former {
+            self.watch();
+        } else {
+            self.proved();
+        }
         (self.state.refused, self.again) = (None, None);
         if let Some(serving) = &self.state.serving {
             tracing::info!("{} serves", shown(&serving.commit, serving.reference.as_ref()));
@@ -491,8 +514,10 @@ impl Follow {
 
     /// Watches the release that serves from now on.
     fn watch(&mut self) {
-        let until = Instant::now() + self.plan.watch;
-        self.watch = (!self.plan.watch.is_zero()).then_some(Watch { until, failures: 0 });
+        if self.plan.watch.is_zero() {
+            return self.proved();
+        }
+        self.watch = Some(Watch { until: Instant::now() + self.plan.watch, failures: 0 });
     }
 
     /// Tells the hook which release serves.
@@ -589,7 +614,8 @@ impl Follow {
         let Some(watch) = &mut self.watch else { return Next::Pause(pause) };
         // What fails at the end may be the first sign.
         if Instant::now() >= watch.until && watch.failures == 0 {
-            self.watch = None;
+            self.proved();
+            self.keep();
             return Next::Pause(pause);
         }
         match unit.answers(ANSWER).await {
@@ -626,7 +652,8 @@ impl Follow {
         self.again = None;
         // First, so that a restart does not offer it again.
         self.keep();
-        if let Err(error) = self.go_back().await {
+        let target = if is_watched { self.proven().filter(|number| *number > 0).unwrap_or(1) } else { 1 };
+        if let Err(error) = self.go_back(target).await {
             tracing::error!("cannot go back: {}", error.told());
             self.state.refused = before;
             // Try again, if it still fails.
@@ -645,10 +672,10 @@ impl Follow {
         Ok(())
     }
 
-    /// Serves the second of the releases.
-    async fn go_back(&mut self) -> Result<()> {
+    /// Serves an earlier release.
+    async fn go_back(&mut self, target: usize) -> Result<()> {
         let volume = Volume::lock(&self.target, Deadline::after(LOCK)).await?;
-        let mut former = self.releases[1..].to_vec();
+        let mut former = self.releases[target..].to_vec();
         let release = former.remove(0);
         let reader = self.reader(&volume.tree(&release))?;
         if let Some(unit) = &mut self.unit {

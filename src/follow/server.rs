@@ -156,7 +156,8 @@ pub(super) async fn start(address: SocketAddr, board: Arc<Board>) -> Result<()> 
             .because(error)
             .hint("choose another port: all containers of a Pod share them")
     })?;
-    tracing::info!("http: /healthz, /readyz and /metrics at {}", listener.local_addr().unwrap_or(address));
+    let webhook = if board.secret.is_some() { "/webhook, " } else { "" };
+    tracing::info!("http: {webhook}/healthz, /readyz and /metrics at {}", listener.local_addr().unwrap_or(address));
     tokio::spawn(async move {
         let mut open = VecDeque::<AbortHandle>::new();
         loop {

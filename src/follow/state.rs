@@ -24,6 +24,8 @@ pub struct State {
     pub serving: Option<Serving>,
     /// The IDs of the releases before, newest first.
     pub former: Vec<String>,
+    /// The ID of the last release that passed its watch.
+    pub proven: Option<String>,
     /// The commit of the reference at the last look.
     pub wanted: Option<String>,
     pub refused: Option<Refused>,

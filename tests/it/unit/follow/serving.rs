@@ -422,6 +422,31 @@ fn without_a_trial_the_release_before_comes_back() {
     }
 }
 
+/// A watch that fails brings the last release back that passed its own; a person goes back by one.
+#[test]
+#[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
+fn a_release_that_was_replaced_early_comes_back_only_for_a_person() {
+    let mut world = World::new();
+    let (one, _) = world.push(None);
+    let sidecar = world.follow(&[]);
+    let _unitd = world.place.started();
+    world.serves(&sidecar, &one);
+    let (two, _) = world.push(None);
+    world.serves(&sidecar, &two);
+    let (_, commit) = world.push(Some(Broken::Later));
+    sidecar.says(&format!("{commit} does not serve, step watch"));
+    world.serves(&sidecar, &one);
+    let (four, _) = world.push(None);
+    world.serves(&sidecar, &four);
+    let (five, commit) = world.push(None);
+    world.serves(&sidecar, &five);
+    eventually("recorded", || sidecar.get("/readyz").1.contains(&commit), || sidecar.log());
+    assert_eq!(order(world.sandbox(), "rollback", &[]).code, Some(0));
+    world.serves(&sidecar, &four);
+    assert_eq!(order(world.sandbox(), "rollback", &[]).code, Some(0));
+    world.serves(&sidecar, &one);
+}
+
 /// Somebody else may have ended Unit, so a commit in whose trial Unit ends is tried once more, and never again.
 #[test]
 #[ignore = "needs a real unitd: set PODSTRAP_TEST_UNITD and run with --ignored"]
