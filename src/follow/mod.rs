@@ -82,7 +82,7 @@ struct Follow {
     unsaved: Option<String>,
     /// The release that serves first, then those before it.
     releases: Vec<Release>,
-    /// When releases stopped serving. Their last requests may still run.
+    /// When releases stopped serving, or left the list above. The last requests of the former may still run.
     left: Vec<(String, Instant)>,
     /// When to try a refused commit again whose cause may pass, and the files of the configuration at its failure.
     again: Option<Instant>,
@@ -287,11 +287,12 @@ impl Follow {
     /// Keeps as many releases as the plan says, and the last one that passed its watch, which a failed watch needs.
     fn trim(&mut self) {
         let proven = self.proven();
-        let mut number = 0;
-        self.releases.retain(|_| {
-            number += 1;
-            number <= self.plan.keep || proven == Some(number - 1)
-        });
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.releases)
+            .into_iter()
+            .enumerate()
+            .partition(|(number, _)| *number < self.plan.keep || proven == Some(*number));
+        self.releases = kept.into_iter().map(|(_, release)| release).collect();
+        self.left.extend(gone.into_iter().map(|(_, release)| (release.id, Instant::now())));
         self.state.former = self.releases.iter().skip(1).map(|release| release.id.clone()).collect();
     }
 
