@@ -268,6 +268,18 @@ fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     seconds.or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()))
 }
 
+/// Why a text is no PEM. The error itself may show the text, which may be a private key.
+pub fn pem_fault(error: &rustls::pki_types::pem::Error) -> &'static str {
+    use rustls::pki_types::pem::Error as Fault;
+    match error {
+        Fault::MissingSectionEnd { .. } => "a section has no END line of its own",
+        Fault::IllegalSectionStart { .. } => "a BEGIN line is incomplete",
+        Fault::Base64Decode(_) => "a section is not in base64",
+        Fault::NoItemsFound => "it has no section of the right kind",
+        _ => "it is not in PEM",
+    }
+}
+
 /// Adds the CAs of a PEM file to the roots of every later client.
 ///
 /// # Errors
@@ -281,7 +293,8 @@ pub fn trust(file: &Path) -> Result<()> {
     let certs: Vec<_> = certs.into_iter().filter_map(Result::ok).collect();
     if certs.is_empty() {
         let error = Error::usage(format!("--ca-file {shown} has no usable CA certificate")).hint(PEM);
-        return Err(errors.into_iter().filter_map(Result::err).fold(error, Error::because));
+        let faults = errors.iter().filter_map(|error| error.as_ref().err());
+        return Err(faults.map(pem_fault).fold(error, Error::because));
     }
     *EXTRA.write().unwrap_or_else(PoisonError::into_inner) = certs;
     Ok(())
@@ -330,7 +343,10 @@ fn roots() -> Result<Vec<CertificateDer<'static>>> {
         let mut error = Error::usage(format!("{name} has no usable CA certificate"))
             .hint("set it to an existing PEM file, or unset it to use the default roots");
         for cause in found.errors {
-            error = error.because(cause);
+            error = match cause.kind {
+                rustls_native_certs::ErrorKind::Pem(fault) => error.because(pem_fault(&fault)),
+                _ => error.because(cause),
+            };
         }
         return Err(error);
     }

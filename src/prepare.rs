@@ -169,7 +169,8 @@ impl Preparation<'_> {
         if !self.plan.environment.commands.is_empty() {
             let place = steps::Place {
                 tree: tree.clone(),
-                public: self.plan.target.public(),
+                public: self.public(environment.as_ref()),
+                secrets: source::secrets(&self.plan.source.auth)?,
                 scratch: staging.scratch().join("run"),
                 environment: environment.clone(),
                 confinement: self.volume.confinement(),
@@ -206,6 +207,16 @@ impl Preparation<'_> {
         let release = self.volume.commit(staging, &name, manifest).await?;
         phase.done(&release.id);
         Ok(release)
+    }
+
+    /// The tree's path in the app's container: it may follow from --venv-final-path.
+    fn public(&self, environment: Option<&EnvironmentRecord>) -> PathBuf {
+        let venv = self.plan.environment.venv.as_path();
+        let above = environment.and_then(|record| record.final_path.ancestors().nth(venv.iter().count()));
+        match above.filter(|above| environment.is_some_and(|record| above.join(venv) == record.final_path)) {
+            Some(above) => above.to_owned(),
+            None => self.plan.target.public(),
+        }
     }
 
     /// Provides the tree and the environment, side by side.

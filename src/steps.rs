@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ use crate::command::{Command, Failure, is_home};
 use crate::confine::Confinement;
 use crate::error::{Error, IoContext, Result};
 use crate::files::{self, GENERATED};
-use crate::redact;
+use crate::redact::{self, Userinfo};
 use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
 use crate::telemetry::Phases;
@@ -42,6 +42,9 @@ const COARSE: Duration = Duration::from_secs(1);
 /// Last lines of a failed command to show.
 const LINES: usize = 20;
 
+/// Characters of a line in an error.
+const COLUMNS: usize = 300;
+
 /// Where the commands run.
 #[derive(Debug)]
 pub struct Place {
@@ -53,7 +56,12 @@ pub struct Place {
     pub scratch: PathBuf,
     pub environment: Option<EnvironmentRecord>,
     pub confinement: Option<Arc<Confinement>>,
+    /// What nobody may find in the release, nor in an error.
+    pub secrets: Vec<Userinfo>,
 }
+
+/// What a write to an entry changes: inode, mode, and ctime in seconds and nanoseconds.
+type Stamps = BTreeMap<PathBuf, (u64, u32, i64, i64)>;
 
 /// The variables that the commands see, of these.
 pub fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
@@ -80,6 +88,9 @@ pub fn digest(variables: &BTreeMap<OsString, OsString>) -> String {
 /// # Errors
 /// Environment: a command fails, or changes the environment, or what it leaves cannot be published.
 pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: Deadline) -> Result<()> {
+    // A command sees the path without links.
+    let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
+    let place = Place { tree: real(&place.tree)?, scratch: real(&place.scratch)?, ..place };
     let started = SystemTime::now();
     let bin = place.scratch.join("bin");
     let home = place.scratch.join("home");
@@ -87,8 +98,15 @@ pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: D
         fs::create_dir(dir).on_volume(|| format!("cannot create the directory {}", dir.display()))?;
     }
     let mut variables = variables(std::env::vars_os());
+    let mut before = Stamps::new();
     if let Some(record) = &place.environment {
+        if let Some(package) = record.editable() {
+            return Err(Error::usage(format!("--run does not go with the editable project {}", package.name))
+                .because("the commands would import its code from the release that serves")
+                .hint("install it without -e"));
+        }
         let venv = place.tree.join(&record.venv);
+        before = stamps(&venv)?;
         if !files::exists(&venv.join("bin/python"))? {
             return Err(Error::usage("--run needs the app's Python in this container")
                 .because(format!("the environment links to {}", record.python_path.display()))
@@ -111,7 +129,18 @@ pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: D
     for command in commands {
         one(command, &variables, &place, phases, deadline).await?;
     }
-    blocking(move || settle(&place, started)).await
+    blocking(move || settle(&place, &before, started, deadline)).await
+}
+
+fn stamps(venv: &Path) -> Result<Stamps> {
+    let one = |entry: std::result::Result<Entry, WalkError>| {
+        let entry = entry.map_err(WalkError::on_volume)?;
+        let meta = entry.metadata().map_err(WalkError::on_volume)?;
+        // The names in a directory are stamped themselves.
+        let (seconds, nanoseconds) = if meta.is_dir() { (0, 0) } else { (meta.ctime(), meta.ctime_nsec()) };
+        Ok((entry.name, (meta.ino(), meta.mode(), seconds, nanoseconds)))
+    };
+    walk(venv).map(one).collect()
 }
 
 async fn one(
@@ -127,9 +156,13 @@ async fn one(
     let child = variables.iter().fold(Command::new(SHELL).inherit([]), |child, (name, value)| child.env(name, value));
     let child = child.args(["-c", SCRIPT, "sh", command]).cwd(&place.tree).confine(place.confinement.clone());
     let failed = || Error::environment(format!("--run {shown:?} failed"));
+    let excerpt_of = |text: &str| {
+        let is_secret = venv::has_secret(text, &place.secrets).unwrap_or(true);
+        if is_secret { "(its output contains a login)".to_owned() } else { last_lines(text) }
+    };
     let output = child.run(deadline).await.map_err(|failure| {
         let (excerpt, hint) = match &failure {
-            Failure::Deadline { stderr, .. } => (last_lines(stderr), deadline.slow()),
+            Failure::Deadline { stderr, .. } => (excerpt_of(stderr), deadline.slow()),
             Failure::Start { .. } => (String::new(), format!("use an image with {SHELL}")),
             Failure::Read { .. } => (String::new(), "run podstrap again".to_owned()),
         };
@@ -146,30 +179,32 @@ async fn one(
         None => "raise the container's memory limit if it was killed for memory",
     };
     let error = failed().because(output.status.to_string()).hint(hint);
-    let excerpt = last_lines(&output.stderr);
+    let excerpt = excerpt_of(&output.stderr);
     Err(if excerpt.is_empty() { error } else { error.excerpt(excerpt) })
 }
 
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<String> = text.lines().map(|line| line.chars().take(COLUMNS).collect()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// Checks what the commands left, and puts the final path of the tree into it.
-fn settle(place: &Place, started: SystemTime) -> Result<()> {
+/// Checks what the commands left, makes it readable for all users, and puts the final path of the tree into it.
+fn settle(place: &Place, before: &Stamps, started: SystemTime, deadline: Deadline) -> Result<()> {
     let venv = place.environment.as_ref().map(|record| place.tree.join(&record.venv));
-    if let (Some(venv), Some(record)) = (&venv, &place.environment)
-        && !venv::is_unchanged(venv, record)
-    {
-        return Err(Error::environment(format!(
-            "a command of --run changed the environment {}",
-            record.venv.display()
-        ))
-        .because("other releases share it, and its record would be wrong")
-        .hint("name packages as arguments or in the requirements, and let the command write elsewhere in the tree"));
+    if let Some(venv) = &venv {
+        let is_there = files::entry(venv)?.is_some_and(|entry| entry.is_dir());
+        let after = if is_there { stamps(venv)? } else { Stamps::new() };
+        let gone = before.keys().find(|name| !after.contains_key(*name));
+        let other = after.iter().find(|(name, stamp)| before.get(*name) != Some(stamp)).map(|(name, _)| name);
+        if let Some(name) = gone.or(other) {
+            let path = venv.strip_prefix(&place.tree).unwrap_or(venv).join(name);
+            return Err(Error::environment(format!("a command of --run changed the environment: {}", path.display()))
+                .because("other releases share it, and its record would be wrong")
+                .hint("name packages in the requirements, and let the command leave the environment out"));
+        }
     }
-    let started = started.checked_sub(COARSE).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let started = started.unwrap_or_default();
+    let earlier = started.checked_sub(COARSE).unwrap_or(started);
+    let since = earlier.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let paths = [&place.tree, &place.scratch].map(|path| path.as_os_str().as_bytes());
     let searcher =
         AhoCorasick::new(paths).map_err(|error| Error::internal("cannot search for paths").because(error))?;
@@ -181,26 +216,43 @@ fn settle(place: &Place, started: SystemTime) -> Result<()> {
             continue;
         }
         let failed = || format!("cannot read {}", entry.path.display());
+        if deadline.passed() {
+            return Err(deadline.late("cannot check what the commands of --run wrote"));
+        }
         if entry.is_symlink() {
             move_link(place, &entry)?;
+        } else if entry.is_dir() {
+            make_readable(&entry)?;
         } else if entry.is_file() {
             let meta = entry.metadata().map_err(WalkError::on_volume)?;
             let changed =
                 Duration::new(meta.ctime().unsigned_abs(), meta.ctime_nsec().unsigned_abs().try_into().unwrap_or(0));
-            if changed < started {
+            if changed < since {
                 continue;
             }
+            make_readable(&entry)?;
             let file = files::open(&entry.path).on_volume(failed)?;
             if searcher.stream_find_iter(file).next().transpose().on_volume(failed)?.is_some() {
                 move_file(place, &entry)?;
             }
-        } else if !entry.is_dir() {
+        } else {
             return Err(Error::environment(format!("--run left {}, which is no file", entry.name.display()))
                 .because("a release has files, directories and symbolic links")
                 .hint("let the command delete it at its end"));
         }
     }
-    Ok(())
+    venv::find_secrets(&place.tree, &place.secrets, Some(earlier))
+}
+
+/// Sets the modes that the rest of the tree has.
+fn make_readable(entry: &Entry) -> Result<()> {
+    let mode = entry.metadata().map_err(WalkError::on_volume)?.mode() & 0o7777;
+    let wanted = if entry.is_dir() || mode & 0o100 != 0 { 0o755 } else { 0o644 };
+    if mode == wanted {
+        return Ok(());
+    }
+    fs::set_permissions(&entry.path, fs::Permissions::from_mode(wanted))
+        .on_volume(|| format!("cannot set the mode of {}", entry.path.display()))
 }
 
 /// Puts the final path into a file that names the build path.

@@ -46,7 +46,7 @@ use crate::runtime::listen;
 use crate::source;
 use crate::telemetry::Phases;
 use crate::unit::{Reader, Setup, Sidecar, Told};
-use crate::venv::Distribution;
+use crate::venv::EnvironmentRecord;
 use crate::volume::{Notes, Release, Volume};
 
 pub use order::{Order, give};
@@ -566,9 +566,7 @@ impl Follow {
             return Ok(());
         }
         let environment = release.manifest.environment.as_ref();
-        let packages = environment.iter().flat_map(|record| &record.packages);
-        let is_editable = |package: &&Distribution| package.source.as_ref().is_some_and(|source| source.editable);
-        if let Some(package) = packages.into_iter().find(is_editable) {
+        if let Some(package) = environment.and_then(EnvironmentRecord::editable) {
             return Err(Error::usage(format!("the release has the editable project {}", package.name))
                 .because("the app would import its code from the release that the links show, not from its own")
                 .hint("install it without -e"));

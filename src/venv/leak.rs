@@ -27,7 +27,7 @@ const ROUNDS: usize = 2;
 ///
 /// # Errors
 /// A file contains a secret, or cannot be read.
-pub(super) fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime>) -> Result<()> {
+pub fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime>) -> Result<()> {
     let logins: BTreeSet<String> = secrets.iter().flat_map(logins).collect();
     let Some(searcher) = searcher(secrets)? else { return Ok(()) };
     for entry in walk(root) {
@@ -55,7 +55,7 @@ pub(super) fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime
 }
 
 /// Whether a text contains a secret.
-pub(super) fn is_in(text: &str, secrets: &[Userinfo]) -> Result<bool> {
+pub fn is_in(text: &str, secrets: &[Userinfo]) -> Result<bool> {
     Ok(searcher(secrets)?.is_some_and(|searcher| searcher.is_match(text)))
 }
 

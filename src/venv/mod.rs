@@ -52,10 +52,10 @@ mod toolchain;
 pub use self::builder::{BuildDirs, Builder, Built};
 pub use self::identity::{Identified, Identities};
 pub use self::inputs::Inputs;
+pub use self::leak::{is_in as has_secret, search as find_secrets};
 pub use self::provision::{Begun, Filled, Provided, Provision};
 pub use self::record::{Distribution, DistributionOrigin, EnvironmentRecord};
 pub use self::relocate::{replace, scripts, with_other_path};
-pub use self::reuse::is_unchanged;
 pub use self::settings::Settings;
 pub use self::toolchain::{Toolchain, locate};
 

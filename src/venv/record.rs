@@ -32,6 +32,13 @@ pub struct EnvironmentRecord {
     pub store: Option<String>,
 }
 
+impl EnvironmentRecord {
+    /// A project whose code is imported from the tree, at the path that the links show.
+    pub fn editable(&self) -> Option<&Distribution> {
+        self.packages.iter().find(|package| package.source.as_ref().is_some_and(|source| source.editable))
+    }
+}
+
 /// An installed distribution in release.json:
 ///
 /// ```json

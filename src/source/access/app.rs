@@ -147,14 +147,15 @@ impl App {
     }
 
     fn pair(&self) -> Result<KeyPair> {
-        let der = PrivateKeyDer::from_pem_slice(self.key.reveal().as_bytes()).map_err(|error| error.to_string());
+        let der = PrivateKeyDer::from_pem_slice(self.key.reveal().as_bytes())
+            .map_err(|error| http::pem_fault(&error).to_owned());
         let pair = der.and_then(|der| {
             let pair = match &der {
                 PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
                 PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
                 _ => return Err("it is not an RSA key".to_owned()),
             };
-            pair.map_err(|error| error.to_string())
+            pair.map_err(|error| format!("ring does not accept it: {error}"))
         });
         pair.map_err(|why| {
             Error::usage(format!("{}: {KEY} is not a usable key", self.from))

@@ -184,6 +184,16 @@ fn a_refusal_is_explained() {
     let world = World::new();
     let says = |message: &str| json!({ "message": message }).to_string();
     let other = rsa_key(&world.sandbox, "other");
+    // The usual damage of a key in a Secret. No part of it may be shown.
+    let body = world.key.lines().nth(1).unwrap().to_owned();
+    let line = world.key.replace('\n', "");
+    let escaped = world.key.replace('\n', "\\n");
+    for damaged in [&line, &escaped, &world.key[..world.key.len() / 2]] {
+        let ran = world.init(&[("githubAppPrivateKey", Some(damaged))]);
+        assert!(ran.code == Some(2) && ran.raw.contains("githubAppPrivateKey is not a usable key"), "{}", ran.raw);
+        let decimal = body.bytes().take(8).map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+        assert!(!ran.raw.contains(&body) && !ran.raw.contains(&decimal), "{}", ran.raw);
+    }
     let late = httpdate::fmt_http_date(SystemTime::now() + Duration::from_mins(25));
     let soon = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
     let granted =

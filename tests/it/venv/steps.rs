@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::git::Repo;
 use crate::support::index::{IndexServer, uv};
-use crate::support::packages::wheel_with;
+use crate::support::packages::{project, wheel_with};
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// An app with one package, which has a console script.
@@ -115,12 +115,14 @@ fn a_command_that_fails_publishes_nothing() {
         ("nosuchprogram", 4, &["exit status: 127", "nosuchprogram", "needs a program that this image"]),
         ("if", 4, &["failed", "hint:"]),
         ("kill -9 $$", 4, &["signal: 9", "memory limit"]),
-        ("touch venv/bin/extra", 4, &["changed the environment venv", "name packages"]),
+        ("touch venv/bin/extra", 4, &["changed the environment: venv/bin/extra", "name packages"]),
         (
             "for file in venv/lib/*/site-packages/tooling.py; do printf x >> $file; done",
             4,
-            &["changed the environment venv"],
+            &["changed the environment: venv/lib/", "tooling.py"],
         ),
+        ("mv venv env; ln -s env venv", 4, &["changed the environment: venv"]),
+        ("rm -r venv", 4, &["changed the environment: venv"]),
         ("mkfifo pipe", 4, &["left pipe, which is no file"]),
         ("printf '\\377%s' \"$PWD\" > cache.bin", 4, &["cache.bin refers to its build path"]),
         ("echo \"$TMPDIR\" > place.txt", 4, &["place.txt refers to its build path"]),
@@ -133,6 +135,15 @@ fn a_command_that_fails_publishes_nothing() {
             assert!(ran.raw.contains(text), "{command}: {text}: {}", ran.raw);
         }
         assert_eq!(app.published(), before, "{command}");
+    }
+    // Nor may a login of the run be found there, or in the error.
+    let secret = app.sandbox.write("secrets/token", "s3cret-token-0123456789");
+    let auth = secret.parent().unwrap();
+    for command in [format!("cp {} leaked", secret.display()), format!("cat {}; false", secret.display())] {
+        let ran = app.sandbox.run(app.command(&[&command]).arg("--auth").arg(auth));
+        assert!(ran.code == Some(4) && ran.raw.contains(" a login"), "{}", ran.raw);
+        assert!(!ran.raw.contains("s3cret"), "{}", ran.raw);
+        assert_eq!(app.published(), before);
     }
     // The environment of the release that serves is not shared with the commands.
     let module = before.with_file_name("venv");
@@ -162,6 +173,51 @@ fn lives(argument: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     lines.any(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
+}
+
+/// As for the files of the source.
+#[test]
+fn every_user_can_read_what_a_command_wrote() {
+    let app = App::new();
+    let commands = [
+        "umask 077; mkdir private; echo x > private/file; chmod 4711 private/file; echo x > none; chmod 000 none app.py",
+    ];
+    let ran = app.init(&commands);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    for (name, mode) in [("private", 0o755), ("private/file", 0o755), ("none", 0o644), ("app.py", 0o644)] {
+        let found = fs::metadata(app.sandbox.root().join(name)).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode, "{name}");
+    }
+}
+
+#[test]
+fn the_path_of_the_app_is_the_one_that_the_flags_say() {
+    let app = App::new();
+    // A command sees the root without links.
+    let link = app.sandbox.path("link");
+    std::os::unix::fs::symlink(app.sandbox.root(), &link).unwrap();
+    let mut command = app.command(&["pwd > where.txt"]);
+    assert_eq!(app.sandbox.run(command.arg("--root").arg(&link)).code, Some(2), "given twice");
+    let mut command = app.sandbox.podstrap();
+    command.arg("init").arg("--repo").arg(app.sandbox.path("app.git")).arg("--root").arg(&link);
+    command.args(["--venv=none", "--run", "pwd > where.txt"]);
+    let ran = app.sandbox.run(&mut command);
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(app.read("where.txt"), format!("{}\n", link.display()));
+    let ran = app.sandbox.run(app.command(&["pwd > where.txt"]).arg("--venv-final-path=/srv/shop/venv"));
+    assert_eq!(ran.code, Some(0), "{}", ran.raw);
+    assert_eq!(app.read("where.txt"), "/srv/shop\n");
+}
+
+#[test]
+fn an_editable_project_is_refused() {
+    let app = App::new();
+    for (name, text) in project("lib", &app.sandbox.path("mark"), "") {
+        app.repo.file(format!("lib/{name}"), text);
+    }
+    app.repo.file("requirements.txt", "-e ./lib\n").commit("two");
+    let ran = app.init(&["true"]);
+    assert!(ran.code == Some(2) && ran.raw.contains("--run does not go with the editable project lib"), "{}", ran.raw);
 }
 
 #[test]
