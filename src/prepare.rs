@@ -36,7 +36,6 @@ pub enum Prepared {
 
 /// Finds the release that the plan describes, or builds it. Does not change the published release.
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
-    source::sign_in(&plan.source, deadline).await?;
     let public = plan.target.public();
     let published = volume.published(&plan.target)?;
     let known = published.map(|release| release.manifest.identities).unwrap_or_default();
@@ -169,14 +168,12 @@ impl Preparation<'_> {
         if !self.plan.environment.commands.is_empty() {
             let place = steps::Place {
                 tree: tree.clone(),
-                public: self.public(environment.as_ref()),
+                public: self.plan.environment.tree_final().unwrap_or_else(|| self.plan.target.public()),
                 secrets: source::secrets(&self.plan.source.auth)?,
                 scratch: staging.scratch().join("run"),
                 environment: environment.clone(),
                 confinement: self.volume.confinement(),
             };
-            fs::create_dir(&place.scratch)
-                .on_volume(|| format!("cannot create the directory {}", place.scratch.display()))?;
             steps::run(&self.plan.environment.commands, place, self.phases, self.deadline).await?;
         }
         if let Some(CopySelf::InTree(path)) = &self.plan.copy_self {
@@ -209,18 +206,10 @@ impl Preparation<'_> {
         Ok(release)
     }
 
-    /// The tree's path in the app's container: it may follow from --venv-final-path.
-    fn public(&self, environment: Option<&EnvironmentRecord>) -> PathBuf {
-        let venv = self.plan.environment.venv.as_path();
-        let above = environment.and_then(|record| record.final_path.ancestors().nth(venv.iter().count()));
-        match above.filter(|above| environment.is_some_and(|record| above.join(venv) == record.final_path)) {
-            Some(above) => above.to_owned(),
-            None => self.plan.target.public(),
-        }
-    }
-
     /// Provides the tree and the environment, side by side.
     async fn parts(&self, resolved: Option<Resolved>, staging: &Staging, meter: &Meter) -> Result<Parts> {
+        // The environment may need a login before the source has asked for one.
+        source::sign_in(&self.plan.source, self.deadline).await?;
         let dirs = BuildDirs { venv: staging.venv(), scratch: staging.scratch() };
         let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
         let ((resolved, checkout), begun) = tokio::try_join!(

@@ -41,7 +41,6 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 const COARSE: Duration = Duration::from_secs(1);
 /// Last lines of a failed command to show.
 const LINES: usize = 20;
-
 /// Characters of a line in an error.
 const COLUMNS: usize = 300;
 
@@ -52,7 +51,7 @@ pub struct Place {
     pub tree: PathBuf,
     /// The tree's path in the app's container.
     pub public: PathBuf,
-    /// An empty directory for temporary files.
+    /// The directory for temporary files, which does not exist yet.
     pub scratch: PathBuf,
     pub environment: Option<EnvironmentRecord>,
     pub confinement: Option<Arc<Confinement>>,
@@ -88,15 +87,14 @@ pub fn digest(variables: &BTreeMap<OsString, OsString>) -> String {
 /// # Errors
 /// Environment: a command fails, or changes the environment, or what it leaves cannot be published.
 pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: Deadline) -> Result<()> {
+    for dir in ["bin", "home"].map(|name| place.scratch.join(name)) {
+        fs::create_dir_all(&dir).on_volume(|| format!("cannot create the directory {}", dir.display()))?;
+    }
     // A command sees the path without links.
     let real = |path: &Path| path.canonicalize().on_volume(|| format!("cannot find {}", path.display()));
     let place = Place { tree: real(&place.tree)?, scratch: real(&place.scratch)?, ..place };
+    let (bin, home) = (place.scratch.join("bin"), place.scratch.join("home"));
     let started = SystemTime::now();
-    let bin = place.scratch.join("bin");
-    let home = place.scratch.join("home");
-    for dir in [&bin, &home] {
-        fs::create_dir(dir).on_volume(|| format!("cannot create the directory {}", dir.display()))?;
-    }
     let mut variables = variables(std::env::vars_os());
     let mut before = Stamps::new();
     if let Some(record) = &place.environment {
@@ -203,8 +201,7 @@ fn settle(place: &Place, before: &Stamps, started: SystemTime, deadline: Deadlin
                 .hint("name packages in the requirements, and let the command leave the environment out"));
         }
     }
-    let earlier = started.checked_sub(COARSE).unwrap_or(started);
-    let since = earlier.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = started.checked_sub(COARSE).unwrap_or(started);
     let paths = [&place.tree, &place.scratch].map(|path| path.as_os_str().as_bytes());
     let searcher =
         AhoCorasick::new(paths).map_err(|error| Error::internal("cannot search for paths").because(error))?;
@@ -217,23 +214,22 @@ fn settle(place: &Place, before: &Stamps, started: SystemTime, deadline: Deadlin
         }
         let failed = || format!("cannot read {}", entry.path.display());
         if deadline.passed() {
-            return Err(deadline.late("cannot check what the commands of --run wrote"));
+            return Err(Error::environment("cannot check all that the commands of --run wrote")
+                .because(format!("not done within {}", deadline.shown()))
+                .hint(deadline.slow()));
         }
         if entry.is_symlink() {
             move_link(place, &entry)?;
         } else if entry.is_dir() {
             make_readable(&entry)?;
         } else if entry.is_file() {
-            let meta = entry.metadata().map_err(WalkError::on_volume)?;
-            let changed =
-                Duration::new(meta.ctime().unsigned_abs(), meta.ctime_nsec().unsigned_abs().try_into().unwrap_or(0));
-            if changed < since {
+            if entry.is_older(since) {
                 continue;
             }
             make_readable(&entry)?;
             let file = files::open(&entry.path).on_volume(failed)?;
             if searcher.stream_find_iter(file).next().transpose().on_volume(failed)?.is_some() {
-                move_file(place, &entry)?;
+                move_file(place, &entry, &searcher)?;
             }
         } else {
             return Err(Error::environment(format!("--run left {}, which is no file", entry.name.display()))
@@ -241,7 +237,7 @@ fn settle(place: &Place, before: &Stamps, started: SystemTime, deadline: Deadlin
                 .hint("let the command delete it at its end"));
         }
     }
-    venv::find_secrets(&place.tree, &place.secrets, Some(earlier))
+    venv::find_secrets(&place.tree, &place.secrets, Some(since))
 }
 
 /// Sets the modes that the rest of the tree has.
@@ -256,11 +252,11 @@ fn make_readable(entry: &Entry) -> Result<()> {
 }
 
 /// Puts the final path into a file that names the build path.
-fn move_file(place: &Place, entry: &Entry) -> Result<()> {
+fn move_file(place: &Place, entry: &Entry, build_paths: &AhoCorasick) -> Result<()> {
     let bytes = files::read(&entry.path, GENERATED).on_volume(|| format!("cannot read {}", entry.path.display()))?;
     if let Ok(text) = String::from_utf8(bytes)
         && let Some(new) = venv::with_other_path(&text, &place.tree, &place.public)?
-        && venv::with_other_path(&new, &place.scratch, Path::new("/"))?.is_none()
+        && !build_paths.is_match(&new)
     {
         return venv::replace(&entry.path, new.as_bytes());
     }

@@ -9,8 +9,10 @@
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Stat, statat};
@@ -144,6 +146,15 @@ impl Entry {
             _ => rustix::fs::lstat(&self.path),
         };
         found.map_err(|error| WalkError { path: self.path.clone(), error: error.into() })
+    }
+
+    /// Whether nothing changed it since this time. Unlike the modification time, nobody can set this one.
+    pub fn is_older(&self, than: SystemTime) -> bool {
+        let than = than.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.metadata().is_ok_and(|meta| {
+            let (seconds, nanoseconds) = (meta.ctime().unsigned_abs(), meta.ctime_nsec().unsigned_abs());
+            Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or_default()) < than
+        })
     }
 
     /// The entry's own metadata; of a link, not of its target.

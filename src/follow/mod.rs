@@ -466,10 +466,10 @@ impl Follow {
 
     /// Records why a commit does not serve.
     fn refuse(&mut self, commit: String, (step, error): Failed, pause: Duration) {
-        // A volume may have room again as soon as an old release is gone.
         // A release may crash Unit in its trial, and then it would each time; but somebody else may have ended Unit.
         let ends_unit = step == "canary" && error.kind() == Kind::UnitUnreachable;
         let is_fatal = ends_unit && self.fatal.replace(commit.clone()).as_ref() == Some(&commit);
+        // A volume may have room again as soon as an old release is gone.
         let passes = !is_fatal
             && (error.is_unreachable()
                 || matches!(error.kind(), Kind::UnitUnreachable | Kind::Volume | Kind::Internal));

@@ -60,7 +60,7 @@ pub async fn give(plan: &plan::Order, order: Order) -> Result<String> {
     notes.remove(ANSWER)?;
     notes.write(ORDER, &serde_json::to_vec(&order).unwrap_or_default())?;
     // An order that nobody waits for must not stay: also after Ctrl-C.
-    let given = Given(&notes);
+    let _given = Given(&notes);
     let text = loop {
         if let Some(text) = notes.read(ANSWER)? {
             break text;
@@ -71,7 +71,6 @@ pub async fn give(plan: &plan::Order, order: Order) -> Result<String> {
         }
         sleep(PAUSE).await;
     };
-    drop(given);
     notes.remove(ANSWER)?;
     let answer: Option<Answer> = serde_json::from_slice(&text).ok();
     match answer.and_then(|answer| answer.failed) {

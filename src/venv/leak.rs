@@ -32,8 +32,7 @@ pub fn search(root: &Path, secrets: &[Userinfo], since: Option<SystemTime>) -> R
     let Some(searcher) = searcher(secrets)? else { return Ok(()) };
     for entry in walk(root) {
         let entry = entry.map_err(WalkError::on_volume)?;
-        let old = |since| entry.metadata().is_ok_and(|meta| meta.modified().is_ok_and(|time| time < since));
-        if !entry.is_file() || since.is_some_and(old) {
+        if !entry.is_file() || since.is_some_and(|since| entry.is_older(since)) {
             continue;
         }
         let read = || format!("cannot read {}", entry.path.display());

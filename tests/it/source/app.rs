@@ -179,6 +179,22 @@ fn a_requirement_of_the_same_host_has_the_login_too() {
     }
 }
 
+/// A container that restarts over a pinned release needs no server.
+#[test]
+fn a_published_commit_needs_no_token() {
+    let world = World::new();
+    let commit = world.repo.rev("HEAD");
+    let init = || {
+        let mut command = world.sandbox.podstrap();
+        command.args(["init", "--venv=none", "--repo", &world.git.url("app.git"), "--ref", &commit, "--root"]);
+        world.sandbox.run(command.arg(world.sandbox.root()).arg("--auth").arg(world.secret(&[])))
+    };
+    assert_eq!(init().code, Some(0));
+    *world.hub.instead.lock().unwrap() = Some(Response::new(502, ""));
+    let ran = init();
+    assert_eq!((ran.code, *world.hub.tokens.lock().unwrap()), (Some(0), 1), "{}", ran.raw);
+}
+
 #[test]
 fn a_refusal_is_explained() {
     let world = World::new();

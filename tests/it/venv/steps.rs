@@ -126,6 +126,7 @@ fn a_command_that_fails_publishes_nothing() {
         ("mkfifo pipe", 4, &["left pipe, which is no file"]),
         ("printf '\\377%s' \"$PWD\" > cache.bin", 4, &["cache.bin refers to its build path"]),
         ("echo \"$TMPDIR\" > place.txt", 4, &["place.txt refers to its build path"]),
+        ("echo \"in $PWD... $PWD/app.py\" > place.txt", 4, &["place.txt refers to its build path"]),
         ("ln -s \"$TMPDIR\" place", 4, &["place refers to its build path"]),
         (" ", 2, &["--run has no command"]),
     ] {
@@ -139,7 +140,9 @@ fn a_command_that_fails_publishes_nothing() {
     // Nor may a login of the run be found there, or in the error.
     let secret = app.sandbox.write("secrets/token", "s3cret-token-0123456789");
     let auth = secret.parent().unwrap();
-    for command in [format!("cp {} leaked", secret.display()), format!("cat {}; false", secret.display())] {
+    // Also with an old modification time.
+    let copies = ["true", "touch -d 2020-01-01 leaked"].map(|then| format!("cp {} leaked; {then}", secret.display()));
+    for command in copies.into_iter().chain([format!("cat {}; false", secret.display())]) {
         let ran = app.sandbox.run(app.command(&[&command]).arg("--auth").arg(auth));
         assert!(ran.code == Some(4) && ran.raw.contains(" a login"), "{}", ran.raw);
         assert!(!ran.raw.contains("s3cret"), "{}", ran.raw);

@@ -166,6 +166,13 @@ impl World {
         Sidecar::start(self.sandbox(), &self.remote, &all)
     }
 
+    /// Mounts the configuration of the last commit. Returns its text, and the flag that names it.
+    fn mounted(&self) -> (String, String) {
+        let text = self.remote.repo.git(["show", "HEAD:unit.json"]);
+        let mounted = self.sandbox().write("mounted/unit.json", &text);
+        (text, format!("--config={}", mounted.display()))
+    }
+
     fn serves(&self, sidecar: &Sidecar, answer: &str) -> Duration {
         eventually(answer, || get("/").is_some_and(|got| got.1 == answer), || sidecar.log() + &self.place.log())
     }
@@ -344,9 +351,7 @@ fn a_release_that_breaks_later_is_given_up_and_a_person_can_go_back() {
 fn with_a_mounted_configuration_a_return_lasts_until_a_newer_commit() {
     let mut world = World::new();
     let (one, _) = world.push(None);
-    let text = world.remote.repo.git(["show", "HEAD:unit.json"]);
-    let mounted = world.sandbox().write("mounted/unit.json", &text);
-    let flag = format!("--config={}", mounted.display());
+    let (text, flag) = world.mounted();
     let sidecar = world.follow(&[&flag]);
     let _unitd = world.place.started();
     world.serves(&sidecar, &one);
@@ -379,9 +384,7 @@ fn with_a_mounted_configuration_a_return_lasts_until_a_newer_commit() {
 fn a_mounted_configuration_that_is_unreadable_changes_nothing() {
     let mut world = World::new();
     let (one, _) = world.push(None);
-    let text = world.remote.repo.git(["show", "HEAD:unit.json"]);
-    let mounted = world.sandbox().write("mounted/unit.json", &text);
-    let flag = format!("--config={}", mounted.display());
+    let (text, flag) = world.mounted();
     let sidecar = world.follow(&[&flag]);
     let _unitd = world.place.started();
     world.serves(&sidecar, &one);
