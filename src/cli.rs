@@ -88,9 +88,9 @@ pub struct InitArgs {
     /// Git repository, archive, file or directory to publish
     #[arg(long, value_name = "URL", env = "PODSTRAP_REPO")]
     pub repo: String,
-    /// Directory where the shared volume is mounted
-    #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT")]
-    pub root: PathBuf,
+    /// Directory where the shared volume is mounted [default with --dry-run: /app]
+    #[arg(long, value_name = "DIR", env = "PODSTRAP_ROOT", required_unless_present = "dry_run")]
+    pub root: Option<PathBuf>,
     #[command(flatten)]
     pub release: ReleaseArgs,
     /// Also copy this binary to PATH, with the static uv in its directory if there is one
@@ -108,6 +108,12 @@ pub struct InitArgs {
     /// Only save the environment in the store: publish nothing, and fail if it cannot be saved
     #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_STORE_ONLY")]
     pub store_only: bool,
+    /// Say what a run on a new volume would fetch, download and build, and fail as it would; publish nothing
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_DRY_RUN")]
+    pub dry_run: bool,
+    /// Format of stdout with --dry-run
+    #[arg(long, value_enum, default_value = "text", env = "PODSTRAP_FORMAT")]
+    pub format: OutputFormat,
     /// Time limit for the whole run, retries included
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration, env = "PODSTRAP_TIMEOUT")]
     pub timeout: Duration,

@@ -116,6 +116,11 @@ impl Command {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
+    /// Sets variables, and overrides inherited ones.
+    #[must_use]
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, vars: impl IntoIterator<Item = (N, V)>) -> Self {
+        vars.into_iter().fold(self, |command, (name, value)| command.env(name, value))
+    }
     /// Sets a variable, and overrides an inherited one.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {

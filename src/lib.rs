@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod confine;
 mod dir;
+mod dry_run;
 pub mod error;
 pub mod files;
 mod follow;
@@ -22,6 +23,7 @@ pub mod redact;
 pub mod report;
 pub mod retry;
 mod runtime;
+mod scratch;
 pub mod selfcopy;
 mod signature;
 pub mod size;
@@ -61,6 +63,14 @@ pub fn run(cli: Cli) -> Result<()> {
 async fn command(cli: Cli, watched: Watched) -> Result<()> {
     let mut signals = Signals::listen()?;
     match cli.command {
+        Command::Init(args) if args.dry_run => {
+            let json = args.format == cli::OutputFormat::Json;
+            let plan = plan::Init::new(args)?;
+            watched.until(plan.deadline, Kind::Volume);
+            let forecast = signals.unless_one(Box::pin(dry_run::run(&plan))).await?;
+            // Ignore a reader that closes the pipe early.
+            drop(io::stdout().write_all(forecast.print(json)?.as_bytes()));
+        }
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;
             watched.until(plan.deadline, Kind::Volume);

@@ -5,18 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::Serialize;
+
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::plan::{CopySelf, Init, Wanted};
 use crate::retry::Deadline;
 use crate::runtime::blocking;
 use crate::selfcopy;
+use crate::signature::SignedBy;
 use crate::size::{Size, count};
 use crate::source::{self, Known, Resolved, Revision};
 use crate::steps;
 use crate::telemetry::Phases;
 use crate::tree::{self, Written};
-use crate::venv::{BuildDirs, EnvironmentRecord, Provided, Provision};
+use crate::venv::{self, BuildDirs, EnvironmentRecord, Provided, Provision};
 use crate::volume::{
     CopyKey, EnvironmentKey, Key, MANIFEST_VERSION, Manifest, Meter, Release, SourceRecord, Staging, StepsKey, Volume,
 };
@@ -36,16 +39,10 @@ pub enum Prepared {
 
 /// Finds the release that the plan describes, or builds it. Does not change the published release.
 pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: Deadline) -> Result<Prepared> {
-    let public = plan.target.public();
-    let published = volume.published(&plan.target)?;
-    let known = published.map(|release| release.manifest.identities).unwrap_or_default();
-    let confinement = volume.confinement();
-    let provision =
-        Provision::new(&plan.environment, &plan.source, public, known, confinement, phases, deadline).await?;
     // With --store-only, the store is the only place that counts.
     let only = plan.environment.store.as_ref().is_some_and(|store| store.only);
     let ready = if only { Vec::new() } else { volume.environments(&plan.target)? };
-    let preparation = Preparation { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline };
+    let preparation = Preparation::new(plan, volume, ready, phases, deadline).await?;
     if only {
         let stored = preparation.store().await;
         volume.clear().await;
@@ -62,6 +59,43 @@ pub async fn prepare(plan: &Init, volume: &Volume, phases: &Phases, deadline: De
         volume.clear().await;
     }
     prepared
+}
+
+/// What a run on a new volume would publish.
+#[derive(Debug, Serialize)]
+pub struct Forecast {
+    pub repo: String,
+    #[serde(flatten)]
+    pub revision: Revision,
+    /// Who signed the commit, with --verify.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signer: Option<SignedBy>,
+    pub files: u64,
+    pub bytes: u64,
+    /// The public path of the tree.
+    pub path: PathBuf,
+    pub environment: Option<venv::Forecast>,
+    /// The commands of --run, which did not run.
+    pub run: Vec<String>,
+}
+
+/// Finds out what [`prepare`] would do on a new volume. `volume` is an empty one for the source's files. Returns also
+/// their place on it.
+///
+/// # Errors
+/// Those of [`prepare`], as far as they need no installed package.
+pub async fn forecast(
+    plan: &Init,
+    volume: &Volume,
+    phases: &Phases,
+    deadline: Deadline,
+) -> Result<(Forecast, PathBuf)> {
+    let preparation = Preparation::new(plan, volume, Vec::new(), phases, deadline).await?;
+    let meter = Meter::new(volume.own().to_owned(), plan.size_limit);
+    tokio::select! {
+        forecast = preparation.forecast(&meter) => forecast,
+        error = meter.watch() => Err(error),
+    }
 }
 
 /// The context of all steps.
@@ -85,7 +119,43 @@ struct Parts {
     environment: Option<EnvironmentRecord>,
 }
 
-impl Preparation<'_> {
+impl<'a> Preparation<'a> {
+    async fn new(
+        plan: &'a Init,
+        volume: &'a Volume,
+        ready: Vec<(PathBuf, EnvironmentRecord)>,
+        phases: &'a Phases,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let public = plan.target.public();
+        let published = volume.published(&plan.target)?;
+        let known = published.map(|release| release.manifest.identities).unwrap_or_default();
+        let confinement = volume.confinement();
+        let provision =
+            Provision::new(&plan.environment, &plan.source, public, known, confinement, phases, deadline).await?;
+        Ok(Self { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline })
+    }
+
+    async fn forecast(&self, meter: &Meter) -> Result<(Forecast, PathBuf)> {
+        source::sign_in(&self.plan.source, self.deadline).await?;
+        let staging = self.staging()?;
+        let (resolved, checkout) = self.fetch(None, staging, meter).await?;
+        let tree = staging.tree();
+        self.provision.elsewhere(tree.clone()).await?;
+        let environment = self.provision.forecast(&dirs(staging), &tree, &resolved.revision.commit).await?;
+        let forecast = Forecast {
+            repo: self.plan.source.to_string(),
+            signer: resolved.signer(),
+            revision: resolved.revision,
+            files: checkout.files,
+            bytes: checkout.bytes,
+            path: self.plan.target.public(),
+            environment,
+            run: self.plan.environment.commands.clone(),
+        };
+        Ok((forecast, tree))
+    }
+
     async fn ask_remote(&self) -> Result<Prepared> {
         // A new volume has nothing to reuse, so the environment need not wait for the reference.
         let resolved = if self.volume.is_new()? { None } else { Some(self.resolve().await?) };
@@ -210,7 +280,7 @@ impl Preparation<'_> {
     async fn parts(&self, resolved: Option<Resolved>, staging: &Staging, meter: &Meter) -> Result<Parts> {
         // The environment may need a login before the source has asked for one.
         source::sign_in(&self.plan.source, self.deadline).await?;
-        let dirs = BuildDirs { venv: staging.venv(), scratch: staging.scratch() };
+        let dirs = dirs(staging);
         let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
         let ((resolved, checkout), begun) = tokio::try_join!(
             self.fetch(resolved, staging, meter),
@@ -303,6 +373,10 @@ impl Preparation<'_> {
         };
         key.hash()
     }
+}
+
+fn dirs(staging: &Staging) -> BuildDirs {
+    BuildDirs { venv: staging.venv(), scratch: staging.scratch() }
 }
 
 /// `main is 1a2b3c4d5e6f`.

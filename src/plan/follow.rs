@@ -94,7 +94,9 @@ impl Follow {
         let plan = Self {
             args: cli::InitArgs {
                 repo,
-                root,
+                root: Some(root),
+                dry_run: false,
+                format: cli::OutputFormat::Text,
                 release: follow.release,
                 copy_self: None,
                 entrypoint_dir: None,

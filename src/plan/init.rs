@@ -45,9 +45,12 @@ pub struct Entrypoint {
     pub below: Option<PathBuf>,
 }
 
+/// The root of a dry run without --root: that of the examples.
+const USUAL_ROOT: &str = "/app";
+
 impl Init {
     pub fn new(args: cli::InitArgs) -> Result<Self> {
-        let root = absolute("--root", &args.root)?;
+        let root = absolute("--root", args.root.as_deref().unwrap_or(Path::new(USUAL_ROOT)))?;
         let release = args.release;
         let target = Target { root, link: release.link.map(link_name).transpose()?, durable: release.durable };
         let mut environment = Environment::new(&release.environment, &target)?;

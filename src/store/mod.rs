@@ -162,6 +162,21 @@ impl Store {
         }
     }
 
+    /// The entry with this key that [`fetch`](Self::fetch) would restore.
+    ///
+    /// # Errors
+    /// With `--store-only`, the store cannot be read.
+    pub(crate) async fn look(&self, key: &str) -> Result<Option<Manifest>> {
+        match self.find(key, true).await {
+            Ok(found) => Ok(found),
+            Err(Unusable::Failed(error)) if self.is_required() => Err(error),
+            Err(Unusable::Damaged(error) | Unusable::Newer(error) | Unusable::Failed(error)) => {
+                self.warn(&error);
+                Ok(None)
+            }
+        }
+    }
+
     /// This run must build without the store, unless it is there to fill the store.
     fn without(&self, error: Error) -> Result<Fetched> {
         if self.is_required() {
@@ -171,7 +186,32 @@ impl Store {
         Ok(Fetched::Missing(None))
     }
 
-    /// Restores the entry with this key, if there is a good one. Only the first try says why there is none.
+    /// The manifest of the entry with this key, if it may be used. Only the first try says why not.
+    async fn find(&self, key: &str, is_first: bool) -> Result<Option<Manifest>, Unusable> {
+        let what = format!("cannot read the store {}", self.plan.at);
+        let (place, name, verifier) = (self.place.clone(), key.to_owned(), self.verifier.clone());
+        let found = self.bounded(LOOK, what, move || Ok(place.look(&name, verifier.as_deref())));
+        let manifest = match found.await? {
+            Ok(None) => return Ok(None),
+            Ok(Some(manifest)) => manifest,
+            // It says which store.
+            Err(Unusable::Failed(error)) => return Err(Unusable::Failed(error)),
+            Err(why) => return Err(why.within(&self.shown(key))),
+        };
+        if !manifest.is_fixed && manifest.age().is_none_or(|age| age > self.plan.max_age) {
+            if is_first {
+                tracing::info!("{} is older than --store-max-age: resolving its requirements again", self.shown(key));
+            }
+            return Ok(None);
+        }
+        Ok(Some(manifest))
+    }
+
+    fn shown(&self, key: &str) -> String {
+        format!("the entry {} of the store {}", short(key), self.plan.at)
+    }
+
+    /// Restores the entry with this key, if there is a good one.
     async fn restore(
         &self,
         key: &str,
@@ -179,23 +219,8 @@ impl Store {
         deadline: Deadline,
         is_first: bool,
     ) -> Result<Option<Manifest>, Unusable> {
+        let Some(manifest) = self.find(key, is_first).await? else { return Ok(None) };
         let what = format!("cannot read the store {}", self.plan.at);
-        let (place, name, verifier) = (self.place.clone(), key.to_owned(), self.verifier.clone());
-        let found = self.bounded(LOOK, what.clone(), move || Ok(place.look(&name, verifier.as_deref())));
-        let shown = format!("the entry {} of the store {}", short(key), self.plan.at);
-        let manifest = match found.await? {
-            Ok(None) => return Ok(None),
-            Ok(Some(manifest)) => manifest,
-            // It says which store.
-            Err(Unusable::Failed(error)) => return Err(Unusable::Failed(error)),
-            Err(why) => return Err(why.within(&shown)),
-        };
-        if !manifest.is_fixed && manifest.age().is_none_or(|age| age > self.plan.max_age) {
-            if is_first {
-                tracing::info!("{shown} is older than --store-max-age: resolving its requirements again");
-            }
-            return Ok(None);
-        }
         let limit = (manifest.took() * CROWD).max(TRANSFER).min(deadline.remaining() / 2);
         // A thread that is given up may still write there.
         let beside = to.with_extension("restored");
@@ -211,7 +236,7 @@ impl Store {
                     tracing::debug!("{}", error.summary());
                 }
             }
-            return Err(why.within(&shown));
+            return Err(why.within(&self.shown(key)));
         }
         let moved = std::fs::rename(&beside, to);
         moved.map_err(|error| Unusable::Failed(Error::volume("cannot move the environment").because(error)))?;

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::read_config;
+use crate::config::{Config, read_config};
 use crate::error::{Error, IoContext as _, Result};
 use crate::files::{self, WRITTEN};
 
@@ -22,13 +22,7 @@ const PART: &str = ".podstrap-config";
 /// # Errors
 /// Usage: the configuration is unreadable, or a link points outside `below`. Volume: writing failed.
 pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf> {
-    let read = read_config(config)?;
-    if let Some(below) = below
-        && !files::real(config)?.zip(files::real(below)?).is_some_and(|(config, below)| config.starts_with(below))
-    {
-        return Err(Error::usage(format!("{} points outside the tree", config.display()))
-            .hint("use a file in the tree, not a link to a file outside the tree"));
-    }
+    let read = placeable(config, below)?;
     let (part, path) = (dir.join(PART), dir.join(NAME));
     let what = || format!("cannot write {}", path.display());
     // Something else in its place is replaced.
@@ -55,6 +49,21 @@ pub fn place(config: &Path, below: Option<&Path>, dir: &Path) -> Result<PathBuf>
         }
     })?;
     Ok(path)
+}
+
+/// Reads the configuration for [`place`].
+///
+/// # Errors
+/// Usage: it is unreadable, or a link points outside `below`.
+pub fn placeable(config: &Path, below: Option<&Path>) -> Result<Config> {
+    let read = read_config(config)?;
+    if let Some(below) = below
+        && !files::real(config)?.zip(files::real(below)?).is_some_and(|(config, below)| config.starts_with(below))
+    {
+        return Err(Error::usage(format!("{} points outside the tree", config.display()))
+            .hint("use a file in the tree, not a link to a file outside the tree"));
+    }
+    Ok(read)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ mod wait;
 pub use apply::{Applied, apply, run};
 pub use client::Client;
 pub use container_log::container_log;
-pub use entrypoint::place;
+pub use entrypoint::{place, placeable};
 pub use probe::{Answer, first_answer, probe};
 pub use readback::SETTLE;
 pub use setup::{Part, Setup};

@@ -8,7 +8,7 @@
 mod listener;
 mod wsgi;
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::files;
 use crate::init::{self, Outcome};
 use crate::plan::{self, AppTarget, Control, Environment, Init, Origin, Source, Target, Up};
 use crate::runtime::Signals;
-use crate::tree;
+use crate::scratch::Scratch;
 use crate::unit;
 
 /// The app to serve if the user gives no source: `examples/flask` of this repository.
@@ -38,15 +38,11 @@ const EXAMPLE: &[(&str, &str)] = &[
 /// Time limit for a server to end after SIGTERM.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
-/// Tries to remove the temporary directory, and the pause between them.
-const REMOVALS: u32 = 20;
-const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
-
 const SERVE: &str = include_str!("serve.py");
 
 /// Serves the app until a signal arrives, or with `--once` until the app has answered once.
 pub(crate) async fn run(plan: Up, mut signals: Signals) -> Result<()> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new("up")?;
     let app = signals.unless_one(Box::pin(App::prepare(plan, &scratch))).await?;
     // Otherwise another server on this port could answer instead of the app.
     port_is_free(&app.url)?;
@@ -82,7 +78,9 @@ impl App {
             source.clone()
         } else {
             tracing::info!("no DIR or URL given: serving the built-in example; use `podstrap up .` for this directory");
-            Source::directory(scratch.example()?)
+            let dir = scratch.make("example")?;
+            example(&dir)?;
+            Source::directory(dir)
         };
         // Fail before the installation if possible.
         if let Origin::Local(dir, _) = &source.origin
@@ -282,48 +280,13 @@ fn on_path(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// A directory below TMPDIR, removed on drop.
-struct Scratch {
-    dir: PathBuf,
-}
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let suffix: String = std::iter::repeat_with(fastrand::alphanumeric).take(8).collect();
-        let scratch = Self { dir: std::env::temp_dir().join(format!("podstrap-up-{suffix}")) };
-        scratch.make("")?;
-        Ok(scratch)
+/// Writes the built-in example.
+fn example(dir: &Path) -> Result<()> {
+    for (name, text) in EXAMPLE {
+        let path = dir.join(name);
+        fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
     }
-
-    /// Creates a directory in it that Unit's user can read.
-    fn make(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.dir.join(name);
-        fs::create_dir_all(&dir)
-            .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o755)))
-            .on_volume(|| format!("cannot create the directory {}", dir.display()))?;
-        Ok(dir)
-    }
-
-    fn example(&self) -> Result<PathBuf> {
-        let dir = self.make("example")?;
-        for (name, text) in EXAMPLE {
-            let path = dir.join(name);
-            fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(dir)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A child that was just killed may still write.
-        for _ in 0..REMOVALS {
-            if tree::remove(&self.dir).is_ok() {
-                return;
-            }
-            std::thread::sleep(REMOVAL_PAUSE);
-        }
-    }
+    Ok(())
 }
 
 #[cfg(fuzzing)]

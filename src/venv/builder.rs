@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::app::App;
 use super::engine::{self, Asked, Engine};
+use super::forecast::{self, Forecast};
 use super::inputs::Inputs;
 use super::python::{self, Python};
 use super::record::{Distribution, DistributionOrigin};
@@ -127,14 +128,36 @@ impl Builder {
     /// Installs the packages. Call it at most once. `cwd` is the tree, the base of relative paths in
     /// requirements files.
     pub async fn install(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<()> {
+        let asked = self.ask(inputs, cwd, deadline).await?;
+        self.fill(self.installed.get_or_init(|| asked), false, deadline).await
+    }
+
+    /// Resolves the packages as [`install`](Self::install) would. Installs nothing.
+    pub async fn forecast(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<Forecast> {
+        let asked = self.ask(inputs, cwd, deadline).await?;
+        let asked = self.installed.get_or_init(|| asked);
+        let plan = async || self.engine.plan(&self.workspace(), asked, deadline).await;
+        let planned = retry(deadline, "resolve", plan).await?;
+        let packages = forecast::complete(planned, &self.settings, &self.destination(), deadline).await;
+        Ok(Forecast {
+            final_path: self.final_path.clone(),
+            python: self.app.version.clone(),
+            engine: self.engine.name.clone(),
+            store: None,
+            download: packages.iter().map(|planned| planned.bytes).sum(),
+            packages,
+        })
+    }
+
+    /// Reads the inputs.
+    async fn ask(&self, inputs: &Inputs, cwd: Option<&Path>, deadline: Deadline) -> Result<Asked> {
         inputs.check()?;
         let since = SystemTime::now();
         let mut flat = self.engine.read(&self.settings, inputs, cwd, deadline).await?;
         let mut inputs = inputs.clone();
         inputs.packages = inputs.packages.iter().map(|text| package(text)).collect::<Result<_>>()?;
         repositories::resolve(&mut flat, &mut inputs.packages, &self.settings, deadline).await?;
-        let asked = Asked { inputs, cwd: cwd.map(Path::to_owned), flat, since };
-        self.fill(self.installed.get_or_init(|| asked), false, deadline).await
+        Ok(Asked { inputs, cwd: cwd.map(Path::to_owned), flat, since })
     }
 
     /// Relocates the environment to its final path, verifies that the files of all records exist, and

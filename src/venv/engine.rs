@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::app::App;
 use super::child::child_error;
 use super::explain::{self, Failed};
+use super::forecast::{self, Planned};
 use super::form::Form;
 use super::inputs::Inputs;
 use super::installed::Installed;
@@ -66,6 +67,14 @@ pub(super) struct Asked {
     pub(super) since: SystemTime,
 }
 
+impl Asked {
+    /// The archives in the lock files.
+    fn locks(&self) -> Vec<Archive> {
+        let locks = self.inputs.of(Form::UvLock).chain(self.inputs.of(Form::Pylock));
+        locks.flat_map(|lock| origin::lock(&files::read_text(lock, GENERATED).unwrap_or_default())).collect()
+    }
+}
+
 /// The context of an engine: directories, settings and target.
 pub(super) struct Workspace<'a> {
     pub(super) settings: &'a Settings,
@@ -76,6 +85,16 @@ pub(super) struct Workspace<'a> {
     pub(super) base: &'a Path,
     /// The Python and platform of the app.
     pub(super) app: &'a App,
+}
+
+/// What an engine does with the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Install,
+    /// Install everything again, and ignore every cache.
+    Reinstall,
+    /// Resolve only.
+    DryRun,
 }
 
 /// Checks that the uv of the toolchain runs here. `None`: use pip.
@@ -164,9 +183,57 @@ impl Engine {
         anew: bool,
         deadline: Deadline,
     ) -> Result<()> {
+        self.work(workspace, asked, if anew { Mode::Reinstall } else { Mode::Install }, deadline).await.map(drop)
+    }
+
+    /// Resolves all inputs as for an installation. Installs nothing.
+    ///
+    /// # Errors
+    /// Those of the installation, as far as it needs no archive; or the engine cannot resolve alone.
+    pub(super) async fn plan(
+        &self,
+        workspace: &Workspace<'_>,
+        asked: &Asked,
+        deadline: Deadline,
+    ) -> Result<Vec<Planned>> {
+        if matches!(self.installer, Installer::Pip { version, .. } if version < REPORTS) {
+            return Err(Error::environment(format!("{} cannot resolve without installing", self.name))
+                .hint("use an image with pip 22.2 or newer, or give a uv binary with --engine"));
+        }
+        let outputs = self.work(workspace, asked, Mode::DryRun, deadline).await?;
+        if outputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Installer::Uv(uv) = &self.installer else {
+            let report = files::read(&workspace.scratch.join(REPORT), GENERATED);
+            let report = report.on_volume(|| format!("cannot read the report of {}", self.name))?;
+            return Ok(forecast::pip_plan(origin::pip_report(&report)));
+        };
+        let mut planned: Vec<Planned> = Vec::new();
+        for output in outputs {
+            // The first command installs a package, so the others find it.
+            let of_output = forecast::uv_plan(&output, &self.name)?;
+            let new = |found: &Planned| planned.iter().all(|earlier| earlier.name != found.name);
+            let new: Vec<_> = of_output.into_iter().filter(new).collect();
+            planned.extend(new);
+        }
+        let wanted = planned.iter().filter(|planned| planned.url.is_none()).map(Planned::requirement).collect();
+        let fitting = self.locked(uv, workspace, asked, wanted, false, deadline).await?;
+        forecast::with_archives(&mut planned, &fitting, &asked.locks());
+        Ok(planned)
+    }
+
+    /// Runs the engine's commands for all inputs. Returns what each printed to stderr.
+    async fn work(
+        &self,
+        workspace: &Workspace<'_>,
+        asked: &Asked,
+        mode: Mode,
+        deadline: Deadline,
+    ) -> Result<Vec<String>> {
         let Asked { inputs, cwd, flat, .. } = asked;
         if inputs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
@@ -176,26 +243,25 @@ impl Engine {
         let steps = self.steps(inputs, flat, &files, &mut settings)?;
         let netrc = settings.netrc(workspace.scratch)?;
         let git = settings.git_variables(&reach::repositories(inputs, flat), workspace.scratch)?;
+        let mut said = Vec::new();
         for step in steps {
             let mut command = match &self.installer {
-                Installer::Uv(uv) => uv_install(uv, workspace, &settings, &step, inputs.refresh, anew, deadline)
+                Installer::Uv(uv) => uv_install(uv, workspace, &settings, &step, inputs.refresh, mode, deadline)
                     .args(uv_target(workspace.app, step.sync)?),
                 Installer::Pip { import_path, version } => {
                     let command =
-                        pip_install(import_path, *version, workspace, &settings, inputs.refresh, anew, deadline);
+                        pip_install(import_path, *version, workspace, &settings, inputs.refresh, mode, deadline);
                     pip_target(command, workspace.app)?
                 }
             };
-            command = command.args(&step.args).cwd(cwd.as_deref().unwrap_or(workspace.scratch));
-            if let Some(netrc) = &netrc {
-                command = command.env("NETRC", &netrc.path);
-            }
-            for (name, value) in &git {
-                command = command.env(name, value);
-            }
-            self.run(workspace, flat, &settings, command, deadline).await?;
+            command = command
+                .args(&step.args)
+                .cwd(cwd.as_deref().unwrap_or(workspace.scratch))
+                .envs(netrc.iter().map(|netrc| ("NETRC", &netrc.path)))
+                .envs(git.iter().map(|(name, value)| (name, value)));
+            said.push(self.run(workspace, flat, &settings, command, deadline).await?);
         }
-        Ok(())
+        Ok(said)
     }
 
     /// Runs one command of the engine, and explains its failure.
@@ -204,34 +270,10 @@ impl Engine {
         workspace: &Workspace<'_>,
         flat: &Flat,
         settings: &Settings,
-        mut command: Command,
+        command: Command,
         deadline: Deadline,
-    ) -> Result<()> {
-        if let Some(mut text) = http::bundle()? {
-            let path = workspace.scratch.join("ca.pem");
-            // Add the user's certificates for pip. Keep the user's certificates for Git.
-            if let Some(own) = settings.get("PIP_CERT") {
-                match files::read_text(Path::new(own), WRITTEN) {
-                    Ok(own) => text.push_str(&own),
-                    // pip also takes a directory of certificates.
-                    Err(error) if error.kind() == ErrorKind::IsADirectory => {}
-                    Err(error) => {
-                        let what = format!("cannot read the certificates in {own}");
-                        return Err(files::unreadable(Kind::Usage, what, &error)
-                            .hint("set PIP_CERT to an existing PEM file, or remove it"));
-                    }
-                }
-            }
-            std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
-            command = command.env("SSL_CERT_FILE", &path);
-            if settings.get("PIP_CERT").is_none_or(|own| !files::is_dir(Path::new(own)).unwrap_or_default()) {
-                command = command.env("PIP_CERT", &path);
-            }
-            if settings.get("GIT_SSL_CAINFO").is_none() {
-                command = command.env("GIT_SSL_CAINFO", &path);
-            }
-        }
-        let output = command.run(deadline).await.map_err(|failure| {
+    ) -> Result<String> {
+        let output = with_certificates(command, workspace, settings)?.run(deadline).await.map_err(|failure| {
             let late = matches!(failure, Failure::Deadline { .. });
             let error = child_error(&format!("{} did not finish the installation", self.name), failure);
             // Most of an installation waits for an index.
@@ -241,7 +283,8 @@ impl Engine {
             // uv's lock file is writable for every user.
             let lock = workspace.dir.join(".lock");
             let removed = files::unless_absent(std::fs::remove_file(&lock));
-            return removed.map(drop).on_volume(|| format!("cannot remove {}", lock.display()));
+            removed.on_volume(|| format!("cannot remove {}", lock.display()))?;
+            return Ok(output.stderr);
         }
         let stderr = flat.locate(&output.stderr, workspace.scratch);
         let failed = Failed {
@@ -391,45 +434,92 @@ impl Engine {
         dists: &[Installed],
         deadline: Deadline,
     ) -> Vec<Archive> {
-        let Asked { inputs, cwd, flat, .. } = asked;
         let Installer::Uv(uv) = &self.installer else {
             let report = files::read(&workspace.scratch.join(REPORT), GENERATED).unwrap_or_default();
             return origin::pip_report(&report);
         };
-        let read = |lock: &Path| origin::lock(&files::read_text(lock, GENERATED).unwrap_or_default());
-        let locks = inputs.of(Form::UvLock).chain(inputs.of(Form::Pylock));
-        let mut archives: Vec<Archive> = locks.flat_map(|lock| read(lock)).collect();
-        // A lock file of exactly these versions contains their archives. uv has all data for it in its cache, so it
-        // sends no request.
-        let mut settings = workspace.settings.clone();
-        settings.add_links(&inputs.find_links);
-        flat.apply(&mut settings);
+        let mut archives = asked.locks();
         let named =
             dists.iter().filter(|dist| dist.direct_url.is_none() && origin::of_archive(dist, &archives).is_none());
-        let wanted = named.map(|dist| format!("{}=={}", dist.name, dist.version)).collect::<Vec<_>>().join("\n");
-        if wanted.is_empty() {
-            return archives;
+        let wanted = named.map(|dist| format!("{}=={}", dist.name, dist.version)).collect();
+        // uv has all data for it in its cache.
+        match self.locked(uv, workspace, asked, wanted, true, deadline).await {
+            Ok(locked) => archives.extend(locked),
+            Err(error) => tracing::debug!("{}", error.told()),
         }
+        archives
+    }
+
+    /// The archives of packages with these versions that fit the app: uv writes them to a lock file.
+    async fn locked(
+        &self,
+        uv: &Path,
+        workspace: &Workspace<'_>,
+        asked: &Asked,
+        wanted: Vec<String>,
+        offline: bool,
+        deadline: Deadline,
+    ) -> Result<Vec<Archive>> {
+        let Asked { inputs, cwd, flat, .. } = asked;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut settings = workspace.settings.clone();
+        settings.add_links(&inputs.find_links);
+        settings.log_in()?;
+        flat.apply(&mut settings);
         let lock = workspace.scratch.join("pylock.toml");
         let target = uv_target(workspace.app, false).unwrap_or_default();
         let command = uv_command(uv, workspace, &settings, UvCommand::Compile, deadline)
-            .args(["--offline", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
+            .args(offline.then_some("--offline"))
+            .args(["--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
             .args(target)
             .arg("--python")
             // The environment's interpreter would run code of the packages (.pth files).
             .arg(workspace.base)
             .arg("-")
-            .stdin(wanted)
+            .stdin(wanted.join("\n"))
             .cwd(cwd.as_deref().unwrap_or(workspace.scratch));
+        let netrc = settings.netrc(workspace.scratch)?;
+        let command =
+            with_certificates(command, workspace, &settings)?.envs(netrc.iter().map(|netrc| ("NETRC", &netrc.path)));
         match command.run(deadline).await {
             Ok(output) if output.status.success() => {}
             Ok(output) => tracing::debug!("uv does not report the origins of packages: {}", output.status),
             Err(failure) => tracing::debug!("uv does not report the origins of packages: {failure}"),
         }
-        archives.extend(read(&lock));
-        archives
+        Ok(origin::lock(&files::read_text(&lock, GENERATED).unwrap_or_default()))
     }
+}
+
+/// Adds the certificates of --ca-file to those of the engine.
+fn with_certificates(mut command: Command, workspace: &Workspace<'_>, settings: &Settings) -> Result<Command> {
+    if let Some(mut text) = http::bundle()? {
+        let path = workspace.scratch.join("ca.pem");
+        // Add the user's certificates for pip. Keep the user's certificates for Git.
+        if let Some(own) = settings.get("PIP_CERT") {
+            match files::read_text(Path::new(own), WRITTEN) {
+                Ok(own) => text.push_str(&own),
+                // pip also takes a directory of certificates.
+                Err(error) if error.kind() == ErrorKind::IsADirectory => {}
+                Err(error) => {
+                    let what = format!("cannot read the certificates in {own}");
+                    return Err(files::unreadable(Kind::Usage, what, &error)
+                        .hint("set PIP_CERT to an existing PEM file, or remove it"));
+                }
+            }
+        }
+        std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
+        command = command.env("SSL_CERT_FILE", &path);
+        if settings.get("PIP_CERT").is_none_or(|own| !files::is_dir(Path::new(own)).unwrap_or_default()) {
+            command = command.env("PIP_CERT", &path);
+        }
+        if settings.get("GIT_SSL_CAINFO").is_none() {
+            command = command.env("GIT_SSL_CAINFO", &path);
+        }
+    }
+    Ok(command)
 }
 
 /// The arguments for uv with the Python and platform of the app.
@@ -483,7 +573,7 @@ fn uv_install(
     settings: &Settings,
     step: &Step,
     refresh: bool,
-    anew: bool,
+    mode: Mode,
     deadline: Deadline,
 ) -> Command {
     let of = if step.sync { UvCommand::Sync } else { UvCommand::Install };
@@ -499,11 +589,13 @@ fn uv_install(
     if refresh && !step.sync && step.alone {
         command = command.arg("--upgrade");
     }
-    if anew {
-        command = command.arg("--reinstall");
+    match mode {
+        Mode::Install => {}
+        Mode::Reinstall => command = command.arg("--reinstall"),
+        Mode::DryRun => command = command.arg("--dry-run"),
     }
     // uv rejects a repeated --refresh.
-    if refresh || anew {
+    if refresh || mode == Mode::Reinstall {
         command = command.arg("--refresh");
     }
     command
@@ -552,7 +644,7 @@ fn pip_install(
     workspace: &Workspace<'_>,
     settings: &Settings,
     refresh: bool,
-    anew: bool,
+    mode: Mode,
     deadline: Deadline,
 ) -> Command {
     let mut command = settings
@@ -569,8 +661,11 @@ fn pip_install(
         .env("PIP_QUIET", "0")
         .env("PIP_NO_COLOR", "1")
         .env("PIP_ROOT_USER_ACTION", "ignore");
-    if settings.get("PIP_CACHE_DIR").is_none() || anew {
+    if settings.get("PIP_CACHE_DIR").is_none() || mode == Mode::Reinstall {
         command = command.arg("--no-cache-dir");
+    }
+    if mode == Mode::DryRun {
+        command = command.arg("--dry-run");
     }
     if settings.get("PIP_TIMEOUT").is_none() && settings.get("PIP_DEFAULT_TIMEOUT").is_none() {
         command = command.env("PIP_TIMEOUT", silence(deadline));

@@ -15,6 +15,7 @@
 //! | `record`, `consistency`, `fit`, `elf` | verification of the result |
 //! | `leak` | searches the result for secrets |
 //! | `relocate`, `compile`, `reuse` | final path; bytecode; environments of earlier releases |
+//! | `forecast` | what an installation would add, without installing |
 //! | `installed`, `origin` | the record in release.json; the origin of each package |
 
 mod app;
@@ -27,6 +28,7 @@ mod elf;
 mod engine;
 mod explain;
 mod fit;
+mod forecast;
 mod form;
 mod identity;
 mod inputs;
@@ -50,6 +52,7 @@ mod settings;
 mod toolchain;
 
 pub use self::builder::{BuildDirs, Builder, Built};
+pub use self::forecast::{Forecast, Planned};
 pub use self::identity::{Identified, Identities};
 pub use self::inputs::Inputs;
 pub use self::leak::{is_in as has_secret, search as find_secrets};

@@ -6,27 +6,25 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::installed::Installed;
+use super::pyproject::normal;
 use super::record::DistributionOrigin;
 
 /// An archive in an index or a wheelhouse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Archive {
     /// Normalized.
-    name: String,
-    version: String,
-    url: String,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) url: String,
     hash: Option<String>,
+    /// In bytes, if the index says it.
+    pub(super) size: Option<u64>,
     /// The engine installed or built this archive. Otherwise it is a candidate, selected by its tags.
     certain: bool,
 }
 
-/// The normalized name of a project (PEP 503).
-fn normal(name: &str) -> String {
-    name.to_lowercase().split(['-', '_', '.']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
-}
-
 /// Removes the query and the fragment, which may contain a signature or a token.
-fn without_query(url: &str) -> String {
+pub(super) fn without_query(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
@@ -59,6 +57,7 @@ pub(super) fn pip_report(text: &[u8]) -> Vec<Archive> {
             version: text("/metadata/version")?.to_owned(),
             url: text("/download_info/url")?.to_owned(),
             hash: hash(item.pointer("/download_info/archive_info")),
+            size: None,
             certain: true,
         })
     };
@@ -83,6 +82,7 @@ pub(super) fn lock(text: &str) -> Vec<Archive> {
                 version: version.to_owned(),
                 url: url.to_owned(),
                 hash: sha256.map(|digits| format!("sha256:{digits}")),
+                size: file.get("size").and_then(toml::Value::as_integer).and_then(|size| size.try_into().ok()),
                 certain: false,
             });
         }
@@ -112,6 +112,11 @@ pub(super) fn of_archive(dist: &Installed, archives: &[Archive]) -> Option<Distr
         .or_else(|| of_it.iter().filter(|archive| common(archive).is_some()).max_by_key(|archive| common(archive)))
         .or_else(|| of_it.iter().find(source).filter(|_| built_here))?;
     Some(DistributionOrigin { url: without_query(&found.url), hash: found.hash.clone(), commit: None, editable: false })
+}
+
+/// Whether the URL is that of a wheel.
+pub(super) fn is_wheel(url: &str) -> bool {
+    tags(&without_query(url)).is_some()
 }
 
 /// The tags in the name of a wheel ("Binary distribution format"). `None` for other files.

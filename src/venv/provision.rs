@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::StatVfsMountFlags;
 
 use super::builder::{BuildDirs, Builder, Built};
+use super::forecast::Forecast;
 use super::identity::{Identified, Identities};
 use super::inputs::{self, DEFAULTS, Inputs};
 use super::key::{self, Keyed, Recipe};
@@ -206,6 +207,33 @@ impl<'a> Provision<'a> {
         Ok(Provided::Filled(Filled { keyed, builder, since }))
     }
 
+    /// What an environment on a new volume would take: from the store, or from the package index. `None`: the run needs
+    /// no environment. Writes only to `dirs`.
+    ///
+    /// # Errors
+    /// Those of the installation, as far as they need no installed package.
+    pub async fn forecast(&self, dirs: &BuildDirs, tree: &Path, revision: &str) -> Result<Option<Forecast>> {
+        let named = self.needs_tree().then_some(tree);
+        let inputs = self.inputs(named)?;
+        let found = self.plan.takes_default() && !inputs.requirements.is_empty();
+        if self.plan.wanted != Wanted::Always && !found {
+            return Ok(None);
+        }
+        let keyed = self.key(&inputs, named, revision).await?;
+        if let Some(store) = self.store.as_ref().filter(|_| keyed.unknown.is_none() && !self.plan.refresh)
+            && let Some(manifest) = store.look(&keyed.key).await?
+            && let Some(record) = self.restorable(&manifest, &keyed)
+        {
+            return Ok(Some(Forecast::of_store(&record, shown(&manifest), manifest.archive.bytes)));
+        }
+        self.refuse_unknown(&keyed)?;
+        let phase = self.phases.start("resolve", "the packages");
+        let builder = self.build_at(dirs).await?;
+        let forecast = builder.forecast(&inputs, Some(tree), self.deadline).await?;
+        phase.done(&count(forecast.packages.len() as u64, "package"));
+        Ok(Some(forecast))
+    }
+
     /// Relocates, compiles and verifies the environment. The tree must still be at the same path.
     pub async fn finish(
         &self,
@@ -293,8 +321,7 @@ impl<'a> Provision<'a> {
         };
         let venv = dirs.venv.clone();
         let fingerprint = blocking(move || reuse::fingerprint(&venv)).await?;
-        let record: Option<EnvironmentRecord> = serde_json::from_value(manifest.environment.clone()).ok();
-        let Some(record) = record.filter(|record| record.key == keyed.key && self.fits(record)) else {
+        let Some(record) = self.restorable(&manifest, keyed) else {
             store.warn(&Error::volume("the store's record of the environment is not for these inputs"));
             let venv = dirs.venv.clone();
             blocking(move || tree::remove(&venv).on_volume(|| format!("cannot remove {}", venv.display()))).await?;
@@ -306,17 +333,28 @@ impl<'a> Provision<'a> {
         Ok(Some(EnvironmentRecord { venv, fingerprint, store: Some(from), ..record }))
     }
 
+    /// The record in a manifest of the store, if it is for these inputs.
+    fn restorable(&self, manifest: &Manifest, keyed: &Keyed) -> Option<EnvironmentRecord> {
+        let record: Option<EnvironmentRecord> = serde_json::from_value(manifest.environment.clone()).ok();
+        record.filter(|record| record.key == keyed.key && self.fits(record))
+    }
+
+    /// With `--store-only`, an environment without a key has no use.
+    fn refuse_unknown(&self, keyed: &Keyed) -> Result<()> {
+        let required = self.store.as_ref().is_some_and(Store::is_required);
+        let Some(why) = keyed.unknown.as_ref().filter(|_| required) else { return Ok(()) };
+        Err(Error::environment("cannot save this environment in a store")
+            .because(format!("{why}, and so podstrap cannot identify the environment"))
+            .hint("name a full commit or a version for each requirement, and keep its files in the tree"))
+    }
+
     /// Saves a built environment in the store, if there is one.
     ///
     /// # Errors
     /// With `--store-only`, the store could not be written.
     async fn save(&self, record: &EnvironmentRecord, keyed: &Keyed, took: Duration, dirs: &BuildDirs) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        if let Some(why) = keyed.unknown.as_ref().filter(|_| store.is_required()) {
-            return Err(Error::environment("cannot save this environment in a store")
-                .because(format!("{why}, and so podstrap cannot identify the environment"))
-                .hint("name a full commit or a version for each requirement, and keep its files in the tree"));
-        }
+        self.refuse_unknown(keyed)?;
         if keyed.unknown.is_some() || !store.is_writable() {
             return Ok(());
         }
@@ -362,6 +400,20 @@ impl<'a> Provision<'a> {
     }
 
     async fn create(&self, dirs: &BuildDirs) -> Result<Box<Builder>> {
+        // The app's container mounts the same volume, usually in the same way.
+        if rustix::fs::statvfs(&dirs.scratch).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+            tracing::warn!(
+                "the volume is mounted noexec: Python cannot load extension modules from it, and no script of a package \
+                 runs; mount it without noexec, or install only packages in pure Python"
+            );
+        }
+        let phase = self.phases.start("venv", &self.plan.venv.to_string());
+        let builder = self.build_at(dirs).await?;
+        phase.done(&format!("for {}", self.plan.final_path.display()));
+        Ok(builder)
+    }
+
+    async fn build_at(&self, dirs: &BuildDirs) -> Result<Box<Builder>> {
         let plan = self.plan;
         let found;
         let toolchain = if let Some(toolchain) = &self.toolchain {
@@ -372,19 +424,9 @@ impl<'a> Provision<'a> {
             found = locate(&self.settings, python, engine, &self.identities, self.deadline).await?;
             &found
         };
-        // The app's container mounts the same volume, usually in the same way.
-        if rustix::fs::statvfs(&dirs.scratch).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
-            tracing::warn!(
-                "the volume is mounted noexec: Python cannot load extension modules from it, and no script of a package \
-                 runs; mount it without noexec, or install only packages in pure Python"
-            );
-        }
-        let phase = self.phases.start("venv", &plan.venv.to_string());
         let made =
             Builder::create(self.settings.clone(), toolchain, plan, &self.tree_public, dirs.clone(), self.deadline);
-        let builder = Box::new(made.await?);
-        phase.done(&format!("for {}", plan.final_path.display()));
-        Ok(builder)
+        Ok(Box::new(made.await?))
     }
 
     async fn install(&self, builder: &Builder, inputs: &Inputs, tree: Option<&Path>) -> Result<()> {

@@ -44,7 +44,7 @@ fn the_reference_lists_every_flag_and_no_other() {
         assert!(reference.contains(&heading), "docs/cli.md has no section{heading}");
     }
     // docs/cli.md describes these by their differences from `init`.
-    let once = ["copy-self", "entrypoint-dir", "stale-ok", "store-only"];
+    let once = ["copy-self", "entrypoint-dir", "stale-ok", "store-only", "dry-run", "format"];
     let volume = ["repo", "root", "link", "config", "durable", "size-limit"];
     for (name, other) in [("sidecar", &[][..]), ("up", &volume)] {
         let inherited = sub("init").into_iter().filter(|flag| ![&once, other].concat().contains(&flag.as_str()));

@@ -4,6 +4,7 @@ mod binary;
 mod check;
 mod containers;
 mod copy_self;
+mod dry_run;
 mod errors;
 mod init;
 mod processes;
