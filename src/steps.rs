@@ -4,7 +4,7 @@
 //! and Git. What it writes becomes a part of the release. The environment must stay as it was built: other releases
 //! share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,6 +20,7 @@ use crate::command::{Command, Failure, is_home};
 use crate::confine::Confinement;
 use crate::error::{Error, IoContext, Result};
 use crate::files::{self, GENERATED};
+use crate::plan::RESERVED;
 use crate::redact::{self, Userinfo};
 use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
@@ -95,6 +96,7 @@ pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: D
     let place = Place { tree: real(&place.tree)?, scratch: real(&place.scratch)?, ..place };
     let (bin, home) = (place.scratch.join("bin"), place.scratch.join("home"));
     let started = SystemTime::now();
+    let beside = names_beside(&place.tree)?;
     let mut variables = variables(std::env::vars_os());
     let mut before = Stamps::new();
     if let Some(record) = &place.environment {
@@ -126,8 +128,36 @@ pub async fn run(commands: &[String], place: Place, phases: &Phases, deadline: D
     variables.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     for command in commands {
         one(command, &variables, &place, phases, deadline).await?;
+        check_place(&place, &beside)?;
     }
     blocking(move || settle(&place, &before, started, deadline)).await
+}
+
+/// The names next to the tree: the files of the release.
+fn names_beside(tree: &Path) -> Result<BTreeSet<OsString>> {
+    let dir = tree.parent().unwrap_or(tree);
+    Ok(files::names(dir)?.into_iter().collect())
+}
+
+/// The tree, and what is next to it, must be there as before.
+fn check_place(place: &Place, before: &BTreeSet<OsString>) -> Result<()> {
+    let after = names_beside(&place.tree)?;
+    if let Some(name) = before.symmetric_difference(&after).next() {
+        let what = format!("a command of --run changed the directory above the tree: {}", name.display());
+        return Err(Error::environment(what)
+            .because("it belongs to podstrap")
+            .hint("let the command work in the tree: it starts at its top"));
+    }
+    if !files::entry(&place.tree)?.is_some_and(|meta| meta.is_dir()) {
+        return Err(Error::environment("a command of --run replaced the tree")
+            .hint("let the command change the files in the tree, not the tree itself"));
+    }
+    if files::entry(&place.tree.join(RESERVED))?.is_some() {
+        return Err(Error::environment(format!("a command of --run made {RESERVED} at the top of the tree"))
+            .because("podstrap keeps its own files under this name")
+            .hint("let the command use another name"));
+    }
+    Ok(())
 }
 
 fn stamps(venv: &Path) -> Result<Stamps> {

@@ -17,6 +17,9 @@ pub(super) const BLOCK: usize = formats::FIRST;
 /// attributes 64 KiB each (xattr(7)).
 const MAX_EXTENSION: u64 = 1 << 20;
 
+/// Bytes to read for the checksum of a compressed block: one of bzip2 has at most 900 kB.
+const CHECKSUM_WITHIN: u64 = 1 << 20;
+
 /// The records before an entry, which replace or extend parts of its header.
 #[derive(Clone, Default)]
 struct Extensions {
@@ -84,6 +87,11 @@ impl<R: Read> Tar<'_, R> {
         }
         if length == BLOCK && is_tar_header(&header) {
             return Ok(Some(header));
+        }
+        // A compressed block with a wrong byte has other contents; its checksum comes after them.
+        if start == 0 {
+            let rest = io::copy(&mut (&mut self.from).take(CHECKSUM_WITHIN), &mut io::sink());
+            rest.map_err(|error| self.damaged(unpacker, &error))?;
         }
         Err(match start {
             0 => Error::source(unpacker.what())

@@ -336,16 +336,16 @@ fn without_userinfo(text: &str) -> Option<String> {
     Some(json.to_string())
 }
 
-/// Replaces a file by a new one with the same mode.
 /// Replaces a file and keeps its mode. Never writes into it: it may be a hard link.
 ///
 /// # Errors
 /// The volume is full or not writable.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = path.with_added_extension("podstrap-new");
+    // A name that no other file has, and not longer than a name may be.
+    let beside = path.with_file_name(format!(".podstrap-{:016x}", fastrand::u64(..)));
     let write = || {
         let mode = path.metadata()?.permissions();
-        let mut file = std::fs::File::create(&beside)?;
+        let mut file = std::fs::File::create_new(&beside)?;
         file.write_all(bytes)?;
         file.set_permissions(mode)?;
         std::fs::rename(&beside, path)

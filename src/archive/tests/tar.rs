@@ -216,6 +216,16 @@ fn what_is_no_archive_says_what_it_is() {
             assert!(text.contains(&words), "{text}");
         }
         assert!(cause(dir.unpack(&pack(&[0; 1024]), 0)).contains("it has no entries"), "{shown}");
+        // A wrong byte, wherever it is, is no reason to say that there is no tar.
+        let good = pack(
+            &Tar::default().entry(b'0', b"a", b"", &fastrand::Rng::with_seed(7).choose_multiple(0..=255u8, 256)).done(),
+        );
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            let Err(error) = dir.unpack(&bad, 0) else { continue };
+            assert!(!error.to_string().contains("does not contain a tar"), "{shown} at {at}: {error}");
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl App {
     ) -> Result<Option<Self>> {
         let [id, installation, key, base] = [ID, INSTALLATION, KEY, BASE].map(|name| value(&dir.join(name)));
         let (id, installation, key, base) = (id?, installation?, key?, base?);
-        if id.is_none() && installation.is_none() && key.is_none() {
+        if [&id, &installation, &key, &base].iter().all(|found| found.is_none()) {
             return Ok(None);
         }
         let need = |name: &str, found: Option<String>| {
@@ -100,13 +100,17 @@ impl App {
         };
         let base = base.map(|text| text.trim().trim_end_matches('/').to_owned()).filter(|text| !text.is_empty());
         let base = base.unwrap_or_else(|| GITHUB.to_owned());
-        let parsed = Url::parse(&base).ok().filter(|url| url.scheme() == "https" || http::is_here(url));
+        let is_plain = |url: &Url| {
+            url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
+        };
+        let is_private = |url: &Url| url.scheme() == "https" || http::is_here(url);
+        let parsed = Url::parse(&base).ok().filter(|url| is_private(url) && is_plain(url));
         let app = Self {
             id: need(ID, id)?,
             installation: need(INSTALLATION, installation)?,
             key: Secret::new(need(KEY, key)?),
             base: parsed.ok_or_else(|| {
-                Error::usage(format!("{from}: {BASE} is not an https:// URL"))
+                Error::usage(format!("{from}: {BASE} is not an https:// URL, or has a login or a query"))
                     .hint("give the API of your GitHub Enterprise Server: https://HOST/api/v3")
             })?,
             from: from.to_owned(),
@@ -155,12 +159,15 @@ impl App {
                 PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
                 _ => return Err("it is not an RSA key".to_owned()),
             };
-            pair.map_err(|error| format!("ring does not accept it: {error}"))
+            pair.map_err(|error| format!("it is not an RSA key with 2048 bits or more ({error})"))
         });
         pair.map_err(|why| {
-            Error::usage(format!("{}: {KEY} is not a usable key", self.from))
-                .because(why)
-                .hint("use the .pem file that GitHub generated for the App")
+            let error = Error::usage(format!("{}: {KEY} is not a usable key", self.from));
+            // PKCS #8 says it in the label, PKCS #1 in a header (RFC 7468, RFC 1421).
+            if self.key.reveal().contains("ENCRYPTED") {
+                return error.because("it is encrypted").hint("decrypt it: openssl pkey -in FILE -out NEW");
+            }
+            error.because(why).hint("use the .pem file that GitHub generated for the App")
         })
     }
 

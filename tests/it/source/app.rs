@@ -84,9 +84,13 @@ struct World {
 
 /// A private key as GitHub generates it: PKCS #1 in PEM.
 fn rsa_key(sandbox: &Sandbox, name: &str) -> String {
+    rsa_key_of(sandbox, name, "2048", "")
+}
+
+fn rsa_key_of(sandbox: &Sandbox, name: &str, bits: &str, passphrase: &str) -> String {
     let path = sandbox.path(name);
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-N", "", "-t", "rsa", "-b", "2048", "-m", "PEM", "-f"]).arg(&path);
+    command.args(["-q", "-N", passphrase, "-t", "rsa", "-b", bits, "-m", "PEM", "-f"]).arg(&path);
     assert!(command.status().unwrap().success());
     fs::read_to_string(path).unwrap()
 }
@@ -200,6 +204,8 @@ fn a_refusal_is_explained() {
     let world = World::new();
     let says = |message: &str| json!({ "message": message }).to_string();
     let other = rsa_key(&world.sandbox, "other");
+    let small = rsa_key_of(&world.sandbox, "small", "1024", "");
+    let encrypted = rsa_key_of(&world.sandbox, "encrypted", "2048", "a passphrase");
     // The usual damage of a key in a Secret. No part of it may be shown.
     let body = world.key.lines().nth(1).unwrap().to_owned();
     let line = world.key.replace('\n', "");
@@ -221,6 +227,15 @@ fn a_refusal_is_explained() {
             None,
             2,
             &["githubAppPrivateKey is not a usable key"],
+        ),
+        (&[("githubAppPrivateKey", Some(&*small))], None, 2, &["an RSA key with 2048 bits or more"]),
+        (&[("githubAppPrivateKey", Some(&*encrypted))], None, 2, &["it is encrypted", "openssl pkey"]),
+        (&[("githubAppBaseURL", Some("https://me:s3cret@ghe.example"))], None, 2, &["has a login or a query"]),
+        (
+            &[("githubAppID", None), ("githubAppInstallationID", None), ("githubAppPrivateKey", None)],
+            None,
+            2,
+            &["has no githubAppID"],
         ),
         (&[("githubAppInstallationID", Some("me/app"))], None, 2, &["githubAppInstallationID is not a number"]),
         (&[("githubAppBaseURL", Some("http://ghe.example"))], None, 2, &["is not an https:// URL"]),

@@ -128,6 +128,11 @@ fn a_command_that_fails_publishes_nothing() {
         ("echo \"$TMPDIR\" > place.txt", 4, &["place.txt refers to its build path"]),
         ("echo \"in $PWD... $PWD/app.py\" > place.txt", 4, &["place.txt refers to its build path"]),
         ("ln -s \"$TMPDIR\" place", 4, &["place refers to its build path"]),
+        ("rm -r ../tree", 4, &["changed the directory above the tree: tree"]),
+        ("mv ../tree ../other; mkdir ../tree", 4, &["changed the directory above the tree: other"]),
+        ("rm -r ../tree; ln -s /tmp ../tree", 4, &["replaced the tree"]),
+        ("mkdir ../files", 4, &["changed the directory above the tree: files"]),
+        ("mkdir -p .podstrap/x", 4, &["made .podstrap at the top of the tree"]),
         (" ", 2, &["--run has no command"]),
     ] {
         let ran = app.init(&["echo before", command]);
