@@ -51,6 +51,7 @@ const EXCEPTIONS: &[(&str, Way, &str)] = &[
     ("unit/sidecar.rs", Way::Metadata, "an unreadable socket is another one than a readable one"),
     ("unit/wait.rs", Way::Metadata, "explains why a connection failed"),
     ("venv/provision.rs", Way::Metadata, "the user named the directory: every error is reported"),
+    ("venv/relocate.rs", Way::Metadata, "the file was just read: every error is reported"),
     ("venv/reuse.rs", Way::Opens, "copies between two directories of podstrap's own"),
     ("source/objects/", Way::Opens, "stores a pack in podstrap's own directory, and reads it"),
     ("source/download.rs", Way::Opens, "writes to podstrap's own directory"),
