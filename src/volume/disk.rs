@@ -26,10 +26,23 @@ pub(super) const BOOT: &str = "boot";
 /// Most bytes of this file.
 const SIZE: u64 = 256;
 
-/// Numbers of file systems that outlive the node: NFS, SMB, CIFS, Ceph, 9P, GPFS, Lustre and FUSE (statfs(2), and
-/// linux/magic.h; the number of GPFS and Lustre is in coreutils' fs.h).
-const NETWORK: [u32; 8] =
-    [0x6969, 0xfe53_4d42, 0xff53_4d42, 0x00c3_6400, 0x0102_1997, 0x4750_4653, 0x0bd0_0bd0, 0x6573_5546];
+/// Numbers of file systems that outlive the node (statfs(2), linux/magic.h; those of GPFS, Lustre, BeeGFS and GFS2 are in
+/// coreutils' fs.h).
+const NETWORK: [u32; 13] = [
+    0x0000_6969, // NFS
+    0xfe53_4d42, // SMB
+    0xff53_4d42, // CIFS
+    0x00c3_6400, // Ceph
+    0x0102_1997, // 9P
+    0x4750_4653, // GPFS
+    0x0bd0_0bd0, // Lustre
+    0x6573_5546, // FUSE
+    0x1983_0326, // BeeGFS
+    0x0116_1970, // GFS2
+    0x7461_636f, // OCFS2
+    0x5346_414f, // AFS of OpenAFS
+    0x6b41_4653, // AFS of the kernel
+];
 
 /// The boot that a release depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
