@@ -3,6 +3,7 @@
 //! The source is fetched as for a release, but to a temporary directory, and the packages are resolved but not installed.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use crate::error::{Error, Result};
 use crate::http;
@@ -25,36 +26,37 @@ pub async fn run(plan: &Init) -> Result<Forecast> {
     if let Some(file) = &plan.source.ca_file {
         http::trust(file)?;
     }
+    tracing::info!("dry run: publishing nothing");
     let scratch = Scratch::new("dry-run")?;
     let target = Target { root: scratch.make("volume")?, durable: false, ..plan.target.clone() };
     let volume = Volume::lock(&target, plan.deadline).await?;
     let phases = Phases::default();
     let (forecast, tree) = Box::pin(prepare::forecast(plan, &volume, &phases, plan.deadline)).await?;
-    if let Some(entrypoint) = &plan.entrypoint {
+    // A command of --run may write the configuration.
+    if let Some(entrypoint) = plan.entrypoint.clone().filter(|_| plan.environment.commands.is_empty()) {
         let public = plan.target.public();
-        let path = entrypoint.config.clone();
-        let in_tree =
-            entrypoint.below.is_some().then(|| path.strip_prefix(&public).map(|path| tree.join(path)).ok()).flatten();
-        blocking(move || match &in_tree {
-            Some(path) => unit::placeable(path, Some(&tree)),
-            None => unit::placeable(&path, None),
-        })
-        .await?;
+        let place = entrypoint.config.strip_prefix(&public).ok().filter(|_| entrypoint.below.is_some());
+        let place = place.map_or_else(|| entrypoint.config.clone(), |place| tree.join(place));
+        let below = entrypoint.below.map(|_| tree.clone());
+        let read = blocking(move || unit::placeable(&place, below.as_deref()).map(drop));
+        read.await.map_err(|error| error.renamed(&tree, &public))?;
     }
     Ok(forecast)
 }
 
 impl Forecast {
-    /// For stdout.
+    /// Prints it to stdout.
     ///
     /// # Errors
-    /// Internal: it cannot be serialized.
-    pub fn print(&self, json: bool) -> Result<String> {
-        if json {
-            let text = serde_json::to_string_pretty(self);
-            return Ok(text.map_err(|error| Error::internal("cannot serialize the dry run").because(error))? + "\n");
-        }
-        Ok(redact::clean(&self.text()))
+    /// Internal: stdout is closed or full.
+    pub fn print(&self, json: bool) -> Result<()> {
+        let failed = |error| Error::internal("cannot print the result of the dry run").because(error);
+        let text = if json {
+            serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))? + "\n"
+        } else {
+            redact::clean(&self.text())
+        };
+        io::stdout().write_all(text.as_bytes()).map_err(failed)
     }
 
     fn text(&self) -> String {
@@ -97,9 +99,12 @@ impl Forecast {
             }
         }
         for command in &self.run {
-            let _ = writeln!(text, "not run: {command}");
+            let _ = writeln!(text, "not run: {}", command.replace('\n', "\\n"));
         }
-        let _ = writeln!(text, "a run would publish at {}", self.path.display());
+        let _ = match &self.path {
+            Some(path) => writeln!(text, "a run would publish at {}", path.display()),
+            None => writeln!(text, "a run would save the environment in the store"),
+        };
         text
     }
 }

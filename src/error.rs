@@ -13,6 +13,7 @@
 //! sequences and hides URL credentials: no printed error contains either.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -165,6 +166,18 @@ impl Error {
     #[must_use]
     pub fn within(mut self, part: &str) -> Self {
         self.0.what = format!("{part}: {}", self.0.what);
+        self
+    }
+
+    /// Shows another path in place of one that the user does not know.
+    #[must_use]
+    pub fn renamed(mut self, from: &Path, to: &Path) -> Self {
+        let (from, to) = (from.display().to_string(), to.display().to_string());
+        let parts = &mut *self.0;
+        let texts = parts.causes.iter_mut().chain(&mut parts.hints).chain(&mut parts.excerpt);
+        for text in texts.chain([&mut parts.what]) {
+            *text = text.replace(&from, &to);
+        }
         self
     }
 

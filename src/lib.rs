@@ -68,8 +68,7 @@ async fn command(cli: Cli, watched: Watched) -> Result<()> {
             let plan = plan::Init::new(args)?;
             watched.until(plan.deadline, Kind::Volume);
             let forecast = signals.unless_one(Box::pin(dry_run::run(&plan))).await?;
-            // Ignore a reader that closes the pipe early.
-            drop(io::stdout().write_all(forecast.print(json)?.as_bytes()));
+            forecast.print(json)?;
         }
         Command::Init(args) => {
             let plan = plan::Init::new(args)?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::plan::{CopySelf, Init, Wanted};
+use crate::redact;
 use crate::retry::Deadline;
 use crate::runtime::blocking;
 use crate::selfcopy;
@@ -72,8 +73,8 @@ pub struct Forecast {
     pub signer: Option<SignedBy>,
     pub files: u64,
     pub bytes: u64,
-    /// The public path of the tree.
-    pub path: PathBuf,
+    /// The public path of the tree. `None` with --store-only.
+    pub path: Option<PathBuf>,
     pub environment: Option<venv::Forecast>,
     /// The commands of --run, which did not run.
     pub run: Vec<String>,
@@ -92,10 +93,14 @@ pub async fn forecast(
 ) -> Result<(Forecast, PathBuf)> {
     let preparation = Preparation::new(plan, volume, Vec::new(), phases, deadline).await?;
     let meter = Meter::new(volume.own().to_owned(), plan.size_limit);
-    tokio::select! {
+    let forecast = tokio::select! {
         forecast = preparation.forecast(&meter) => forecast,
         error = meter.watch() => Err(error),
-    }
+    };
+    forecast.map_err(|error| match preparation.staging.get() {
+        Some(staging) => error.renamed(&staging.tree(), &plan.target.public()),
+        None => error,
+    })
 }
 
 /// The context of all steps.
@@ -143,15 +148,37 @@ impl<'a> Preparation<'a> {
         let tree = staging.tree();
         self.provision.elsewhere(tree.clone()).await?;
         let environment = self.provision.forecast(&dirs(staging), &tree, &resolved.revision.commit).await?;
+        if environment.is_some() {
+            tree::place("--venv", &tree, &self.plan.environment.venv)?;
+        } else if self.plan.environment.store.as_ref().is_some_and(|store| store.only) {
+            return Err(nothing_to_save());
+        }
+        let download = environment.as_ref().and_then(|found| found.download).unwrap_or_default();
+        if checkout.bytes + download > self.plan.size_limit.0 {
+            return Err(Error::volume("the release does not fit into the size limit")
+                .because(format!(
+                    "{} of files and {} to download; --size-limit is {}",
+                    Size(checkout.bytes),
+                    Size(download),
+                    self.plan.size_limit
+                ))
+                .hint("raise --size-limit and the emptyDir's sizeLimit, or install less"));
+        }
         let forecast = Forecast {
             repo: self.plan.source.to_string(),
             signer: resolved.signer(),
             revision: resolved.revision,
             files: checkout.files,
             bytes: checkout.bytes,
-            path: self.plan.target.public(),
+            path: self
+                .plan
+                .environment
+                .store
+                .as_ref()
+                .is_none_or(|store| !store.only)
+                .then(|| self.plan.target.public()),
             environment,
-            run: self.plan.environment.commands.clone(),
+            run: self.plan.environment.commands.iter().map(|command| redact::clean(command)).collect(),
         };
         Ok((forecast, tree))
     }
@@ -181,10 +208,7 @@ impl<'a> Preparation<'a> {
             error = meter.watch() => return Err(error),
         };
         meter.look().await?;
-        parts.environment.ok_or_else(|| {
-            Error::environment("--store-only has nothing to save: there is nothing to install")
-                .hint("name packages or a requirements file")
-        })
+        parts.environment.ok_or_else(nothing_to_save)
     }
 
     async fn resolve(&self) -> Result<Resolved> {
@@ -373,6 +397,11 @@ impl<'a> Preparation<'a> {
         };
         key.hash()
     }
+}
+
+fn nothing_to_save() -> Error {
+    Error::environment("--store-only has nothing to save: there is nothing to install")
+        .hint("name packages or a requirements file")
 }
 
 fn dirs(staging: &Staging) -> BuildDirs {

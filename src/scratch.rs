@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{IoContext, Result};
@@ -25,9 +25,14 @@ impl Scratch {
     /// Volume: it cannot be created.
     pub fn new(command: &str) -> Result<Self> {
         let suffix: String = std::iter::repeat_with(fastrand::alphanumeric).take(8).collect();
-        let scratch = Self { dir: std::env::temp_dir().join(format!("podstrap-{command}-{suffix}")) };
-        scratch.make("")?;
-        Ok(scratch)
+        let parent = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/tmp".into());
+        let dir = std::path::absolute(&parent).unwrap_or_else(|_| parent.into());
+        let dir = dir.join(format!("podstrap-{command}-{suffix}"));
+        fs::create_dir(&dir)
+            .and_then(|()| open_up(&dir))
+            .on_volume(|| failed(&dir))
+            .map_err(|error| error.hint("set TMPDIR to a directory that exists, is writable and has space"))?;
+        Ok(Self { dir })
     }
 
     /// Creates a directory in it that every user can read.
@@ -36,11 +41,17 @@ impl Scratch {
     /// Volume: it cannot be created.
     pub fn make(&self, name: &str) -> Result<PathBuf> {
         let dir = self.dir.join(name);
-        fs::create_dir_all(&dir)
-            .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o755)))
-            .on_volume(|| format!("cannot create the directory {}", dir.display()))?;
+        fs::create_dir_all(&dir).and_then(|()| open_up(&dir)).on_volume(|| failed(&dir))?;
         Ok(dir)
     }
+}
+
+fn open_up(dir: &Path) -> std::io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o755))
+}
+
+fn failed(dir: &Path) -> String {
+    format!("cannot create the directory {}", dir.display())
 }
 
 impl Drop for Scratch {

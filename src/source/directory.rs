@@ -94,8 +94,12 @@ fn copy(from: &Path, tree: &Path, revision: &str, limit: Size, deadline: Deadlin
     let parent = tree.parent().unwrap_or(tree);
     let target = parent.canonicalize().on_volume(|| format!("cannot find {}", parent.display()))?;
     if target.starts_with(from.canonicalize().map_err(|error| unreadable(from, &error))?) {
-        return Err(Error::source(format!("cannot copy {} into --root, which is inside it", from.display()))
-            .hint("choose a --root outside the directory"));
+        return Err(Error::source(format!(
+            "cannot copy {} to {}, which is inside it",
+            from.display(),
+            parent.display()
+        ))
+        .hint("choose a --root outside the directory; for `up` and --dry-run, set TMPDIR to one"));
     }
     let (copied, _, done) = Reader::new(from, Some(tree), limit, deadline).run()?;
     if copied != revision {

@@ -217,9 +217,18 @@ impl Engine {
             let new: Vec<_> = of_output.into_iter().filter(new).collect();
             planned.extend(new);
         }
-        let wanted = planned.iter().filter(|planned| planned.url.is_none()).map(Planned::requirement).collect();
+        let binaries = asked.flat.formats().chain(workspace.settings.uv_formats());
+        let wanted = planned.iter().filter(|planned| planned.url.is_none()).map(Planned::requirement);
+        let wanted = wanted.chain(binaries).collect();
         let fitting = self.locked(uv, workspace, asked, wanted, false, deadline).await?;
         forecast::with_archives(&mut planned, &fitting, &asked.locks());
+        if let Some(Planned { name, .. }) = planned.iter().find(|planned| planned.builds == Some(true))
+            && workspace.settings.only_binary()
+        {
+            return Err(Error::environment(format!("{name} has no wheel for {}", workspace.app))
+                .because("it needs a build, which --only-binary forbids")
+                .hint(format!("name a version that has a wheel, or put one into --find-links; or {ALLOW_BUILDS}")));
+        }
         Ok(planned)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use reqwest::header::{CONTENT_LENGTH, LOCATION};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use url::Url;
@@ -19,6 +20,8 @@ use crate::retry::Deadline;
 
 /// Requests for the size of an archive at the same time.
 const AT_ONCE: usize = 8;
+/// Redirects to follow for one of them.
+const REDIRECTS: usize = 5;
 
 /// What an environment would take.
 #[derive(Debug, Clone, Serialize)]
@@ -76,10 +79,8 @@ impl Planned {
     }
 
     fn direct(name: &str, url: &str) -> Self {
-        let is_directory = Url::parse(url)
-            .ok()
-            .and_then(|url| url.to_file_path().ok())
-            .is_some_and(|path| files::is_dir(&path).unwrap_or_default());
+        let path = Url::parse(url).ok().and_then(|url| path_of(&url));
+        let is_directory = path.is_some_and(|path| files::is_dir(&path).unwrap_or_default());
         Self {
             name: name.to_owned(),
             version: None,
@@ -181,21 +182,14 @@ pub(super) async fn complete(
         if asked.len() == AT_ONCE {
             take(asked.join_next().await, &mut planned);
         }
-        let login = url.host_str().and_then(|host| settings.login(host)).cloned();
+        let settings = settings.clone();
         asked.spawn(async move {
-            if let Ok(path) = url.to_file_path() {
+            if let Some(path) = path_of(&url) {
                 let meta = files::metadata_if_allowed(&path).ok().flatten();
                 return (at, meta.filter(std::fs::Metadata::is_file).map(|meta| meta.len()));
             }
-            let Ok(client) = http::client() else { return (at, None) };
-            let mut request = client.head(url);
-            if let Some(login) = &login {
-                request = request.basic_auth(&login.username, Some(login.password.reveal()));
-            }
-            let answer = tokio::time::timeout(deadline.silence().min(deadline.remaining()), request.send()).await;
-            let Ok(Ok(answer)) = answer else { return (at, None) };
-            let length = answer.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
-            (at, length.filter(|_| answer.status().is_success()))
+            let limit = deadline.silence().min(deadline.remaining());
+            (at, tokio::time::timeout(limit, size(url, &settings)).await.ok().flatten())
         });
     }
     while let Some(answer) = asked.join_next().await {
@@ -206,6 +200,29 @@ pub(super) async fn complete(
     }
     planned.sort_by(|one, other| one.name.cmp(&other.name));
     planned
+}
+
+/// The path of a `file:` URL. `Url::to_file_path` accepts other schemes, too.
+fn path_of(url: &Url) -> Option<PathBuf> {
+    (url.scheme() == "file").then(|| url.to_file_path().ok()).flatten()
+}
+
+/// Asks a server for the size of a file, with the login for its host.
+async fn size(mut url: Url, settings: &Settings) -> Option<u64> {
+    for _ in 0..=REDIRECTS {
+        let mut request = http::client().ok()?.head(url.clone());
+        if let Some(login) = url.host_str().and_then(|host| settings.login(host)) {
+            request = request.basic_auth(&login.username, Some(login.password.reveal()));
+        }
+        let answer = request.send().await.ok()?;
+        let header = |name| answer.headers().get(name)?.to_str().ok();
+        if answer.status().is_redirection() {
+            url = url.join(header(LOCATION)?).ok()?;
+        } else {
+            return header(CONTENT_LENGTH).filter(|_| answer.status().is_success())?.parse().ok();
+        }
+    }
+    None
 }
 
 type Answer = Result<(usize, Option<u64>), tokio::task::JoinError>;

@@ -59,6 +59,16 @@ if target:
 
     here = markers.default_environment
     markers.default_environment = lambda: {**here(), **target}
+    try:
+        from pip._internal.resolution.resolvelib.candidates import RequiresPythonCandidate
+    except ImportError:
+        pass
+    else:
+        # `pip install` compares Requires-Python of a package with this Python.
+        compare = RequiresPythonCandidate.__init__
+        number = tuple(int(part) for part in target["python_full_version"].split(".")[:3] if part.isdigit())
+        RequiresPythonCandidate.__init__ = lambda self, version: compare(self, number)
+
     check = cmdoptions.check_dist_restriction
     cmdoptions.check_dist_restriction = lambda options, check_target=False: check(options)
 

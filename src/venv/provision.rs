@@ -227,10 +227,11 @@ impl<'a> Provision<'a> {
             return Ok(Some(Forecast::of_store(&record, shown(&manifest), manifest.archive.bytes)));
         }
         self.refuse_unknown(&keyed)?;
-        let phase = self.phases.start("resolve", "the packages");
+        let doing = shown_inputs(&inputs);
+        let phase = self.phases.start("resolve", &doing);
         let builder = self.build_at(dirs).await?;
         let forecast = builder.forecast(&inputs, Some(tree), self.deadline).await?;
-        phase.done(&count(forecast.packages.len() as u64, "package"));
+        phase.done(&format!("{doing}: {}", count(forecast.packages.len() as u64, "package")));
         Ok(Some(forecast))
     }
 
@@ -430,11 +431,7 @@ impl<'a> Provision<'a> {
     }
 
     async fn install(&self, builder: &Builder, inputs: &Inputs, tree: Option<&Path>) -> Result<()> {
-        let names = inputs.requirements.iter().map(|file| match plan::remote(file) {
-            Some(url) => format!("-r {}", redact::shown(url)),
-            None => format!("-r {}", file.file_name().unwrap_or_default().display()),
-        });
-        let doing = inputs.packages.iter().cloned().chain(names).collect::<Vec<_>>().join(" ");
+        let doing = shown_inputs(inputs);
         let phase = self.phases.start("install", &doing);
         builder.install(inputs, tree, self.deadline).await?;
         phase.done(&doing);
@@ -509,6 +506,15 @@ impl<'a> Provision<'a> {
             || plan.requirements.iter().chain(&plan.constraints).any(|file| plan::is_in_tree(file))
             || plan.packages.iter().filter_map(|package| Requirement::read(package)).any(|found| found.is_relative())
     }
+}
+
+/// `Flask -r requirements.txt`
+fn shown_inputs(inputs: &Inputs) -> String {
+    let names = inputs.requirements.iter().map(|file| match plan::remote(file) {
+        Some(url) => format!("-r {}", redact::shown(url)),
+        None => format!("-r {}", file.file_name().unwrap_or_default().display()),
+    });
+    inputs.packages.iter().cloned().chain(names).collect::<Vec<_>>().join(" ")
 }
 
 /// `3.2 MB, built 5m ago in 4.1 s`

@@ -26,8 +26,7 @@ pub(super) const BOOT: &str = "boot";
 /// Most bytes of this file.
 const SIZE: u64 = 256;
 
-/// Numbers of file systems that outlive the node (statfs(2), linux/magic.h; those of GPFS, Lustre, BeeGFS and GFS2 are in
-/// coreutils' fs.h).
+/// Numbers of file systems that outlive the node: statfs(2), linux/magic.h, and coreutils' fs.h.
 const NETWORK: [u32; 13] = [
     0x0000_6969, // NFS
     0xfe53_4d42, // SMB

@@ -241,18 +241,23 @@ impl Flat {
         self.parts[REQUIREMENTS].lines.is_empty()
     }
 
+    /// The lines that choose wheels or sources.
+    pub(in crate::venv) fn formats(&self) -> impl Iterator<Item = String> {
+        let meanings = self.parts.iter().flat_map(|part| &part.lines).map(|line| &line.meaning);
+        let chosen =
+            |meaning: &&Meaning| matches!(meaning, Meaning::Option { name: "--no-binary" | "--only-binary", .. });
+        meanings.filter(chosen).map(ToString::to_string)
+    }
+
     /// An engine's output, with the file and line of the user in place of those of a written file.
     pub(in crate::venv) fn locate(&self, output: &str, scratch: &Path) -> String {
         let (mut out, mut rest) = (String::with_capacity(output.len()), output);
-        while let Some(found) = rest.find(NAME) {
-            let name = rest[found + NAME.len()..].split(".txt").next().unwrap_or_default();
-            let end = found + NAME.len() + name.len() + ".txt".len();
-            let part = self.parts.iter().find(|part| part.name == name);
-            let (Some(part), true) = (part, rest.is_char_boundary(end.min(rest.len())) && end <= rest.len()) else {
-                out.push_str(&rest[..found + NAME.len()]);
-                rest = &rest[found + NAME.len()..];
-                continue;
-            };
+        let first = |rest: &str| {
+            let place = |part: &'_ Part| Some((rest.find(&part.file())?, part.file().len()));
+            self.parts.iter().filter_map(|part| Some((place(part)?, part))).min_by_key(|((found, _), _)| *found)
+        };
+        while let Some(((found, length), part)) = first(rest) {
+            let end = found + length;
             let start = rest[..found].rfind(|c: char| c.is_whitespace() || "`'\"(".contains(c)).map_or(0, |at| at + 1);
             let (before, after) = (&rest[..start], &rest[end..]);
             let (before, after, at) = match part.position(before, after, scratch) {
@@ -269,7 +274,11 @@ impl Flat {
 
 impl Part {
     fn path(&self, scratch: &Path) -> PathBuf {
-        scratch.join(format!("{NAME}{}.txt", self.name))
+        scratch.join(self.file())
+    }
+
+    fn file(&self) -> String {
+        format!("{NAME}{}.txt", self.name)
     }
 
     fn render(&self, settings: &mut Settings, is_uv: bool) -> String {

@@ -242,6 +242,12 @@ impl Settings {
     pub(super) fn only_binary(&self) -> bool {
         self.only_binary
     }
+    /// uv's own variables for packages without wheels, as lines of a requirements file: `uv pip compile` ignores them.
+    pub(super) fn uv_formats(&self) -> impl Iterator<Item = String> {
+        let all = self.get("UV_NO_BINARY").filter(|value| translate::is_true(value)).map(|_| ":all:");
+        let some = self.get("UV_NO_BINARY_PACKAGE").into_iter().flat_map(str::split_whitespace);
+        all.into_iter().chain(some).map(|name| format!("--no-binary {name}"))
+    }
     /// Whether package indexes are disabled.
     pub(super) fn no_index(&self) -> bool {
         self.get("PIP_NO_INDEX").is_some_and(translate::is_true)

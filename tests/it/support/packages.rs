@@ -31,7 +31,11 @@ pub(crate) fn wheel_with(dir: &Path, name: &str, version: &str, requires: &[&str
         (format!("{info}/WHEEL"), tags.to_owned()),
     ];
     let data = format!("{name}-{version}.data");
-    files.extend(more.iter().map(|(file, text)| (file.replace("INFO", &info).replace("DATA", &data), (*text).into())));
+    for (file, text) in more {
+        let file = file.replace("INFO", &info).replace("DATA", &data);
+        files.retain(|(name, _)| *name != file);
+        files.push((file, (*text).to_owned()));
+    }
     let mut record = String::new();
     for (file, text) in &files {
         let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));

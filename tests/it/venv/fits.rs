@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::index::{Behaviour, IndexServer, elsewhere, other_python, own_python, uv, wheelhouse};
 use crate::support::namespaces::namespaced;
+use crate::support::packages::wheel_with;
 use crate::support::sandbox::{Ran, Sandbox};
 
 /// An app's directory, a volume, and an index with wheels for this platform and others.
@@ -203,6 +204,25 @@ fn another_platform_of_the_same_python_gets_its_wheels_and_bytecode() {
             &["--target-python", other_python(), "--target-platform", "manylinux_2_28_x86_64", "markupsafe"],
         );
         assert!(below(&world.venv()).iter().any(|file| file.ends_with("x86_64-linux-gnu.so")));
+    }
+}
+
+#[test]
+fn requires_python_is_about_the_apps_python() {
+    let world = World::new();
+    let exactly = |version: &str| format!("=={version}.*");
+    let wheels = world.sandbox.path("local");
+    for (version, python) in [("1.0", own_python()), ("2.0", other_python().to_owned())] {
+        let info =
+            format!("Metadata-Version: 2.1\nName: picky\nVersion: {version}\nRequires-Python: {}\n", exactly(&python));
+        wheel_with(&wheels, "picky", version, &[], &[("INFO/METADATA", &info)]);
+    }
+    // uv reads it from an index only.
+    let args = ["--no-index", "--find-links", wheels.to_str().unwrap(), "picky"];
+    for (target, version) in [(None, "1.0"), (Some(other_python()), "2.0")] {
+        let target = target.map(|target| ["--target-python", target]).into_iter().flatten();
+        let ran = world.ok("pip", &args.into_iter().chain(target).collect::<Vec<_>>());
+        assert!(ran.raw.contains(&format!("picky {version}")), "{version}: {}", ran.raw);
     }
 }
 
