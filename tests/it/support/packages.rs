@@ -32,7 +32,11 @@ pub(crate) fn wheel_with(dir: &Path, name: &str, version: &str, requires: &[&str
     ];
     let data = format!("{name}-{version}.data");
     for (file, text) in more {
-        let file = file.replace("INFO", &info).replace("DATA", &data);
+        let file = match file.split_once('/') {
+            Some(("INFO", rest)) => format!("{info}/{rest}"),
+            Some(("DATA", rest)) => format!("{data}/{rest}"),
+            _ => (*file).to_owned(),
+        };
         files.retain(|(name, _)| *name != file);
         files.push((file, (*text).to_owned()));
     }
