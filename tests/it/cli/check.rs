@@ -261,7 +261,7 @@ fn a_thread_stack_is_checked_for_both_processors() {
     let found = [12288, 16384, 126_976, 131_072, 135_000].map(|size| {
         let config = json!({"listeners": {}, "applications":
             {"a": {"type": "python", "module": "m", "threads": 2, "thread_stack_size": size}}});
-        sandbox.write("unit.json", &config.to_string());
+        sandbox.write("unit.json", config.to_string());
         let ran = ran(&sandbox, &["unit.json", "--format", "json"]);
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         let told = report.as_array().unwrap().iter().map(|finding| {
