@@ -71,6 +71,10 @@ size:
     cargo build --release --locked
     tests/static.sh
 
+# Write the man pages, for example: just man ~/.local/share/man/man1
+man dir:
+    cargo run --locked --example man -- {{dir}}
+
 # Build the wheel for PyPI, and run it from an empty environment
 wheel:
     tests/wheel.sh

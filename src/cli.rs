@@ -422,6 +422,7 @@ pub enum OutputFormat {
 
 #[derive(Debug, Args)]
 pub struct StoreArgs {
+    /// What to do with the entries
     #[arg(value_enum)]
     pub action: StoreAction,
     /// Directory or registry of the store
@@ -462,6 +463,7 @@ pub struct CopySelfArgs {
 
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
+    /// Shell that runs the script
     pub shell: clap_complete::Shell,
 }
 

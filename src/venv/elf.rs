@@ -188,6 +188,25 @@ mod tests {
         let musl: Vec<u8> = glibc[..glibc.len() - 11].iter().copied().chain(*b"\0libc.so\0\0\0").collect();
         assert_eq!(parse(musl.as_slice()).unwrap().libc, Some(Libc::Musl));
         assert_eq!(parse_links(glibc).unwrap().needed, ["libc.so.6"]);
+        // `e_machine` of 64-bit Arm.
+        let arm = [&glibc[..18], &[183, 0], &glibc[20..]].concat();
+        let found = parse(arm.as_slice()).unwrap();
+        assert_eq!(found, Elf { machine: Some(183), bits: Some(64), libc: Some(Libc::Glibc) });
+        assert!(!found.fits(parse(glibc).unwrap()));
+    }
+
+    #[test]
+    fn a_loader_tells_the_c_library_of_each_processor() {
+        for (path, libc) in [
+            ("/lib64/ld-linux-x86-64.so.2", Libc::Glibc),
+            ("/lib/ld-linux-aarch64.so.1", Libc::Glibc),
+            ("/lib/ld-linux-armhf.so.3", Libc::Glibc),
+            ("/lib64/ld64.so.2", Libc::Glibc),
+            ("/lib/ld-musl-x86_64.so.1", Libc::Musl),
+            ("/lib/ld-musl-aarch64.so.1", Libc::Musl),
+        ] {
+            assert_eq!(libc_of_loader(path.as_bytes()), Some(libc), "{path}");
+        }
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Found {
         let error =
             Error::environment("the app's Python cannot load some installed packages").because(first.as_str()).hint(
                 "run podstrap in the app's own image, or describe it with --target-python and --target-platform \
-             (manylinux_2_28_x86_64, musllinux_1_2_x86_64, …) to install wheels for it",
+             (manylinux_2_28_x86_64, musllinux_1_2_aarch64, …) to install wheels for it",
             );
         Err(if failures.len() > 1 { error.excerpt(failures.join("\n")) } else { error })
     }

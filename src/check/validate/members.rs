@@ -12,10 +12,11 @@ use crate::config::applications::applications_in;
 use crate::config::json::{Field, Id, Node};
 use crate::config::segments;
 
-/// The page size and the minimum thread stack in bytes, on x86-64 and on 64-bit Arm with pages of 4 KiB
-/// (`sysconf(_SC_THREAD_STACK_MIN)` of glibc). Unit runs mostly there.
+/// The page size in bytes: of x86-64, and of most kernels for 64-bit Arm.
 const PAGE: f64 = 4096.0;
+/// The minimum thread stack in bytes on x86-64 and on 64-bit Arm: `sysconf(_SC_THREAD_STACK_MIN)` of glibc.
 const LEAST_STACK: f64 = 16384.0;
+const LEAST_STACK_ARM: f64 = 131_072.0;
 
 /// Limit of a path below `/sys/fs/cgroup` in bytes, from `NXT_MAX_PATH_LEN`.
 const CGROUP_PATH: usize = 4096 - 22 - 1;
@@ -278,6 +279,9 @@ impl Validator<'_> {
                 if size < LEAST_STACK || size % PAGE != 0.0 {
                     let message = format!("{} must be a multiple of {PAGE} and at least {LEAST_STACK}", self.subject());
                     self.refuse("range", start, message);
+                } else if size < LEAST_STACK_ARM {
+                    let message = format!("{} must be at least {LEAST_STACK_ARM} on arm64", self.subject());
+                    self.add(Finding::warning("range", start, message));
                 }
             }
             Rule::Targets(table) => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use insta::assert_snapshot;
 use podstrap::check::{Finding, Severity, check};
 use podstrap::plan::Tree;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::article::Article;
 use crate::support::fake_unit::{Asked, CASES, Case};
@@ -253,6 +253,25 @@ fn a_bad_configuration_is_told_line_by_line() {
     hint: read the findings and their lines on stdout
     "#);
     assert_eq!(fs::read_to_string(sandbox.path("termination-log")).ok(), None, "only the kubelet creates this file");
+}
+
+#[test]
+fn a_thread_stack_is_checked_for_both_processors() {
+    let sandbox = Sandbox::new();
+    let found = [12288, 16384, 126_976, 131_072, 135_000].map(|size| {
+        let config = json!({"listeners": {}, "applications":
+            {"a": {"type": "python", "module": "m", "threads": 2, "thread_stack_size": size}}});
+        sandbox.write("unit.json", config.to_string());
+        let ran = ran(&sandbox, &["unit.json", "--format", "json"]);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let told = report.as_array().unwrap().iter().map(|finding| {
+            format!("{}: {}", finding["severity"].as_str().unwrap(), finding["message"].as_str().unwrap())
+        });
+        told.collect::<Vec<_>>().join("\n")
+    });
+    let refused = "error: \"thread_stack_size\" must be a multiple of 4096 and at least 16384";
+    let warned = "warning: \"thread_stack_size\" must be at least 131072 on arm64";
+    assert_eq!(found, [refused, warned, warned, "", refused]);
 }
 
 #[test]

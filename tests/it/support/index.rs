@@ -62,6 +62,11 @@ pub(crate) fn other_python() -> &'static str {
     if own_python() == "3.13" { "3.12" } else { "3.13" }
 }
 
+/// A processor that the tests do not run on.
+pub(crate) fn other_machine() -> &'static str {
+    if std::env::consts::ARCH == "aarch64" { "x86_64" } else { "aarch64" }
+}
+
 /// The version of the Python that the tests run with, as `3.11`.
 pub(crate) fn own_python() -> String {
     capture(Command::new("python3").args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))
@@ -75,7 +80,7 @@ pub(crate) fn elsewhere() -> PathBuf {
         (other, "manylinux2014_x86_64"),
         (other, "musllinux_1_2_aarch64"),
         (own.as_str(), "musllinux_1_2_x86_64"),
-        (own.as_str(), "manylinux2014_aarch64"),
+        (own.as_str(), if other_machine() == "aarch64" { "manylinux2014_aarch64" } else { "manylinux2014_x86_64" }),
     ];
     once(&format!("elsewhere-{own}"), &format!("{wanted:?} {COMPILED}"), |dir| {
         for (python, platform) in wanted {

@@ -38,7 +38,7 @@ fn bases() -> Vec<(Value, &'static str, &'static str)> {
         (
             app(
                 json!({"home": "/app/venv", "path": ["/app", "/lib"], "callable": "application", "factory": true, "prefix": "/x",
-            "protocol": "asgi", "threads": 4, "thread_stack_size": 65536, "user": "nobody", "group": "nogroup",
+            "protocol": "asgi", "threads": 4, "thread_stack_size": 131_072, "user": "nobody", "group": "nogroup",
             "working_directory": "/app", "environment": {"A": "1", "B": "2"}, "stdout": "/dev/null", "stderr": "/dev/null",
             "limits": {"timeout": 10, "requests": 100, "shm": 1_048_576}}),
             ),
@@ -115,13 +115,13 @@ fn bases() -> Vec<(Value, &'static str, &'static str)> {
             "",
             "php",
         ),
-        (other("perl", json!({"script": "/a.psgi", "threads": 1, "thread_stack_size": 65536})), "", "perl"),
+        (other("perl", json!({"script": "/a.psgi", "threads": 1, "thread_stack_size": 131_072})), "", "perl"),
         (other("ruby", json!({"script": "/a.ru", "threads": 1, "hooks": "/h.rb"})), "", "ruby"),
         (
             other(
                 "java",
                 json!({"classpath": ["/a"], "webapp": "/w", "options": ["-x"], "unit_jars": "/j", "threads": 1,
-            "thread_stack_size": 65536}),
+            "thread_stack_size": 131_072}),
             ),
             "",
             "java",

@@ -9,7 +9,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::index::{Behaviour, IndexServer, elsewhere, other_python, own_python, uv, wheelhouse};
+use crate::support::index::{
+    Behaviour, IndexServer, elsewhere, other_machine, other_python, own_python, uv, wheelhouse,
+};
 use crate::support::namespaces::namespaced;
 use crate::support::packages::wheel_with;
 use crate::support::sandbox::{Ran, Sandbox};
@@ -248,8 +250,9 @@ fn what_the_app_cannot_load_is_told() {
     let world = World::new();
     let own = own_python().replace('.', "");
     let musl = world.disguised("MarkupSafe", &format!("cp{own}-cp{own} musllinux x86_64"), None);
-    let processor =
-        world.disguised("needy", &format!("cp{own}-cp{own} manylinux aarch64"), Some("from needy import _speedups\n"));
+    let other = other_machine();
+    let needy = Some("from needy import _speedups\n");
+    let processor = world.disguised("needy", &format!("cp{own}-cp{own} manylinux {other}"), needy);
     let reraised =
         "try:\n    from . import _speedups\nexcept ImportError as e:\n    raise ImportError('broken') from e\n";
     let raising = world.disguised("raising", &format!("cp{own}-cp{own} musllinux x86_64"), Some(reraised));
@@ -272,7 +275,7 @@ fn what_the_app_cannot_load_is_told() {
             error.starts_with("the app's Python cannot load some installed packages\n  because: needy 3.0.2: lib/"),
             "{error}"
         );
-        assert!(error.contains(&format!("is for cp{own} aarch64 glibc; the app has")), "{error}");
+        assert!(error.contains(&format!("is for cp{own} {other} glibc; the app has")), "{error}");
         assert!(error.contains("--target-platform"), "{error}");
         let error = world.fails(engine, &[raising.to_str().unwrap()]);
         assert!(error.contains("because: raising 3.0.2: lib/"), "{error}");
