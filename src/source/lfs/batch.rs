@@ -142,11 +142,11 @@ impl Link {
         Instant::now().checked_add(left)
     }
 
-    fn headers(&self) -> Result<HeaderMap, String> {
+    fn headers(&self) -> Result<HeaderMap, &'static str> {
         let mut headers = HeaderMap::new();
         for (name, value) in self.header.iter().flatten() {
             let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
-                return Err("a header of the answer has invalid characters".to_owned());
+                return Err("has a header with invalid characters");
             };
             if !OWN.contains(&name.as_str()) {
                 value.set_sensitive(true);
@@ -247,7 +247,8 @@ impl Server {
             }
         }
         serde_json::from_slice(&body).map_err(|error| {
-            let kind = if html { "a web page".to_owned() } else { format!("no JSON of this API: {error}") };
+            let kind =
+                if html { "a web page".to_owned() } else { format!("no JSON of this API ({})", position(&error)) };
             Error::source(what)
                 .because(format!("{place} is not a Git LFS server: it answers with {kind}"))
                 .hint("correct lfs.url in .lfsconfig, or use --lfs off to publish the pointers")
@@ -286,7 +287,7 @@ impl Server {
                 Ok(Err(why)) => return Err(refused(format!("links to a place that podstrap does not ask: {why}"))),
                 Err(error) => return Err(refused(format!("links to no URL: {error}"))),
             };
-            let headers = link.headers().map_err(refused)?;
+            let headers = link.headers().map_err(|why| refused(format!("gives a link that {why}")))?;
             remember(&self.site, &url, &headers);
             let is_open = found.authenticated != Some(true) && !headers.contains_key(AUTHORIZATION);
             actions.push(Action { url, headers, is_open, ends: link.ends() });
@@ -340,6 +341,11 @@ fn is_final(status: u16) -> bool {
     matches!(status, 501 | 507 | 509)
 }
 
+/// Where an answer is wrong. The error itself may show a secret of it.
+fn position(error: &serde_json::Error) -> String {
+    format!("line {}, column {}", error.line(), error.column())
+}
+
 /// The paths of the first objects.
 fn name(objects: &[&Object]) -> String {
     let paths: Vec<_> = objects.iter().filter_map(|object| object.paths.first().cloned()).collect();
@@ -367,8 +373,8 @@ async fn authenticate(ssh: &Ssh, access: &Access, deadline: Deadline) -> Result<
             if error.retry().is_some() { error } else { error.hint(pure).hint(SET) }
         })?;
     let refused = |why: String| Error::source(&what).because(format!("the answer of {AUTHENTICATE} {why}")).hint(SET);
-    let link: Link =
-        serde_json::from_slice(&output).map_err(|error| refused(format!("is not what it should be: {error}")))?;
+    let link: Link = serde_json::from_slice(&output)
+        .map_err(|error| refused(format!("is no JSON of its API ({})", position(&error))))?;
     let url = if link.href.is_empty() {
         let url = Url::parse(&format!("https://{}/{}", ssh.host, ssh.path.trim_start_matches('/')));
         beside(&url.map_err(|error| refused(format!("has no URL, and the address gives none: {error}")))?)
@@ -380,7 +386,7 @@ async fn authenticate(ssh: &Ssh, access: &Access, deadline: Deadline) -> Result<
         return Err(refused(format!("has a URL with {}:", url.scheme())));
     }
     tracing::debug!("{ssh} has its Git LFS server at {}", shown(&url));
-    Ok(Grant { url, headers: link.headers().map_err(|why| refused(format!("is unusable: {why}")))?, ends: link.ends() })
+    Ok(Grant { url, headers: link.headers().map_err(|why| refused(why.to_owned()))?, ends: link.ends() })
 }
 
 #[cfg(test)]

@@ -94,12 +94,15 @@ pub(super) fn copy(from: &Path, to: PathBuf, object: &Object, deadline: Deadline
     copied.map(|()| is_same)
 }
 
-/// Fills a file whose contents are empty: no server has these.
-pub(super) fn fill_empty(to: PathBuf, object: &Object) -> Result<()> {
-    let filling = Filling::start(to)?;
-    if filling.sha256() != object.oid {
-        return Err(Error::source(format!("the Git LFS pointer {} is damaged", filling.path.display()))
-            .because("it names contents without a byte, but not the SHA-256 of these"));
+/// Fills files whose contents are empty: no server has these.
+pub(super) fn fill_empty(tree: &Path, object: &Object) -> Result<()> {
+    for path in &object.paths {
+        let filling = Filling::start(tree.join(path))?;
+        if filling.sha256() != object.oid {
+            return Err(Error::source(format!("the Git LFS pointer {} is damaged", path.display()))
+                .because("it names contents without a byte, but not the SHA-256 of these"));
+        }
+        filling.finish()?;
     }
-    filling.finish()
+    Ok(())
 }

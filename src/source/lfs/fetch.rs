@@ -114,7 +114,7 @@ async fn copy_known(objects: Vec<Object>, place: &Place<'_>, deadline: Deadline)
         for object in objects {
             let Some(path) = object.paths.first() else { continue };
             if object.size == 0 {
-                object.paths.iter().try_for_each(|path| fill_empty(tree.join(path), &object))?;
+                fill_empty(&tree, &object)?;
                 continue;
             }
             let known = earlier.iter().flat_map(|earlier| object.paths.iter().map(|path| earlier.join(path)));
@@ -304,7 +304,10 @@ impl Transfer<'_> {
                     return Ok(reply.response);
                 }
                 _ if action.is_open => return Err(site.refused(what, "object", &place, reply, self.deadline).await),
-                _ => return Err(site.answers(what, &place, &mut reply.response, self.deadline).await),
+                _ => {
+                    let error = site.answers(what, &place, &mut reply.response, self.deadline).await;
+                    return Err(error.hint("check the storage of the LFS server: podstrap followed its link as it is"));
+                }
             }
         }
         Err(Error::source(what).because(format!("more than {MAX_REDIRECTS} redirects, the last to {}", shown(&url))))
