@@ -288,7 +288,6 @@ impl Server {
                 Err(error) => return Err(refused(format!("links to no URL: {error}"))),
             };
             let headers = link.headers().map_err(|why| refused(format!("gives a link that {why}")))?;
-            remember(&self.site, &url, &headers);
             let is_open = found.authenticated != Some(true) && !headers.contains_key(AUTHORIZATION);
             actions.push(Action { url, headers, is_open, ends: link.ends() });
         }
@@ -353,7 +352,7 @@ fn name(objects: &[&Object]) -> String {
 }
 
 /// Hides the secrets of a link in the text of servers.
-fn remember(site: &Site, url: &Url, headers: &HeaderMap) {
+pub(super) fn remember(site: &Site, url: &Url, headers: &HeaderMap) {
     let query = url.query_pairs().map(|(_, value)| value.into_owned());
     let values = headers.values().filter_map(|value| value.to_str().ok());
     // Also without the kind of a login.

@@ -19,7 +19,7 @@ use crate::runtime::blocking;
 use crate::size::{Size, count};
 use crate::source::access::pace::Pace;
 use crate::source::access::web::{Access, MAX_REDIRECTS, is_ok, shown, text};
-use crate::source::lfs::batch::{Action, Server, TOGETHER};
+use crate::source::lfs::batch::{Action, Server, TOGETHER, remember};
 use crate::source::lfs::contents::{Filling, copy, fill_empty};
 use crate::source::lfs::endpoint::{Config, Endpoint};
 use crate::source::lfs::pointer::{Object, Pointer};
@@ -286,6 +286,10 @@ impl Transfer<'_> {
             } else {
                 site.send_bare(what, url, get, self.deadline).await?
             };
+            if !reply.response.status().is_success() {
+                // A server may repeat them.
+                remember(site, &action.url, &action.headers);
+            }
             if let Some(target) = site.redirect(what, &place, &reply.response)? {
                 url = target;
                 continue;
