@@ -9,9 +9,9 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::plan::{GitUrl, Ssh};
-use crate::redact::{RemoteUrl, shown};
+use crate::redact::RemoteUrl;
 use crate::source::access::web::target;
-use crate::source::remote::config;
+use crate::source::remote::{config, submodules::shown};
 
 /// Its path in the repository.
 pub(crate) const FILE: &str = ".lfsconfig";

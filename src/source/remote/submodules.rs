@@ -84,7 +84,7 @@ pub(crate) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
 }
 
 /// A foreign URL without the parts that may be secret: before an `@`, and after a `?`.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let (place, query) = url.split_once('?').map_or((url, ""), |(place, _)| (place, "?***"));
     let place = place.rsplit_once('@').map_or_else(|| place.to_owned(), |(_, place)| format!("***@{place}"));
     place + query
