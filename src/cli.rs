@@ -158,8 +158,11 @@ pub struct CheckoutArgs {
     /// Publish only a commit with an SSH signature of a key in this file (or with such a tag)
     #[arg(id = "verify_source", long = "verify", value_name = "ALLOWED_SIGNERS", env = "PODSTRAP_VERIFY")]
     pub verify: Option<PathBuf>,
-    /// Publish Git LFS pointer files, with a warning, instead of failing
-    #[arg(long, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ALLOW_LFS_POINTERS")]
+    /// Contents of Git LFS: fetch them (on), or publish the pointer files with a warning (off)
+    #[arg(long, value_enum, default_value = "on", env = "PODSTRAP_LFS")]
+    pub lfs: Lfs,
+    /// The old name of --lfs off
+    #[arg(long, hide = true, value_parser = BoolishValueParser::new(), env = "PODSTRAP_ALLOW_LFS_POINTERS")]
     pub allow_lfs_pointers: bool,
     /// Strip N leading components from the paths in an archive
     #[arg(long, value_name = "N", default_value_t = 0, env = "PODSTRAP_STRIP_COMPONENTS")]
@@ -183,6 +186,12 @@ pub enum Submodules {
     Off,
     Shallow,
     Recursive,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lfs {
+    On,
+    Off,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -342,7 +342,9 @@ impl<'a> Preparation<'a> {
         let scratch = staging.scratch().join("source");
         fs::create_dir(&scratch).on_volume(|| format!("cannot create the directory {}", scratch.display()))?;
         let phase = self.phases.start("fetch", &self.plan.source.to_string());
-        let checkout = resolved.checkout(&staging.tree(), &scratch, self.plan.size_limit, self.deadline).await?;
+        let earlier = self.volume.published(&self.plan.target)?.map(|release| self.volume.tree(&release));
+        let (earlier, limit) = (earlier.as_deref(), self.plan.size_limit);
+        let checkout = resolved.checkout(&staging.tree(), &scratch, earlier, limit, self.deadline).await?;
         if !files::names(&scratch)?.is_empty() {
             // Usage may peak here. Delete libgit2's repository or the download now.
             meter.look().await?;

@@ -24,7 +24,7 @@ pub struct Source {
     pub auth: Vec<PathBuf>,
     /// A PEM file of CAs to trust besides the usual ones.
     pub ca_file: Option<PathBuf>,
-    /// Publish Git LFS pointer files instead of failing.
+    /// Publish Git LFS pointer files instead of their contents.
     pub lfs_pointers: bool,
 }
 
@@ -153,12 +153,16 @@ impl Source {
         if repo.is_empty() {
             return Err(Error::usage("--repo is empty").hint("give a URL or a directory"));
         }
+        if args.allow_lfs_pointers {
+            return Err(Error::usage("--allow-lfs-pointers (PODSTRAP_ALLOW_LFS_POINTERS) has another name now")
+                .hint("write --lfs off, or set PODSTRAP_LFS=off"));
+        }
         let subdir = args.subdir.as_deref().filter(|path| *path != Path::new(".")).map(subdir).transpose()?;
         let source = Self {
             subdir,
             auth: args.auth.iter().map(|path| absolute("--auth", path)).collect::<Result<_>>()?,
             ca_file: args.ca_file.as_deref().map(|path| absolute("--ca-file", path)).transpose()?,
-            lfs_pointers: args.allow_lfs_pointers,
+            lfs_pointers: args.lfs == cli::Lfs::Off,
             origin: Origin::new(repo, args)?,
         };
         source.check()

@@ -166,10 +166,10 @@ impl Ssh {
         if self.port == SSH_PORT { self.host.clone() } else { format!("[{}]:{}", self.host, self.port) }
     }
 
-    /// The command for the server's shell. Quotes the path as Git does (`sq_quote_buf` in quote.c).
-    pub(crate) fn command(&self) -> String {
+    /// A program for the repository, for the server's shell. Quotes the path as Git does (`sq_quote_buf` in quote.c).
+    pub(crate) fn command(&self, program: &str) -> String {
         let path = self.path.replace('\'', r"'\''").replace('!', r"'\!'");
-        format!("git-upload-pack '{path}'")
+        format!("{program} '{path}'")
     }
 }
 
@@ -194,7 +194,7 @@ pub fn fuzz(data: &[u8]) {
                 assert!(!ssh.host.is_empty() && !ssh.user.is_empty() && !ssh.path.is_empty());
                 assert!([&ssh.host, &ssh.user, &ssh.path].iter().all(|part| !part.starts_with('-')), "{ssh:?}");
                 assert!(!format!("{ssh} {ssh:?}").contains("s3cretX") || said, "{ssh:?}");
-                let quoted = ssh.command();
+                let quoted = ssh.command("git-upload-pack");
                 let quoted = quoted.strip_prefix("git-upload-pack '").and_then(|rest| rest.strip_suffix('\''));
                 let plain = quoted.map(|path| path.replace(r"'\''", "\0").replace(r"'\!'", "\u{1}"));
                 assert!(plain.is_some_and(|path| !path.contains(['\'', '!'])), "{ssh:?}");
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_command_names_one_path() {
-        let command = |path: &str| Ssh::from_scp(&format!("host:{path}")).unwrap().unwrap().command();
+        let command = |path: &str| Ssh::from_scp(&format!("host:{path}")).unwrap().unwrap().command("git-upload-pack");
         assert_eq!(command("a b;c"), "git-upload-pack 'a b;c'");
         assert_eq!(command("it's!"), r"git-upload-pack 'it'\''s'\!''");
     }

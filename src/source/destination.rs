@@ -15,6 +15,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) subdir: Option<&'a TreePath>,
     /// The largest size of the files.
     pub(crate) limit: Size,
-    /// Publish Git LFS pointer files instead of failing.
+    /// Publish Git LFS pointer files instead of their contents.
     pub(crate) lfs_pointers: bool,
+    /// The tree of the release before, which may have some of the files of this one.
+    pub(crate) earlier: Option<&'a Path>,
 }

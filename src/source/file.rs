@@ -76,7 +76,8 @@ pub(crate) async fn check_out(
     let (tree, scratch, subdir) = (to.tree.to_owned(), to.scratch.to_owned(), to.subdir.cloned());
     let (limit, lfs_pointers) = (to.limit, to.lfs_pointers);
     blocking(move || {
-        let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
+        let to =
+            Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers, earlier: None };
         let written = file.write(&unpack, to, deadline)?;
         lfs::judge_tree(&file.shown, &tree, lfs_pointers)?;
         Ok(written)

@@ -25,9 +25,10 @@ use crate::signature::{AllowedSigners, Purpose, SignedBy};
 use crate::size::Size;
 use crate::source::access::auth::Auth;
 use crate::source::access::web::Access;
-use crate::source::checkout::{self, Begun, CheckedOut, Early, Submodule};
+use crate::source::checkout::{self, Begun, CheckedOut, Early, LfsFiles, Submodule};
 use crate::source::destination::Destination;
 use crate::source::keep;
+use crate::source::lfs;
 use crate::source::objects::transport::{self, Wire};
 use crate::source::objects::{Fetched, create, failure, fetch_local, index, open_local, receive};
 use crate::source::remote::http::{Listing, Remote};
@@ -186,6 +187,22 @@ impl Git {
         let (fetched, begun) = self.fetch_objects(&repository, to, deadline).await?;
         let mut done = self.write(fetched, begun, to, deadline).await?;
         self.signer = done.signer.take();
+        if let Some(LfsFiles { files, config }) = done.lfs.take().filter(|lfs| !lfs.files.is_empty()) {
+            let place = lfs::Place {
+                home: &self.source.url,
+                access: &self.access,
+                reference: self.choice.reference.as_deref().filter(|name| name.starts_with("refs/")),
+                objects: match &self.reached {
+                    Reached::File(objects, _) => Some(objects),
+                    _ => None,
+                },
+                tree: to.tree,
+                earlier: to.earlier,
+                written: done.written,
+                limit: to.limit,
+            };
+            done.written.bytes += Box::pin(lfs::fetch(files, &config, place, deadline)).await?;
+        }
         if !done.submodules.is_empty() {
             let left = Size(to.limit.0.saturating_sub(done.written.bytes));
             let below = self.submodules(&done.submodules, Destination { limit: left, ..to }, nesting, deadline).await?;
@@ -248,10 +265,13 @@ impl Git {
         let (choice, source, signers) = (self.choice.clone(), self.source.clone(), self.signers.clone());
         let (tree, scratch) = (to.tree.to_owned(), to.scratch.to_owned());
         let (subdir, limit, lfs_pointers) = (to.subdir.cloned(), to.limit, to.lfs_pointers);
+        // Only the contents of Git LFS come from an earlier tree.
+        let earlier = None;
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
             let limit = Size(limit.0.saturating_sub(fetched.occupied()?));
-            let to = Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers };
+            let to =
+                Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers, earlier };
             checkout::write(&fetched, begun, signers.as_deref(), &source, &choice, to, deadline)
         });
         // Nothing can stop libgit2's writer, or an attribute pattern that is made to run for ever. They end with
@@ -304,7 +324,8 @@ impl Git {
             let tree = to.tree.join(&submodule.path);
             let mut git = Box::pin(Self::resolve(&source, &self.access, deadline)).await.map_err(error)?;
             let limit = Size(to.limit.0.saturating_sub(done.bytes));
-            let part = Destination { tree: &tree, subdir: None, limit, ..to };
+            let earlier = to.earlier.map(|earlier| earlier.join(&submodule.path));
+            let part = Destination { tree: &tree, subdir: None, limit, earlier: earlier.as_deref(), ..to };
             done.add(Box::pin(git.check_out_nested(part, nesting + 1, deadline)).await.map_err(error)?);
         }
         Ok(done)

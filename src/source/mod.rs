@@ -16,6 +16,7 @@
 //! |---|---|
 //! | access | requests to servers: credentials, stalls, HTTP |
 //! | remote | a Git server's references and packs |
+//! | lfs | the contents of Git LFS |
 //! | objects | libgit2, which stores the objects |
 //! | checkout, keep | a commit's files; a `.git` next to them |
 
@@ -230,11 +231,19 @@ impl Found {
 impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing empty directory
     /// on the same file system for temporary files (the object database, an archive); the caller removes it.
-    /// Refuses to write more than `limit`.
+    /// Refuses to write more than `limit`. Takes files from the `earlier` tree that it need not download.
     ///
     /// If the reference moves meanwhile, podstrap resolves it once more, and `revision` is the new one.
-    pub async fn checkout(&mut self, tree: &Path, scratch: &Path, limit: Size, deadline: Deadline) -> Result<Written> {
-        let to = Destination { tree, scratch, subdir: self.subdir.as_ref(), limit, lfs_pointers: self.lfs_pointers };
+    pub async fn checkout(
+        &mut self,
+        tree: &Path,
+        scratch: &Path,
+        earlier: Option<&Path>,
+        limit: Size,
+        deadline: Deadline,
+    ) -> Result<Written> {
+        let (subdir, lfs_pointers) = (self.subdir.as_ref(), self.lfs_pointers);
+        let to = Destination { tree, scratch, subdir, limit, lfs_pointers, earlier };
         let written = match &mut self.found {
             Found::Git(git) => git.check_out(to, deadline).await,
             Found::Download(download) => download.check_out(to, deadline).await,
@@ -266,6 +275,7 @@ impl Resolved {
 pub mod fuzzing {
     pub use super::access::auth::fuzz as auth;
     pub use super::checkout::fuzz as entry_names;
+    pub use super::lfs::fuzz as lfs;
     pub use super::objects::fuzz as pack;
     pub use super::remote::http::fuzz as redirects;
     pub use super::remote::pktline::fuzz as pktline;

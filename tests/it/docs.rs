@@ -20,7 +20,9 @@ fn documented(reference: &str, heading: &str) -> BTreeSet<String> {
 }
 
 fn defined(command: &clap::Command) -> BTreeSet<String> {
-    let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
+    // A hidden flag is an old name, whose error names the new one.
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let arguments = shown.filter_map(clap::Arg::get_long);
     arguments.filter(|name| !["help", "version"].contains(name)).map(str::to_owned).collect()
 }
 

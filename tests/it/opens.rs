@@ -54,6 +54,7 @@ const EXCEPTIONS: &[(&str, Way, &str)] = &[
     ("venv/relocate.rs", Way::Metadata, "the file was just read: every error is reported"),
     ("venv/reuse.rs", Way::Opens, "copies between two directories of podstrap's own"),
     ("source/objects/", Way::Opens, "stores a pack in podstrap's own directory, and reads it"),
+    ("source/lfs/", Way::Opens, "writes to podstrap's own directory"),
     ("source/download.rs", Way::Opens, "writes to podstrap's own directory"),
     ("walk.rs", Way::Metadata, "the entry was listed: every error is reported"),
 ];

@@ -107,6 +107,28 @@ impl Site {
         let auth = Auth::read(&self.access.auth)?;
         let credential = auth.of(&url, &self.url, self.access.home.as_ref());
         let credential = credential.or_else(|| auth.named(&url).filter(|_| self.access.named_in_clear));
+        self.send_as(what, url, credential, with, deadline).await
+    }
+
+    /// Sends a request with the credentials that `with` adds, and no others.
+    pub(crate) async fn send_bare(
+        &self,
+        what: &str,
+        url: Url,
+        with: impl FnOnce(&Client, Url) -> RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<WebReply> {
+        self.send_as(what, url, None, with, deadline).await
+    }
+
+    async fn send_as(
+        &self,
+        what: &str,
+        url: Url,
+        credential: Option<Credential>,
+        with: impl FnOnce(&Client, Url) -> RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<WebReply> {
         let request = with(&self.client, url).header(USER_AGENT, AGENT);
         let request = match credential.as_ref().map(|credential| &credential.login) {
             Some(Login::Basic(Userinfo { username, password })) => {
@@ -181,19 +203,7 @@ impl Site {
     ) -> Error {
         let WebReply { mut response, credential } = reply;
         let status = response.status();
-        let after = crate::http::retry_after(&response);
-        let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
-        // In a tunnel, only the server can answer.
-        let proxy = crate::http::proxy(response.url()).filter(|_| response.url().scheme() == "http");
-        if let (407, Some(proxy)) = (status.as_u16(), &proxy) {
-            return proxy.refused(what, response.url());
-        }
-        let through = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy},"));
-        let mut error = Error::source(what).because(format!("{place}{through} answers {status}{wait}"));
-        let body = self.head_of_body(&mut response, deadline).await;
-        if !body.is_empty() {
-            error = error.excerpt(body);
-        }
+        let error = self.answers(what, place, &mut response, deadline).await;
         let given = self.url.userinfo().is_some() || !self.access.auth.is_empty();
         let bearer = credential.as_ref().is_some_and(|credential| matches!(credential.login, Login::Bearer(_)));
         let error = match (status.as_u16(), credential) {
@@ -215,11 +225,33 @@ impl Site {
             (404, None) => error.hint(format!("check the path in the URL; if the {thing} is private: {CREDENTIALS}")),
             _ => error,
         };
-        let error = if bearer && matches!(status.as_u16(), 401 | 403) {
+        if bearer && matches!(status.as_u16(), 401 | 403) {
             error.hint("mount the token as password, next to a username: some hosts accept a token only as a password")
         } else {
             error
-        };
+        }
+    }
+
+    /// The error for a response other than 200, without a hint about credentials.
+    pub(crate) async fn answers(
+        &self,
+        what: &str,
+        place: &dyn fmt::Display,
+        response: &mut Response,
+        deadline: Deadline,
+    ) -> Error {
+        let status = response.status();
+        let after = crate::http::retry_after(response);
+        let wait = after.map(|after| format!(", and asks to wait for {} s", after.as_secs())).unwrap_or_default();
+        // In a tunnel, only the server can answer.
+        let proxy = crate::http::proxy(response.url()).filter(|_| response.url().scheme() == "http");
+        if let (407, Some(proxy)) = (status.as_u16(), &proxy) {
+            return proxy.refused(what, response.url());
+        }
+        let through = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy},"));
+        let error = Error::source(what).because(format!("{place}{through} answers {status}{wait}"));
+        let body = self.head_of_body(response, deadline).await;
+        let error = if body.is_empty() { error } else { error.excerpt(body) };
         if crate::http::passing(status) { error.transient(after) } else { error }
     }
 
@@ -259,7 +291,8 @@ impl Site {
         }
     }
 
-    fn remember(&self, found: impl IntoIterator<Item = String>) {
+    /// Hides these texts in every later [`hide`](Self::hide).
+    pub(crate) fn remember(&self, found: impl IntoIterator<Item = String>) {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         for secret in found {
             let encoded = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();

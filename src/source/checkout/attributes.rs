@@ -1,21 +1,24 @@
 //! Git attributes (gitattributes(5)): reads the attributes files of a tree, writes the tree with libgit2, which
 //! converts line endings, and warns about attributes that podstrap does not support.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use git2::build::CheckoutBuilder;
-use git2::{AttrCheckFlags, AttrValue, Oid, Repository, Tree};
+use git2::{AttrCheckFlags, AttrValue, IndexEntry, IndexTime, Oid, Repository, Tree};
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
+use crate::files;
 use crate::source::checkout::entries::{Entries, Step};
-use crate::source::objects::{FileKind, Objects};
+use crate::source::objects::{FileKind, Objects, create, failure};
 use crate::tree::{self, few};
 
 /// The name of an attributes file.
-pub(super) const FILE: &[u8] = b".gitattributes";
+pub(super) const FILE: &[u8] = NAME.as_bytes();
+const NAME: &str = ".gitattributes";
 /// The attribute for the encoding of a checked-out file.
 const ENCODING: &str = "working-tree-encoding";
 /// The attribute for the name of the object in each `$Id$`, which podstrap does not support.
@@ -66,7 +69,7 @@ impl Attributes {
 
     /// Reads the attributes file of one directory, if there is one.
     pub(super) fn read_in(&mut self, objects: &Objects<'_>, whole: Oid, directory: &Path) -> Result<()> {
-        let path = directory.join(".gitattributes");
+        let path = directory.join(NAME);
         match objects.find(whole, &path)? {
             Some((id, FileKind::Regular { .. })) => self.read(objects, &HashMap::from([(id, path)])),
             _ => Ok(()),
@@ -176,6 +179,115 @@ fn name_recoded(repo: &Repository, objects: &Objects<'_>, root: Oid, at: &Path) 
     }
     warn(&recoded, "files with a working-tree-encoding are published in UTF-8, as Git stores them");
     Ok(())
+}
+
+/// Looks up attributes of paths. libgit2 reads the attributes files, from a repository with nothing else.
+pub(super) struct Lookup(Repository);
+
+impl Lookup {
+    /// For `paths` of the commit `whole`, each in the directory `subdir`.
+    pub(super) fn of<'p>(
+        objects: &Objects<'_>,
+        whole: Oid,
+        subdir: Option<&Path>,
+        paths: impl Iterator<Item = &'p PathBuf>,
+        scratch: &Path,
+    ) -> Result<Self> {
+        let top = subdir.unwrap_or(Path::new(""));
+        let directories: BTreeSet<PathBuf> =
+            paths.flat_map(|path| top.join(path).ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>()).collect();
+        let mut files = Vec::new();
+        for directory in directories {
+            let path = directory.join(NAME);
+            if let Some((id, FileKind::Regular { .. })) = objects.find(whole, &path)?
+                && objects.header(id)?.0 <= MAX_ATTRIBUTES
+            {
+                files.push((path, objects.read(id)?.to_vec()));
+            }
+        }
+        Self::new(&files, &scratch.join("attributes"))
+    }
+
+    /// For these attributes files. `dir` is a path for the repository.
+    fn new(files: &[(PathBuf, Vec<u8>)], dir: &Path) -> Result<Self> {
+        if files::exists(dir)? {
+            tree::remove(dir).on_volume(|| format!("cannot remove {}", dir.display()))?;
+        }
+        create(dir)?;
+        let fill = || {
+            let repo = Repository::open_bare(dir)?;
+            let mut index = repo.index()?;
+            for (path, text) in files {
+                let path = path.as_os_str().as_bytes().to_owned();
+                let none = IndexTime::new(0, 0);
+                let id = repo.blob(text)?;
+                let (mode, file_size) = (0o100_644, u32::try_from(text.len()).unwrap_or(u32::MAX));
+                let (dev, ino, uid, gid, flags, flags_extended) = (0, 0, 0, 0, 0, 0);
+                index.add(&IndexEntry {
+                    ctime: none,
+                    mtime: none,
+                    dev,
+                    ino,
+                    mode,
+                    uid,
+                    gid,
+                    file_size,
+                    id,
+                    flags,
+                    flags_extended,
+                    path,
+                })?;
+            }
+            index.write()?;
+            Ok(repo)
+        };
+        fill().map(Self).map_err(|error: git2::Error| failed(&error))
+    }
+
+    /// Whether a path has an attribute with this value.
+    pub(super) fn has(&self, path: &Path, name: &str, wanted: &str) -> Result<bool> {
+        let value = self.0.get_attr_bytes(path, name, AttrCheckFlags::INDEX_ONLY).map_err(|error| failed(&error))?;
+        Ok(AttrValue::always_bytes(value) == AttrValue::Bytes(wanted.as_bytes()))
+    }
+}
+
+fn failed(error: &git2::Error) -> Error {
+    failure("cannot read the Git attributes of the repository", error).permanent()
+}
+
+/// The patterns of `lfs.fetchinclude` and `lfs.fetchexclude`, which are those of gitignore(5): a pattern without a slash
+/// matches at any depth, and a directory matches everything in it.
+pub(super) struct Patterns {
+    /// None: nothing is left out.
+    lookup: Option<Lookup>,
+    includes: bool,
+}
+
+impl Patterns {
+    const INCLUDE: &str = "include";
+    const EXCLUDE: &str = "exclude";
+
+    pub(super) fn new(include: &[String], exclude: &[String], scratch: &Path) -> Result<Self> {
+        let mut text = String::new();
+        for (patterns, name) in [(include, Self::INCLUDE), (exclude, Self::EXCLUDE)] {
+            for pattern in patterns {
+                let pattern = pattern.trim_end_matches('/').replace(char::is_whitespace, "?");
+                let pattern = if pattern.contains('/') { pattern } else { format!("**/{pattern}") };
+                let pattern = pattern.trim_start_matches('/');
+                text += &format!("/{pattern} {name}=yes\n/{pattern}/** {name}=yes\n");
+            }
+        }
+        let files = [(PathBuf::from(NAME), text.into_bytes())];
+        let is_empty = include.is_empty() && exclude.is_empty();
+        let lookup = if is_empty { None } else { Some(Lookup::new(&files, &scratch.join("patterns"))?) };
+        Ok(Self { lookup, includes: !include.is_empty() })
+    }
+
+    pub(super) fn allow(&self, path: &Path) -> Result<bool> {
+        let Some(lookup) = &self.lookup else { return Ok(true) };
+        let included = !self.includes || lookup.has(path, Self::INCLUDE, "yes")?;
+        Ok(included && !lookup.has(path, Self::EXCLUDE, "yes")?)
+    }
 }
 
 /// Whether the value is an encoding other than UTF-8. Git accepts two names for UTF-8, in any case (utf8.c,

@@ -29,14 +29,14 @@ use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{GitSource, Submodules, TreePath};
 use crate::retry::Deadline;
 use crate::signature::{AllowedSigners, SignedBy};
 use crate::source::checkout::entries::{Entries, Step};
 use crate::source::checkout::layout::Layout;
 use crate::source::destination::Destination;
-use crate::source::lfs;
+use crate::source::lfs::{self, Pointer};
 use crate::source::objects::{Fetched, FileKind, Objects, Store, failure};
 use crate::source::remote::refs::Choice;
 use crate::source::remote::submodules;
@@ -54,6 +54,14 @@ pub(crate) struct CheckedOut {
     pub(crate) signer: Option<SignedBy>,
     /// To fetch from elsewhere. Their directories exist and are empty.
     pub(crate) submodules: Vec<Submodule>,
+    /// To fetch as well. The pointers are in their places.
+    pub(crate) lfs: Option<LfsFiles>,
+}
+
+/// The files of Git LFS, and the repository's configuration for it.
+pub(crate) struct LfsFiles {
+    pub(crate) files: Vec<(PathBuf, Pointer)>,
+    pub(crate) config: lfs::Config,
 }
 
 /// A submodule: a commit of another repository.
@@ -75,7 +83,7 @@ pub(crate) fn write(
     to: Destination<'_>,
     deadline: Deadline,
 ) -> Result<CheckedOut> {
-    let Destination { tree, scratch, subdir, limit, lfs_pointers } = to;
+    let Destination { tree, scratch, subdir, limit, lfs_pointers, .. } = to;
     let subdir = subdir.map(TreePath::as_path);
     let what = format!("cannot check out {} of {}", choice.commit, source.url);
     let open = |path: &Path| Repository::open_bare(path).map_err(|error| failure("cannot read the objects", &error));
@@ -107,7 +115,14 @@ pub(crate) fn write(
         attributes::write(&repo, &objects, whole, files, subdir, tree, scratch, &scan.attributes)?;
         settle::settle(tree, &times, deadline)?
     };
-    lfs::judge(&what, &settled.pointers, lfs_pointers)?;
+    let lfs = match settled.pointers {
+        pointers if pointers.is_empty() => None,
+        pointers if lfs_pointers => {
+            lfs::warn(&pointers.into_iter().map(|(path, _)| path).collect::<Vec<_>>());
+            None
+        }
+        pointers => Some(lfs_files(&objects, whole, subdir, pointers, scratch)?),
+    };
     let submodules = match scan.submodules {
         0 => Vec::new(),
         _ if source.submodules == Submodules::Off => {
@@ -118,7 +133,55 @@ pub(crate) fn write(
         }
         _ => named_submodules(&objects, whole, files, subdir, scratch)?,
     };
-    Ok(CheckedOut { written: settled.written, signer, submodules })
+    Ok(CheckedOut { written: settled.written, signer, submodules, lfs })
+}
+
+/// The pointers whose contents Git LFS puts in their places: those with its filter, unless `.lfsconfig` leaves them out.
+fn lfs_files(
+    objects: &Objects<'_>,
+    whole: Oid,
+    subdir: Option<&Path>,
+    pointers: Vec<(PathBuf, Result<Pointer, String>)>,
+    scratch: &Path,
+) -> Result<LfsFiles> {
+    let config = match objects.find(whole, Path::new(lfs::FILE))? {
+        Some((id, FileKind::Regular { .. })) => lfs::read(&objects.read(id)?, scratch)?,
+        Some(_) => {
+            return Err(Error::source(objects.what)
+                .because(format!("{} of the repository is not a regular file", lfs::FILE))
+                .hint("commit the file itself"));
+        }
+        None => lfs::Config::default(),
+    };
+    let filtered = attributes::Lookup::of(objects, whole, subdir, pointers.iter().map(|(path, _)| path), scratch)?;
+    let chosen = attributes::Patterns::new(&config.include, &config.exclude, scratch)?;
+    let (mut files, mut others, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for (path, pointer) in pointers {
+        let at = subdir.unwrap_or(Path::new("")).join(&path);
+        if !filtered.has(&at, "filter", "lfs")? {
+            others.push(path);
+        } else if !chosen.allow(&at)? {
+            left_out.push(path);
+        } else {
+            let damaged = |why| {
+                Error::source(objects.what)
+                    .because(format!("the Git LFS pointer {} is unusable: {why}", path.display()))
+                    .hint("commit the file again with git lfs, or use --lfs off to publish the pointer")
+            };
+            let pointer = pointer.map_err(damaged)?;
+            files.push((path, pointer));
+        }
+    }
+    if !others.is_empty() {
+        tracing::warn!(
+            "as with git, Git LFS pointers without the attribute filter=lfs stay pointers: {}",
+            few(&others)
+        );
+    }
+    if !left_out.is_empty() {
+        tracing::warn!("{} leaves Git LFS pointers without contents: {}", lfs::FILE, few(&left_out));
+    }
+    Ok(LfsFiles { files, config })
 }
 
 /// The submodules of a tree, with their paths.

@@ -194,7 +194,7 @@ impl Begun {
         }
         self.is_finished = true;
         let mut settled = std::mem::take(&mut self.settled);
-        settled.pointers.sort_unstable();
+        settled.pointers.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Ok(settled)
     }
 }
@@ -273,8 +273,8 @@ impl Settled {
         let regular = places.iter().filter(|(_, kind)| *kind != FileKind::Link);
         self.written.files += places.len() as u64;
         self.written.bytes += (contents.len() * regular.clone().count()) as u64;
-        if lfs::is_pointer(contents) {
-            self.pointers.extend(regular.map(|(name, _)| name.clone()));
+        if let Some(pointer) = lfs::parse(contents) {
+            self.pointers.extend(regular.map(|(name, _)| (name.clone(), pointer.clone())));
         }
     }
 }

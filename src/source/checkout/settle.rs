@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Timestamps, utimensat};
 use crate::error::{IoContext, Result};
 use crate::files::{self, WRITTEN};
 use crate::retry::Deadline;
-use crate::source::lfs;
+use crate::source::lfs::{self, Pointer};
 use crate::tree::{Written, set_mode};
 use crate::walk::{WalkError, walk};
 
@@ -17,8 +17,8 @@ use crate::walk::{WalkError, walk};
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     pub(super) written: Written,
-    /// Git LFS pointers.
-    pub(super) pointers: Vec<PathBuf>,
+    /// Git LFS pointers, usable or not.
+    pub(super) pointers: Vec<(PathBuf, Result<Pointer, String>)>,
 }
 
 /// Sets Git's mode and these times on everything that libgit2 wrote, counts the files, and searches for Git LFS
@@ -46,8 +46,10 @@ pub(super) fn settle(tree: &Path, times: &Timestamps, deadline: Deadline) -> Res
         if meta.permissions().mode() & 0o7777 != mode {
             set_mode(&entry.path, mode).on_volume(volume)?;
         }
-        if meta.len() <= lfs::LONGEST && lfs::is_pointer(&files::read(&entry.path, WRITTEN).on_volume(volume)?) {
-            settled.pointers.push(entry.name);
+        if meta.len() <= lfs::LONGEST
+            && let Some(pointer) = lfs::parse(&files::read(&entry.path, WRITTEN).on_volume(volume)?)
+        {
+            settled.pointers.push((entry.name, pointer));
         }
     }
     Ok(settled)

@@ -7,11 +7,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{Config, ConfigLevel};
-
-use crate::error::{Error, IoContext, Kind, Result, refuse_bare_login};
+use crate::error::{Error, Kind, Result, refuse_bare_login};
 use crate::plan::{GitUrl, Ssh};
 use crate::redact::RemoteUrl;
+use crate::source::remote::config;
 
 /// Its path in the repository.
 pub(crate) const FILE: &str = ".gitmodules";
@@ -27,23 +26,6 @@ pub(crate) struct NamedModule {
 /// Parses the file's `text`, by way of a file in `scratch`. Leaves out submodules with `update = none`, and
 /// those without a path or a URL (gitmodules(5)).
 pub(crate) fn read(text: &[u8], scratch: &Path) -> Result<Vec<NamedModule>> {
-    // libgit2 would open the included files.
-    let includes = text.split(|byte| *byte == b'[').skip(1).any(|section| {
-        let name = section.trim_ascii_start();
-        name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"include"))
-    });
-    let unreadable = || Error::source(format!("cannot read {FILE} of the repository"));
-    if includes {
-        return Err(unreadable().because("it includes other files, which Git does not allow there"));
-    }
-    let path = scratch.join("gitmodules");
-    std::fs::write(&path, text).on_volume(|| format!("cannot write {}", path.display()))?;
-    let parsed = parse(&path).map_err(|error| unreadable().because(error.message()));
-    std::fs::remove_file(&path).on_volume(|| format!("cannot remove {}", path.display()))?;
-    parsed
-}
-
-fn parse(path: &Path) -> Result<Vec<NamedModule>, git2::Error> {
     #[derive(Default)]
     struct Section {
         name: String,
@@ -51,25 +33,19 @@ fn parse(path: &Path) -> Result<Vec<NamedModule>, git2::Error> {
         url: Option<String>,
         none: bool,
     }
-    let mut config = Config::new()?;
-    config.add_file(path, ConfigLevel::Local, false)?;
     let mut sections: Vec<Section> = Vec::new();
-    let mut entries = config.entries(None)?;
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = String::from_utf8_lossy(entry.name_bytes());
+    for (name, value) in config::entries(FILE, text, scratch)? {
         let Some((name, key)) = name.strip_prefix("submodule.").and_then(|name| name.rsplit_once('.')) else {
             continue;
         };
-        let value = if entry.has_value() { entry.value_bytes() } else { b"" };
         let at = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
             sections.push(Section { name: name.to_owned(), ..Section::default() });
             sections.len() - 1
         });
         let section = &mut sections[at];
         match key {
-            "path" => section.path = Some(PathBuf::from(OsStr::from_bytes(value))),
-            "url" => section.url = Some(String::from_utf8_lossy(value).into_owned()),
+            "path" => section.path = Some(PathBuf::from(OsStr::from_bytes(&value))),
+            "url" => section.url = Some(String::from_utf8_lossy(&value).into_owned()),
             "update" => section.none = value == b"none",
             _ => {}
         }
@@ -108,7 +84,7 @@ pub(crate) fn address(url: &str, parent: &GitUrl) -> Result<GitUrl> {
 }
 
 /// A foreign URL without the parts that may be secret: before an `@`, and after a `?`.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let (place, query) = url.split_once('?').map_or((url, ""), |(place, _)| (place, "?***"));
     let place = place.rsplit_once('@').map_or_else(|| place.to_owned(), |(_, place)| format!("***@{place}"));
     place + query

@@ -149,77 +149,30 @@ fn files_have_the_commits_time_wherever_they_are_written() {
 }
 
 #[test]
-fn pointers_of_git_lfs_are_no_files() {
+fn without_git_lfs_pointers_stay_what_they_are() {
     let sandbox = Sandbox::new();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
-    for (name, attributes) in
-        [("plain.git", ""), ("lfs.git", "*.bin filter=lfs -text\n"), ("eol.git", "*.txt eol=crlf\n")]
-    {
+    for (name, attributes, is_lfs) in [
+        ("plain.git", "", false),
+        ("lfs.git", "*.bin filter=lfs -text\n", true),
+        ("eol.git", "*.txt eol=crlf\n", false),
+        ("both.git", "*.bin filter=lfs\n*.txt eol=crlf\n", true),
+    ] {
         let repo = Repo::new(&sandbox.path(&format!("git/{name}")));
         repo.file(".gitattributes", attributes).file("models/a.bin", pointer).file("b.txt", "x\n").commit("one");
         let server = GitServer::start(&sandbox.path("git"));
-        let text = error(&sandbox, &server.url(name), &[]);
-        assert!(text.contains("1 file is only a Git LFS pointer") && text.contains("models/a.bin"), "{text}");
-        assert!(!sandbox.root().join("app").exists());
-        let ran = works(&sandbox, &server.url(name), &["--allow-lfs-pointers"]);
+        if is_lfs {
+            let text = error(&sandbox, &server.url(name), &[]);
+            assert!(text.contains("the Git LFS pointer models/a.bin is unusable"), "{text}");
+            assert!(!sandbox.root().join("app").exists());
+        } else {
+            let ran = works(&sandbox, &server.url(name), &[]);
+            let warning = "pointers without the attribute filter=lfs stay pointers: models/a.bin";
+            assert!(ran.raw.contains(warning), "{}", ran.raw);
+        }
+        let ran = works(&sandbox, &server.url(name), &["--lfs=off"]);
         assert!(ran.raw.contains("warning: 1 file is only a Git LFS pointer: models/a.bin"), "{}", ran.raw);
         assert_eq!(fs::read_to_string(tree(&sandbox).join("models/a.bin")).unwrap(), pointer);
         fs::remove_dir_all(sandbox.root()).unwrap();
-    }
-    let server = GitServer::start(&sandbox.path("git"));
-    insta::assert_snapshot!(error(&sandbox, &server.url("lfs.git"), &[]), @"
-    cannot check out [COMMIT] of http://[HOST]/lfs.git
-      because: 1 file is only a Git LFS pointer, and podstrap does not fetch the contents: models/a.bin
-    hint: mount or download these files in another way, or store them in the source itself
-    hint: use --allow-lfs-pointers if the app does not need them
-    ");
-}
-
-#[test]
-fn one_volume_goes_from_source_to_source() {
-    let sandbox = Sandbox::new();
-    let repo = Repo::new(&sandbox.path("git/app.git"));
-    repo.file("a", "1").commit("one");
-    repo.git(["checkout", "--quiet", "-b", "next"]);
-    repo.file("a", "2").file("b", "2").commit("two");
-    Repo::new(&sandbox.path("git/other.git")).file("c", "3").commit("other");
-    let server = GitServer::start(&sandbox.path("git"));
-    for (name, flags, wanted) in [
-        ("app.git", &["--ref=main"][..], "a"),
-        ("app.git", &["--ref=next"], "a b"),
-        ("app.git", &["--ref=next", "--depth=0"], "a b"),
-        ("app.git", &["--ref=main", "--depth=5"], "a"),
-        ("other.git", &[], "c"),
-        ("app.git", &["--ref=next", "--depth=1"], "a b"),
-    ] {
-        works(&sandbox, &server.url(name), flags);
-        let mut names: Vec<_> = fs::read_dir(tree(&sandbox))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names.join(" "), wanted, "{name} {flags:?}");
-    }
-}
-
-#[test]
-fn a_repository_that_is_shallow_itself_is_a_source() {
-    let sandbox = Sandbox::new();
-    let repo = Repo::new(&sandbox.path("git/app.git"));
-    repo.file("a", "1").commit("one").file("a", "2").commit("two").file("a", "3").commit("three");
-    let origin = format!("file://{}", repo.dir.display());
-    let cut = sandbox.path("git/cut.git");
-    let status = git(Path::new("/")).args(["clone", "--quiet", "--depth=2", &origin]).arg(&cut).status().unwrap();
-    assert!(status.success());
-    let server = GitServer::start(&sandbox.path("git"));
-    for url in [server.url("cut.git/.git"), format!("file://{}", cut.display())] {
-        for flags in [&["--keep-git", "--depth=0"][..], &["--keep-git", "--depth=1"], &[]] {
-            works(&sandbox, &url, flags);
-            assert_eq!(fs::read_to_string(tree(&sandbox).join("a")).unwrap(), "3");
-            if !flags.is_empty() {
-                assert_eq!(asked(&sandbox, &["fsck", "--connectivity-only", "--no-dangling"]), "");
-                assert!(["three", "three\ntwo"].contains(&&*asked(&sandbox, &["log", "--format=%s"])));
-            }
-        }
     }
 }

@@ -274,7 +274,7 @@ fn a_checkout_that_is_dropped_leaves_no_thread_behind() {
     let (tree, source) = (dir.path().join("tree"), git_source(&server.url("app.git"), None, 1));
     run(async {
         let mut resolved = resolve(&source, LIMIT, deadline).await.unwrap();
-        let checkout = resolved.checkout(&tree, dir.path(), LIMIT, deadline);
+        let checkout = resolved.checkout(&tree, dir.path(), None, LIMIT, deadline);
         tokio::time::timeout(Duration::from_millis(300), checkout).await.unwrap_err();
     });
     assert!(started.elapsed() < Duration::from_secs(4), "the runtime waits for its threads");

@@ -71,7 +71,7 @@ fn directories_that_cannot_be_copied() {
     let (tree, scratch) = (app.join("root/tree"), app.join("root/scratch"));
     let source = Source::directory(app);
     let error =
-        run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, LIMIT, deadline).await })
+        run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, None, LIMIT, deadline).await })
             .unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&*dir.path().to_string_lossy(), "[TMP]"), @r"
     error: cannot copy [TMP]/outer into --root, which is inside it
@@ -88,6 +88,6 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     let deadline = Deadline::after(Duration::from_secs(10));
     let mut resolved = run(resolve(&Source::directory(app.clone()), LIMIT, deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
-    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), LIMIT, deadline)).unwrap_err();
+    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), None, LIMIT, deadline)).unwrap_err();
     assert!(error.to_string().contains("changed during the copy"), "{error}");
 }

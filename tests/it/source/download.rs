@@ -465,7 +465,7 @@ fn pointers_of_git_lfs_are_no_files_wherever_they_come_from() {
     ] {
         let text = error(&sandbox, &repo, flags, 3);
         assert!(text.contains("1 file is only a Git LFS pointer") && text.contains("a.bin"), "{text}");
-        works(&sandbox, &repo, &[flags, &["--allow-lfs-pointers"]].concat());
+        works(&sandbox, &repo, &[flags, &["--lfs=off"]].concat());
     }
 }
 

@@ -8,6 +8,7 @@ mod directory;
 mod download;
 mod errors;
 mod hostile;
+mod lfs;
 mod network;
 mod private;
 mod proxy;

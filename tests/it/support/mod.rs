@@ -10,6 +10,7 @@ pub mod http;
 pub mod index;
 pub mod inputs;
 pub mod kill;
+pub mod lfs;
 pub mod namespaces;
 pub mod packages;
 pub mod proxy;

@@ -48,7 +48,7 @@ pub(crate) fn get_within(source: &Source, limit: Duration) -> Result<Got, Error>
     let deadline = Deadline::after(limit);
     run(async {
         let mut resolved = resolve(source, LIMIT, deadline).await?;
-        let checkout = resolved.checkout(&tree, &scratch, LIMIT, deadline).await?;
+        let checkout = resolved.checkout(&tree, &scratch, None, LIMIT, deadline).await?;
         Ok(Got { dir, revision: resolved.revision, checkout })
     })
 }

@@ -6,7 +6,7 @@
 //! | `host_key` | verifies the key that it shows |
 //! | connection | a connection to a known host |
 //! | login | finds a key that opens the account |
-//! | session | the command that sends references and a pack |
+//! | session | the command that sends references and a pack; other commands |
 
 mod connection;
 mod host_key;
@@ -14,7 +14,7 @@ mod known_hosts;
 mod login;
 mod session;
 
-pub(crate) use session::{Session, list};
+pub(crate) use session::{Session, list, output};
 
 #[cfg(fuzzing)]
 pub use known_hosts::fuzz as known_hosts;

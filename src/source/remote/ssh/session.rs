@@ -1,5 +1,5 @@
-//! Runs `git-upload-pack` on a server: its list of references, and one pack (gitprotocol-pack, version 0). Every
-//! failure of a server becomes an [`Error`] here.
+//! Runs a program on a server. Above all `git-upload-pack`: its list of references, and one pack (gitprotocol-pack,
+//! version 0). Every failure of a server becomes an [`Error`] here.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +20,10 @@ use crate::source::remote::refs::{Refs, Unreadable};
 use crate::source::remote::ssh::connection::{Connection, SAID, locked, lost, step};
 use crate::source::remote::ssh::login::{first_lines, log_in};
 
+/// The program for references and packs.
+const UPLOAD_PACK: &str = "git-upload-pack";
+/// The most bytes of another program's output.
+const MAX_OUTPUT: usize = 64 << 10;
 /// How long podstrap waits for a server to receive a goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -37,6 +41,7 @@ impl fmt::Debug for Session {
 
 /// A command on a server, and its result.
 struct Command {
+    program: &'static str,
     channel: Channel<Msg>,
     connection: Connection,
     /// The command's standard error.
@@ -49,19 +54,7 @@ struct Command {
 /// the form of HTTP.
 pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(Session, Refs, Vec<u8>)> {
     let what = format!("cannot list the references of {ssh}");
-    let connection = log_in(ssh, keys, deadline).await?;
-    let line = ssh.command();
-    tracing::debug!("{}: {line}", ssh.known_as());
-    let open = async {
-        let channel = connection.handle.channel_open_session().await?;
-        channel.exec(true, line).await?;
-        Ok(channel)
-    };
-    let channel = step(&what, deadline, open)
-        .await
-        .and_then(|done| done.map_err(|error| lost(ssh, &what, error, &connection.heard)))?;
-    let mut command = Command { channel, connection, said: Vec::new(), status: None, signal: None };
-
+    let mut command = Command::start(ssh, keys, UPLOAD_PACK, "", &what, deadline).await?;
     let mut body = [packet(b"# service=git-upload-pack\n"), FLUSH.to_vec()].concat();
     let (start, mut framer, mut pace) = (body.len(), Framer::default(), Pace::new(deadline));
     'list: while let Some(bytes) = command.chunk(&what, (body.len() - start) as u64, &mut pace).await? {
@@ -100,7 +93,54 @@ pub(crate) async fn list(ssh: &Ssh, keys: &Keys, deadline: Deadline) -> Result<(
     }
 }
 
+/// Runs a program for the repository, with one more argument, and returns its output.
+pub(crate) async fn output(
+    ssh: &Ssh,
+    keys: &Keys,
+    program: &'static str,
+    argument: &str,
+    what: &str,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    let mut command = Command::start(ssh, keys, program, &format!(" {argument}"), what, deadline).await?;
+    let (mut output, mut pace) = (Vec::new(), Pace::new(deadline));
+    while let Some(bytes) = command.chunk(what, output.len() as u64, &mut pace).await? {
+        output.extend_from_slice(&bytes);
+        if output.len() > MAX_OUTPUT {
+            return Err(
+                Error::source(what).because(format!("the answer of {program} is longer than {MAX_OUTPUT} bytes"))
+            );
+        }
+    }
+    let ended = command.ended(what);
+    let done = command.status == Some(0);
+    leave(command, false);
+    if done { Ok(output) } else { Err(ended) }
+}
+
 impl Command {
+    async fn start(
+        ssh: &Ssh,
+        keys: &Keys,
+        program: &'static str,
+        arguments: &str,
+        what: &str,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let connection = log_in(ssh, keys, deadline).await?;
+        let line = ssh.command(program) + arguments;
+        tracing::debug!("{}: {line}", ssh.known_as());
+        let open = async {
+            let channel = connection.handle.channel_open_session().await?;
+            channel.exec(true, line).await?;
+            Ok(channel)
+        };
+        let channel = step(what, deadline, open)
+            .await
+            .and_then(|done| done.map_err(|error| lost(ssh, what, error, &connection.heard)))?;
+        Ok(Self { program, channel, connection, said: Vec::new(), status: None, signal: None })
+    }
+
     /// The next bytes of the command's output, after `received` bytes; `None` at its end.
     async fn chunk(
         &mut self,
@@ -126,7 +166,8 @@ impl Command {
                 Some(ChannelMsg::ExitStatus { exit_status }) => self.status = Some(exit_status),
                 Some(ChannelMsg::ExitSignal { signal_name, .. }) => self.signal = Some(format!("{signal_name:?}")),
                 Some(ChannelMsg::Failure) => {
-                    return Err(self.quoted(Error::source(what).because("the server refuses to run git-upload-pack")));
+                    let refused = format!("the server refuses to run {}", self.program);
+                    return Err(self.quoted(Error::source(what).because(refused)));
                 }
                 Some(ChannelMsg::Close) | None => return Ok(None),
                 Some(_) => {}
@@ -134,18 +175,18 @@ impl Command {
         }
     }
 
-    /// The error of a command that ended before its list was complete.
+    /// The error of a command that ended before its answer was complete.
     fn ended(&self, what: &str) -> Error {
-        let error = Error::source(what);
+        let (error, program) = (Error::source(what), self.program);
         if let Some(signal) = &self.signal {
-            return self.quoted(error.because(format!("git-upload-pack was ended by SIG{signal}"))).transient(None);
+            return self.quoted(error.because(format!("{program} was ended by SIG{signal}"))).transient(None);
         }
         match self.status {
-            Some(127) => self.quoted(error.because("the server has no git-upload-pack on its PATH")),
+            Some(127) => self.quoted(error.because(format!("the server has no {program} on its PATH"))),
             Some(status) => self
-                .quoted(error.because(format!("git-upload-pack ended with exit status {status}")))
+                .quoted(error.because(format!("{program} ended with exit status {status}")))
                 .hint("check the path, and whether the key can read this repository"),
-            None if !self.said.is_empty() => self.quoted(error.because("git-upload-pack ended")),
+            None if !self.said.is_empty() => self.quoted(error.because(format!("{program} ended"))),
             None => {
                 let farewell = locked(&self.connection.heard).farewell.take();
                 let farewell = farewell.map(|text| format!(": {text}")).unwrap_or_default();
