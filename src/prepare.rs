@@ -16,7 +16,7 @@ use crate::runtime::blocking;
 use crate::selfcopy;
 use crate::signature::SignedBy;
 use crate::size::{Size, count};
-use crate::source::{self, Known, Resolved, Revision};
+use crate::source::{self, Contents, Known, Resolved, Revision};
 use crate::steps;
 use crate::telemetry::Phases;
 use crate::tree::{self, Written};
@@ -144,7 +144,7 @@ impl<'a> Preparation<'a> {
     async fn forecast(&self, meter: &Meter) -> Result<(Forecast, PathBuf)> {
         source::sign_in(&self.plan.source, self.deadline).await?;
         let staging = self.staging()?;
-        let (resolved, checkout) = self.fetch(None, staging, meter).await?;
+        let (resolved, checkout) = self.fetch(None, staging, Contents::Ask, meter).await?;
         let tree = staging.tree();
         self.provision.elsewhere(tree.clone()).await?;
         let environment = self.provision.forecast(&dirs(staging), &tree, &resolved.revision.commit).await?;
@@ -306,8 +306,9 @@ impl<'a> Preparation<'a> {
         source::sign_in(&self.plan.source, self.deadline).await?;
         let dirs = dirs(staging);
         let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
+        let earlier = self.volume.published(&self.plan.target)?.map(|release| self.volume.tree(&release));
         let ((resolved, checkout), begun) = tokio::try_join!(
-            self.fetch(resolved, staging, meter),
+            self.fetch(resolved, staging, Contents::Fetch(earlier.as_deref()), meter),
             self.provision.begin(&dirs, &self.ready, commit.as_deref())
         )?;
         let (tree, commit) = (staging.tree(), &resolved.revision.commit);
@@ -334,7 +335,13 @@ impl<'a> Preparation<'a> {
         self.staging.get().ok_or_else(|| Error::internal("no staging directory"))
     }
 
-    async fn fetch(&self, resolved: Option<Resolved>, staging: &Staging, meter: &Meter) -> Result<(Resolved, Written)> {
+    async fn fetch(
+        &self,
+        resolved: Option<Resolved>,
+        staging: &Staging,
+        contents: Contents<'_>,
+        meter: &Meter,
+    ) -> Result<(Resolved, Written)> {
         let mut resolved = match resolved {
             Some(resolved) => resolved,
             None => self.resolve().await?,
@@ -342,9 +349,8 @@ impl<'a> Preparation<'a> {
         let scratch = staging.scratch().join("source");
         fs::create_dir(&scratch).on_volume(|| format!("cannot create the directory {}", scratch.display()))?;
         let phase = self.phases.start("fetch", &self.plan.source.to_string());
-        let earlier = self.volume.published(&self.plan.target)?.map(|release| self.volume.tree(&release));
-        let (earlier, limit) = (earlier.as_deref(), self.plan.size_limit);
-        let checkout = resolved.checkout(&staging.tree(), &scratch, earlier, limit, self.deadline).await?;
+        let limit = self.plan.size_limit;
+        let checkout = resolved.checkout(&staging.tree(), &scratch, contents, limit, self.deadline).await?;
         if !files::names(&scratch)?.is_empty() {
             // Usage may peak here. Delete libgit2's repository or the download now.
             meter.look().await?;

@@ -17,6 +17,24 @@ pub(crate) struct Destination<'a> {
     pub(crate) limit: Size,
     /// Publish Git LFS pointer files instead of their contents.
     pub(crate) lfs_pointers: bool,
-    /// The tree of the release before, which may have some of the files of this one.
-    pub(crate) earlier: Option<&'a Path>,
+    pub(crate) contents: Contents<'a>,
+}
+
+/// Where the contents of Git LFS come from.
+#[derive(Debug, Clone, Copy)]
+pub enum Contents<'a> {
+    /// The server, or a tree that may have some of them at the same paths.
+    Fetch(Option<&'a Path>),
+    /// Nowhere: podstrap only asks the server for its links to them.
+    Ask,
+}
+
+impl<'a> Contents<'a> {
+    /// The tree that may have some of them.
+    pub(crate) fn earlier(self) -> Option<&'a Path> {
+        match self {
+            Self::Fetch(earlier) => earlier,
+            Self::Ask => None,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::formats::{self, Format};
 use crate::plan::{RESERVED, TreePath, Unpack};
 use crate::retry::Deadline;
 use crate::runtime::{blocking, hex};
-use crate::source::destination::Destination;
+use crate::source::destination::{Contents, Destination};
 use crate::source::lfs;
 use crate::source::revision::Revision;
 use crate::tree::{Written, count, reserved, set_mode};
@@ -76,8 +76,14 @@ pub(crate) async fn check_out(
     let (tree, scratch, subdir) = (to.tree.to_owned(), to.scratch.to_owned(), to.subdir.cloned());
     let (limit, lfs_pointers) = (to.limit, to.lfs_pointers);
     blocking(move || {
-        let to =
-            Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers, earlier: None };
+        let to = Destination {
+            tree: &tree,
+            scratch: &scratch,
+            subdir: subdir.as_ref(),
+            limit,
+            lfs_pointers,
+            contents: Contents::Ask,
+        };
         let written = file.write(&unpack, to, deadline)?;
         lfs::judge_tree(&file.shown, &tree, lfs_pointers)?;
         Ok(written)

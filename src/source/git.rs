@@ -26,7 +26,7 @@ use crate::size::Size;
 use crate::source::access::auth::Auth;
 use crate::source::access::web::Access;
 use crate::source::checkout::{self, Begun, CheckedOut, Early, LfsFiles, Submodule};
-use crate::source::destination::Destination;
+use crate::source::destination::{Contents, Destination};
 use crate::source::keep;
 use crate::source::lfs;
 use crate::source::objects::transport::{self, Wire};
@@ -197,7 +197,7 @@ impl Git {
                     _ => None,
                 },
                 tree: to.tree,
-                earlier: to.earlier,
+                contents: to.contents,
                 written: done.written,
                 limit: to.limit,
             };
@@ -265,13 +265,13 @@ impl Git {
         let (choice, source, signers) = (self.choice.clone(), self.source.clone(), self.signers.clone());
         let (tree, scratch) = (to.tree.to_owned(), to.scratch.to_owned());
         let (subdir, limit, lfs_pointers) = (to.subdir.cloned(), to.limit, to.lfs_pointers);
-        // Only the contents of Git LFS come from an earlier tree.
-        let earlier = None;
+        // This part writes only pointers.
+        let contents = Contents::Ask;
         let written = blocking(move || {
             // The pack and the files are on the volume at the same time.
             let limit = Size(limit.0.saturating_sub(fetched.occupied()?));
             let to =
-                Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers, earlier };
+                Destination { tree: &tree, scratch: &scratch, subdir: subdir.as_ref(), limit, lfs_pointers, contents };
             checkout::write(&fetched, begun, signers.as_deref(), &source, &choice, to, deadline)
         });
         // Nothing can stop libgit2's writer, or an attribute pattern that is made to run for ever. They end with
@@ -324,8 +324,12 @@ impl Git {
             let tree = to.tree.join(&submodule.path);
             let mut git = Box::pin(Self::resolve(&source, &self.access, deadline)).await.map_err(error)?;
             let limit = Size(to.limit.0.saturating_sub(done.bytes));
-            let earlier = to.earlier.map(|earlier| earlier.join(&submodule.path));
-            let part = Destination { tree: &tree, subdir: None, limit, earlier: earlier.as_deref(), ..to };
+            let earlier = to.contents.earlier().map(|earlier| earlier.join(&submodule.path));
+            let contents = match to.contents {
+                Contents::Fetch(_) => Contents::Fetch(earlier.as_deref()),
+                Contents::Ask => Contents::Ask,
+            };
+            let part = Destination { tree: &tree, subdir: None, limit, contents, ..to };
             done.add(Box::pin(git.check_out_nested(part, nesting + 1, deadline)).await.map_err(error)?);
         }
         Ok(done)

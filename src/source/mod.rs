@@ -54,6 +54,7 @@ use download::Download;
 use file::LocalFile;
 use git::Git;
 
+pub use destination::Contents;
 pub(crate) use directory::digest;
 pub use revision::{Known, Revision, Validator};
 
@@ -231,19 +232,19 @@ impl Found {
 impl Resolved {
     /// Writes the revision's files to `tree`, which must not exist yet. `scratch` is an existing empty directory
     /// on the same file system for temporary files (the object database, an archive); the caller removes it.
-    /// Refuses to write more than `limit`. Takes files from the `earlier` tree that it need not download.
+    /// Refuses to write more than `limit`. `contents` says where those of Git LFS come from.
     ///
     /// If the reference moves meanwhile, podstrap resolves it once more, and `revision` is the new one.
     pub async fn checkout(
         &mut self,
         tree: &Path,
         scratch: &Path,
-        earlier: Option<&Path>,
+        contents: Contents<'_>,
         limit: Size,
         deadline: Deadline,
     ) -> Result<Written> {
         let (subdir, lfs_pointers) = (self.subdir.as_ref(), self.lfs_pointers);
-        let to = Destination { tree, scratch, subdir, limit, lfs_pointers, earlier };
+        let to = Destination { tree, scratch, subdir, limit, lfs_pointers, contents };
         let written = match &mut self.found {
             Found::Git(git) => git.check_out(to, deadline).await,
             Found::Download(download) => download.check_out(to, deadline).await,

@@ -335,8 +335,14 @@ mod tests {
             let tree = dir.path().join("tree");
             let subdir = subdir.map(|path| TreePath::new(Path::new(path)).unwrap());
             let (subdir, limit) = (subdir.as_ref(), Size(limit));
-            let to =
-                Destination { tree: &tree, scratch: dir.path(), subdir, limit, lfs_pointers: false, earlier: None };
+            let to = Destination {
+                tree: &tree,
+                scratch: dir.path(),
+                subdir,
+                limit,
+                lfs_pointers: false,
+                contents: crate::source::destination::Contents::Ask,
+            };
             let (mut early, mut arrived) = (Early::new(wanted, to, Deadline::after(time)), Arrived::default());
             for at in order {
                 let (id, kind, contents) = &self.0[*at];

@@ -19,6 +19,7 @@ use crate::runtime::blocking;
 use crate::size::{Size, count};
 use crate::source::access::pace::Pace;
 use crate::source::access::web::{Access, MAX_REDIRECTS, is_ok, shown, text};
+use crate::source::destination::Contents;
 use crate::source::lfs::batch::{Action, Server, TOGETHER, remember};
 use crate::source::lfs::contents::{Filling, copy, fill_empty};
 use crate::source::lfs::endpoint::{Config, Endpoint};
@@ -34,8 +35,7 @@ pub(crate) struct Place<'a> {
     /// The objects of a repository on this machine.
     pub(crate) objects: Option<&'a Path>,
     pub(crate) tree: &'a Path,
-    /// A tree that may have some of the contents at the same paths.
-    pub(crate) earlier: Option<&'a Path>,
+    pub(crate) contents: Contents<'a>,
     /// The files that are in the tree, pointers included.
     pub(crate) written: Written,
     /// The limit for all files.
@@ -62,7 +62,9 @@ pub(crate) async fn fetch(
     if whole > place.limit.0 {
         return Err(too_large(&what, "the files and their Git LFS contents take", whole, place.limit));
     }
-    check_space(&what, place.tree, occupied)?;
+    if matches!(place.contents, Contents::Fetch(_)) {
+        check_space(&what, place.tree, occupied)?;
+    }
     let missing = copy_known(objects, &place, deadline).await?;
     if !missing.is_empty() {
         let endpoint = Endpoint::of(config, place.home, place.objects)?;
@@ -108,7 +110,7 @@ fn check_space(what: &str, tree: &Path, needed: u64) -> Result<()> {
 
 /// Fills what is on this machine. Returns the rest.
 async fn copy_known(objects: Vec<Object>, place: &Place<'_>, deadline: Deadline) -> Result<Vec<Object>> {
-    let (tree, earlier) = (place.tree.to_owned(), place.earlier.map(Path::to_owned));
+    let (tree, earlier) = (place.tree.to_owned(), place.contents.earlier().map(Path::to_owned));
     blocking(move || {
         let mut missing = Vec::new();
         for object in objects {
@@ -164,7 +166,12 @@ async fn download(endpoint: Endpoint, objects: Vec<Object>, place: &Place<'_>, d
     };
     let bytes = objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
     tracing::info!("Git LFS: {} of {} from {}", count(objects.len() as u64, "object"), Size(bytes), server.site);
-    Transfer { server, tree: place.tree, deadline }.all(&objects).await?;
+    let transfer = Transfer { server, tree: place.tree, deadline };
+    let links = transfer.links(&objects).await?;
+    if matches!(place.contents, Contents::Ask) {
+        return Ok(());
+    }
+    transfer.all(links).await?;
     let tree = place.tree.to_owned();
     blocking(move || objects.iter().try_for_each(|object| repeat(object, &tree, deadline))).await
 }
@@ -202,7 +209,8 @@ struct Transfer<'a> {
 type Queue<'o> = Mutex<VecDeque<(&'o Object, Action)>>;
 
 impl Transfer<'_> {
-    async fn all(&self, objects: &[Object]) -> Result<()> {
+    /// Asks for all objects.
+    async fn links<'o>(&self, objects: &'o [Object]) -> Result<VecDeque<(&'o Object, Action)>> {
         let mut queue = VecDeque::new();
         for objects in objects.chunks(TOGETHER) {
             let objects: Vec<&Object> = objects.iter().collect();
@@ -211,7 +219,11 @@ impl Transfer<'_> {
             let actions = retry(self.deadline, &doing, ask).await?;
             queue.extend(objects.into_iter().zip(actions));
         }
-        let queue = Mutex::new(queue);
+        Ok(queue)
+    }
+
+    async fn all(&self, links: VecDeque<(&Object, Action)>) -> Result<()> {
+        let queue = Mutex::new(links);
         let work = || self.work(&queue);
         // As many as git-lfs has (`lfs.concurrenttransfers`), which servers are made for.
         tokio::try_join!(work(), work(), work(), work(), work(), work(), work(), work())?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use podstrap::plan::Origin;
 use podstrap::retry::Deadline;
-use podstrap::source::Revision;
+use podstrap::source::{Contents, Revision};
 use podstrap::telemetry::{LogFormat, LogLevel};
 
 use crate::support::git::{GitServer, Repo, git, listing};
@@ -274,7 +274,7 @@ fn a_checkout_that_is_dropped_leaves_no_thread_behind() {
     let (tree, source) = (dir.path().join("tree"), git_source(&server.url("app.git"), None, 1));
     run(async {
         let mut resolved = resolve(&source, LIMIT, deadline).await.unwrap();
-        let checkout = resolved.checkout(&tree, dir.path(), None, LIMIT, deadline);
+        let checkout = resolved.checkout(&tree, dir.path(), Contents::Fetch(None), LIMIT, deadline);
         tokio::time::timeout(Duration::from_millis(300), checkout).await.unwrap_err();
     });
     assert!(started.elapsed() < Duration::from_secs(4), "the runtime waits for its threads");

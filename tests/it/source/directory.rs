@@ -8,6 +8,7 @@ use std::time::Duration;
 use podstrap::error::{Error, Kind};
 use podstrap::plan::Source;
 use podstrap::retry::Deadline;
+use podstrap::source::Contents;
 
 use crate::support::source::{Got, LIMIT, cli, get_within, resolve, run, varied};
 
@@ -70,12 +71,13 @@ fn directories_that_cannot_be_copied() {
     let deadline = Deadline::after(Duration::from_secs(10));
     let (tree, scratch) = (app.join("root/tree"), app.join("root/scratch"));
     let source = Source::directory(app);
-    let error =
-        run(async { resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, None, LIMIT, deadline).await })
-            .unwrap_err();
+    let error = run(async {
+        resolve(&source, LIMIT, deadline).await?.checkout(&tree, &scratch, Contents::Fetch(None), LIMIT, deadline).await
+    })
+    .unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&*dir.path().to_string_lossy(), "[TMP]"), @r"
-    error: cannot copy [TMP]/outer into --root, which is inside it
-    hint: choose a --root outside the directory
+    error: cannot copy [TMP]/outer to [TMP]/outer/root, which is inside it
+    hint: choose a --root outside the directory; for `up` and --dry-run, set TMPDIR to one
     ");
 }
 
@@ -88,6 +90,7 @@ fn a_directory_that_changes_meanwhile_is_no_revision() {
     let deadline = Deadline::after(Duration::from_secs(10));
     let mut resolved = run(resolve(&Source::directory(app.clone()), LIMIT, deadline)).unwrap();
     std::fs::write(app.join("a"), "2").unwrap();
-    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), None, LIMIT, deadline)).unwrap_err();
+    let error = run(resolved.checkout(&dir.path().join("tree"), dir.path(), Contents::Fetch(None), LIMIT, deadline))
+        .unwrap_err();
     assert!(error.to_string().contains("changed during the copy"), "{error}");
 }

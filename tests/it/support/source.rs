@@ -12,7 +12,7 @@ use podstrap::error::{Error, Kind};
 use podstrap::plan::{GitSource, Origin, Source, Submodules};
 use podstrap::retry::Deadline;
 use podstrap::size::Size;
-use podstrap::source::{self, Resolved, Revision};
+use podstrap::source::{self, Contents, Resolved, Revision};
 use podstrap::tree::Written;
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ pub(crate) fn get_within(source: &Source, limit: Duration) -> Result<Got, Error>
     let deadline = Deadline::after(limit);
     run(async {
         let mut resolved = resolve(source, LIMIT, deadline).await?;
-        let checkout = resolved.checkout(&tree, &scratch, None, LIMIT, deadline).await?;
+        let checkout = resolved.checkout(&tree, &scratch, Contents::Fetch(None), LIMIT, deadline).await?;
         Ok(Got { dir, revision: resolved.revision, checkout })
     })
 }
