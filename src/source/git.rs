@@ -201,7 +201,7 @@ impl Git {
                 written: done.written,
                 limit: to.limit,
             };
-            done.written.bytes += Box::pin(lfs::fetch(files, &config, place, deadline)).await?;
+            done.written.bytes = Box::pin(lfs::fetch(files, &config, place, deadline)).await?;
         }
         if !done.submodules.is_empty() {
             let left = Size(to.limit.0.saturating_sub(done.written.bytes));

@@ -29,6 +29,9 @@ pub(super) const TOGETHER: usize = 100;
 const ANSWER: usize = 4 << 20;
 /// A shorter value of a query or a header is no secret.
 const SECRET: usize = 8;
+/// Characters of a server's message to show.
+const MESSAGE: usize = 300;
+const OTHER_SERVER: &str = "correct lfs.url in .lfsconfig, or use --lfs off to publish the pointers";
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 /// The program of a server that speaks SSH.
 const AUTHENTICATE: &str = "git-lfs-authenticate";
@@ -109,9 +112,10 @@ struct Answered {
 
 #[derive(Deserialize)]
 struct Problem {
+    #[serde(default)]
     code: u16,
     #[serde(default)]
-    message: String,
+    message: Option<String>,
 }
 
 /// A URL with the headers for it, from a server.
@@ -120,7 +124,7 @@ struct Link {
     #[serde(default)]
     href: String,
     #[serde(default)]
-    header: Option<HashMap<String, String>>,
+    header: Option<HashMap<String, Option<String>>>,
     #[serde(default)]
     expires_in: Option<i64>,
     #[serde(default)]
@@ -144,7 +148,7 @@ impl Link {
 
     fn headers(&self) -> Result<HeaderMap, &'static str> {
         let mut headers = HeaderMap::new();
-        for (name, value) in self.header.iter().flatten() {
+        for (name, value) in self.header.iter().flatten().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
                 return Err("has a header with invalid characters");
             };
@@ -251,7 +255,7 @@ impl Server {
                 if html { "a web page".to_owned() } else { format!("no JSON of this API ({})", position(&error)) };
             Error::source(what)
                 .because(format!("{place} is not a Git LFS server: it answers with {kind}"))
-                .hint("correct lfs.url in .lfsconfig, or use --lfs off to publish the pointers")
+                .hint(OTHER_SERVER)
         })
     }
 
@@ -259,11 +263,11 @@ impl Server {
     fn actions(&self, what: &str, from: &Url, objects: &[&Object], answer: Answer) -> Result<Vec<Action>> {
         let place = shown(from);
         let refused = |why: String| Error::source(what).because(format!("{place} {why}"));
-        if let Some(transfer) = answer.transfer.filter(|transfer| transfer != "basic") {
+        if let Some(transfer) = answer.transfer.filter(|transfer| !["", "basic"].contains(&&**transfer)) {
             return Err(refused(format!("answers with the transfer {transfer:?}, and podstrap asked for basic"))
                 .hint("enable the transfer basic on the server: podstrap runs no custom transfer agents"));
         }
-        if let Some(hash) = answer.hash_algo.filter(|hash| hash != "sha256") {
+        if let Some(hash) = answer.hash_algo.filter(|hash| !["", "sha256"].contains(&&**hash)) {
             return Err(refused(format!("answers with the hash {hash:?}, and podstrap supports only sha256")));
         }
         let mut answered: HashMap<String, Answered> =
@@ -273,12 +277,19 @@ impl Server {
             let Some(found) = answered.remove(&object.oid) else {
                 return Err(refused(format!("leaves {} out of its answer", object.oid)));
             };
+            let link = found.actions.and_then(|mut actions| actions.remove("download"));
             if let Some(problem) = found.error {
+                // Its message may repeat them.
+                if let Some((url, headers)) =
+                    link.and_then(|link| Some((from.join(&link.href).ok()?, link.headers().ok()?)))
+                {
+                    remember(&self.site, &url, &headers);
+                }
                 problems.push((*object, problem));
                 continue;
             }
-            let Some(link) = found.actions.and_then(|mut actions| actions.remove("download")) else {
-                let message = "it has no link to download it".to_owned();
+            let Some(link) = link.filter(|link| !link.href.is_empty()) else {
+                let message = Some("it has no link to download it".to_owned());
                 problems.push((*object, Problem { code: 404, message }));
                 continue;
             };
@@ -298,7 +309,11 @@ impl Server {
     fn missing(&self, place: &str, problems: &[(&Object, Problem)]) -> Error {
         let objects: Vec<&Object> = problems.iter().map(|(object, _)| *object).collect();
         let (first, Problem { code, message }) = &problems[0];
-        let message = if message.is_empty() { String::new() } else { format!(": {}", self.site.hide(message)) };
+        let message = message.as_deref().filter(|message| !message.is_empty()).map(|message| {
+            let message: String = message.chars().take(MESSAGE).collect();
+            format!(": {}", self.site.hide(&message))
+        });
+        let message = message.unwrap_or_default();
         let error = Error::source(format!("cannot fetch the Git LFS contents of {}", name(&objects)))
             .because(format!("{place} answers {code} for {}{message}", first.oid));
         let error = match code {
@@ -322,14 +337,21 @@ impl Server {
     /// The error of a whole request.
     async fn refused(&self, what: &str, place: &str, reply: WebReply, deadline: Deadline) -> Error {
         let status = reply.response.status().as_u16();
+        // It may have links, which are secrets.
+        if reply.response.status().is_success() {
+            return Error::source(what)
+                .because(format!("{place} is not a Git LFS server: it answers {}", reply.response.status()))
+                .hint(OTHER_SERVER);
+        }
         let error = self.site.refused(what, "repository", &place, reply, deadline).await;
         let error = match status {
             404 => error.hint("enable Git LFS for the repository on its server, or set lfs.url in .lfsconfig"),
             413 | 422 => error.hint("the server does not accept the list of files: check that lfs.url is its API"),
             501 => error.hint("the server does not support Git LFS: set lfs.url in .lfsconfig to one that does"),
             507 | 509 => error.hint("the server's storage or bandwidth for Git LFS is used up: raise its quota"),
-            _ => return error,
+            _ => error,
         };
+        let error = error.hint("use --lfs off if the app does not need them");
         if is_final(status) { error.permanent() } else { error }
     }
 }
@@ -381,8 +403,9 @@ async fn authenticate(ssh: &Ssh, access: &Access, deadline: Deadline) -> Result<
         let url: RemoteUrl = link.href.parse().map_err(|error| refused(format!("has an invalid URL: {error}")))?;
         url.url().clone()
     };
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(refused(format!("has a URL with {}:", url.scheme())));
+    // The login would be readable on the way.
+    if url.scheme() != "https" && !(url.scheme() == "http" && crate::http::is_here(&url)) {
+        return Err(refused(format!("has a URL with {}: instead of https:", url.scheme())));
     }
     tracing::debug!("{ssh} has its Git LFS server at {}", shown(&url));
     Ok(Grant { url, headers: link.headers().map_err(|why| refused(why.to_owned()))?, ends: link.ends() })

@@ -12,7 +12,8 @@ use reqwest::Response;
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, RANGE};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::plan::GitUrl;
 use crate::retry::{Deadline, retry};
 use crate::runtime::blocking;
@@ -42,7 +43,17 @@ pub(crate) struct Place<'a> {
     pub(crate) limit: Size,
 }
 
-/// Fetches the contents of these pointers. Returns the bytes by which the files grow.
+impl Place<'_> {
+    /// Which contents the tree needs.
+    fn needs(&self) -> fn(&Object) -> bool {
+        match self.contents {
+            Contents::Fetch(_) => |_| true,
+            Contents::Ask => |object| object.paths.iter().any(|path| is_input(path)),
+        }
+    }
+}
+
+/// Fetches the contents of these pointers. Returns the bytes of all files with them.
 pub(crate) async fn fetch(
     files: Vec<(PathBuf, Pointer)>,
     config: &Config,
@@ -68,10 +79,14 @@ pub(crate) async fn fetch(
     let missing = copy_known(objects, &place, deadline).await?;
     if !missing.is_empty() {
         let endpoint = Endpoint::of(config, place.home, place.objects)?;
-        download(endpoint, missing, &place, deadline).await?;
+        // The commit is not the cause: the server may give them later.
+        download(endpoint, missing, &place, deadline).await.map_err(|error| match error.kind() {
+            Kind::Source => error.unreachable(),
+            _ => error,
+        })?;
     }
     tracing::debug!("{} of Git LFS, {}", count(number as u64, "file"), Size(bytes));
-    Ok(bytes.saturating_sub(pointers))
+    Ok(place.written.bytes.saturating_sub(pointers).saturating_add(bytes))
 }
 
 /// Each contents once.
@@ -124,7 +139,7 @@ async fn copy_known(objects: Vec<Object>, place: &Place<'_>, deadline: Deadline)
             for from in known {
                 is_here = match copy(&from, tree.join(path), &object, deadline) {
                     // The server has it, too.
-                    Err(error) if error.kind() == crate::error::Kind::Source && !deadline.passed() => {
+                    Err(error) if error.kind() == Kind::Source && !deadline.passed() => {
                         tracing::debug!("{}", error.told());
                         false
                     }
@@ -167,35 +182,46 @@ async fn download(endpoint: Endpoint, objects: Vec<Object>, place: &Place<'_>, d
     let bytes = objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
     tracing::info!("Git LFS: {} of {} from {}", count(objects.len() as u64, "object"), Size(bytes), server.site);
     let transfer = Transfer { server, tree: place.tree, deadline };
-    let links = transfer.links(&objects).await?;
-    if matches!(place.contents, Contents::Ask) {
-        return Ok(());
-    }
+    let mut links = transfer.links(&objects).await?;
+    let is_needed = place.needs();
+    links.retain(|(object, _)| is_needed(object));
     transfer.all(links).await?;
     let tree = place.tree.to_owned();
-    blocking(move || objects.iter().try_for_each(|object| repeat(object, &tree, deadline))).await
+    blocking(move || {
+        objects.iter().filter(|object| is_needed(object)).try_for_each(|object| repeat(object, &tree, deadline))
+    })
+    .await
 }
 
 /// Copies contents of a repository on this machine, where git-lfs keeps them.
 async fn from_repository(from: PathBuf, objects: Vec<Object>, place: &Place<'_>, deadline: Deadline) -> Result<()> {
-    let tree = place.tree.to_owned();
+    let (tree, is_needed) = (place.tree.to_owned(), place.needs());
     blocking(move || {
         for object in objects {
             let Some(path) = object.paths.first() else { continue };
             let name = from.join(&object.oid[..2]).join(&object.oid[2..4]).join(&object.oid);
-            if !copy(&name, tree.join(path), &object, deadline)? {
-                return Err(Error::source(format!("cannot find the Git LFS contents of {}", path.display()))
-                    .because(format!("{} is missing or has other contents", name.display()))
-                    .hint(
-                        "run git lfs fetch in the repository, or set lfs.url in .lfsconfig to the URL of an LFS server",
-                    )
-                    .hint("use --lfs off if the app does not need them"));
+            if !is_needed(&object) {
+                if files::metadata_if_allowed(&name)?.is_some_and(|meta| meta.len() == object.size) {
+                    continue;
+                }
+            } else if copy(&name, tree.join(path), &object, deadline)? {
+                repeat(&object, &tree, deadline)?;
+                continue;
             }
-            repeat(&object, &tree, deadline)?;
+            return Err(Error::source(format!("cannot find the Git LFS contents of {}", path.display()))
+                .because(format!("{} is missing or has other contents", name.display()))
+                .hint("run git lfs fetch in the repository, or set lfs.url in .lfsconfig to the URL of an LFS server")
+                .hint("use --lfs off if the app does not need them"));
         }
         Ok(())
     })
     .await
+}
+
+/// Whether the contents at a path may decide an installation, so that a dry run needs them.
+fn is_input(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["whl", "txt", "in", "toml", "lock", "cfg", "py"].iter().any(|input| extension.eq_ignore_ascii_case(input))
 }
 
 /// Downloads of a server.
@@ -244,11 +270,17 @@ impl Transfer<'_> {
         let (mut filling, mut first) = (Filling::start(self.tree.join(path))?, Some(action));
         let doing = format!("downloading the contents of {}", path.display());
         retry(self.deadline, &doing, async || {
-            let action = match first.take().filter(|action| !action.is_over()) {
-                Some(action) => action,
-                None => self.renew(object).await?,
+            let Some(action) = first.take().filter(|action| !action.is_over()) else {
+                return self.attempt(object, &self.renew(object).await?, &mut filling).await;
             };
-            self.attempt(object, &action, &mut filling).await
+            // Another link may lead to a better copy, and this one may be over although the server did not say when.
+            self.attempt(object, &action, &mut filling).await.map_err(|error| match error.kind() {
+                Kind::Source => {
+                    let after = error.retry().and_then(|transient| transient.after);
+                    error.transient(after)
+                }
+                _ => error,
+            })
         })
         .await?;
         filling.finish()
@@ -265,7 +297,17 @@ impl Transfer<'_> {
         let before = filling.received;
         if before < object.size {
             let response = self.request(&what, action, filling).await?;
-            self.receive(&what, object, response, filling).await?;
+            let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+            if let Err(error) = self.receive(&what, object, response, filling).await {
+                // A server may send less of the rest than podstrap asked for.
+                if is_part && (before + 1..object.size).contains(&filling.received) {
+                    return Err(error.transient(None));
+                }
+                if error.retry().is_none() {
+                    filling.empty()?;
+                }
+                return Err(error);
+            }
         }
         let sha256 = filling.sha256();
         if sha256 == object.oid {
@@ -303,6 +345,8 @@ impl Transfer<'_> {
                 remember(site, &action.url, &action.headers);
             }
             if let Some(target) = site.redirect(what, &place, &reply.response)? {
+                // The target may be a link with a signature, too.
+                remember(site, &target, &HeaderMap::new());
                 url = target;
                 continue;
             }
@@ -319,7 +363,14 @@ impl Transfer<'_> {
                     filling.empty()?;
                     return Ok(reply.response);
                 }
-                _ if action.is_open => return Err(site.refused(what, "object", &place, reply, self.deadline).await),
+                status if status.is_success() => {
+                    return Err(
+                        Error::source(what).because(format!("{place} answers {status} to a request for all of it"))
+                    );
+                }
+                _ if action.is_open => {
+                    return Err(site.refused(what, "object", &place, reply, self.deadline).await);
+                }
                 _ => {
                     let error = site.answers(what, &place, &mut reply.response, self.deadline).await;
                     return Err(error.hint("check the storage of the LFS server: podstrap followed its link as it is"));

@@ -6,15 +6,21 @@ use git2::{Config, ConfigLevel};
 
 use crate::error::{Error, IoContext, Result};
 
+/// The most bytes of such a file: the parser needs many times as much.
+const LARGEST: usize = 1 << 20;
+
 /// The entries of the file `name` in their order: `section.key` or `section.name.key`, with the section and the key in
 /// lower case. Reads the text by way of a file in `scratch`.
 pub(crate) fn entries(name: &str, text: &[u8], scratch: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let unreadable = || Error::source(format!("cannot read {name} of the repository"));
+    if text.len() > LARGEST {
+        return Err(unreadable().because(format!("it has {} bytes, and the limit is {LARGEST}", text.len())));
+    }
     // libgit2 would open the included files.
     let includes = text.split(|byte| *byte == b'[').skip(1).any(|section| {
         let name = section.trim_ascii_start();
         name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"include"))
     });
-    let unreadable = || Error::source(format!("cannot read {name} of the repository"));
     if includes {
         return Err(unreadable().because("it includes other files, which Git does not allow there"));
     }

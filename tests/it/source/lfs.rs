@@ -329,7 +329,7 @@ fn what_a_server_does_wrong_is_named_and_nothing_is_published() {
     world.lfs.remove(&contents);
     fails("missing");
     world.lfs.add(&contents);
-    for (code, message) in [(410, "gone for ever"), (422, "no such size"), (429, "too often"), (403, "")] {
+    for (code, message) in [(410, "gone for ever"), (422, "no such size"), (403, "")] {
         let name = format!("an object is refused: {code}");
         world.lfs.change(move |answer| {
             let object = answer["objects"][0].as_object_mut().unwrap();
@@ -366,10 +366,31 @@ fn what_a_server_does_wrong_is_named_and_nothing_is_published() {
     fails("other JSON");
     world.lfs.next_batch(Response::new(302, "").header("Location", "ftp://host/"));
     fails("a redirect elsewhere");
-    world.lfs.next_download(Response::new(403, format!("bad signature {IN_QUERY} and {IN_HEADER}")));
+    for _ in 0..2 {
+        world.lfs.next_download(Response::new(403, format!("bad signature {IN_QUERY} and {IN_HEADER}")));
+    }
     fails("the storage refuses");
-    world.lfs.next_download(Response::new(404, ""));
+    for _ in 0..2 {
+        world.lfs.next_download(Response::new(404, ""));
+    }
     fails("the storage has nothing");
+    for _ in 0..2 {
+        world.lfs.next_download(Response::new(203, "what podstrap asked for"));
+    }
+    fails("another success");
+    // A signed link of another server, which repeats it.
+    let signed = Server::start(|request| Response::new(403, format!("bad signature: {}", request.query())));
+    for _ in 0..2 {
+        let place = format!("{}/x?signature=s3cret-of-storage", signed.url());
+        world.lfs.next_download(Response::new(302, "").header("Location", place));
+    }
+    fails("the storage behind it refuses");
+    assert!(!told.contains("s3cret"), "{told}");
+    // A refusal that passes is tried again, until the deadline ends a try or a pause.
+    world.lfs.change(|answer| answer["objects"][0]["error"] = json!({"code": 429, "message": "too often"}));
+    let text = world.fails(3, &["--timeout=3s"]);
+    assert!(text.contains("answers 429 for") && text.contains("gave up after"), "{text}");
+    world.lfs.change(|_| ());
     insta::assert_snapshot!(told, @r#"
     -- other contents
     cannot download the Git LFS contents of models/a.bin ([OID])
@@ -396,11 +417,6 @@ fn what_a_server_does_wrong_is_named_and_nothing_is_published() {
     -- an object is refused: 422
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 422 for [OID]: no such size
-    hint: use --lfs off if the app does not need them
-    -- an object is refused: 429
-    cannot fetch the Git LFS contents of models/a.bin
-      because: http://[HOST]/app.git/info/lfs/objects/batch answers 429 for [OID]: too often
-      because: gave up after [N] tries in [TIME] (--timeout 3s)
     hint: use --lfs off if the app does not need them
     -- an object is refused: 403
     cannot fetch the Git LFS contents of models/a.bin
@@ -439,47 +455,56 @@ fn what_a_server_does_wrong_is_named_and_nothing_is_published() {
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 400 Bad Request
       | the reason
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 401
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 401 Unauthorized
       | the reason
     hint: if the repository exists, it is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 403
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 403 Forbidden
       | the reason
     hint: if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 404
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 404 Not Found
       | the reason
     hint: check the path in the URL; if the repository is private: mount a Secret with username and password, or a file with a token, and give its path with --auth
     hint: enable Git LFS for the repository on its server, or set lfs.url in .lfsconfig
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 413
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 413 Payload Too Large
       | the reason
     hint: the server does not accept the list of files: check that lfs.url is its API
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 422
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 422 Unprocessable Entity
       | the reason
     hint: the server does not accept the list of files: check that lfs.url is its API
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 501
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 501 Not Implemented
       | the reason
     hint: the server does not support Git LFS: set lfs.url in .lfsconfig to one that does
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 507
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 507 Insufficient Storage
       | the reason
     hint: the server's storage or bandwidth for Git LFS is used up: raise its quota
+    hint: use --lfs off if the app does not need them
     -- the request is refused: 509
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch answers 509 <unknown status code>
       | the reason
     hint: the server's storage or bandwidth for Git LFS is used up: raise its quota
+    hint: use --lfs off if the app does not need them
     -- a web page
     cannot fetch the Git LFS contents of models/a.bin
       because: http://[HOST]/app.git/info/lfs/objects/batch is not a Git LFS server: it answers with a web page
@@ -501,6 +526,14 @@ fn what_a_server_does_wrong_is_named_and_nothing_is_published() {
     cannot download the Git LFS contents of models/a.bin ([OID])
       because: http://[HOST]/lfs-objects/[OID]?*** answers 404 Not Found
     hint: check the storage of the LFS server: podstrap followed its link as it is
+    -- another success
+    cannot download the Git LFS contents of models/a.bin ([OID])
+      because: http://[HOST]/lfs-objects/[OID]?*** answers 203 Non Authoritative Information to a request for all of it
+    -- the storage behind it refuses
+    cannot download the Git LFS contents of models/a.bin ([OID])
+      because: http://[HOST]/x?*** answers 403 Forbidden
+      | bad signature: signature=***
+    hint: check the storage of the LFS server: podstrap followed its link as it is
     "#);
     world.works(&[]);
     assert_eq!(world.read("models/a.bin"), contents);
@@ -520,6 +553,15 @@ fn what_passes_is_tried_again() {
     world.lfs.next_batch(Response::new(502, ""));
     world.lfs.next_download(Response::new(500, ""));
     assert_eq!(again("errors"), (4, 2));
+    // Another link may be better, whatever was wrong with the first one.
+    for response in [Response::new(403, "expired"), Response::new(200, "CONTENTS"), Response::new(200, "short")] {
+        world.lfs.next_download(response);
+        assert_eq!(again("a bad link"), (2, 2));
+    }
+    // A part may be smaller than asked for.
+    world.lfs.cut(&[3]);
+    world.lfs.next_part(Response::new(206, "te").header("Content-Range", "bytes 3-4/8"));
+    assert_eq!(again("a small part"), (3, 3));
     // A link that is over before its turn is renewed; a redirect is followed without the link's secrets.
     world.lfs.change(|answer| answer["objects"][0]["actions"]["download"]["expires_in"] = json!(-1));
     assert_eq!(again("a link that is over"), (2, 1));
@@ -644,6 +686,7 @@ fn a_configuration_that_podstrap_cannot_use_is_named() {
     let mut told = String::new();
     for config in [
         "[lfs\nurl",
+        &format!("[lfs]\nurl = {}\n", "x".repeat(1 << 20)),
         "[include]\npath = /etc/passwd",
         "[lfs]\nurl = file:///srv/lfs",
         "[lfs]\nurl = ext::sh -c id",
@@ -651,7 +694,8 @@ fn a_configuration_that_podstrap_cannot_use_is_named() {
         "[remote \"origin\"]\nlfsurl = /srv/lfs",
     ] {
         repo.file(".lfsconfig", config).commit("config");
-        told += &format!("-- {}\n{}\n", config.escape_debug(), world.fails(3, &[]));
+        let shown: String = config.chars().take(60).collect();
+        told += &format!("-- {}\n{}\n", shown.escape_debug(), world.fails(3, &[]));
     }
     repo.git(["rm", "--quiet", ".lfsconfig"]);
     repo.link(".lfsconfig", "/etc/passwd").commit("link");
@@ -673,6 +717,9 @@ fn a_configuration_that_podstrap_cannot_use_is_named() {
     -- [lfs\nurl
     cannot read .lfsconfig of the repository
       because: failed to parse config file: missing ']' in section header (in [TMP]/volume/.podstrap/staging/[RANDOM]/scratch/source/config-of-repository:1)
+    -- [lfs]\nurl = xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    cannot read .lfsconfig of the repository
+      because: it has 1048589 bytes, and the limit is 1048576
     -- [include]\npath = /etc/passwd
     cannot read .lfsconfig of the repository
       because: it includes other files, which Git does not allow there
@@ -843,7 +890,7 @@ fn a_host_over_ssh_names_its_server_and_gives_a_login() {
     hint: set lfs.url in .lfsconfig to the https:// URL of an LFS server, or use --lfs off
     -- another scheme
     cannot find the Git LFS server of ssh://[USER]@[HOST][TMP]/git/app.git
-      because: the answer of git-lfs-authenticate has a URL with ftp:
+      because: the answer of git-lfs-authenticate has a URL with ftp: instead of https:
     hint: set lfs.url in .lfsconfig to the https:// URL of an LFS server, or use --lfs off
     ");
     world.lfs.require("RemoteAuth ssh-s3cret");
@@ -870,8 +917,25 @@ fn a_dry_run_asks_for_the_contents_and_downloads_none() {
     // The size and a missing object are known before.
     let error = world.fails(3, &["--dry-run", "--size-limit=1M"]);
     assert!(error.contains("Git LFS contents take"), "{error}");
+    // A wheel decides the installation.
+    let wheels = world.sandbox.path("wheels");
+    let wheel = fs::read(crate::support::packages::wheel(&wheels, "alpha", "1.0", &[])).unwrap();
     let repo = Repo::new(&world.sandbox.path("git/app.git"));
-    repo.file(".gitattributes", ATTRIBUTES).file("c.bin", pointer(b"nobody has it")).commit("two");
+    repo.file(".gitattributes", format!("{ATTRIBUTES}*.whl filter=lfs -text\n"));
+    repo.file("requirements.txt", "./alpha-1.0-py3-none-any.whl\n");
+    repo.file("alpha-1.0-py3-none-any.whl", world.lfs.add(&wheel)).commit("wheel");
+    world.requests();
+    let mut command = world.sandbox.podstrap();
+    command.args(["init", "--dry-run", "--no-index", "--engine"]).arg(crate::support::index::uv());
+    let ran = world.sandbox.run(command.arg("--repo").arg(world.url()));
+    assert!(
+        ran.code == Some(0) && ran.stdout.contains("alpha 1.0") || ran.stdout.contains("  alpha "),
+        "{} {}",
+        ran.raw,
+        ran.stdout
+    );
+    assert_eq!(world.requests(), (1, 1));
+    repo.file("c.bin", pointer(b"nobody has it")).commit("two");
     let [dry, real] = [&["--dry-run"][..], &[]].map(|flags| world.fails(3, flags));
     assert_eq!(dry, real);
 }

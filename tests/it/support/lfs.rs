@@ -46,6 +46,8 @@ struct State {
     /// Answers to the next batches and downloads.
     batches: VecDeque<Response>,
     downloads: VecDeque<Response>,
+    /// Answers to the next downloads of a part.
+    parts: VecDeque<Response>,
     /// Changes of every answer to a batch.
     change: Option<Change>,
     /// After so many bytes, the next downloads break off.
@@ -102,6 +104,9 @@ impl Lfs {
     }
     pub(crate) fn next_download(&self, response: Response) {
         self.with(|state| state.downloads.push_back(response));
+    }
+    pub(crate) fn next_part(&self, response: Response) {
+        self.with(|state| state.parts.push_back(response));
     }
     pub(crate) fn change(&self, change: impl Fn(&mut Value) + Send + 'static) {
         self.with(|state| state.change = Some(Box::new(change)));
@@ -198,6 +203,11 @@ fn download(state: &mut State, request: &Request, oid: &str) -> Response {
     let range = header("range").map(str::to_owned);
     state.ranges.push(range.clone());
     if let Some(response) = state.downloads.pop_front() {
+        return response;
+    }
+    if range.is_some()
+        && let Some(response) = state.parts.pop_front()
+    {
         return response;
     }
     if request.method != "GET" || !request.query().contains(IN_QUERY) || header("x-key") != Some(IN_HEADER) {
