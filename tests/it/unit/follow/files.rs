@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Remote, Sidecar, eventually, order, releases, request};
 use crate::support::http::{Response, Server};
+use crate::support::lfs::{Lfs, pointer};
 use crate::support::sandbox::Sandbox;
 use crate::support::unit::MS;
 
@@ -280,6 +281,28 @@ fn a_remote_that_is_down_changes_nothing_and_is_said_once() {
     sidecar.signal(Signal::HUP);
     serves(&sandbox, &sidecar, "two");
     assert!(!sidecar.get("/readyz").1.contains("cannot see"), "{}", sidecar.get("/readyz").1);
+}
+
+/// The contents may come later than the commit.
+#[test]
+fn a_commit_whose_contents_are_not_there_yet_is_tried_again() {
+    let (sandbox, remote) = one();
+    let lfs = Lfs::default();
+    let answers = lfs.clone();
+    remote.git.instead(move |request| answers.answer(request));
+    let sidecar = Sidecar::start(&sandbox, &remote, &[]);
+    serves(&sandbox, &sidecar, "one");
+    remote
+        .repo
+        .file(".gitattributes", "*.bin filter=lfs\n")
+        .file("a.bin", pointer(b"contents"))
+        .file("index.py", "two");
+    let two = remote.push("two");
+    sidecar.says(&format!("{two} does not serve, step prepare"));
+    assert_eq!(shown(&sandbox), "one");
+    lfs.add(b"contents");
+    serves(&sandbox, &sidecar, "two");
+    assert_eq!(fs::read(sandbox.root().join("a.bin")).unwrap(), b"contents");
 }
 
 #[test]
