@@ -110,6 +110,8 @@ struct Preparation<'a> {
     provision: Provision<'a>,
     /// The environments on the volume, for reuse.
     ready: Vec<(PathBuf, EnvironmentRecord)>,
+    /// The published tree.
+    earlier: Option<PathBuf>,
     /// Created on first use, so that an unchanged rerun writes nothing.
     staging: OnceCell<Staging>,
     phases: &'a Phases,
@@ -134,11 +136,12 @@ impl<'a> Preparation<'a> {
     ) -> Result<Self> {
         let public = plan.target.public();
         let published = volume.published(&plan.target)?;
+        let earlier = published.as_ref().map(|release| volume.tree(release));
         let known = published.map(|release| release.manifest.identities).unwrap_or_default();
         let confinement = volume.confinement();
         let provision =
             Provision::new(&plan.environment, &plan.source, public, known, confinement, phases, deadline).await?;
-        Ok(Self { plan, volume, provision, ready, staging: OnceCell::new(), phases, deadline })
+        Ok(Self { plan, volume, provision, ready, earlier, staging: OnceCell::new(), phases, deadline })
     }
 
     async fn forecast(&self, meter: &Meter) -> Result<(Forecast, PathBuf)> {
@@ -306,9 +309,8 @@ impl<'a> Preparation<'a> {
         source::sign_in(&self.plan.source, self.deadline).await?;
         let dirs = dirs(staging);
         let commit = resolved.as_ref().map(|resolved| resolved.revision.commit.clone());
-        let earlier = self.volume.published(&self.plan.target)?.map(|release| self.volume.tree(&release));
         let ((resolved, checkout), begun) = tokio::try_join!(
-            self.fetch(resolved, staging, Contents::Fetch(earlier.as_deref()), meter),
+            self.fetch(resolved, staging, Contents::Fetch(self.earlier.as_deref()), meter),
             self.provision.begin(&dirs, &self.ready, commit.as_deref())
         )?;
         let (tree, commit) = (staging.tree(), &resolved.revision.commit);
