@@ -475,11 +475,13 @@ impl Engine {
         }
         let mut settings = workspace.settings.clone();
         settings.add_links(&inputs.find_links);
-        settings.log_in()?;
+        if !offline {
+            settings.log_in()?;
+        }
         flat.apply(&mut settings);
         let lock = workspace.scratch.join("pylock.toml");
         let target = uv_target(workspace.app, false).unwrap_or_default();
-        let command = uv_command(uv, workspace, &settings, UvCommand::Compile, deadline)
+        let mut command = uv_command(uv, workspace, &settings, UvCommand::Compile, deadline)
             .args(offline.then_some("--offline"))
             .args(["--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--output-file"])
             .arg(&lock)
@@ -490,9 +492,11 @@ impl Engine {
             .arg("-")
             .stdin(wanted.join("\n"))
             .cwd(cwd.as_deref().unwrap_or(workspace.scratch));
-        let netrc = settings.netrc(workspace.scratch)?;
-        let command =
-            with_certificates(command, workspace, &settings)?.envs(netrc.iter().map(|netrc| ("NETRC", &netrc.path)));
+        let netrc = if offline { None } else { settings.netrc(workspace.scratch)? };
+        if !offline {
+            command = with_certificates(command, workspace, &settings)?;
+        }
+        command = command.envs(netrc.iter().map(|netrc| ("NETRC", &netrc.path)));
         match command.run(deadline).await {
             Ok(output) if output.status.success() => {}
             Ok(output) => tracing::debug!("uv does not report the origins of packages: {}", output.status),

@@ -224,6 +224,8 @@ fn is_input(path: &Path) -> bool {
     ["whl", "txt", "in", "toml", "lock", "cfg", "py"].iter().any(|input| extension.eq_ignore_ascii_case(input))
 }
 
+const STORAGE: &str = "check the storage of the LFS server: podstrap followed its link as it is";
+
 /// Downloads of a server.
 struct Transfer<'a> {
     server: Server,
@@ -364,16 +366,16 @@ impl Transfer<'_> {
                     return Ok(reply.response);
                 }
                 status if status.is_success() => {
-                    return Err(
-                        Error::source(what).because(format!("{place} answers {status} to a request for all of it"))
-                    );
+                    return Err(Error::source(what)
+                        .because(format!("{place} answers {status} to a request for all of it"))
+                        .hint(STORAGE));
                 }
                 _ if action.is_open => {
                     return Err(site.refused(what, "object", &place, reply, self.deadline).await);
                 }
                 _ => {
                     let error = site.answers(what, &place, &mut reply.response, self.deadline).await;
-                    return Err(error.hint("check the storage of the LFS server: podstrap followed its link as it is"));
+                    return Err(error.hint(STORAGE));
                 }
             }
         }

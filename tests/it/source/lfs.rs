@@ -529,6 +529,7 @@ fn what_a_server_does_wrong_is_named_and_nothing_is_published() {
     -- another success
     cannot download the Git LFS contents of models/a.bin ([OID])
       because: http://[HOST]/lfs-objects/[OID]?*** answers 203 Non Authoritative Information to a request for all of it
+    hint: check the storage of the LFS server: podstrap followed its link as it is
     -- the storage behind it refuses
     cannot download the Git LFS contents of models/a.bin ([OID])
       because: http://[HOST]/x?*** answers 403 Forbidden
@@ -928,12 +929,7 @@ fn a_dry_run_asks_for_the_contents_and_downloads_none() {
     let mut command = world.sandbox.podstrap();
     command.args(["init", "--dry-run", "--no-index", "--engine"]).arg(crate::support::index::uv());
     let ran = world.sandbox.run(command.arg("--repo").arg(world.url()));
-    assert!(
-        ran.code == Some(0) && ran.stdout.contains("alpha 1.0") || ran.stdout.contains("  alpha "),
-        "{} {}",
-        ran.raw,
-        ran.stdout
-    );
+    assert!(ran.code == Some(0) && ran.stdout.contains("  alpha  wheel"), "{} {}", ran.raw, ran.stdout);
     assert_eq!(world.requests(), (1, 1));
     repo.file("c.bin", pointer(b"nobody has it")).commit("two");
     let [dry, real] = [&["--dry-run"][..], &[]].map(|flags| world.fails(3, flags));
